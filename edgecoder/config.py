@@ -1,0 +1,190 @@
+"""Every parameter of the protocol core, with what it trades.
+
+`ClusterConfig` must be the same on every node (its hash travels in heartbeats); `NodeConfig` is each node's own.
+Unknown fields are refused. A value's range stands in its type; `validate` judges the relations between values.
+Reading files, environment and flags is `settings`' work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from edgecoder.errors import ConfigError
+
+Millis = Annotated[int, msgspec.Meta(ge=1, le=7 * 86_400_000)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+
+
+class DeviceType(Enum):
+    """What kind of machine a node is; the router charges phones for their battery."""
+
+    PHONE = "phone"
+    LAPTOP = "laptop"
+    WORKSTATION = "workstation"
+
+
+class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all nodes of one network must agree on."""
+
+    network_id: Annotated[str, msgspec.Meta(min_length=1, max_length=32)] = "edgecoder"
+    """Envelopes of another network are dropped."""
+    heartbeat_interval_ms: Millis = 15_000
+    """Shorter: fresher registries; longer: fewer messages and less battery. 15 s (v1)."""
+    agent_alive_ms: Millis = 45_000
+    """An agent without a heartbeat for so long is left out of every answer: three intervals (v1)."""
+    missed_heartbeats_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    """Unanswered heartbeats after which a node calls itself offline."""
+    summary_interval_ms: Millis = 60_000
+    """Period of `capability_summary` (seed)."""
+    summary_periods_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    """A summary not refreshed for so many periods is not served."""
+
+    def validate(self) -> None:
+        """Check the relations between values. Raises ConfigError with the field's name in place of a path."""
+        if self.agent_alive_ms <= self.heartbeat_interval_ms:
+            problem = f"agent_alive_ms is {self.agent_alive_ms}, heartbeat_interval_ms {self.heartbeat_interval_ms}"
+            raise ConfigError(
+                "agent_alive_ms", None, problem, "an agent must live longer than one interval; use three intervals"
+            )
+
+    def digest(self) -> bytes:
+        """Eight bytes that differ when any value differs; nodes compare them by heartbeat."""
+        encoded = msgspec.msgpack.encode(msgspec.structs.asdict(self), order="sorted")
+        return hashlib.blake2b(encoded, digest_size=8).digest()
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a node may choose for itself. The defaults are a phone's; see `laptop` and `server`."""
+
+    device_type: DeviceType = DeviceType.PHONE
+    memory_mb: Annotated[int, msgspec.Meta(ge=1)] = 6144
+    """Memory of the machine, MB."""
+    memory_share_pct: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+    """How much of it a model may take. A phone's app gets about half (3.1 of 6 GB on an iPhone 13 Pro)."""
+    context_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_048_576)] = 4096
+    """Context that is loaded with a model; its cache counts as memory."""
+    engine_overhead_mb: Annotated[int, msgspec.Meta(ge=0)] = 150
+    """Memory of an engine beside model and cache: 100–150 MB, measured on llama.cpp."""
+    has_radio: bool = True
+    """Whether a BLE radio advertises this node; without one a swap announces itself by heartbeat alone."""
+    slots: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    """Tasks that run at once. More slots: shorter queue, slower tokens for each."""
+    task_queue_max: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 8
+    """Tasks that wait here beside those that run; one more is refused as busy."""
+    origin_tasks_max: Count = 256
+    """Own tasks that may be open at once."""
+    relayed_tasks_max: Count = 4096
+    """Tasks of others that a coordinator carries at once."""
+    task_attempts_max: Annotated[int, msgspec.Meta(ge=1, le=16)] = 4
+    """Nodes that one task is tried on before it fails."""
+    task_deadline_ms: Millis = 120_000
+    """Deadline of a task that brings none."""
+    task_answer_ms: Millis = 5_000
+    """A node that has not accepted or refused a task by then is taken as gone. Longer: patience with slow links."""
+    relay_answer_ms: Millis = 2_000
+    """The same at a coordinator; shorter, so that it can try others before the origin gives up on it."""
+    task_silence_ms: Millis = 60_000
+    """An accepted task whose node has been silent for so long is taken as lost."""
+    task_retry_ms: Millis = 2_000
+    """How often a task that nobody can take looks again."""
+    prompt_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=16_777_216)] = 262_144
+    """Longest prompt, UTF-8 bytes."""
+    task_memory_max: Count = 1024
+    """Ended task ids that are remembered, so that a repeated request runs once."""
+    drain_ms: Millis = 30_000
+    """How long a swap waits for running tasks before it cancels them."""
+    advertise_wait_ms: Millis = 500
+    """How long a swap waits until its peers have taken the `loading` advertisement."""
+    load_timeout_ms: Millis = 120_000
+    """A load that takes longer counts as failed."""
+    min_residency_ms: Annotated[int, msgspec.Meta(ge=0)] = 60_000
+    """A model that tasks asked for serves at least so long; a user's swap never waits for it."""
+    engine_crashes_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    """A model that crashed the engine so often is quarantined."""
+    readvertise_interval_ms: Millis = 1_000
+    """Least time between two advertisements of a changed load. A model change never waits."""
+    heartbeat_gap_ms: Millis = 1_000
+    """Least time between two heartbeats that a change sends at once."""
+    peers_max: Count = 64
+    """Peers that are remembered; the one not seen for longest goes first."""
+    peer_expiry_ms: Millis = 60_000
+    """A peer whose link is down is forgotten after this."""
+    links_max: Count = 16
+    """Links that are open at once; a coordinator needs one a node."""
+    senders_max: Count = 20_000
+    """Senders whose last sequence numbers are remembered, so that a replay is known as one."""
+    agents_max: Count = 10_000
+    """Nodes that a coordinator registers."""
+    coordinators_max: Count = 1024
+    """Summaries of other coordinators that are kept."""
+    blacklist_failures: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    """Failures in a row that blacklist a peer (v1)."""
+    blacklist_ms: Millis = 300_000
+    """How long a peer stays blacklisted."""
+    cost_max: Annotated[int, msgspec.Meta(ge=1)] = 200
+    """CostRouter takes only peers cheaper than this (v1)."""
+    local_cost_max: Annotated[int, msgspec.Meta(ge=0)] = 100
+    """A node asks its coordinator when nobody in its own reach is cheaper than this. Higher: fewer messages to the
+    coordinator; lower: better placed tasks."""
+
+    MEMORY_MIN_MB: ClassVar[int] = 256
+
+    def validate(self) -> None:
+        """Check the relations between values. Raises ConfigError with the field's name in place of a path."""
+        if self.local_cost_max > self.cost_max:
+            problem = f"local_cost_max is {self.local_cost_max}, cost_max {self.cost_max}"
+            raise ConfigError("local_cost_max", None, problem, "it cannot be more than cost_max")
+        if self.relay_answer_ms >= self.task_answer_ms:
+            problem = f"relay_answer_ms is {self.relay_answer_ms}, task_answer_ms {self.task_answer_ms}"
+            raise ConfigError("relay_answer_ms", None, problem, "a coordinator must give up on an agent first")
+        if self.memory_budget_mb < self.MEMORY_MIN_MB:
+            problem = f"{self.memory_share_pct} % of {self.memory_mb} MB leaves {self.memory_budget_mb} MB for a model"
+            raise ConfigError("memory_mb", None, problem, f"the smallest model needs {self.MEMORY_MIN_MB} MB")
+
+    @property
+    def memory_budget_mb(self) -> int:
+        """MB that a loaded model may take in all."""
+        return self.memory_mb * self.memory_share_pct // 100
+
+
+def phone() -> NodeConfig:
+    """A phone: one model, one slot, half of 6 GB."""
+    return NodeConfig()
+
+
+def laptop() -> NodeConfig:
+    """A laptop beside Ollama: 16 GB, two slots."""
+    return NodeConfig(
+        device_type=DeviceType.LAPTOP,
+        has_radio=False,
+        memory_mb=16_384,
+        memory_share_pct=75,
+        context_tokens=8192,
+        slots=2,
+        task_queue_max=16,
+        links_max=64,
+    )
+
+
+def server() -> NodeConfig:
+    """A coordinator or a GPU workstation: many links, many relayed tasks."""
+    return NodeConfig(
+        device_type=DeviceType.WORKSTATION,
+        has_radio=False,
+        memory_mb=65_536,
+        memory_share_pct=75,
+        context_tokens=16_384,
+        slots=4,
+        task_queue_max=32,
+        links_max=20_000,
+        peers_max=20_000,
+        relayed_tasks_max=65_536,
+    )
+
+
+PRESETS = {"phone": phone, "laptop": laptop, "server": server}

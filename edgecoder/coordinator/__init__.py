@@ -1,0 +1,1 @@
+"""What only coordinators do: the registry of agents, summaries to the federation, relaying tasks."""

@@ -1,0 +1,90 @@
+"""The hub: the part of a node that coordinators have. It registers nodes, tells the federation, and relays tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from edgecoder.coordinator.registry import Registry
+from edgecoder.coordinator.relay import Relays
+from edgecoder.coordinator.summaries import Summaries
+from edgecoder.core.context import MILLI, Context
+from edgecoder.core.events import QueryMesh, ShutDown
+from edgecoder.core.ids import Role
+from edgecoder.mesh.gate import Gate, Link
+from edgecoder.mesh.heartbeat import acknowledge
+from edgecoder.mesh.router import CostRouter
+from edgecoder.models.catalog import Catalog
+from edgecoder.wire.envelope import Verified
+from edgecoder.wire.messages import Cancel, Heartbeat, Summary, TaskRequest, TaskResponse
+
+
+class Hub:
+    """The machines of a coordinator."""
+
+    def __init__(self, context: Context, gate: Gate, catalog: Catalog, wall_ms: int) -> None:
+        """`wall_ms` is Unix time at the start of this life; heartbeats are answered with the time that it has
+        become."""
+        self._context = context
+        self._wall_us = wall_ms * MILLI - context.now
+        self.registry = Registry(context, gate.links)
+        self.summaries = Summaries(context, self.registry, catalog.same_model)
+        router = CostRouter(context.config, context.stream("routing"))
+        self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
+        self.events: dict[type, Callable[..., None]] = {QueryMesh: self._query_mesh, ShutDown: self._shut_down}
+        self.messages: dict[type, Callable[[Link, Verified], None]] = {
+            Heartbeat: self._on_heartbeat,
+            Summary: self._on_summary,
+            TaskRequest: self._on_task_request,
+            TaskResponse: self._on_task_response,
+            Cancel: self._on_cancel,
+        }
+
+    def start(self, _: Mapping[str, bytes]) -> None:
+        """The node may send: begin the periods. Nothing of a registry is kept across lives: heartbeats fill it
+        again."""
+        self.registry.start()
+        self.summaries.start()
+
+    def link_bound(self, link: Link) -> None:
+        """Somebody identified itself at the other end of a link."""
+        if link.role is Role.COORDINATOR:
+            self.summaries.link_bound(link)
+
+    def link_down(self, link: Link) -> None:
+        """A link is gone, and with it what was open over it."""
+        self.summaries.link_down(link.id)
+        self.relays.link_down(link.id)
+
+    def _query_mesh(self, query: QueryMesh) -> None:
+        self._context.reply(query.command, self.summaries.query(query))
+
+    def _shut_down(self, command: ShutDown) -> None:
+        self._context.reply(command.command, None)
+
+    def _on_heartbeat(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, Heartbeat)
+        known = self.registry.learn(link, verified.header, message)
+        time_ms = (self._wall_us + self._context.now) // MILLI
+        acknowledgement = acknowledge(verified.header, time_ms, known)
+        self._context.send(link.id, acknowledgement, self._context.cluster.heartbeat_interval_ms)
+
+    def _on_summary(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, Summary)
+        self.summaries.learn(link, verified.header, message)
+
+    def _on_task_request(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, TaskRequest)
+        self.relays.request(link, message)
+
+    def _on_task_response(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, TaskResponse)
+        self.relays.response(link.id, message)
+
+    def _on_cancel(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, Cancel)
+        self.relays.cancel(link.id, message)

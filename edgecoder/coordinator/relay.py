@@ -1,0 +1,261 @@
+"""Relaying tasks: a coordinator finds the agent for a task, and passes the request there and the answers back.
+
+It tries the next agent where one refuses or is lost before it answered, and hands a task that none of its own can
+take to one other coordinator, which does not hand it on. Prompts and answers pass through; nothing is kept of them.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from edgecoder.coordinator.registry import Registry
+from edgecoder.coordinator.summaries import Summaries, rank
+from edgecoder.core.context import Context
+from edgecoder.core.ids import LinkId, Micros, NodeId, Role, TaskId
+from edgecoder.errors import Reason
+from edgecoder.mesh.gate import Link
+from edgecoder.mesh.models import SameModel, fitting
+from edgecoder.mesh.router import NOT_ITS_FAULT, CostRouter, Decision, Why
+from edgecoder.trace import TaskRouted
+from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
+
+HOPS_MAX = 1
+"""Coordinators behind a task's home coordinator that may pass it on."""
+
+
+class RelayState(Enum):
+    """Where a relayed task stands."""
+
+    ROUTING = "routing"
+    ASKED = "asked"
+    ANSWERING = "answering"
+    ENDED = "ended"
+
+
+class RelayStep(Enum):
+    """What can happen to it."""
+
+    ROUTED = "routed"
+    NOBODY = "nobody"
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    LOST = "lost"
+    FINISHED = "finished"
+    GIVEN_UP = "givenUp"
+
+
+RELAY_TABLE: dict[tuple[RelayState, RelayStep], RelayState] = {
+    (RelayState.ROUTING, RelayStep.ROUTED): RelayState.ASKED,
+    (RelayState.ROUTING, RelayStep.NOBODY): RelayState.ENDED,
+    (RelayState.ASKED, RelayStep.ANSWERED): RelayState.ANSWERING,
+    (RelayState.ASKED, RelayStep.REFUSED): RelayState.ROUTING,
+    (RelayState.ASKED, RelayStep.LOST): RelayState.ROUTING,
+    (RelayState.ASKED, RelayStep.GIVEN_UP): RelayState.ENDED,
+    (RelayState.ANSWERING, RelayStep.ANSWERED): RelayState.ANSWERING,
+    (RelayState.ANSWERING, RelayStep.LOST): RelayState.ENDED,
+    (RelayState.ANSWERING, RelayStep.FINISHED): RelayState.ENDED,
+    (RelayState.ANSWERING, RelayStep.GIVEN_UP): RelayState.ENDED,
+}
+
+
+class _Relay(msgspec.Struct):
+    request: TaskRequest
+    origin: Link
+    deadline: Micros
+    state: RelayState = RelayState.ROUTING
+    to: NodeId | None = None
+    link: LinkId | None = None
+    asked_at: Micros = 0
+    attempts: int = 0
+    index: int = 0
+    tried: set[NodeId] = msgspec.field(default_factory=set)
+
+
+class Relays:
+    """The tasks of others that are open here."""
+
+    def __init__(
+        self, context: Context, registry: Registry, summaries: Summaries, router: CostRouter, same_model: SameModel
+    ) -> None:
+        self._context = context
+        self._registry = registry
+        self._summaries = summaries
+        self._router = router
+        self._same_model = same_model
+        self._open: dict[TaskId, _Relay] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def request(self, link: Link, request: TaskRequest) -> None:
+        """A node of this coordinator, or another coordinator, wants a task done."""
+        full = len(self._open) >= self._context.config.relayed_tasks_max
+        if request.task_id in self._open or full:
+            reason = Reason.BUSY if full else Reason.DUPLICATE
+            self._send(
+                link.id, TaskResponse(task_id=request.task_id, status=ResponseStatus.REFUSED, index=0, reason=reason)
+            )
+            return
+        deadline = self._context.in_ms(request.deadline_ms)
+        relay = self._open[request.task_id] = _Relay(request, link, deadline)
+        if link.peer is not None:
+            relay.tried.add(link.peer)
+        name = ("relay.deadline", request.task_id)
+        self._context.timers.set(name, deadline, lambda: self._give_up(relay, Reason.DEADLINE))
+        self._route(relay)
+
+    def response(self, link: LinkId, response: TaskResponse) -> None:
+        """A node that was asked answers."""
+        relay = self._open.get(response.task_id)
+        if relay is None or relay.link != link:
+            return
+        if response.status is ResponseStatus.REFUSED:
+            if self._step(relay, RelayStep.REFUSED):
+                self._route_again(relay)
+            return
+        if not self._step(relay, RelayStep.ANSWERED):
+            return
+        if response.status is ResponseStatus.ACCEPTED:
+            self._note(relay, (self._context.now - relay.asked_at) // 1000)
+            self._context.timers.cancel(("relay.answer", relay.request.task_id))
+        self._pass_back(relay, response)
+        if response.status in (ResponseStatus.DONE, ResponseStatus.FAILED):
+            if response.status is ResponseStatus.FAILED and response.reason not in NOT_ITS_FAULT:
+                self._note(relay, None)
+            self._step(relay, RelayStep.FINISHED)
+            self._forget(relay)
+
+    def cancel(self, link: LinkId, message: Cancel) -> None:
+        """Whoever asked does not want the task any more."""
+        relay = self._open.get(message.task_id)
+        if relay is not None and relay.origin.id == link:
+            self._withdraw(relay, message.reason)
+            self._step(relay, RelayStep.GIVEN_UP)
+            self._forget(relay)
+
+    def link_down(self, link: LinkId) -> None:
+        """A node that asked, or one that was asked, is gone."""
+        for relay in [relay for relay in self._open.values() if link in (relay.link, relay.origin.id)]:
+            if relay.origin.id == link:
+                self._withdraw(relay, Reason.PEER_LOST)
+                self._step(relay, RelayStep.GIVEN_UP)
+                self._forget(relay)
+            else:
+                self._lost(relay, Reason.PEER_LOST)
+
+    # -- routing -------------------------------------------------------------------------------------------------------
+
+    def _route(self, relay: _Relay) -> None:
+        request = relay.request
+        fits = fitting(request.model, request.min_param_size, self._same_model)
+        decision = self._router.choose(self._registry.candidates(fits, relay.tried))
+        if decision.node is not None:
+            self._trace(relay, decision.node, Why.CHEAPEST, decision)
+            self._ask(relay, decision.node, self._registry.rows[decision.node].link.id)
+        elif (other := self._other_coordinator(relay)) is not None:
+            self._trace(relay, other[0], Why.FORWARDED, decision)
+            self._ask(relay, *other)
+        else:
+            self._trace(relay, None, Why.NOBODY, decision)
+            self._step(relay, RelayStep.NOBODY)
+            self._end(relay, ResponseStatus.REFUSED, Reason.NO_ROUTE)
+
+    def _other_coordinator(self, relay: _Relay) -> tuple[NodeId, LinkId] | None:
+        """The coordinator whose summary offers most for the task, unless it was handed on already."""
+        if relay.request.hops >= HOPS_MAX or relay.origin.role is Role.COORDINATOR:
+            return None
+        best: tuple[tuple[int, float, int], NodeId, LinkId] | None = None
+        for node, row in self._summaries.held().items():
+            if row.link.id not in self._summaries.links or node in relay.tried:
+                continue
+            models = self._summaries.fitting(
+                row.summary.model_availability, relay.request.model, relay.request.min_param_size
+            )
+            if models and (best is None or (rank(models), node) < best[:2]):
+                best = (rank(models), node, row.link.id)
+        return None if best is None else best[1:]
+
+    def _trace(self, relay: _Relay, to: NodeId | None, why: Why, decision: Decision) -> None:
+        cost = decision.cost if to == decision.node else None
+        self._context.trace(
+            TaskRouted(relay.request.task_id, to, why.value, cost, decision.eligible, decision.excluded)
+        )
+
+    def _ask(self, relay: _Relay, node: NodeId, link: LinkId) -> None:
+        self._step(relay, RelayStep.ROUTED)
+        relay.to, relay.link, relay.asked_at = node, link, self._context.now
+        left_ms = max(1, (relay.deadline - self._context.now) // 1000)
+        request = msgspec.structs.replace(relay.request, hops=relay.request.hops + 1, deadline_ms=left_ms)
+        self._context.send(link, request, left_ms)
+        deadline = self._context.in_ms(self._context.config.relay_answer_ms)
+        name = ("relay.answer", relay.request.task_id)
+        self._context.timers.set(name, deadline, lambda: self._lost(relay, Reason.NO_ANSWER))
+
+    def _route_again(self, relay: _Relay) -> None:
+        assert relay.to is not None
+        relay.tried.add(relay.to)
+        relay.to, relay.link = None, None
+        self._context.timers.cancel(("relay.answer", relay.request.task_id))
+        relay.attempts += 1
+        if relay.attempts < self._context.config.task_attempts_max:
+            self._route(relay)
+        else:
+            self._step(relay, RelayStep.NOBODY)
+            self._end(relay, ResponseStatus.REFUSED, Reason.NO_ROUTE)
+
+    def _lost(self, relay: _Relay, reason: Reason) -> None:
+        self._note(relay, None)
+        self._withdraw(relay, reason)
+        if self._step(relay, RelayStep.LOST):
+            if relay.state is RelayState.ROUTING:
+                self._route_again(relay)
+            else:
+                self._end(relay, ResponseStatus.FAILED, reason)
+
+    def _give_up(self, relay: _Relay, reason: Reason) -> None:
+        self._withdraw(relay, reason)
+        if self._step(relay, RelayStep.GIVEN_UP):
+            self._end(relay, ResponseStatus.FAILED, reason)
+
+    # -- the ends ------------------------------------------------------------------------------------------------------
+
+    def _step(self, relay: _Relay, step: RelayStep) -> bool:
+        following = RELAY_TABLE.get((relay.state, step))
+        if following is None:
+            return False
+        relay.state = following
+        return True
+
+    def _note(self, relay: _Relay, latency_ms: int | None) -> None:
+        row = self._registry.rows.get(relay.to) if relay.to is not None else None
+        if row is None:
+            return
+        if latency_ms is None:
+            row.stats.note_failure(self._context.now, self._context.config)
+        else:
+            row.stats.note_success(latency_ms)
+
+    def _withdraw(self, relay: _Relay, reason: Reason) -> None:
+        if relay.link is not None:
+            cancel = Cancel(task_id=relay.request.task_id, reason=reason)
+            self._context.send(relay.link, cancel, self._context.config.task_answer_ms)
+
+    def _pass_back(self, relay: _Relay, response: TaskResponse) -> None:
+        self._send(relay.origin.id, msgspec.structs.replace(response, index=relay.index))
+        relay.index += 1
+
+    def _end(self, relay: _Relay, status: ResponseStatus, reason: Reason) -> None:
+        response = TaskResponse(task_id=relay.request.task_id, status=status, index=relay.index, reason=reason)
+        self._send(relay.origin.id, response)
+        self._forget(relay)
+
+    def _send(self, link: LinkId, response: TaskResponse) -> None:
+        self._context.send(link, response, self._context.config.task_silence_ms)
+
+    def _forget(self, relay: _Relay) -> None:
+        task_id = relay.request.task_id
+        self._open.pop(task_id, None)
+        self._context.timers.cancel(("relay.deadline", task_id))
+        self._context.timers.cancel(("relay.answer", task_id))

@@ -1,0 +1,190 @@
+"""What a node asks of its host: imperatives, carried out in list order.
+
+An effect with an `op` is owed exactly one completion (`events`). `Send` is lossy and has none. `Persist` is no barrier:
+what needs durability is emitted on `Persisted`; writes to one key are applied in the order in which they were emitted.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, OpId, TaskId
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import CatalogEntry
+from edgecoder.trace import Record
+from edgecoder.wire.envelope import Frame
+from edgecoder.wire.messages import Capabilities, Load, ModelAvailability
+
+
+class Effect(msgspec.Struct, frozen=True, gc=False):
+    """Something the host must carry out."""
+
+
+class Send(Effect, frozen=True):
+    """Put a frame on a link; it may get lost."""
+
+    link: LinkId
+    frame: Frame
+
+
+class WakeAt(Effect, frozen=True):
+    """Deliver `Wake` at `deadline` or soon after, in place of the wake-up that was asked for before."""
+
+    deadline: Micros
+
+
+class Trace(Effect, frozen=True):
+    """A record for whoever observes."""
+
+    record: Record
+
+
+class Reply(Effect, frozen=True):
+    """The one answer to a command."""
+
+    command: CommandId
+    result: Result
+
+
+class Progress(Effect, frozen=True):
+    """News of an open command: a part of an answer, or bytes of a pull."""
+
+    command: CommandId
+    text: str = ""
+    tokens: int = 0
+    bytes_done: int = 0
+
+
+class Operation(Effect, frozen=True):
+    """An effect that is owed a completion."""
+
+    op: OpId
+
+
+class Persist(Operation, frozen=True):
+    """Make `value` durable under `key`. Completion: Persisted or PersistFailed."""
+
+    key: str
+    value: bytes
+
+
+class Advertise(Operation, frozen=True):
+    """Tell everybody in radio range: `capabilities` for the advertisement, `frame` (the same, sealed) for each
+    subscribed peer. Completion when the stack took it and each subscribed peer acknowledged or lost its link, at
+    `deadline` at the latest: Advertised or AdvertiseFailed."""
+
+    capabilities: Capabilities
+    frame: Frame
+    deadline: Micros
+
+
+class LoadModel(Operation, frozen=True):
+    """Load this file into the engine, which is empty. Completion: ModelLoaded or ModelLoadFailed."""
+
+    entry: CatalogEntry
+    context_tokens: int
+
+
+class UnloadModel(Operation, frozen=True):
+    """Free the engine. Completion: ModelUnloaded or UnloadFailed."""
+
+
+class RunTask(Operation, frozen=True):
+    """Let the engine answer. TaskChunk may come; completion: TaskDone or TaskFailed."""
+
+    task_id: TaskId
+    prompt: str
+    max_tokens: int
+
+
+class FetchFile(Operation, frozen=True):
+    """Fetch this file from the CDN, on from `offset_bytes`. Completion: FileFetched or FetchFailed."""
+
+    entry: CatalogEntry
+    offset_bytes: int
+
+
+class HashFile(Operation, frozen=True):
+    """Hash this file on disk. Completion: FileHashed or HashFailed."""
+
+    entry: CatalogEntry
+
+
+class CancelOp(Effect, frozen=True):
+    """End an operation early. Its completion still comes: the failure `cancelled`, or the success that overtook
+    this."""
+
+    op: OpId
+
+
+# -- results of commands -----------------------------------------------------------------------------------------------
+
+
+class SwapResult(msgspec.Struct, frozen=True, gc=False):
+    """The end of a swap. `active` is what serves now; `reason` None means that it is what was asked for."""
+
+    previous: str | None
+    active: str | None
+    param_size: float | None
+    """Billions of parameters of `active`."""
+    reason: Reason | None = None
+
+
+class PullResult(msgspec.Struct, frozen=True, gc=False):
+    """The end of a pull; `reason` None means that the file is installed."""
+
+    model: str
+    reason: Reason | None = None
+
+
+class TaskResult(msgspec.Struct, frozen=True, gc=False):
+    """The end of a task; `reason` None means that the answer is whole."""
+
+    text: str
+    tokens: int
+    served_by: NodeId | None
+    model: str | None
+    reason: Reason | None = None
+
+
+class ModelStatus(msgspec.Struct, frozen=True, gc=False):
+    """What `GET /model/status` shows."""
+
+    model: str | None
+    param_size: float | None
+    status: str
+    """ready, loading, pulling, error or no_model."""
+    load: Load
+    generation: int
+    online: bool
+
+
+class ModelRow(msgspec.Struct, frozen=True, gc=False):
+    """One row of `GET /model/list`."""
+
+    entry: CatalogEntry
+    state: str
+    active: bool
+    compatible: bool
+
+
+class CoordinatorRow(msgspec.Struct, frozen=True, gc=False):
+    """One coordinator in the answer to `GET /mesh/capabilities`."""
+
+    coordinator_id: NodeId
+    agent_count: int
+    model_availability: dict[str, ModelAvailability]
+    age_ms: int
+
+
+class MeshCapabilities(msgspec.Struct, frozen=True, gc=False):
+    """The answer to `GET /mesh/capabilities`; `reason` is set where this node is no coordinator."""
+
+    coordinators: tuple[CoordinatorRow, ...] = ()
+    reason: Reason | None = None
+
+
+Result = (
+    SwapResult | PullResult | TaskResult | ModelStatus | tuple[ModelRow, ...] | MeshCapabilities | bool | Reason | None
+)
+"""What a Reply carries. A bare Reason says that the command could not be taken at all."""

@@ -1,0 +1,245 @@
+"""What reaches a node: facts in the past tense, commands of its user, and the completions of its effects.
+
+Every effect with an operation id is answered by exactly one `Completion`, success or failure. Every `Command` is
+answered by exactly one `Reply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+import msgspec
+
+from edgecoder.core.ids import CommandId, LinkId, Medium, OpId
+from edgecoder.errors import Reason
+from edgecoder.wire.envelope import Frame
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Something that reached the node."""
+
+
+class Started(Event, frozen=True):
+    """The host began a life of this node. `snapshot` is what `Persist` wrote in earlier lives, by key; `wall_ms` is
+    Unix time in milliseconds."""
+
+    snapshot: Mapping[str, bytes]
+    wall_ms: int = 0
+
+
+class Wake(Event, frozen=True):
+    """The deadline of the last `WakeAt` passed. A spurious one does nothing."""
+
+
+class LinkUp(Event, frozen=True):
+    """A link to some node opened; who it is, is learned from its identity message. `rssi_dbm` only on a radio."""
+
+    link: LinkId
+    medium: Medium
+    rssi_dbm: int | None = None
+
+
+class LinkDown(Event, frozen=True):
+    """A link closed; its id is never used again."""
+
+    link: LinkId
+
+
+class FrameReceived(Event, frozen=True):
+    """An envelope arrived."""
+
+    link: LinkId
+    frame: Frame
+
+
+class SignalMeasured(Event, frozen=True):
+    """The radio measured a link's signal, dBm."""
+
+    link: LinkId
+    rssi_dbm: int
+
+
+class PowerChanged(Event, frozen=True):
+    """The battery's charge in percent, and whether the node is on external power."""
+
+    battery_pct: int
+    on_external_power: bool
+
+
+class EngineFailed(Event, frozen=True):
+    """The engine lost its model without being asked."""
+
+    reason: Reason
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+class Command(Event, frozen=True):
+    """A request of this node's user."""
+
+    command: CommandId
+
+
+class SwapCause(Enum):
+    """Who wants a swap. Tasks wait for the minimal residency of the active model; users do not."""
+
+    USER = "user"
+    TASK = "task"
+
+
+class SwapModel(Command, frozen=True):
+    """Make `model` (id or alias) the active one; `pull` fetches it first where it is missing. Reply: SwapResult."""
+
+    model: str
+    cause: SwapCause = SwapCause.USER
+    pull: bool = False
+
+
+class PullModel(Command, frozen=True):
+    """Fetch and verify `model` without activating it. Reply: PullResult."""
+
+    model: str
+
+
+class SubmitTask(Command, frozen=True):
+    """Have the mesh answer a prompt. `model` None takes any of at least `min_param_size` billion parameters;
+    `deadline_ms` None is the node's default. Parts arrive as Progress where `stream`. Reply: TaskResult."""
+
+    prompt: str
+    model: str | None = None
+    min_param_size: float = 0.0
+    max_tokens: int = 256
+    deadline_ms: int | None = None
+    stream: bool = True
+
+
+class CancelTask(Command, frozen=True):
+    """Cancel the task that command `task` submitted; its reply says cancelled. Reply: whether it was still open."""
+
+    task: CommandId
+
+
+class QueryMesh(Command, frozen=True):
+    """Which coordinators have agents with `model`? Reply: MeshCapabilities, best first, at most `limit` rows."""
+
+    model: str | None = None
+    min_param_size: float = 0.0
+    limit: int = 20
+
+
+class QueryStatus(Command, frozen=True):
+    """What is active here? Reply: ModelStatus."""
+
+
+class QueryModels(Command, frozen=True):
+    """What is in the catalog, and what of it is here? Reply: a tuple of ModelRow."""
+
+
+class ShutDown(Command, frozen=True):
+    """Take no more work, end what runs (to the drain deadline), then reply: None."""
+
+
+# -- completions -------------------------------------------------------------------------------------------------------
+
+
+class Completion(Event, frozen=True):
+    """The end of the operation `op`."""
+
+    op: OpId
+
+
+class Persisted(Completion, frozen=True):
+    """The value is durable."""
+
+
+class PersistFailed(Completion, frozen=True):
+    """The value is not durable."""
+
+    reason: Reason
+
+
+class Advertised(Completion, frozen=True):
+    """The stack took it, and `reached` subscribed peers acknowledged in time."""
+
+    reached: int
+
+
+class AdvertiseFailed(Completion, frozen=True):
+    """The stack did not take it."""
+
+    reason: Reason
+
+
+class ModelLoaded(Completion, frozen=True):
+    """The engine answered with the model loaded; `tokens_per_s` is what it decodes, for one task."""
+
+    tokens_per_s: int
+
+
+class ModelLoadFailed(Completion, frozen=True):
+    """The model is not loaded; the engine is empty."""
+
+    reason: Reason
+
+
+class ModelUnloaded(Completion, frozen=True):
+    """The engine is empty."""
+
+
+class UnloadFailed(Completion, frozen=True):
+    """The old model is still loaded."""
+
+    reason: Reason
+
+
+class TaskChunk(Event, frozen=True):
+    """A part of the answer of the task run as `op`: no completion, more may follow."""
+
+    op: OpId
+    text: str
+    tokens: int
+
+
+class TaskDone(Completion, frozen=True):
+    """The engine finished the task; `tokens` counts all that it wrote."""
+
+    tokens: int
+
+
+class TaskFailed(Completion, frozen=True):
+    """The engine did not finish the task."""
+
+    reason: Reason
+
+
+class FileFetched(Completion, frozen=True):
+    """All bytes of the file are on disk, synced and not yet verified."""
+
+    size_bytes: int
+
+
+class FetchProgressed(Event, frozen=True):
+    """Bytes of the file that are on disk so far: no completion."""
+
+    op: OpId
+    bytes_done: int
+
+
+class FetchFailed(Completion, frozen=True):
+    """The file could not be fetched; what arrived is kept for the next try."""
+
+    reason: Reason
+
+
+class FileHashed(Completion, frozen=True):
+    """The SHA-256 of the file on disk, lower-case hex."""
+
+    sha256: str
+
+
+class HashFailed(Completion, frozen=True):
+    """The file could not be read."""
+
+    reason: Reason

@@ -1,0 +1,169 @@
+"""The node: one `handle(now, event) -> effects`, which every host calls and nothing else.
+
+The node makes the epoch of its life durable before it sends anything, passes frames through the gate, completions to
+whoever waits for them, and everything else to its part: a `Member` (phone, agent) or a `Hub` (coordinator). It is
+synchronous and total: nothing that comes from outside makes it raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from edgecoder.config import ClusterConfig, NodeConfig
+from edgecoder.coordinator.hub import Hub
+from edgecoder.core.context import Context
+from edgecoder.core.effects import Effect, WakeAt
+from edgecoder.core.events import (
+    Command,
+    Completion,
+    Event,
+    FrameReceived,
+    LinkDown,
+    LinkUp,
+    Persisted,
+    PersistFailed,
+    Started,
+    Wake,
+)
+from edgecoder.core.ids import Micros, Role
+from edgecoder.errors import LocalProtocolError, Reason
+from edgecoder.mesh.gate import Gate
+from edgecoder.mesh.member import Member
+from edgecoder.models.catalog import Catalog, Platform
+from edgecoder.trace import NodeReady
+from edgecoder.wire.envelope import Signer, Verifier
+from edgecoder.wire.messages import Identity
+
+EPOCH_KEY = "epoch"
+EARLY_EVENTS_MAX = 1024
+"""Events that may wait until the epoch is durable."""
+_EPOCH_RETRY_MS = 1000
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node is: the same for all lives of it."""
+
+    role: Role
+    cluster: ClusterConfig
+    config: NodeConfig
+    catalog: Catalog
+    platform: Platform = Platform.IOS
+    languages: tuple[str, ...] = ()
+
+
+class Node:
+    """One life of a node. A host makes a new one for each life and feeds it `Started` first."""
+
+    def __init__(self, setup: Setup, signer: Signer, verifier: Verifier, rng_seed: int) -> None:
+        self.setup = setup
+        self.context = Context(setup.cluster, setup.config, signer, rng_seed)
+        self.gate = Gate(self.context, verifier, setup.role)
+        self.part: Member | Hub | None = None
+        self._snapshot: Mapping[str, bytes] = {}
+        self._wall_ms = 0
+        self._early: list[Event] = []
+        self._wake: Micros | None = None
+
+    def handle(self, now: Micros, event: Event) -> list[Effect]:
+        """Take one event at `now` (monotonic microseconds) and return what to do about it, in order. Raises
+        LocalProtocolError where the host breaks the rules: time that runs backwards, a life that starts twice."""
+        context = self.context
+        if now < context.now:
+            raise LocalProtocolError(f"time went back from {context.now} to {now} µs")
+        context.now = now
+        out = context.out = []
+        if type(event) is FrameReceived:
+            self._frame(event)
+        elif type(event) is Wake:
+            self._wake = None
+            context.timers.fire_due(now)
+        elif isinstance(event, Completion):
+            if not context.ops.complete(event):
+                context.drop("completion", Reason.RESTARTED)
+        else:
+            self._other(event)
+        deadline = context.timers.next_deadline
+        if deadline is not None and (self._wake is None or deadline < self._wake):
+            self._wake = deadline
+            out.append(WakeAt(deadline))
+        return out
+
+    def _frame(self, event: FrameReceived) -> None:
+        part = self.part
+        if part is None:
+            self.context.drop("frame", Reason.UNAVAILABLE)
+            return
+        received = self.gate.receive(event)
+        if received is None:
+            return
+        link, verified = received
+        message = verified.message
+        if isinstance(message, Identity):
+            if link.peer is None:
+                link.peer, link.role = verified.header.sender, message.role
+                part.link_bound(link)
+            return
+        handler = part.messages.get(type(message))
+        if handler is None:
+            self.context.drop("message", Reason.UNAVAILABLE)
+        else:
+            handler(link, verified)
+
+    def _other(self, event: Event) -> None:
+        part = self.part
+        if isinstance(event, Started):
+            self._start(event)
+        elif part is None:
+            self._keep_for_later(event)
+        elif isinstance(event, LinkUp):
+            self.gate.link_up(event)
+        elif isinstance(event, LinkDown):
+            link = self.gate.link_down(event.link)
+            if link is not None:
+                part.link_down(link)
+        elif (handler := part.events.get(type(event))) is not None:
+            handler(event)
+        elif isinstance(event, Command):
+            self.context.reply(event.command, Reason.UNAVAILABLE)
+        else:
+            self.context.drop(type(event).__name__, Reason.UNAVAILABLE)
+
+    def _keep_for_later(self, event: Event) -> None:
+        if len(self._early) < EARLY_EVENTS_MAX:
+            self._early.append(event)
+        elif isinstance(event, Command):
+            self.context.reply(event.command, Reason.OVERFLOW)
+        else:
+            self.context.drop(type(event).__name__, Reason.OVERFLOW)
+
+    # -- the start of a life -------------------------------------------------------------------------------------------
+
+    def _start(self, event: Started) -> None:
+        if self.context.epoch:
+            raise LocalProtocolError("a life starts once; make a new Node for the next")
+        self._snapshot, self._wall_ms = event.snapshot, event.wall_ms
+        self.context.epoch = int.from_bytes(event.snapshot.get(EPOCH_KEY, b""), "big") + 1
+        self.context.ops.epoch = self.context.epoch
+        self._persist_epoch()
+
+    def _persist_epoch(self) -> None:
+        self.context.persist(EPOCH_KEY, self.context.epoch.to_bytes(4, "big"), self._epoch_persisted)
+
+    def _epoch_persisted(self, completion: Persisted | PersistFailed) -> None:
+        if isinstance(completion, PersistFailed):  # without it nothing may be sent: try until it works
+            self.context.drop("epoch", completion.reason)
+            again = self.context.in_ms(_EPOCH_RETRY_MS)
+            self.context.timers.set(("epoch", 0), again, self._persist_epoch)
+            return
+        setup = self.setup
+        if setup.role is Role.COORDINATOR:
+            self.part = Hub(self.context, self.gate, setup.catalog, self._wall_ms)
+        else:
+            self.part = Member(self.context, self.gate, setup.catalog, setup.platform, setup.languages)
+        self.context.trace(NodeReady(self.context.epoch))
+        self.part.start(self._snapshot)
+        early, self._early, self._snapshot = self._early, [], {}
+        for event in early:
+            self._other(event)

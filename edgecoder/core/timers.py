@@ -1,0 +1,63 @@
+"""Named deadlines of one node. The host sees only the earliest.
+
+Setting a name again moves its deadline. Due timers come out in the order of their deadlines, ties in the order in which
+they were set, so that a late or a spurious wake-up never changes what happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+
+from edgecoder.core.ids import Micros
+
+Name = tuple[str, bytes | int]
+"""Purpose and key, such as ("deadline", task_id)."""
+_Entry = tuple[Micros, int, Name]
+
+
+class TimerTable:
+    """Deadlines by name. Moved and cancelled entries stay in the heap until they surface or outnumber the live ones."""
+
+    __slots__ = ("_actions", "_heap", "_order")
+
+    def __init__(self) -> None:
+        self._heap: list[_Entry] = []
+        self._actions: dict[Name, tuple[Micros, int, Callable[[], None]]] = {}
+        self._order = 0
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    def set(self, name: Name, deadline: Micros, action: Callable[[], None]) -> None:
+        """Call `action` once when `deadline` has passed."""
+        self._order += 1
+        self._actions[name] = (deadline, self._order, action)
+        heappush(self._heap, (deadline, self._order, name))
+        if len(self._heap) > 64 and len(self._heap) > 4 * len(self._actions):
+            self._heap = [(at, order, key) for key, (at, order, _) in self._actions.items()]
+            heapify(self._heap)
+
+    def cancel(self, name: Name) -> None:
+        """Forget a timer; one that is not set is no error."""
+        self._actions.pop(name, None)
+
+    @property
+    def next_deadline(self) -> Micros | None:
+        """The earliest deadline, None without timers."""
+        heap, actions = self._heap, self._actions
+        while heap:
+            deadline, order, name = heap[0]
+            live = actions.get(name)
+            if live is not None and live[1] == order:
+                return deadline
+            heappop(heap)
+        return None
+
+    def fire_due(self, now: Micros) -> None:
+        """Run every action whose deadline is `now` or earlier. A timer that an action sets waits for the next wake-up,
+        so that no chain of timers can hold the node for ever."""
+        newest = self._order
+        while (deadline := self.next_deadline) is not None and deadline <= now and self._heap[0][1] <= newest:
+            _, _, name = heappop(self._heap)
+            self._actions.pop(name)[2]()

@@ -1,0 +1,124 @@
+"""Whether this installation has what it needs: the checks behind `edgecoder doctor`.
+
+Compares the packages that are installed with the distribution's own metadata, extra by extra, and collects the checks
+that other parts bring: an entry point in the group `edgecoder.checks` is a function without arguments that returns
+`Check`s about its part. What to do about a failed check is the caller's.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points, version
+from typing import Final, NamedTuple
+
+DISTRIBUTION: Final = "edgecoder"
+GROUP: Final = "edgecoder.checks"
+BASE: Final = "base"
+"""The scope of what every installation needs; the other scopes are the names of the extras."""
+
+_REQUIREMENT: Final = re.compile(
+    r"(?P<package>[A-Za-z0-9._-]+)\s*(?P<bounds>(?:(?:>=|<)[0-9.]+,?)*)(?:\s*;\s*extra == ['\"](?P<extra>[\w-]+)['\"])?"
+)
+_BOUND: Final = re.compile(r"(>=|<)([0-9.]+)")
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    scope: str
+    """`base`, or the extra that needs it."""
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+    """The next step when it is not ok."""
+
+
+class Requirement(NamedTuple):
+    """One package that the base or an extra needs, as the distribution's metadata say."""
+
+    package: str
+    bounds: str
+    """Such as `>=2.2,<3`; empty when any version will do."""
+    scope: str
+
+    def admits(self, installed: str) -> bool:
+        """Whether a version is within the bounds. Only the numbers count: 3.1rc1 is taken for 3.1."""
+        have = _release(installed)
+        return all(
+            have >= _release(bound) if operator == ">=" else have < _release(bound)
+            for operator, bound in _BOUND.findall(self.bounds)
+        )
+
+
+def parse_requirement(line: str) -> Requirement:
+    """One `Requires-Dist` line of our own metadata. Raises ValueError for a form that pyproject.toml does not use."""
+    match = _REQUIREMENT.fullmatch(line)
+    if match is None:
+        raise ValueError(f"{line!r} is not of the form `name>=1,<2; extra == 'x'`")
+    return Requirement(match["package"], match["bounds"], match["extra"] or BASE)
+
+
+def requirements() -> list[Requirement]:
+    """Everything the distribution requires, the base first."""
+    return [parse_requirement(line) for line in distribution(DISTRIBUTION).requires or []]
+
+
+def extras() -> list[str]:
+    """The names of the extras, sorted."""
+    return sorted(distribution(DISTRIBUTION).metadata.get_all("Provides-Extra") or [])
+
+
+def check_python() -> Check:
+    """Whether this Python is new enough."""
+    bounds = distribution(DISTRIBUTION).metadata["Requires-Python"]
+    ok = Requirement("python", bounds, BASE).admits(platform.python_version())
+    return Check(
+        BASE, "python", ok, f"{platform.python_version()} (needs {bounds})", "" if ok else "install a newer one"
+    )
+
+
+def check_package(requirement: Requirement) -> Check:
+    """Whether a required package is installed in a version that will do."""
+    name, scope = requirement.package, requirement.scope
+    target = DISTRIBUTION if scope == BASE else f"'{DISTRIBUTION}[{scope}]'"
+    needs = f"needs {requirement.bounds}" if requirement.bounds else "any version"
+    try:
+        installed = version(name)
+    except PackageNotFoundError:
+        return Check(scope, name, ok=False, detail=f"missing ({needs})", hint=f"pip install {target}")
+    ok = requirement.admits(installed)
+    return Check(scope, name, ok, f"{installed} ({needs})", "" if ok else f"pip install --upgrade {target}")
+
+
+def check_all() -> list[Check]:
+    """Every check, the base first, then extra by extra; an extra's own checks run only when its packages are there."""
+    checks = [check_python(), *(check_package(requirement) for requirement in requirements())]
+    broken = {check.scope for check in checks if not check.ok}
+    for entry_point in sorted(entry_points(group=GROUP), key=lambda entry_point: entry_point.name):
+        if broken.isdisjoint({BASE, *entry_point.extras}):
+            checks += _run(entry_point)
+    scopes = [BASE, *extras()]
+    return sorted(checks, key=lambda check: scopes.index(check.scope))
+
+
+def _run(entry_point: EntryPoint) -> list[Check]:
+    """The checks of one part. A part that cannot even be imported, whatever the reason, is what a doctor looks for."""
+    try:
+        checks: list[Check] = entry_point.load()()
+    except Exception as error:  # noqa: BLE001
+        scope = next(iter(entry_point.extras), BASE)
+        detail = f"{type(error).__name__}: {error}".partition("\n")[0]
+        hint = f"pip install --force-reinstall '{DISTRIBUTION}[{scope}]'" if entry_point.extras else ""
+        return [Check(scope, entry_point.name, ok=False, detail=detail, hint=hint)]
+    return checks
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """The numbers of a version without trailing zeros: 3.1.0rc1 is (3, 1)."""
+    numbers = re.match(r"\d+(?:\.\d+)*", text)
+    parts = [int(number) for number in numbers[0].split(".")] if numbers else []
+    while parts and parts[-1] == 0:
+        parts.pop()
+    return tuple(parts)

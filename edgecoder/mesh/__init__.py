@@ -1,0 +1,1 @@
+"""A node among nodes: peers, capabilities, heartbeats, routing, tasks."""

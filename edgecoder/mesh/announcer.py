@@ -1,0 +1,132 @@
+"""Announcing: what this node offers, told to its peers and, by heartbeat, to its coordinator.
+
+A change of the model or of "loading" goes out at once. A change of the load waits until `readvertise_interval_ms` has
+passed since the last, so that a busy node does not drown its neighbours. The generation grows at every change and, with
+the epoch above it, across restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from edgecoder.core.context import Context
+from edgecoder.core.effects import Advertise
+from edgecoder.core.events import Advertised, AdvertiseFailed
+from edgecoder.core.ids import COUNTER_BITS, LinkId, Micros
+from edgecoder.trace import CapabilitiesChanged
+from edgecoder.wire.messages import Capabilities, Load, Power
+
+_TIMER = ("announce", 0)
+
+
+class Offer(Protocol):
+    """What a node offers now; the node's parts behind it."""
+
+    def load(self) -> Load:
+        """Running and waiting tasks, or loading."""
+        ...
+
+    def active_model(self) -> tuple[str | None, float | None]:
+        """The name to advertise of the active model, and its size in billions of parameters."""
+        ...
+
+    def tokens_per_s(self) -> int:
+        """Decoding speed of the active model."""
+        ...
+
+    def power(self) -> Power:
+        """Battery and charger."""
+        ...
+
+    def piece_map_digest(self) -> bytes:
+        """Over the files that are installed."""
+        ...
+
+
+class Announcer:
+    """The capabilities that were advertised last, and when."""
+
+    def __init__(
+        self, context: Context, offer: Offer, languages: tuple[str, ...], on_change: Callable[[], None]
+    ) -> None:
+        self._context = context
+        self._offer = offer
+        self._languages = languages
+        self._on_change = on_change
+        self._counter = 0
+        self._said: tuple[object, ...] = ()
+        self._said_at: Micros | None = None
+        self.current: Capabilities | None = None
+
+    @property
+    def generation(self) -> int:
+        """Of the newest capabilities."""
+        return (self._context.epoch << COUNTER_BITS) | self._counter
+
+    def model_changed(self, on_completion: Callable[[Advertised | AdvertiseFailed], None] | None = None) -> None:
+        """Advertise now; `on_completion` is called when the peers know, at once where there is no radio."""
+        self._announce(on_completion)
+
+    def load_changed(self) -> None:
+        """Advertise soon, if by then the load is not what was said last."""
+        if self._said_at is None:
+            return
+        due = self._said_at + self._context.config.readvertise_interval_ms * 1000
+        if due <= self._context.now:
+            self._announce_if_changed()
+        else:
+            self._context.timers.set(_TIMER, due, self._announce_if_changed)
+
+    def tell(self, link: LinkId) -> None:
+        """Send the newest capabilities to a peer that has just come."""
+        if self.current is not None:
+            self._context.send(link, self.current, self._context.config.peer_expiry_ms)
+
+    def _announce_if_changed(self) -> None:
+        if self._state() != self._said:
+            self._announce(None)
+
+    def _state(self) -> tuple[object, ...]:
+        power = self._offer.power()
+        return (self._offer.load(), *self._offer.active_model(), power.battery_pct, self._offer.piece_map_digest())
+
+    def _announce(self, on_completion: Callable[[Advertised | AdvertiseFailed], None] | None) -> None:
+        self._context.timers.cancel(_TIMER)
+        self._counter += 1
+        self._said, self._said_at = self._state(), self._context.now
+        capabilities = self.current = self._capabilities()
+        load = capabilities.current_load
+        self._context.trace(
+            CapabilitiesChanged(capabilities.generation, capabilities.active_model, load.is_loading, load.tasks)
+        )
+        if self._context.config.has_radio:
+            op = self._context.ops.begin(on_completion or self._advertised)
+            frame = self._context.seal(capabilities, self._context.config.peer_expiry_ms)
+            deadline = self._context.in_ms(self._context.config.advertise_wait_ms)
+            self._context.out.append(Advertise(op, capabilities, frame, deadline))
+        self._on_change()
+        if not self._context.config.has_radio and on_completion is not None:
+            on_completion(Advertised(0, 0))
+
+    def _advertised(self, completion: Advertised | AdvertiseFailed) -> None:
+        if isinstance(completion, AdvertiseFailed):
+            self._context.drop("advertise", completion.reason)
+
+    def _capabilities(self) -> Capabilities:
+        config, offer = self._context.config, self._offer
+        model, param_size = offer.active_model()
+        return Capabilities(
+            agent_id=self._context.node_id,
+            generation=self.generation,
+            active_model=model,
+            active_model_param_size=param_size,
+            current_load=offer.load(),
+            memory_mb=config.memory_mb,
+            slots=config.slots,
+            tokens_per_s=offer.tokens_per_s(),
+            battery_pct=offer.power().battery_pct,
+            device_type=config.device_type,
+            languages=self._languages,
+            piece_map_digest=offer.piece_map_digest(),
+        )

@@ -1,0 +1,245 @@
+"""Answering tasks: this node's engine, its slots and its queue.
+
+A task is accepted or refused at once; an accepted one ends in exactly one `done` or `failed`. Who asked is behind a
+`Sink`, so that a task of this node's own user and one that came over a link are the same here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+import msgspec
+
+from edgecoder.core.context import Context
+from edgecoder.core.effects import CancelOp, RunTask
+from edgecoder.core.events import TaskChunk, TaskDone, TaskFailed
+from edgecoder.core.ids import LinkId, OpId, TaskId
+from edgecoder.errors import Reason
+from edgecoder.trace import TaskStarted, TaskStopped
+from edgecoder.wire.messages import ResponseStatus, TaskRequest, TaskResponse
+
+Sink = Callable[[TaskResponse], None]
+"""Takes the responses to one task, in order."""
+
+
+class WorkState(Enum):
+    """Where an accepted task stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+class WorkStep(Enum):
+    """What can happen to it."""
+
+    SLOT_FREE = "slotFree"
+    CHUNK = "chunk"
+    STOP = "stop"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class _Work(msgspec.Struct):
+    request: TaskRequest
+    sink: Sink
+    link: LinkId | None
+    """Where the request came from; None: this node's own user."""
+    model: str
+    state: WorkState = WorkState.WAITING
+    op: OpId = 0
+    index: int = 0
+    tokens: int = 0
+    parts: list[str] = msgspec.field(default_factory=list)
+    """What was written so far and not sent: the whole answer goes with `done` where nothing is streamed."""
+    stopped_for: Reason | None = None
+    """Why it is being stopped: the reason that its sink gets."""
+
+
+class Executor:
+    """The tasks that this node has accepted."""
+
+    def __init__(self, context: Context, model_for: Callable[[TaskRequest], str | Reason], on_load: Callable[[], None]):
+        """`model_for` names the active model if it may answer the request now, else says why not; `on_load` is called
+        when the count of tasks has changed."""
+        self._context = context
+        self._model_for = model_for
+        self._on_load = on_load
+        self._work: dict[TaskId, _Work] = {}
+        self._by_op: dict[OpId, _Work] = {}
+        self._known: dict[TaskId, None] = {}
+        self._on_drained: list[Callable[[], None]] = []
+
+    @property
+    def tasks(self) -> int:
+        """Running and waiting tasks."""
+        return len(self._work)
+
+    def offer(self, request: TaskRequest, sink: Sink, link: LinkId | None) -> None:
+        """Accept or refuse a task: the sink hears at once which, then what comes of it."""
+        verdict = self._judge(request)
+        if isinstance(verdict, Reason):
+            response = TaskResponse(
+                task_id=request.task_id, status=ResponseStatus.REFUSED, index=0, reason=verdict, served_by=self._me
+            )
+            sink(response)
+            return
+        self._remember(request.task_id)
+        work = self._work[request.task_id] = _Work(request, sink, link, verdict)
+        deadline = self._context.in_ms(request.deadline_ms)
+        self._context.timers.set(
+            ("work.deadline", request.task_id), deadline, lambda: self._stop(work, Reason.DEADLINE)
+        )
+        self._say(work, ResponseStatus.ACCEPTED)
+        self._fill_slots()
+        self._on_load()
+
+    def cancel(self, task_id: TaskId, reason: Reason, link: LinkId | None) -> None:
+        """Whoever asked over `link` does not want the task any more."""
+        work = self._work.get(task_id)
+        if work is not None and work.link == link:
+            self._stop(work, reason)
+
+    def link_down(self, link: LinkId) -> None:
+        """Nobody is there any more to take the answers that were asked for over this link."""
+        for work in [work for work in self._work.values() if work.link == link]:
+            self._stop(work, Reason.PEER_LOST)
+
+    def drain(self, on_drained: Callable[[], None]) -> None:
+        """Refuse what waits, let what runs end, to the drain deadline; then call back, at once if nothing runs."""
+        for work in [work for work in self._work.values() if work.state is WorkState.WAITING]:
+            self._stop(work, Reason.LOADING)
+        self._on_drained.append(on_drained)
+        deadline = self._context.in_ms(self._context.config.drain_ms)
+        self._context.timers.set(("work.drain", 0), deadline, self._drain_deadline)
+        self._check_drained()
+
+    def chunk(self, event: TaskChunk) -> None:
+        """The engine wrote a part of an answer."""
+        work = self._by_op.get(event.op)
+        if work is not None and (work.state, WorkStep.CHUNK) in WORK_TABLE:
+            work.tokens += event.tokens
+            if work.request.stream:
+                self._say(work, ResponseStatus.CHUNK, event.tokens, event.text)
+            else:
+                work.parts.append(event.text)
+
+    # -- the life of a task --------------------------------------------------------------------------------------------
+
+    def _judge(self, request: TaskRequest) -> str | Reason:
+        config = self._context.config
+        if request.task_id in self._known:
+            return Reason.DUPLICATE
+        if len(request.prompt) > config.prompt_bytes_max:
+            return Reason.TOO_LARGE
+        if len(self._work) >= config.slots + config.task_queue_max:
+            return Reason.BUSY
+        return self._model_for(request)
+
+    def _step(self, work: _Work, step: WorkStep) -> bool:
+        following = WORK_TABLE.get((work.state, step))
+        if following is None:
+            return False
+        work.state = following
+        return True
+
+    def _fill_slots(self) -> None:
+        if self._on_drained:
+            return
+        running = sum(work.state is not WorkState.WAITING for work in self._work.values())
+        for work in list(self._work.values()):
+            if running >= self._context.config.slots:
+                return
+            if self._step(work, WorkStep.SLOT_FREE):
+                running += 1
+                self._run(work)
+
+    def _run(self, work: _Work) -> None:
+        work.op = self._context.ops.begin(self._ended)
+        self._by_op[work.op] = work
+        self._context.trace(TaskStarted(work.request.task_id, work.model))
+        request = work.request
+        self._context.out.append(RunTask(work.op, request.task_id, request.prompt, request.max_tokens))
+
+    def _stop(self, work: _Work, reason: Reason) -> None:
+        if not self._step(work, WorkStep.STOP):
+            return
+        work.stopped_for = reason
+        if work.state is WorkState.ENDED:
+            self._finish(work, reason)
+        else:
+            self._context.out.append(CancelOp(work.op))
+
+    def _ended(self, completion: TaskDone | TaskFailed) -> None:
+        work = self._by_op.pop(completion.op)
+        if isinstance(completion, TaskDone):
+            work.tokens = completion.tokens
+            self._step(work, WorkStep.DONE)
+            self._finish(work, None)  # also when it was being stopped: the answer is whole
+        else:
+            self._step(work, WorkStep.FAILED)
+            self._finish(work, work.stopped_for or completion.reason)
+
+    def _finish(self, work: _Work, reason: Reason | None) -> None:
+        task_id = work.request.task_id
+        del self._work[task_id]
+        self._context.timers.cancel(("work.deadline", task_id))
+        self._context.trace(TaskStopped(task_id, reason, work.tokens))
+        status = ResponseStatus.DONE if reason is None else ResponseStatus.FAILED
+        self._say(work, status, work.tokens, "".join(work.parts), reason)
+        self._fill_slots()
+        self._on_load()
+        self._check_drained()
+
+    def _say(
+        self, work: _Work, status: ResponseStatus, tokens: int = 0, text: str = "", reason: Reason | None = None
+    ) -> None:
+        response = TaskResponse(
+            task_id=work.request.task_id,
+            status=status,
+            index=work.index,
+            text=text,
+            tokens=tokens,
+            reason=reason,
+            served_by=None if status is ResponseStatus.CHUNK else self._me,
+            model=None if status is ResponseStatus.CHUNK else work.model,
+        )
+        work.index += 1
+        work.sink(response)
+
+    @property
+    def _me(self) -> bytes:
+        return self._context.node_id
+
+    # -- draining ------------------------------------------------------------------------------------------------------
+
+    def _drain_deadline(self) -> None:
+        for work in list(self._work.values()):
+            self._stop(work, Reason.DRAINED)
+
+    def _check_drained(self) -> None:
+        if self._work or not self._on_drained:
+            return
+        waiting, self._on_drained = self._on_drained, []
+        self._context.timers.cancel(("work.drain", 0))
+        for on_drained in waiting:
+            on_drained()
+
+    def _remember(self, task_id: TaskId) -> None:
+        while len(self._known) >= self._context.config.task_memory_max:
+            del self._known[next(iter(self._known))]
+        self._known[task_id] = None
+
+
+WORK_TABLE: dict[tuple[WorkState, WorkStep], WorkState] = {
+    (WorkState.WAITING, WorkStep.SLOT_FREE): WorkState.RUNNING,
+    (WorkState.WAITING, WorkStep.STOP): WorkState.ENDED,
+    (WorkState.RUNNING, WorkStep.CHUNK): WorkState.RUNNING,
+    (WorkState.RUNNING, WorkStep.STOP): WorkState.STOPPING,
+    (WorkState.RUNNING, WorkStep.DONE): WorkState.ENDED,
+    (WorkState.RUNNING, WorkStep.FAILED): WorkState.ENDED,
+    (WorkState.STOPPING, WorkStep.DONE): WorkState.ENDED,
+    (WorkState.STOPPING, WorkStep.FAILED): WorkState.ENDED,
+}

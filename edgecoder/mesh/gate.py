@@ -1,0 +1,100 @@
+"""The gate: every frame passes here, and only verified, fresh messages of a link's own peer come through.
+
+It opens frames, refuses replays, binds each link to the node that identified itself on it, and answers a foreign
+version with the range that is spoken. What a message means is left to the parts behind it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgecoder.core.context import Context
+from edgecoder.core.events import FrameReceived, LinkUp
+from edgecoder.core.ids import LinkId, Medium, NodeId, Role
+from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.mesh.replay import ReplayWindow
+from edgecoder.protocol import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
+from edgecoder.wire.envelope import Verified, Verifier
+from edgecoder.wire.messages import Identity, Versions
+
+IDENTITY_TTL_MS = 60_000
+
+
+class Link(msgspec.Struct):
+    """A link that is up. `peer` and `role` are known once the other end has identified itself."""
+
+    id: LinkId
+    medium: Medium
+    rssi_dbm: int | None = None
+    peer: NodeId | None = None
+    role: Role | None = None
+    told_versions: bool = False
+
+
+class Gate:
+    """The links of a node and who is at their other ends."""
+
+    def __init__(self, context: Context, verifier: Verifier, role: Role) -> None:
+        self._context = context
+        self._verifier = verifier
+        self._role = role
+        self._windows: dict[NodeId, ReplayWindow] = {}
+        self.links: dict[LinkId, Link] = {}
+
+    def link_up(self, event: LinkUp) -> None:
+        """Take a link and identify this node on it."""
+        if event.link in self.links or len(self.links) >= self._context.config.links_max:
+            self._context.drop("link", Reason.OVERFLOW)
+            return
+        self.links[event.link] = Link(event.link, event.medium, event.rssi_dbm)
+        self.identify(event.link)
+
+    def identify(self, link: LinkId) -> None:
+        """Say who is here."""
+        config = self._context.config
+        identity = Identity(
+            role=self._role, device_type=config.device_type, cluster_config_hash=self._context.cluster_digest
+        )
+        self._context.send(link, identity, IDENTITY_TTL_MS)
+
+    def link_down(self, link: LinkId) -> Link | None:
+        """Forget a link; what it was, if it was known."""
+        return self.links.pop(link, None)
+
+    def receive(self, event: FrameReceived) -> tuple[Link, Verified] | None:
+        """The message in a frame and the link it came over, or None where it must not be looked at."""
+        link = self.links.get(event.link)
+        if link is None:
+            self._context.drop("frame", Reason.UNKNOWN_SENDER)
+            return None
+        try:
+            verified = self._verifier.open(event.frame)
+        except RemoteProtocolError as error:
+            self._refuse(link, error.reason)
+            return None
+        sender = verified.header.sender
+        is_identity = type(verified.message) is Identity
+        if sender != link.peer and not (is_identity and link.peer is None and sender != self._context.node_id):
+            self._context.drop("frame", Reason.UNKNOWN_SENDER)
+            return None
+        if not self._is_fresh(verified):
+            self._context.drop("frame", Reason.REPLAYED)
+            return None
+        return link, verified
+
+    def _is_fresh(self, verified: Verified) -> bool:
+        """Judge (epoch, seq). The windows of the senders heard of longest ago make room where there are too many."""
+        header = verified.header
+        window = self._windows.get(header.sender)
+        if window is None:
+            if len(self._windows) >= self._context.config.senders_max:
+                del self._windows[next(iter(self._windows))]
+            window = self._windows[header.sender] = ReplayWindow()
+        return window.accept(header.epoch, header.seq)
+
+    def _refuse(self, link: Link, reason: Reason) -> None:
+        self._context.drop("frame", reason)
+        if reason is Reason.VERSION_MISMATCH and not link.told_versions:
+            link.told_versions = True
+            spoken = Versions(version_min=PROTOCOL_VERSION_MIN, version_max=PROTOCOL_VERSION)
+            self._context.send(link.id, spoken, IDENTITY_TTL_MS)

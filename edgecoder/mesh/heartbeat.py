@@ -1,0 +1,165 @@
+"""The heartbeat of a phone or an agent to its home coordinator, and whether the node is online.
+
+A heartbeat goes out every interval at k·period from a random phase, and at once on a change, within a least gap.
+Model and load stand in every one, the rest only where it differs from what the coordinator acknowledged. Unanswered
+heartbeats make the node offline; an acknowledgement makes it online again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from edgecoder.core.context import MILLI, Context
+from edgecoder.core.ids import LinkId, Micros
+from edgecoder.mesh.announcer import Announcer, Offer
+from edgecoder.trace import OnlineChanged
+from edgecoder.wire.envelope import Header
+from edgecoder.wire.messages import Heartbeat, HeartbeatAck, Power
+
+_PERIODIC = ("heartbeat", 0)
+_SOON = ("heartbeat.soon", 0)
+_CHANGING = ("power", "tokens_per_s", "holdings_digest")
+_Fields = tuple[Power, int, bytes]
+"""Their values."""
+
+
+class OnlineState(Enum):
+    """Whether the node's coordinator answers."""
+
+    OFFLINE = "offline"
+    ONLINE = "online"
+
+
+class OnlineStep(Enum):
+    """What can happen to that."""
+
+    ACKNOWLEDGED = "acknowledged"
+    MISSED = "missed"
+    MISSED_TOO_MANY = "missedTooMany"
+
+
+ONLINE_TABLE: dict[tuple[OnlineState, OnlineStep], OnlineState] = {
+    (OnlineState.OFFLINE, OnlineStep.ACKNOWLEDGED): OnlineState.ONLINE,
+    (OnlineState.ONLINE, OnlineStep.ACKNOWLEDGED): OnlineState.ONLINE,
+    (OnlineState.ONLINE, OnlineStep.MISSED): OnlineState.ONLINE,
+    (OnlineState.ONLINE, OnlineStep.MISSED_TOO_MANY): OnlineState.OFFLINE,
+}
+
+
+class HeartbeatSender:
+    """Sends heartbeats over the link to the home coordinator."""
+
+    def __init__(self, context: Context, offer: Offer, announcer: Callable[[], Announcer]) -> None:
+        self._context = context
+        self._offer = offer
+        self._announcer = announcer
+        self._period: Micros = context.cluster.heartbeat_interval_ms * MILLI
+        self._next: Micros = 0
+        self._sent_at: Micros | None = None
+        self._sent: tuple[int, _Fields | None] = (0, None)
+        self._acknowledged: _Fields | None = None
+        config = context.config
+        self._fixed: dict[str, object] = {
+            "device_type": config.device_type,
+            "memory_mb": config.memory_mb,
+            "slots": config.slots,
+            "cluster_config_hash": context.cluster_digest,
+        }
+        self._missed = 0
+        self._is_awaiting = False
+        self.state = OnlineState.OFFLINE
+        self.link: LinkId | None = None
+
+    @property
+    def is_online(self) -> bool:
+        """Whether the coordinator answered lately and its link is up."""
+        return self.state is OnlineState.ONLINE and self.link is not None
+
+    def start(self) -> None:
+        """Begin the period at a random phase, so that the nodes of a network do not beat together."""
+        self._next = self._context.now + self._context.stream("heartbeat").below(self._period)
+        self._context.timers.set(_PERIODIC, self._next, self._beat)
+
+    def link_bound(self, link: LinkId) -> None:
+        """The coordinator is at the other end of a link: tell it everything now."""
+        self.link = link
+        self._acknowledged = None
+        self._send()
+
+    def link_down(self, link: LinkId) -> None:
+        """The link to the coordinator was lost; heartbeats are missed from now on."""
+        if link == self.link:
+            self.link = None
+
+    def changed(self) -> None:
+        """Model or load changed: send as soon as the gap allows."""
+        if self.link is None:
+            return
+        gap = self._context.config.heartbeat_gap_ms * MILLI
+        if self._sent_at is None or self._sent_at + gap <= self._context.now:
+            self._send()
+        else:
+            self._context.timers.set(_SOON, self._sent_at + gap, self._send)
+
+    def acknowledged(self, message: HeartbeatAck) -> None:
+        """The coordinator has a heartbeat of this life."""
+        if message.epoch != self._context.epoch:
+            return
+        self._missed, self._is_awaiting = 0, False
+        self._step(OnlineStep.ACKNOWLEDGED)
+        if not message.known:
+            self._acknowledged = None
+            self._send()
+        elif message.seq == self._sent[0]:
+            self._acknowledged = self._sent[1]
+
+    def _beat(self) -> None:
+        if self._is_awaiting or self.link is None:
+            self._missed += 1
+            too_many = self._missed >= self._context.cluster.missed_heartbeats_max
+            self._step(OnlineStep.MISSED_TOO_MANY if too_many else OnlineStep.MISSED)
+        self._next += self._period
+        self._context.timers.set(_PERIODIC, self._next, self._beat)
+        self._send()
+
+    def _step(self, step: OnlineStep) -> None:
+        following = ONLINE_TABLE.get((self.state, step), self.state)
+        if following is not self.state:
+            self.state = following
+            self._context.trace(OnlineChanged(following is OnlineState.ONLINE))
+
+    def _send(self) -> None:
+        self._context.timers.cancel(_SOON)
+        if self.link is None:
+            return
+        offer = self._offer
+        fields = (offer.power(), offer.tokens_per_s(), offer.piece_map_digest())
+        known = self._acknowledged
+        if known == fields:
+            news: dict[str, object] = {}
+        elif known is None:
+            news = {**self._fixed, **dict(zip(_CHANGING, fields, strict=True))}
+        else:
+            changed = zip(_CHANGING, fields, known, strict=True)
+            news = {name: value for name, value, old in changed if value != old}
+        model, param_size = offer.active_model()
+        load = offer.load()
+        heartbeat = Heartbeat(
+            generation=self._announcer().generation,
+            active_model=model,
+            active_model_param_size=param_size,
+            current_load=load,
+            model_swap_in_progress=load.is_loading,
+            full=known is None,
+            **news,  # type: ignore[arg-type]  # the names are fields of Heartbeat
+        )
+        self._context.send(self.link, heartbeat, self._context.cluster.agent_alive_ms)
+        self._sent = (self._context.seq, fields)
+        self._sent_at = self._context.now
+        self._is_awaiting = True
+
+
+def acknowledge(header: Header, time_ms: int, known: bool) -> HeartbeatAck:
+    """The coordinator's answer to the heartbeat with this header."""
+    return HeartbeatAck(epoch=header.epoch, seq=header.seq, coordinator_time_ms=time_ms, known=known)

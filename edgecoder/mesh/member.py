@@ -1,0 +1,380 @@
+"""A member: the part of a node that phones and agents have. It swaps models, answers tasks and asks them.
+
+This wires the machines together and holds no rule of its own: what each needs of the others (`Surroundings`, `Offer`,
+`Reach`) is answered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from edgecoder.core.context import Context
+from edgecoder.core.effects import ModelRow, ModelStatus, PullResult, SwapResult
+from edgecoder.core.events import (
+    Advertised,
+    AdvertiseFailed,
+    CancelTask,
+    EngineFailed,
+    FetchProgressed,
+    PowerChanged,
+    PullModel,
+    QueryModels,
+    QueryStatus,
+    ShutDown,
+    SignalMeasured,
+    SubmitTask,
+    SwapModel,
+    TaskChunk,
+)
+from edgecoder.core.ids import LinkId, NodeId, Role, TaskId
+from edgecoder.errors import Reason
+from edgecoder.mesh.announcer import Announcer
+from edgecoder.mesh.executor import Executor, Sink
+from edgecoder.mesh.gate import Gate, Link
+from edgecoder.mesh.heartbeat import HeartbeatSender
+from edgecoder.mesh.models import fitting
+from edgecoder.mesh.origin import Origin
+from edgecoder.mesh.peers import Peers
+from edgecoder.mesh.router import Candidate, CostRouter, PeerStats, Why
+from edgecoder.models.admission import admit
+from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder.models.downloads import Downloads
+from edgecoder.models.inventory import KEY as INVENTORY_KEY
+from edgecoder.models.inventory import DownloadState, Inventory
+from edgecoder.models.swap import KEY as SWAP_KEY
+from edgecoder.models.swap import Swap, SwapState
+from edgecoder.wire.envelope import Verified
+from edgecoder.wire.messages import (
+    Cancel,
+    Capabilities,
+    HeartbeatAck,
+    Load,
+    Power,
+    TaskRequest,
+    TaskResponse,
+)
+
+SHOWN_STATUS: dict[SwapState, str] = {
+    SwapState.EMPTY: "no_model",
+    SwapState.READY: "ready",
+    SwapState.ANNOUNCING: "loading",
+    SwapState.DRAINING: "loading",
+    SwapState.UNLOADING: "loading",
+    SwapState.LOADING: "loading",
+    SwapState.ROLLING_BACK: "loading",
+    SwapState.FAILED: "error",
+}
+"""What `GET /model/status` calls the states of the swap table."""
+
+
+class Member:
+    """The machines of a phone or an agent."""
+
+    def __init__(
+        self, context: Context, gate: Gate, catalog: Catalog, platform: Platform, languages: tuple[str, ...]
+    ) -> None:
+        self._context = context
+        self._gate = gate
+        self._catalog = catalog
+        self._platform = platform
+        self._by_digest = {entry.sha256: entry for entry in catalog.entries}
+        self._power = Power(on_external_power=False, battery_pct=100)
+        self._self_stats = PeerStats()
+        self._is_stopping = False
+        self.inventory = Inventory(context)
+        self.downloads = Downloads(context, self.inventory)
+        self.swap = Swap(context, self.inventory, self)
+        self.peers = Peers(context)
+        self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer)
+        self.announcer = Announcer(context, self, languages, self.heartbeat.changed)
+        self.executor = Executor(context, self._model_for, self.announcer.load_changed)
+        router = CostRouter(context.config, context.stream("routing"))
+        self.origin = Origin(context, router, self)
+        self.events: dict[type, Callable[..., None]] = {
+            SwapModel: self._swap_model,
+            PullModel: self._pull_model,
+            SubmitTask: self._submit_task,
+            CancelTask: self.origin.cancel,
+            QueryStatus: self._query_status,
+            QueryModels: self._query_models,
+            ShutDown: self._shut_down,
+            TaskChunk: self.executor.chunk,
+            FetchProgressed: self.downloads.progressed,
+            SignalMeasured: self._signal_measured,
+            PowerChanged: self._power_changed,
+            EngineFailed: self._engine_failed,
+        }
+        self.messages: dict[type, Callable[[Link, Verified], None]] = {
+            Capabilities: self._on_capabilities,
+            HeartbeatAck: self._on_heartbeat_ack,
+            TaskRequest: self._on_task_request,
+            TaskResponse: self._on_task_response,
+            Cancel: self._on_cancel,
+        }
+
+    # -- the node's life -----------------------------------------------------------------------------------------------
+
+    def start(self, snapshot: Mapping[str, bytes]) -> None:
+        """The node may send: restore what earlier lives kept, load the last model, begin to beat."""
+        self.inventory.restore(snapshot.get(INVENTORY_KEY))
+        self.heartbeat.start()
+        self.swap.boot(snapshot.get(SWAP_KEY), self._by_digest.get)
+        if self.swap.state is SwapState.EMPTY:
+            self.announcer.model_changed()
+
+    def link_bound(self, link: Link) -> None:
+        """Somebody identified itself at the other end of a link."""
+        if link.role is Role.COORDINATOR:
+            self.heartbeat.link_bound(link.id)
+        else:
+            self.peers.link_bound(link)
+            self.announcer.tell(link.id)
+
+    def link_down(self, link: Link) -> None:
+        """A link is gone, and with it what was open over it."""
+        self.heartbeat.link_down(link.id)
+        self.peers.link_down(link)
+        self.executor.link_down(link.id)
+        self.origin.link_down(link.id)
+
+    def _shut_down(self, command: ShutDown) -> None:
+        self._is_stopping = True
+        self.origin.give_up_all(Reason.SHUTTING_DOWN)
+        self.executor.drain(lambda: self._context.reply(command.command, None))
+
+    # -- Surroundings of the swap --------------------------------------------------------------------------------------
+
+    def advertise_loading(self, on_completion: Callable[[Advertised | AdvertiseFailed], None]) -> None:
+        """See `swap.Surroundings`."""
+        self.announcer.model_changed(on_completion)
+
+    def advertise_settled(self) -> None:
+        """See `swap.Surroundings`."""
+        self.announcer.model_changed()
+        self.origin.reach_changed()
+
+    def drain_tasks(self, on_drained: Callable[[], None]) -> None:
+        """See `swap.Surroundings`."""
+        self.executor.drain(on_drained)
+
+    def admits(self, entry: CatalogEntry) -> Reason | None:
+        """See `swap.Surroundings`."""
+        return admit(entry, self._platform, self._context.config, self.inventory)
+
+    # -- Offer to peers and coordinator --------------------------------------------------------------------------------
+
+    def load(self) -> Load:
+        """See `announcer.Offer`."""
+        return Load.of(self.executor.tasks) if self.swap.is_settled else Load.LOADING
+
+    def active_model(self) -> tuple[str | None, float | None]:
+        """See `announcer.Offer`."""
+        entry = self.swap.active
+        return (None, None) if entry is None else (self._public_name(entry), entry.param_size)
+
+    def tokens_per_s(self) -> int:
+        """See `announcer.Offer`."""
+        return self.swap.tokens_per_s if self.swap.serving is not None else 0
+
+    def power(self) -> Power:
+        """See `announcer.Offer`."""
+        return self._power
+
+    def piece_map_digest(self) -> bytes:
+        """See `announcer.Offer`."""
+        return self.inventory.digest()
+
+    # -- Reach of tasks ------------------------------------------------------------------------------------------------
+
+    def candidates(self, request: TaskRequest, tried: set[NodeId]) -> list[Candidate]:
+        """See `origin.Reach`."""
+        fits = fitting(request.model, request.min_param_size, self._catalog.same_model)
+        model, param_size = self.active_model()
+        why = fits(model, param_size)
+        if not self.swap.is_settled:
+            why = Why.IS_LOADING
+        elif self._context.node_id in tried:
+            why = Why.TRIED
+        me = Candidate(
+            self._context.node_id,
+            param_size,
+            self.load(),
+            self._context.config.device_type,
+            self._power.battery_pct,
+            None,
+            self._self_stats.fail_rate,
+            100,
+            why,
+        )
+        return [me, *self.peers.candidates(fits, tried)]
+
+    def link_to(self, node: NodeId) -> LinkId | None:
+        """See `origin.Reach`."""
+        return self.peers.link_to(node)
+
+    def coordinator(self) -> tuple[NodeId, LinkId] | None:
+        """See `origin.Reach`."""
+        link = self._gate.links.get(self.heartbeat.link) if self.heartbeat.link is not None else None
+        if link is None or link.peer is None or not self.heartbeat.is_online:
+            return None
+        return link.peer, link.id
+
+    def run_here(self, request: TaskRequest, sink: Sink) -> None:
+        """See `origin.Reach`."""
+        self.executor.offer(request, sink, None)
+
+    def cancel_here(self, task: TaskId, reason: Reason) -> None:
+        """See `origin.Reach`."""
+        self.executor.cancel(task, reason, None)
+
+    def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
+        """See `origin.Reach`."""
+        row = self.peers.rows.get(node)
+        stats = self._self_stats if node == self._context.node_id else None if row is None else row.stats
+        if stats is None:
+            return
+        if latency_ms is None:
+            stats.note_failure(self._context.now, self._context.config)
+        else:
+            stats.note_success(latency_ms)
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    def _find(self, name: str) -> CatalogEntry | Reason:
+        entry = self._catalog.find(name, self._platform)
+        if entry is not None:
+            return entry
+        return Reason.INCOMPATIBLE if self._catalog.knows(name) else Reason.UNKNOWN_MODEL
+
+    def _swap_model(self, command: SwapModel) -> None:
+        entry = self._find(command.model)
+        if self._is_stopping:
+            entry = Reason.SHUTTING_DOWN
+        if isinstance(entry, Reason):
+            self._refuse_swap(command, entry)
+        elif command.pull and self.admits(entry) is Reason.NOT_INSTALLED:
+            wanted = entry
+
+            def fetched(reason: Reason | None) -> None:
+                if reason is None:
+                    self.swap.request(wanted, command.cause, command.command)
+                else:
+                    self._refuse_swap(command, reason)
+
+            self.downloads.want(entry, command.command, fetched)
+        else:
+            self.swap.request(entry, command.cause, command.command)
+
+    def _refuse_swap(self, command: SwapModel, reason: Reason) -> None:
+        serving = self.swap.serving
+        name = None if serving is None else serving.model_id
+        size = None if serving is None else serving.param_size
+        self._context.reply(command.command, SwapResult(name, name, size, reason))
+
+    def _pull_model(self, command: PullModel) -> None:
+        entry = self._find(command.model)
+        if isinstance(entry, Reason):
+            self._context.reply(command.command, PullResult(command.model, entry))
+            return
+        name = entry.model_id
+        self.downloads.want(
+            entry, command.command, lambda reason: self._context.reply(command.command, PullResult(name, reason))
+        )
+
+    def _submit_task(self, command: SubmitTask) -> None:
+        if self._is_stopping:
+            self._context.reply(command.command, Reason.SHUTTING_DOWN)
+        else:
+            self.origin.submit(command)
+
+    def _query_status(self, command: QueryStatus) -> None:
+        serving = self.swap.serving
+        status = SHOWN_STATUS[self.swap.state]
+        self._context.reply(
+            command.command,
+            ModelStatus(
+                None if serving is None else self._public_name(serving),
+                None if serving is None else serving.param_size,
+                "pulling" if len(self.downloads) and status in ("ready", "no_model") else status,
+                self.load(),
+                self.announcer.generation,
+                self.heartbeat.is_online,
+            ),
+        )
+
+    def _query_models(self, command: QueryModels) -> None:
+        rows = tuple(
+            ModelRow(
+                entry,
+                self.inventory.state(entry).value,
+                entry is self.swap.serving,
+                self.admits(entry) in (None, Reason.NOT_INSTALLED),
+            )
+            for entry in self._catalog.entries
+            if self._platform in entry.platforms or self.inventory.state(entry) is not DownloadState.ABSENT
+        )
+        self._context.reply(command.command, rows)
+
+    # -- news ----------------------------------------------------------------------------------------------------------
+
+    def _signal_measured(self, event: SignalMeasured) -> None:
+        link = self._gate.links.get(event.link)
+        if link is not None:
+            self.peers.signal_measured(link, event.rssi_dbm)
+
+    def _power_changed(self, event: PowerChanged) -> None:
+        self._power = Power(on_external_power=event.on_external_power, battery_pct=event.battery_pct)
+        self.announcer.load_changed()
+
+    def _engine_failed(self, event: EngineFailed) -> None:
+        self.swap.engine_failed(event.reason)
+
+    def _on_capabilities(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, Capabilities)
+        if self.peers.learn(link, message) and not message.current_load.is_loading:
+            self.origin.reach_changed()
+
+    def _on_heartbeat_ack(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, HeartbeatAck)
+        if link.id == self.heartbeat.link:
+            self.heartbeat.acknowledged(message)
+
+    def _on_task_request(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, TaskRequest)
+        ttl_ms = self._context.config.task_silence_ms
+
+        def answer(response: TaskResponse) -> None:
+            if link.id in self._gate.links:
+                self._context.send(link.id, response, ttl_ms)
+
+        self.executor.offer(message, answer, link.id)
+
+    def _on_task_response(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, TaskResponse)
+        self.origin.response(link.id, message)
+
+    def _on_cancel(self, link: Link, verified: Verified) -> None:
+        message = verified.message
+        assert isinstance(message, Cancel)
+        self.executor.cancel(message.task_id, message.reason, link.id)
+
+    def _model_for(self, request: TaskRequest) -> str | Reason:
+        """The active model, if it may answer this request now."""
+        if self._is_stopping:
+            return Reason.SHUTTING_DOWN
+        if not self.swap.is_settled:
+            return Reason.LOADING
+        serving = self.swap.serving
+        if serving is None:
+            return Reason.NO_MODEL
+        fits = fitting(request.model, request.min_param_size, self._catalog.same_model)
+        name = self._public_name(serving)
+        return name if fits(name, serving.param_size) is None else Reason.NO_MODEL
+
+    def _public_name(self, entry: CatalogEntry) -> str:
+        """The name to advertise: beside Ollama its tag, elsewhere the model id."""
+        return entry.aliases[0] if self._platform is Platform.NODE and entry.aliases else entry.model_id

@@ -1,0 +1,135 @@
+"""The peer table: what is known of the nodes in reach of this node's own links.
+
+The newest generation of a peer's capabilities counts, whichever way it came. A peer whose link is down is unreachable,
+and forgotten after a while. Agents that only a coordinator can reach stand in its registry, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from edgecoder.core.context import Context
+from edgecoder.core.ids import LinkId, Micros, NodeId, Role
+from edgecoder.mesh.gate import Link
+from edgecoder.mesh.router import Candidate, PeerStats, Why
+from edgecoder.trace import PeerForgotten, PeerLearned
+from edgecoder.wire.messages import Capabilities
+
+_SWEEP = ("peers.sweep", 0)
+FitsModel = Callable[[str | None, float | None], Why | None]
+"""Judges a peer's active model and its size for one task; None: it fits."""
+
+
+class PeerRow(msgspec.Struct):
+    """What is known of one peer."""
+
+    node: NodeId
+    link: Link | None
+    capabilities: Capabilities | None
+    stats: PeerStats
+    last_seen: Micros
+
+
+class Peers:
+    """Peers by node id, in the order in which they were first seen."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.rows: dict[NodeId, PeerRow] = {}
+
+    def link_bound(self, link: Link) -> None:
+        """A peer identified itself on a link."""
+        assert link.peer is not None
+        row = self.rows.get(link.peer)
+        if row is None:
+            self._make_room()
+            row = self.rows[link.peer] = PeerRow(link.peer, None, None, PeerStats(), self._context.now)
+        row.link, row.last_seen = link, self._context.now
+        if link.rssi_dbm is not None:
+            row.stats.note_rssi(link.rssi_dbm)
+
+    def link_down(self, link: Link) -> None:
+        """A link to a peer was lost; the peer itself is kept for a while."""
+        row = self.rows.get(link.peer) if link.peer is not None else None
+        if row is None or row.link is not link:
+            return
+        row.link, row.last_seen = None, self._context.now
+        row.stats.drops += 1
+        self._schedule_sweep()
+
+    def signal_measured(self, link: Link, rssi_dbm: int) -> None:
+        """The radio measured the signal of a peer."""
+        row = self.rows.get(link.peer) if link.peer is not None else None
+        if row is not None:
+            row.stats.note_rssi(rssi_dbm)
+
+    def learn(self, link: Link, capabilities: Capabilities) -> bool:
+        """Keep a peer's capabilities if they are newer. True where they were."""
+        row = self.rows.get(capabilities.agent_id)
+        if row is None or capabilities.agent_id != link.peer:
+            return False
+        row.last_seen = self._context.now
+        if row.capabilities is not None and capabilities.generation <= row.capabilities.generation:
+            return False
+        row.capabilities = capabilities
+        loading = capabilities.current_load.is_loading
+        self._context.trace(PeerLearned(row.node, capabilities.generation, loading, link.medium))
+        return True
+
+    def candidates(self, fits: FitsModel, tried: set[NodeId]) -> Iterator[Candidate]:
+        """Every phone and agent that is known, with the reason for which a router must pass it over."""
+        now = self._context.now
+        for row in self.rows.values():
+            capabilities = row.capabilities
+            if capabilities is None or (row.link is not None and row.link.role is Role.COORDINATOR):
+                continue
+            why = None
+            if row.link is None:
+                why = Why.UNREACHABLE
+            elif capabilities.current_load.is_loading:
+                why = Why.IS_LOADING
+            elif row.stats.blacklisted_until > now:
+                why = Why.BLACKLISTED
+            elif row.node in tried:
+                why = Why.TRIED
+            yield Candidate(
+                row.node,
+                capabilities.active_model_param_size,
+                capabilities.current_load,
+                capabilities.device_type,
+                capabilities.battery_pct,
+                row.stats.rssi_avg_dbm,
+                row.stats.fail_rate,
+                row.stats.quality(),
+                why or fits(capabilities.active_model, capabilities.active_model_param_size),
+            )
+
+    def link_to(self, node: NodeId) -> LinkId | None:
+        """The link to a peer, if there is one."""
+        row = self.rows.get(node)
+        return row.link.id if row is not None and row.link is not None else None
+
+    def _make_room(self) -> None:
+        """Forget the peer that was not seen for longest, one without a link before one with."""
+        if len(self.rows) < self._context.config.peers_max:
+            return
+        oldest = min(self.rows.values(), key=lambda row: (row.link is not None, row.last_seen))
+        self._forget(oldest)
+
+    def _forget(self, row: PeerRow) -> None:
+        del self.rows[row.node]
+        self._context.trace(PeerForgotten(row.node))
+
+    def _schedule_sweep(self) -> None:
+        gone = [row.last_seen for row in self.rows.values() if row.link is None]
+        if gone:
+            deadline = min(gone) + self._context.config.peer_expiry_ms * 1000
+            self._context.timers.set(_SWEEP, deadline, self._sweep)
+
+    def _sweep(self) -> None:
+        oldest = self._context.now - self._context.config.peer_expiry_ms * 1000
+        for row in [row for row in self.rows.values() if row.link is None and row.last_seen <= oldest]:
+            self._forget(row)
+        self._schedule_sweep()

@@ -1,0 +1,1 @@
+"""Models: the catalog, what this node has of it, and the swap of the active one."""

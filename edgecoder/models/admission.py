@@ -1,0 +1,29 @@
+"""Whether this node may run a file: judged before anything is unloaded."""
+
+from __future__ import annotations
+
+from edgecoder.config import NodeConfig
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import CatalogEntry, Platform
+from edgecoder.models.inventory import DownloadState, Inventory
+
+MIB = 1 << 20
+
+
+def memory_needed_mb(entry: CatalogEntry, config: NodeConfig) -> int:
+    """MB that a loaded model takes: file, cache of the whole context and the engine's own, and no less than the
+    catalog's floor."""
+    file_and_cache = entry.file_size_bytes + entry.kv_bytes_per_token * config.context_tokens
+    return max(entry.min_memory_mb, -(-file_and_cache // MIB) + config.engine_overhead_mb)
+
+
+def admit(entry: CatalogEntry, platform: Platform, config: NodeConfig, inventory: Inventory) -> Reason | None:
+    """Why this node cannot load `entry` now, or None."""
+    if platform not in entry.platforms:
+        return Reason.INCOMPATIBLE
+    if memory_needed_mb(entry, config) > config.memory_budget_mb:
+        return Reason.INSUFFICIENT_MEMORY
+    state = inventory.state(entry)
+    if state is DownloadState.QUARANTINED:
+        return Reason.QUARANTINED
+    return None if state is DownloadState.INSTALLED else Reason.NOT_INSTALLED

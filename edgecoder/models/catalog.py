@@ -1,0 +1,130 @@
+"""The catalog: which model files exist, what they are called, and where each may run.
+
+A file is its SHA-256. Ids and aliases are keys that resolve to one entry per platform; the same name may mean two
+files (Ollama's build of a model and its GGUF release differ). Where the bytes are and how they travel is left to
+`inventory` and to the seeding folder; signatures and expiry come with the signed catalog.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+from typing import Annotated
+
+import msgspec
+
+from edgecoder.errors import UnknownModel
+
+MODEL_NAME = r"[a-z0-9][a-z0-9._-]{0,95}(/[a-z0-9][a-z0-9._-]{0,95})?(:[a-z0-9][a-z0-9._-]{0,95})?"
+"""Grammar of a model id or alias: at most one `/` level and one `:tag`. A name never becomes a path."""
+_MODEL_NAME = re.compile(MODEL_NAME)
+_SIZE_TOKEN = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([bm])", re.IGNORECASE)
+_SIZE_IN_TAG = re.compile(r"(?:^|[-_.])((?:\d+x)?\d+(?:\.\d+)?[bm])(?=$|[-_.])", re.IGNORECASE)
+
+ModelName = Annotated[str, msgspec.Meta(pattern=f"^{MODEL_NAME}$")]
+Sha256Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Platform(Enum):
+    """Where a file runs (seed, "Model Catalog"): `ios` is any llama.cpp device, `node` any Ollama agent."""
+
+    IOS = "ios"
+    NODE = "node"
+
+
+class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """One model file. Field names on disk and on the wire are the seed's camelCase."""
+
+    model_id: ModelName
+    display_name: str
+    param_size: Annotated[float, msgspec.Meta(gt=0, le=10_000)]
+    """Billions of parameters."""
+    quantization: str
+    file_size_bytes: Annotated[int, msgspec.Meta(gt=0)]
+    sha256: Sha256Hex
+    min_memory_mb: Annotated[int, msgspec.Meta(gt=0)]
+    platforms: tuple[Platform, ...]
+    download_urls: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    aliases: tuple[ModelName, ...] = ()
+    """Other names, Ollama tags such as `qwen2.5-coder:7b` among them."""
+    architecture: str = ""
+    context_length: int = 0
+    """Tokens."""
+    kv_bytes_per_token: int = 0
+    """Bytes of key and value cache a token of context costs; 0 is unknown."""
+    license: str = ""
+
+
+class Catalog:
+    """Resolves names to entries. Entries keep their order; a (name, platform) pair that two files claim is refused."""
+
+    def __init__(self, entries: Iterable[CatalogEntry]) -> None:
+        self.entries: tuple[CatalogEntry, ...] = tuple(entries)
+        self._by_name: dict[tuple[str, Platform], CatalogEntry] = {}
+        self._names: dict[str, frozenset[str]] = {}
+        for entry in self.entries:
+            names = names_of(entry)
+            for name in names:
+                for platform in entry.platforms:
+                    if self._by_name.setdefault((name, platform), entry) is not entry:
+                        raise ValueError(f"{name} on {platform.value} is claimed by two files")
+        for entry in self.entries:
+            for name in names_of(entry):
+                self._names[name] = self._names.get(name, frozenset()) | frozenset(names_of(entry))
+
+    def resolve(self, name: str, platform: Platform) -> CatalogEntry:
+        """The entry that `name` means on `platform`. Raises UnknownModel."""
+        entry = self.find(name, platform)
+        if entry is None:
+            raise UnknownModel(f"{name}: not in the catalog for {platform.value}")
+        return entry
+
+    def find(self, name: str, platform: Platform) -> CatalogEntry | None:
+        """The entry that `name` means on `platform`, or None."""
+        return self._by_name.get((normalise(name), platform))
+
+    def knows(self, name: str) -> bool:
+        """Whether any platform has a file of this name."""
+        return normalise(name) in self._names
+
+    def same_model(self, name: str) -> frozenset[str]:
+        """Every name that shares a file with `name`, itself included: what a query by any alias must find."""
+        name = normalise(name)
+        return self._names.get(name) or frozenset((name,))
+
+
+def names_of(entry: CatalogEntry) -> tuple[str, ...]:
+    """The id and the aliases of an entry, normalised, in order, each once."""
+    return tuple(dict.fromkeys(normalise(name) for name in (entry.model_id, *entry.aliases)))
+
+
+def normalise(name: str) -> str:
+    """Ollama's rule for names: case does not count and `x` is `x:latest`; here the bare `x` is the kept form."""
+    return name.lower().removesuffix(":latest")
+
+
+def is_model_name(text: str) -> bool:
+    """Whether `text` fits the grammar of a model name."""
+    return _MODEL_NAME.fullmatch(text) is not None
+
+
+def parse_param_size(text: str) -> float | None:
+    """Billions of parameters from a size with its unit: `7.6B` 7.6, `494.03M` 0.49403, `8x7B` 56; else None."""
+    match = _SIZE_TOKEN.fullmatch(text.strip())
+    if match is None:
+        return None
+    count, size, unit = match.groups()
+    value = float(size) * int(count or 1)
+    return round(value / 1000, 9) if unit in "mM" else value
+
+
+def param_size_of(name: str, details: str = "", entry: CatalogEntry | None = None) -> float | None:
+    """Billions of parameters of a model as Ollama lists it: the catalog's value, else the size token of the tag, else
+    `details` (Ollama's `details.parameter_size`), else None. Never bytes."""
+    if entry is not None:
+        return entry.param_size
+    _, _, tag = name.partition(":")
+    token = _SIZE_IN_TAG.search(tag)
+    return parse_param_size(token.group(1)) if token else parse_param_size(details)

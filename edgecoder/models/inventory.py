@@ -1,0 +1,135 @@
+"""Which model files this node has, and in what state. Downloads have these states and no others; whether a model is
+loaded is `swap`'s business, and the two never share an enum.
+
+A file is its SHA-256. What the inventory says is persisted as one value, written again at every change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+
+import msgspec
+
+from edgecoder.core.context import Context
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import CatalogEntry
+from edgecoder.trace import DownloadPhase
+
+KEY = "inventory"
+
+
+class DownloadState(Enum):
+    """Where a file stands."""
+
+    ABSENT = "absent"
+    PARTIAL = "partial"
+    VERIFYING = "verifying"
+    INSTALLED = "installed"
+    QUARANTINED = "quarantined"
+
+
+class DownloadStep(Enum):
+    """What can happen to a file."""
+
+    WANTED = "wanted"
+    ARRIVED = "arrived"
+    INTERRUPTED = "interrupted"
+    MATCHED = "matched"
+    DIFFERED = "differed"
+    UNREADABLE = "unreadable"
+    CRASHED_TOO_OFTEN = "crashedTooOften"
+    REMOVED = "removed"
+
+
+DOWNLOAD_TABLE: dict[tuple[DownloadState, DownloadStep], DownloadState] = {
+    (DownloadState.ABSENT, DownloadStep.WANTED): DownloadState.PARTIAL,
+    (DownloadState.PARTIAL, DownloadStep.WANTED): DownloadState.PARTIAL,
+    (DownloadState.PARTIAL, DownloadStep.INTERRUPTED): DownloadState.PARTIAL,
+    (DownloadState.PARTIAL, DownloadStep.ARRIVED): DownloadState.VERIFYING,
+    (DownloadState.PARTIAL, DownloadStep.REMOVED): DownloadState.ABSENT,
+    (DownloadState.VERIFYING, DownloadStep.MATCHED): DownloadState.INSTALLED,
+    (DownloadState.VERIFYING, DownloadStep.DIFFERED): DownloadState.ABSENT,
+    (DownloadState.VERIFYING, DownloadStep.UNREADABLE): DownloadState.PARTIAL,
+    (DownloadState.INSTALLED, DownloadStep.CRASHED_TOO_OFTEN): DownloadState.QUARANTINED,
+    (DownloadState.INSTALLED, DownloadStep.REMOVED): DownloadState.ABSENT,
+    (DownloadState.QUARANTINED, DownloadStep.REMOVED): DownloadState.ABSENT,
+}
+
+
+class FileRow(msgspec.Struct):
+    """What is known of one file."""
+
+    state: DownloadState = DownloadState.ABSENT
+    bytes_done: int = 0
+    crashes: int = 0
+    """How often the engine crashed with it, since it was installed."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(dict[str, FileRow])
+
+
+def encode_rows(rows: dict[str, FileRow]) -> bytes:
+    """The persisted form: SHA-256 hex to row."""
+    return _encoder.encode(rows)
+
+
+class Inventory:
+    """The files of one node."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._rows: dict[str, FileRow] = {}
+        self._digest: bytes | None = None
+
+    def restore(self, value: bytes | None) -> None:
+        """Take what an earlier life persisted. A file that was being verified has to be verified again."""
+        self._rows = _decoder.decode(value) if value else {}
+        self._digest = None
+        for row in self._rows.values():
+            if row.state is DownloadState.VERIFYING:
+                row.state = DownloadState.PARTIAL
+
+    def row(self, entry: CatalogEntry) -> FileRow:
+        """The row of a file; an unknown file is absent."""
+        return self._rows.setdefault(entry.sha256, FileRow())
+
+    def state(self, entry: CatalogEntry) -> DownloadState:
+        """Where a file stands."""
+        row = self._rows.get(entry.sha256)
+        return DownloadState.ABSENT if row is None else row.state
+
+    def step(self, entry: CatalogEntry, step: DownloadStep, reason: Reason | None = None) -> bool:
+        """Move a file along the table; False where the table has no such row."""
+        row = self.row(entry)
+        following = DOWNLOAD_TABLE.get((row.state, step))
+        if following is None:
+            return False
+        row.state = following
+        if following is DownloadState.ABSENT:
+            row.bytes_done = row.crashes = 0
+        self._digest = None
+        self._context.trace(DownloadPhase(entry.model_id, following.value, row.bytes_done, reason))
+        self._context.persist(KEY, encode_rows(self._rows))
+        return True
+
+    def note_bytes(self, entry: CatalogEntry, bytes_done: int) -> None:
+        """Remember how much of a file is on disk; it becomes durable with the next step."""
+        self.row(entry).bytes_done = bytes_done
+
+    def note_crash(self, entry: CatalogEntry) -> bool:
+        """Count a crash of the engine with this file. True when it is quarantined by this one."""
+        row = self.row(entry)
+        row.crashes += 1
+        if row.crashes >= self._context.config.engine_crashes_max:
+            return self.step(entry, DownloadStep.CRASHED_TOO_OFTEN, Reason.ENGINE_CRASHED)
+        self._context.persist(KEY, encode_rows(self._rows))
+        return False
+
+    def digest(self) -> bytes:
+        """Eight bytes over the installed files: differs when what this node can seed differs."""
+        if self._digest is None:
+            held = sorted(digest for digest, row in self._rows.items() if row.state is DownloadState.INSTALLED)
+            self._digest = hashlib.blake2b("".join(held).encode(), digest_size=8).digest()
+        return self._digest

@@ -1,0 +1,40 @@
+"""Facts of the wire that no configuration may change.
+
+Each stands with where it comes from: (seed) is the document the project was made from, (v1) the first EdgeCoder, whose
+users must recognise it; the rest is this project's protocol.
+"""
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+"""The envelope version that this code writes; it reads PROTOCOL_VERSION_MIN to PROTOCOL_VERSION."""
+PROTOCOL_VERSION_MIN: Final = 1
+
+SIGNATURE_TAG: Final = b"edgecoder/envelope/1\x00"
+"""Domain tag before the signed bytes, so that a signature can never be taken for one over something else."""
+SIGNATURE_BYTES: Final = 64
+"""Ed25519 (RFC 8032)."""
+NODE_ID_BYTES: Final = 32
+"""A node id is the SHA-256 of the node's public key."""
+
+LOAD_UNAVAILABLE: Final = -1
+"""`currentLoad` of a node that is changing its model (seed, "Model Swap Flow" 3). Only the codec knows it."""
+RESPONSE_INDEX_MAX: Final = 1_000_000
+"""A streamed response has at most this many parts."""
+
+COORDINATOR_PORT: Final = 4301
+AGENT_PORT: Final = 4302
+"""(seed, "HTTP Endpoints")"""
+TRANSFER_PORT: Final = 4303
+OLLAMA_PORT: Final = 11434
+
+CAPABILITY_SUMMARY_INTERVAL_MS: Final = 60_000
+"""(seed, "Network-Wide Capability Advertisement")"""
+
+ADVERTISEMENT_FLAG_LOADING: Final = 0x01
+"""Bit 0 of the flags byte in the BLE advertisement's manufacturer data."""
+
+FRAME_BYTES_MAX: Final = 1 << 20
+"""A longer envelope is dropped unread."""
+REPLAY_WINDOW: Final = 64
+"""Envelopes of one sender that may overtake each other (the window of RFC 4303, section 3.4.3)."""

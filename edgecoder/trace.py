@@ -1,0 +1,183 @@
+"""The trace vocabulary: everything that observers may know of a node, on devices and in the simulator alike.
+
+Every table, chart, checker and digest is computed from these records and from the envelopes; none of them looks into
+a node. A record says what happened at the node that emits it; the host adds the node and the time.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgecoder.core.ids import CommandId, Medium, NodeId, TaskId
+from edgecoder.errors import Reason
+
+
+class Record(msgspec.Struct, frozen=True, gc=False, tag_field="record"):
+    """Something that happened."""
+
+
+class NodeReady(Record, frozen=True, tag="node.ready"):
+    """The epoch of this life is durable; from here on the node may send."""
+
+    epoch: int
+
+
+class CapabilitiesChanged(Record, frozen=True, tag="capabilities.changed"):
+    """What the node offers changed; peers and coordinators are about to be told."""
+
+    generation: int
+    model: str | None
+    loading: bool
+    tasks: int
+
+
+class PeerLearned(Record, frozen=True, tag="peer.learned"):
+    """Newer capabilities of a peer arrived over a link."""
+
+    peer: NodeId
+    generation: int
+    loading: bool
+    medium: Medium
+
+
+class PeerForgotten(Record, frozen=True, tag="peer.forgotten"):
+    """A peer was evicted, for its age or for want of room."""
+
+    peer: NodeId
+
+
+class AgentLearned(Record, frozen=True, tag="agent.learned"):
+    """A coordinator took a heartbeat into its registry."""
+
+    agent: NodeId
+    generation: int
+    model: str | None
+    loading: bool
+
+
+class AgentExpired(Record, frozen=True, tag="agent.expired"):
+    """A coordinator has not heard of an agent for too long and dropped it."""
+
+    agent: NodeId
+
+
+class SummarySent(Record, frozen=True, tag="summary.sent"):
+    """A coordinator sent its summary to `peers` others; `available` counts its agents by active model."""
+
+    epoch: int
+    seq: int
+    agents: int
+    available: dict[str, int]
+    peers: int
+
+
+class SummaryLearned(Record, frozen=True, tag="summary.learned"):
+    """A coordinator took another's summary."""
+
+    coordinator: NodeId
+    epoch: int
+    seq: int
+
+
+class SummaryExpired(Record, frozen=True, tag="summary.expired"):
+    """A coordinator dropped a summary that was not refreshed."""
+
+    coordinator: NodeId
+
+
+class OnlineChanged(Record, frozen=True, tag="online.changed"):
+    """The node found its coordinator, or lost it."""
+
+    online: bool
+
+
+class SwapPhase(Record, frozen=True, tag="swap.phase"):
+    """Swap number `swap` of this node's life entered a state of the swap table."""
+
+    swap: int
+    phase: str
+    model: str
+    previous: str | None
+
+
+class SwapEnded(Record, frozen=True, tag="swap.ended"):
+    """A swap ended, with as many replies as requests had joined it. `reason` None: `model` is active. A request that
+    was refused before anything was touched has swap 0."""
+
+    swap: int
+    model: str
+    active: str | None
+    reason: Reason | None
+    requests: int
+    cause: str
+    """user or task."""
+
+
+class DownloadPhase(Record, frozen=True, tag="download.phase"):
+    """A file's state in the download table changed."""
+
+    model: str
+    phase: str
+    bytes_done: int
+    reason: Reason | None
+
+
+class TaskSubmitted(Record, frozen=True, tag="task.submitted"):
+    """This node's user asked, by this command."""
+
+    task_id: TaskId
+    command: CommandId
+    model: str | None
+    min_param_size: float
+    prompt_bytes: int
+
+
+class TaskRouted(Record, frozen=True, tag="task.routed"):
+    """A router decided. `to` is the next node (None: the task waits), `why` its reason code, `cost` what the router
+    charged, `eligible` how many could have taken it, `excluded` how many it ruled out, by reason."""
+
+    task_id: TaskId
+    to: NodeId | None
+    why: str
+    cost: float | None
+    eligible: int
+    excluded: dict[str, int]
+
+
+class TaskStarted(Record, frozen=True, tag="task.started"):
+    """This node's engine began to answer."""
+
+    task_id: TaskId
+    model: str
+
+
+class TaskStopped(Record, frozen=True, tag="task.stopped"):
+    """This node's work on a task ended; `reason` None: it is done."""
+
+    task_id: TaskId
+    reason: Reason | None
+    tokens: int
+
+
+class TaskEnded(Record, frozen=True, tag="task.ended"):
+    """The user got the reply."""
+
+    task_id: TaskId
+    reason: Reason | None
+    served_by: NodeId | None
+    model: str | None
+    tokens: int
+    attempts: int
+
+
+class Dropped(Record, frozen=True, tag="dropped"):
+    """Something was thrown away: a frame, a row, a request over a bound. `what` names it."""
+
+    what: str
+    reason: Reason
+
+
+class ConfigDiffers(Record, frozen=True, tag="config.differs"):
+    """An agent's ClusterConfig is not this coordinator's."""
+
+    agent: NodeId

@@ -1,0 +1,56 @@
+"""Messages to bytes and back: msgpack maps with camelCase keys.
+
+Decoding is total: bytes from outside give a message or a `RemoteProtocolError`, never another exception. Unknown fields
+are dropped; a field out of its range is an error (a range refuses NaN and infinity too, so every float has one).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.wire.messages import TYPES, Load, Message, load_from_wire, load_to_wire
+
+
+def _to_wire(value: Any) -> Any:
+    if isinstance(value, Load):
+        return load_to_wire(value)
+    raise NotImplementedError(f"no wire form for {type(value).__name__}")
+
+
+def _from_wire(kind: type, value: Any) -> Any:
+    if kind is Load and isinstance(value, int):
+        return load_from_wire(value)
+    raise ValueError(f"no {kind.__name__} in {type(value).__name__}")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
+_decoders = {
+    name: msgspec.msgpack.Decoder(kind, dec_hook=_from_wire, ext_hook=lambda code, data: None)
+    for name, kind in TYPES.items()
+}
+_json_encoder = msgspec.json.Encoder(enc_hook=_to_wire)
+
+
+def encode_body(message: Message) -> bytes:
+    """The msgpack bytes of a message."""
+    return _encoder.encode(message)
+
+
+def decode_body(type_name: str, body: bytes | msgspec.Raw) -> Message:
+    """The message in `body`. Raises RemoteProtocolError: unknown_type, bad_frame."""
+    decoder = _decoders.get(type_name)
+    if decoder is None:
+        raise RemoteProtocolError(Reason.UNKNOWN_TYPE, type_name[:64])
+    try:
+        message: Message = decoder.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValidationError is a DecodeError
+        raise RemoteProtocolError(Reason.BAD_FRAME, f"{type_name}: {error}") from None
+    return message
+
+
+def to_json(value: Any) -> bytes:
+    """JSON with the wire's names, as the HTTP interfaces and the journal show it."""
+    return _json_encoder.encode(value)

@@ -1,0 +1,217 @@
+"""The envelope around every message: who sent it, in which order, for how long it holds, and the signature over it.
+
+Bytes: a msgpack array of two binaries, `signed` and `signature`. `signed` is the msgpack array `[version, type,
+networkId, sender, epoch, seq, ttlMs, body]`; the signature is over SIGNATURE_TAG and the received bytes of `signed`,
+never over something encoded anew. A host that passes messages by reference uses `Envelope` in place of the bytes,
+with the size that the bytes would have. Handlers take only `Verified` messages, which only a `Verifier` makes;
+replays are the node's to judge (`replay`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Protocol
+
+import msgspec
+
+from edgecoder.core.ids import NodeId
+from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.protocol import (
+    FRAME_BYTES_MAX,
+    NODE_ID_BYTES,
+    PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MIN,
+    SIGNATURE_BYTES,
+    SIGNATURE_TAG,
+)
+from edgecoder.wire.codec import decode_body, encode_body
+from edgecoder.wire.messages import NAMES, Message
+
+
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """What stands in an envelope beside the body. `ttl_ms` runs on the receiver's clock from the arrival."""
+
+    network_id: str
+    sender: NodeId
+    epoch: int
+    seq: int
+    ttl_ms: int
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """A sealed message passed by reference; `signer` is who really sealed it, which only an ideal verifier can see."""
+
+    header: Header
+    message: Message
+    signer: NodeId
+    size_bytes: int
+    body: bytes
+    """The encoded message, which a trace digest covers."""
+
+
+Frame = Envelope | bytes
+"""What a link carries."""
+
+
+class Verified(msgspec.Struct, frozen=True, gc=False):
+    """A message whose envelope was signed by `header.sender`."""
+
+    header: Header
+    message: Message
+    size_bytes: int
+
+
+class Signer(Protocol):
+    """Seals messages as one node."""
+
+    node_id: NodeId
+
+    def seal(self, header: Header, message: Message) -> Frame:
+        """The frame for a message."""
+        ...
+
+
+class Verifier(Protocol):
+    """Opens frames."""
+
+    def open(self, frame: Frame) -> Verified:
+        """The message in a frame. Raises RemoteProtocolError: bad_frame, bad_signature, version_mismatch,
+        unknown_type, wrong_network."""
+        ...
+
+
+class SigningKey(Protocol):
+    """A private key: Ed25519 on devices, an ideal one in the simulator."""
+
+    node_id: NodeId
+
+    def sign(self, data: bytes) -> bytes:
+        """64 bytes over `data`."""
+        ...
+
+
+class VerifyingKeys(Protocol):
+    """The public keys of the senders that are known."""
+
+    def verify(self, sender: NodeId, data: bytes, signature: bytes) -> bool:
+        """Whether `signature` is the sender's over `data`."""
+        ...
+
+
+class _Signed(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    type: str
+    network_id: str
+    sender: bytes
+    epoch: int
+    seq: int
+    ttl_ms: int
+    body: msgspec.Raw
+
+
+class _Outer(msgspec.Struct, frozen=True, array_like=True):
+    signed: bytes
+    signature: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+_outer_decoder = msgspec.msgpack.Decoder(_Outer)
+_signed_decoder = msgspec.msgpack.Decoder(_Signed)
+_any_decoder = msgspec.msgpack.Decoder(list[Any], ext_hook=lambda code, data: None)
+
+
+class ByteSigner:
+    """Seals into bytes with a private key."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self._key = key
+        self.node_id = key.node_id
+
+    def seal(self, header: Header, message: Message) -> bytes:
+        """The envelope's bytes."""
+        signed = _encoder.encode(
+            _Signed(
+                PROTOCOL_VERSION,
+                NAMES[type(message)],
+                header.network_id,
+                header.sender,
+                header.epoch,
+                header.seq,
+                header.ttl_ms,
+                msgspec.Raw(encode_body(message)),
+            )
+        )
+        return _encoder.encode(_Outer(signed, self._key.sign(SIGNATURE_TAG + signed)))
+
+
+class ByteVerifier:
+    """Opens bytes with the public keys of the network."""
+
+    def __init__(self, keys: VerifyingKeys, network_id: str) -> None:
+        self._keys = keys
+        self._network_id = network_id
+
+    def open(self, frame: Frame) -> Verified:
+        """The message in the bytes; see `Verifier`. The signature is checked before the body is looked at."""
+        if not isinstance(frame, bytes):
+            raise RemoteProtocolError(Reason.BAD_FRAME, "not bytes")
+        if len(frame) > FRAME_BYTES_MAX:
+            raise RemoteProtocolError(Reason.TOO_LARGE, f"{len(frame)} bytes")
+        try:
+            outer = _outer_decoder.decode(frame)
+            signed = _signed_decoder.decode(outer.signed)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise RemoteProtocolError(_why_unreadable(frame), str(error)) from None
+        if not PROTOCOL_VERSION_MIN <= signed.version <= PROTOCOL_VERSION:
+            raise RemoteProtocolError(Reason.VERSION_MISMATCH, f"version {signed.version}")
+        if signed.network_id != self._network_id:
+            raise RemoteProtocolError(Reason.WRONG_NETWORK, signed.network_id[:32])
+        _check_header(signed, outer)
+        if not self._keys.verify(signed.sender, SIGNATURE_TAG + outer.signed, outer.signature):
+            raise RemoteProtocolError(Reason.BAD_SIGNATURE, signed.sender.hex())
+        header = Header(signed.network_id, signed.sender, signed.epoch, signed.seq, signed.ttl_ms)
+        return Verified(header, decode_body(signed.type, signed.body), len(frame))
+
+
+def _check_header(signed: _Signed, outer: _Outer) -> None:
+    if len(signed.sender) != NODE_ID_BYTES or len(outer.signature) != SIGNATURE_BYTES:
+        raise RemoteProtocolError(Reason.BAD_FRAME, "sender or signature has the wrong length")
+    if not (0 <= signed.epoch < 1 << 32 and 0 <= signed.seq < 1 << 63 and 0 <= signed.ttl_ms < 1 << 40):
+        raise RemoteProtocolError(Reason.BAD_FRAME, "epoch, seq or ttlMs is out of range")
+
+
+def _why_unreadable(frame: bytes) -> Reason:
+    """A frame of another version may have another shape; its version still stands first."""
+    try:
+        version = _any_decoder.decode(_outer_decoder.decode(frame).signed)[0]
+    except (msgspec.DecodeError, ValueError, IndexError, RecursionError):
+        return Reason.BAD_FRAME
+    known = not isinstance(version, int) or PROTOCOL_VERSION_MIN <= version <= PROTOCOL_VERSION
+    return Reason.BAD_FRAME if known else Reason.VERSION_MISMATCH
+
+
+def encoded_size(header: Header, type_name: str, body_bytes: int) -> int:
+    """Bytes of the envelope that `ByteSigner` would make, without making it."""
+    signed = 4 + NODE_ID_BYTES + body_bytes + _text_size(type_name) + _text_size(header.network_id)
+    signed += _uint_size(header.epoch) + _uint_size(header.seq) + _uint_size(header.ttl_ms)
+    return 3 + SIGNATURE_BYTES + signed + (2 if signed < 1 << 8 else 3 if signed < 1 << 16 else 5)
+
+
+@lru_cache(maxsize=256)
+def _text_size(text: str) -> int:
+    length = len(text.encode())
+    return length + (1 if length < 32 else 2)
+
+
+def _uint_size(value: int) -> int:
+    if value < 128:
+        return 1
+    return 2 if value < 1 << 8 else 3 if value < 1 << 16 else 5 if value < 1 << 32 else 9
+
+
+def peek(frame: Frame) -> tuple[str, bytes]:
+    """Type name and encoded body of a frame that this network made, unverified: for observers, never for handlers."""
+    if isinstance(frame, Envelope):
+        return NAMES[type(frame.message)], frame.body
+    signed = _signed_decoder.decode(_outer_decoder.decode(frame).signed)
+    return signed.type, bytes(signed.body)

@@ -1,0 +1,241 @@
+"""The messages: what the bodies of envelopes hold. JSON names are the seed's camelCase, and so are the msgpack keys.
+
+Here a message is a struct; how it becomes bytes is `codec`'s work. `TYPES` is the list of all messages with the name
+that each has in the envelope. The wire's -1 for "changing its model" stops at the codec: inside it is `Load.LOADING`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from edgecoder.config import DeviceType
+from edgecoder.core.ids import Role
+from edgecoder.errors import Reason
+from edgecoder.protocol import LOAD_UNAVAILABLE, NODE_ID_BYTES, RESPONSE_INDEX_MAX
+
+WireNodeId = Annotated[bytes, msgspec.Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
+WireTaskId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+WireDigest = Annotated[bytes, msgspec.Meta(max_length=32)]
+WireName = Annotated[str, msgspec.Meta(max_length=300)]
+"""A model's name: as long as the grammar in `models.catalog` allows."""
+ParamSize = Annotated[float, msgspec.Meta(ge=0, le=10_000)]
+"""Billions of parameters."""
+Counter = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+
+
+class Load:
+    """How busy a node is: a count of its running and waiting tasks, or changing its model and so unavailable.
+
+    Instances are shared: `Load.of(2) is Load.of(2)`."""
+
+    __slots__ = ("tasks",)
+    LOADING: ClassVar[Load]
+    _known: ClassVar[dict[int, Load]] = {}
+
+    tasks: int
+    """Running and waiting tasks; 0 while loading."""
+
+    def __init__(self) -> None:
+        raise TypeError("use Load.of(tasks) or Load.LOADING")
+
+    @classmethod
+    def _make(cls, tasks: int) -> Load:
+        load = object.__new__(cls)
+        load.tasks = tasks
+        return load
+
+    @classmethod
+    def of(cls, tasks: int) -> Load:
+        """The load of a node that serves; `tasks` is 0 or more."""
+        known = cls._known.get(tasks)
+        if known is None:
+            if not 0 <= tasks <= 65_535:
+                raise ValueError(f"a load is 0 to 65535 tasks, not {tasks}")
+            known = cls._known[tasks] = cls._make(tasks)
+        return known
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the node is changing its model; a router must not pick it, whatever its cost would be."""
+        return self is Load.LOADING
+
+    def __repr__(self) -> str:
+        return "Load.LOADING" if self.is_loading else f"Load.of({self.tasks})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (load_from_wire, (load_to_wire(self),))
+
+
+Load.LOADING = Load._make(0)
+
+
+def load_to_wire(load: Load) -> int:
+    """`currentLoad`: the count, or -1 while loading (seed)."""
+    return LOAD_UNAVAILABLE if load.is_loading else load.tasks
+
+
+def load_from_wire(value: int) -> Load:
+    """The reverse. Raises ValueError for any other negative number."""
+    return Load.LOADING if value == LOAD_UNAVAILABLE else Load.of(value)
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, gc=False):
+    """The body of an envelope. Unknown fields are dropped when it is decoded, missing ones take their defaults."""
+
+
+class Versions(Message, frozen=True):
+    """Answer to an envelope of another version: what this node reads."""
+
+    version_min: Counter
+    version_max: Counter
+
+
+class Identity(Message, frozen=True):
+    """The first message on every link: who is there. The sender's id stands in the envelope."""
+
+    role: Role
+    device_type: DeviceType
+    cluster_config_hash: WireDigest
+
+
+class Capabilities(Message, frozen=True):
+    """What a node offers to its peers. `generation` grows at every change and never goes back."""
+
+    agent_id: WireNodeId
+    generation: Counter
+    """epoch · 2³² + counter."""
+    active_model: WireName | None
+    active_model_param_size: ParamSize | None
+    """Billions of parameters."""
+    current_load: Load
+    memory_mb: Counter
+    slots: Counter
+    tokens_per_s: Counter
+    battery_pct: Percent
+    device_type: DeviceType
+    languages: Annotated[tuple[WireName, ...], msgspec.Meta(max_length=64)] = ()
+    piece_map_digest: WireDigest = b""
+    """Eight bytes over the digests of the files that the node holds."""
+
+
+class Power(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """The power that a node runs on."""
+
+    on_external_power: bool
+    battery_pct: Percent
+    thermal_state: Counter = 0
+    """0 nominal, 1 fair, 2 serious, 3 critical."""
+
+
+class Heartbeat(Message, frozen=True):
+    """A node tells its home coordinator that it lives, and what it serves. Fields that are None have not changed since
+    the heartbeat that was acknowledged last; the model and the load stand in every one (seed)."""
+
+    generation: Counter
+    active_model: WireName | None
+    active_model_param_size: ParamSize | None
+    current_load: Load
+    model_swap_in_progress: bool
+    full: bool
+    """Whether the fields below are all there."""
+    power: Power | None = None
+    device_type: DeviceType | None = None
+    memory_mb: Counter | None = None
+    slots: Counter | None = None
+    tokens_per_s: Counter | None = None
+    holdings_digest: WireDigest | None = None
+    cluster_config_hash: WireDigest | None = None
+
+
+class HeartbeatAck(Message, frozen=True):
+    """The coordinator has taken the heartbeat `(epoch, seq)`. Without `known` it asks for a full one."""
+
+    epoch: Counter
+    seq: Counter
+    coordinator_time_ms: Counter
+    known: bool
+
+
+class TaskRequest(Message, frozen=True):
+    """Please answer this prompt."""
+
+    task_id: WireTaskId
+    prompt: str
+    model: WireName | None
+    min_param_size: ParamSize
+    max_tokens: Counter
+    deadline_ms: Counter
+    """What is left of the deadline when this is sent."""
+    stream: bool
+    hops: Counter = 0
+    """Coordinators that have passed it on."""
+
+
+class ResponseStatus(Enum):
+    """What a response says of its task; the last three end it."""
+
+    ACCEPTED = "accepted"
+    CHUNK = "chunk"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class TaskResponse(Message, frozen=True):
+    """One part of the answer to a task request, or the end of it. `index` counts the responses of the task from 0."""
+
+    task_id: WireTaskId
+    status: ResponseStatus
+    index: Annotated[int, msgspec.Meta(ge=0, le=RESPONSE_INDEX_MAX)]
+    text: str = ""
+    tokens: Counter = 0
+    """Tokens of `text`; with `done`, of the whole answer."""
+    reason: Reason | None = None
+    served_by: WireNodeId | None = None
+    model: WireName | None = None
+
+
+class Cancel(Message, frozen=True):
+    """The task is not wanted any more."""
+
+    task_id: WireTaskId
+    reason: Reason
+
+
+class ModelAvailability(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """What the live agents of one coordinator offer of one model (seed)."""
+
+    agent_count: Counter
+    total_param_capacity: Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+    """Billions of parameters, summed over the agents."""
+    avg_load: Annotated[float, msgspec.Meta(ge=0, le=65_535)]
+    """Mean count of running and waiting tasks."""
+    free_slots: Counter
+
+
+class Summary(Message, frozen=True):
+    """`capability_summary`: what a coordinator's agents offer together. Order is the envelope's (epoch, seq)."""
+
+    coordinator_id: WireNodeId
+    agent_count: Counter
+    model_availability: Annotated[dict[WireName, ModelAvailability], msgspec.Meta(max_length=1024)]
+    holdings: Annotated[dict[WireName, Counter], msgspec.Meta(max_length=4096)] = {}
+    """Live seeders of each file, by SHA-256."""
+
+
+TYPES: dict[str, type[Message]] = {
+    "versions": Versions,
+    "identity": Identity,
+    "capabilities": Capabilities,
+    "heartbeat": Heartbeat,
+    "heartbeatAck": HeartbeatAck,
+    "taskRequest": TaskRequest,
+    "taskResponse": TaskResponse,
+    "cancel": Cancel,
+    "summary": Summary,
+}
+NAMES: dict[type[Message], str] = {kind: name for name, kind in TYPES.items()}

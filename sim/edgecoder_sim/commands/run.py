@@ -1,0 +1,109 @@
+"""Run a scenario and write a run directory with tables and a report.
+
+Shows progress on a terminal, plain lines elsewhere, and what came out in the end; the run itself is `runner`'s.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from edgecoder_sim.digest_text import outcome_lines
+from edgecoder_sim.report import write_report
+from edgecoder_sim.results import Run
+from edgecoder_sim.runner import Outcome, run_scenario
+from edgecoder_sim.scenario import load_scenario
+from edgecoder_sim.scenario_model import Scenario
+
+PLAIN_STEP_PCT = 10
+"""Without a terminal, one line for so much progress."""
+
+
+def command(
+    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A YAML file, or the name of a packaged one.")],
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value, such as phones.count=50.")
+    ] = None,
+    rng_seed: Annotated[int | None, typer.Option("--rng-seed", metavar="N", help="Draw other random numbers.")] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run directories are made.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html.")] = True,
+) -> None:
+    """Simulate what a scenario describes: devices swap models, learn of each other, and route tasks."""
+    loaded = load_scenario(scenario, sets or (), rng_seed)
+    console = Console(stderr=True, quiet=as_json)
+    with _Shown(console, loaded) as shown:
+        outcome = run_scenario(
+            loaded, root=out, reproduce=_reproduce(scenario, sets or [], loaded.rng_seed), progress=shown.update
+        )
+    if report and outcome.directory is not None:
+        console.print("writing the report", style="dim")
+        write_report(Run(outcome.directory))
+    if as_json:
+        typer.echo(msgspec.json.encode(outcome.summary).decode())
+    else:
+        typer.echo("\n".join(outcome_lines(outcome.summary, has_report=report)))
+    _end(outcome)
+
+
+def _reproduce(scenario: str, sets: list[str], rng_seed: int) -> str:
+    options = [part for one in sets for part in ("--set", one)]
+    return shlex.join(["edgecoder", "run", scenario, *options, "--rng-seed", str(rng_seed)])
+
+
+def _end(outcome: Outcome) -> None:
+    if outcome.violation is not None:
+        raise outcome.violation
+    if outcome.interrupted:
+        where = "" if outcome.directory is None else f"; what there is so far is in {outcome.directory}"
+        typer.echo(f"stopped after {outcome.summary['sim_s']:.0f} simulated seconds{where}", err=True)
+        raise typer.Exit(130)
+
+
+class _Shown:
+    """Progress as a bar on a terminal, as a line each tenth elsewhere."""
+
+    def __init__(self, console: Console, scenario: Scenario) -> None:
+        self._console = console
+        self._total_s = scenario.duration_s
+        self._said_pct = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal or console.quiet,
+        )
+        self._task = self._bar.add_task(scenario.name, total=self._total_s, speed="")
+        if not console.is_terminal:
+            console.print(
+                f"{scenario.name}: {scenario.node_count} nodes, {scenario.duration_s:g} s, rng_seed {scenario.rng_seed}",
+                highlight=False,
+            )
+
+    def __enter__(self) -> _Shown:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        sys.stderr.flush()
+
+    def update(self, sim_s: float, wall_s: float) -> None:
+        """So much is done."""
+        speed = f"{sim_s / wall_s:,.0f} × real time" if wall_s > 0 else ""
+        self._bar.update(self._task, completed=sim_s, speed=speed)
+        done_pct = int(100 * sim_s / self._total_s)
+        if not self._console.is_terminal and done_pct >= self._said_pct + PLAIN_STEP_PCT:
+            self._said_pct = done_pct - done_pct % PLAIN_STEP_PCT
+            left_s = wall_s * (self._total_s / sim_s - 1)
+            self._console.print(f"{self._said_pct} %, {left_s:.0f} s to go", highlight=False)

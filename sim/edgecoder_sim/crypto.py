@@ -1,0 +1,92 @@
+"""Ideal signatures: nobody but the node can sign as the node, by construction.
+
+Two ways to pass envelopes: by reference (`ReferenceSigner`), where an envelope is an object that carries the size its
+bytes would have, and encoded (`ByteSigner` of the core with an `IdealKey`), where every envelope becomes bytes and is
+decoded again. Both must give the same run.
+
+Fidelity boundary: a signature cannot be forged or broken, and costs no time here; the host charges `sign_us` and
+`verify_us` of the device on the node's CPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from edgecoder.core.ids import NodeId
+from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.protocol import FRAME_BYTES_MAX, SIGNATURE_BYTES
+from edgecoder.wire.codec import encode_body
+from edgecoder.wire.envelope import (
+    ByteSigner,
+    ByteVerifier,
+    Envelope,
+    Frame,
+    Header,
+    Signer,
+    Verified,
+    Verifier,
+    encoded_size,
+)
+from edgecoder.wire.messages import NAMES, Message
+
+
+def node_id(name: str) -> NodeId:
+    """The id of a simulated node: SHA-256 of its name, in place of a public key."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+class IdealKey:
+    """Signs as one node: a keyed hash whose key nobody else uses."""
+
+    def __init__(self, identity: NodeId) -> None:
+        self.node_id = identity
+
+    def sign(self, data: bytes) -> bytes:
+        """64 bytes over `data`."""
+        return hashlib.blake2b(data, key=self.node_id, digest_size=SIGNATURE_BYTES).digest()
+
+
+class IdealKeys:
+    """Verifies every node's signatures."""
+
+    def verify(self, sender: NodeId, data: bytes, signature: bytes) -> bool:
+        """Whether the signature is the sender's over `data`."""
+        return hashlib.blake2b(data, key=sender, digest_size=SIGNATURE_BYTES).digest() == signature
+
+
+class ReferenceSigner:
+    """Seals into envelope objects."""
+
+    def __init__(self, identity: NodeId) -> None:
+        self.node_id = identity
+
+    def seal(self, header: Header, message: Message) -> Envelope:
+        """The envelope; its body is encoded once, for its size and for the trace digest."""
+        body = encode_body(message)
+        return Envelope(header, message, self.node_id, encoded_size(header, NAMES[type(message)], len(body)), body)
+
+
+class ReferenceVerifier:
+    """Opens envelope objects, with the checks that bytes would get."""
+
+    def __init__(self, network_id: str) -> None:
+        self._network_id = network_id
+
+    def open(self, frame: Frame) -> Verified:
+        """The message in an envelope; see `Verifier`."""
+        if not isinstance(frame, Envelope):
+            raise RemoteProtocolError(Reason.BAD_FRAME, "not an envelope")
+        if frame.size_bytes > FRAME_BYTES_MAX:
+            raise RemoteProtocolError(Reason.TOO_LARGE, f"{frame.size_bytes} bytes")
+        if frame.header.network_id != self._network_id:
+            raise RemoteProtocolError(Reason.WRONG_NETWORK, frame.header.network_id[:32])
+        if frame.signer != frame.header.sender:
+            raise RemoteProtocolError(Reason.BAD_SIGNATURE, frame.header.sender.hex())
+        return Verified(frame.header, frame.message, frame.size_bytes)
+
+
+def crypto(identity: NodeId, network_id: str, *, encoded: bool) -> tuple[Signer, Verifier]:
+    """Signer and verifier of one node."""
+    if encoded:
+        return ByteSigner(IdealKey(identity)), ByteVerifier(IdealKeys(), network_id)
+    return ReferenceSigner(identity), ReferenceVerifier(network_id)

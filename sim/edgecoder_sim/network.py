@@ -1,0 +1,83 @@
+"""Links over IP: who can send to whom, and when an envelope arrives.
+
+A link between two nodes crosses the access networks of both. An envelope waits for the sender's uplink, takes its size over
+the uplink's capacity, the latency and jitter of both sides, and its size over the receiver's downlink. A link delivers in
+order. Files are flows that share the same access links max-min fairly (`bandwidth`).
+
+Fidelity boundary: envelopes and files do not slow each other down; the downlink of a receiver serves envelopes in the order
+in which they were sent; nothing between the access networks is ever full. There is no TCP: a link has its capacity from
+the first byte, and an envelope that `loss_pct` takes is gone.
+"""
+
+from __future__ import annotations
+
+from edgecoder.core.events import LinkUp
+from edgecoder.core.ids import LinkId, Medium
+from edgecoder.wire.envelope import Frame
+from edgecoder_sim.host import SimNode, frame_size
+from edgecoder_sim.profiles import Network
+
+SECOND_US = 1_000_000
+
+
+class Access:
+    """One node's access network."""
+
+    __slots__ = (
+        "down_bytes_per_s",
+        "down_free_us",
+        "jitter_us",
+        "latency_us",
+        "loss_pct",
+        "stream",
+        "up_bytes_per_s",
+        "up_free_us",
+    )
+
+    def __init__(self, node: SimNode, network: Network) -> None:
+        self.up_bytes_per_s = network.up_bytes_per_s
+        self.down_bytes_per_s = network.down_bytes_per_s
+        self.latency_us = network.latency_us
+        self.jitter_us = network.jitter_us
+        self.loss_pct = network.loss_pct
+        self.stream = node.stream("jitter")
+        self.up_free_us = 0
+        self.down_free_us = 0
+
+
+class IpLink:
+    """A link between two nodes, in both directions; `id` is the same at both ends."""
+
+    __slots__ = ("_ends", "_last_us", "id", "medium")
+
+    def __init__(self, link: LinkId, medium: Medium, a: tuple[SimNode, Access], b: tuple[SimNode, Access]) -> None:
+        self.id = link
+        self.medium = medium
+        self._ends = (a, b)
+        self._last_us = [0, 0]
+
+    def open(self) -> None:
+        """Tell both ends."""
+        for node, _ in self._ends:
+            node.attach(self.id, self)
+            node.post(LinkUp(self.id, self.medium))
+
+    def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int | None:
+        """Carry a frame from `sender`, which is done with it at `depart_us`. Returns when it arrives, None if it is
+        lost."""
+        direction = 0 if self._ends[0][0] is sender else 1
+        source, (receiver, target) = self._ends[direction][1], self._ends[1 - direction]
+        size = frame_size(frame)
+        sent_us = max(depart_us, source.up_free_us) + size * SECOND_US // source.up_bytes_per_s
+        source.up_free_us = sent_us
+        loss_pct = source.loss_pct + target.loss_pct
+        if loss_pct and source.stream.uniform() * 100 < loss_pct:
+            return None
+        jitter_us = source.jitter_us + target.jitter_us
+        flight_us = source.latency_us + target.latency_us + (source.stream.below(jitter_us + 1) if jitter_us else 0)
+        received_us = max(sent_us + flight_us, target.down_free_us) + size * SECOND_US // target.down_bytes_per_s
+        target.down_free_us = received_us
+        received_us = max(received_us, self._last_us[direction])
+        self._last_us[direction] = received_us
+        receiver.deliver_at(received_us, self.id, frame, sender)
+        return received_us

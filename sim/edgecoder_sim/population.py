@@ -1,0 +1,150 @@
+"""Who lives in a world: the nodes of a scenario, with the device, the files and the first model that each has drawn.
+
+Each group draws from a stream of its own, in the order of its nodes, so that more phones leave the agents as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from edgecoder.core.events import PowerChanged
+from edgecoder.core.ids import Role
+from edgecoder.core.node import Node, Setup
+from edgecoder.core.rng import Stream
+from edgecoder.mesh.member import Member
+from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder.models.inventory import KEY as INVENTORY_KEY
+from edgecoder.models.inventory import DownloadState, FileRow, encode_rows
+from edgecoder.models.swap import KEY as SWAP_KEY
+from edgecoder.models.swap import SwapJournal
+from edgecoder_sim.crypto import crypto, node_id
+from edgecoder_sim.host import SimNode
+from edgecoder_sim.scenario_model import Group, Scenario, Wire
+
+MakeHost = Callable[[int, str, Node, str], SimNode]
+"""Puts a node on a machine: index, name, node, name of the device."""
+
+
+class Place:
+    """A phone or an agent, as its user sees it."""
+
+    __slots__ = ("battery_pct", "catalog", "charge_pct", "first", "platform", "role", "sim")
+
+    def __init__(self, sim: SimNode, role: Role, catalog: Catalog, charge_pct: float | None) -> None:
+        self.sim = sim
+        self.role = role
+        self.catalog = catalog
+        self.platform: Platform = sim.device.platform
+        self.charge_pct = charge_pct
+        """Charge of the battery, percent; None on mains power."""
+        self.battery_pct = 100 if charge_pct is None else round(charge_pct)
+        """What the node was told last."""
+        self.first: CatalogEntry | None = None
+        """The model that it starts with."""
+
+    def find(self, name: str) -> CatalogEntry | None:
+        """The file that a name means here."""
+        return self.catalog.find(name, self.platform)
+
+    def has(self, entry: CatalogEntry) -> bool:
+        """Whether the file is installed here."""
+        member = self._member()
+        return member is not None and member.inventory.state(entry) is DownloadState.INSTALLED
+
+    def installed(self) -> list[CatalogEntry]:
+        """The installed files, in the order of the catalog."""
+        return [entry for entry in self.catalog.entries if self.has(entry)]
+
+    def active(self) -> CatalogEntry | None:
+        """The model that is active here."""
+        member = self._member()
+        return None if member is None else member.swap.active
+
+    def power(self) -> PowerChanged:
+        """What the battery says now."""
+        return PowerChanged(self.battery_pct, self.charge_pct is None)
+
+    def _member(self) -> Member | None:
+        part = self.sim.node.part
+        return part if isinstance(part, Member) else None
+
+
+class Population:
+    """Makes the nodes of a scenario."""
+
+    def __init__(self, scenario: Scenario, make_host: MakeHost) -> None:
+        self._scenario = scenario
+        self._catalog = scenario.models()
+        self._make_host = make_host
+        self._count = 0
+
+    def members(self, role: Role, group: Group) -> Iterator[Place]:
+        """The nodes of a group."""
+        stream = Stream(self._scenario.rng_seed, b"", f"sim.population.{role.value}")
+        for number in range(group.count):
+            name = f"{role.value}-{number}"
+            sim = self._host(name, role, _pick(stream, group.devices))
+            charge = sim.device.battery_pct and _between(stream, sim.device.battery_pct)
+            place = Place(sim, role, self._catalog, charge)
+            self._fill_disk(place, group, stream)
+            yield place
+
+    def coordinators(self) -> Iterator[SimNode]:
+        """The coordinators."""
+        group = self._scenario.coordinators
+        for number in range(group.count):
+            yield self._host(f"coordinator-{number}", Role.COORDINATOR, group.device)
+
+    def _host(self, name: str, role: Role, device_name: str) -> SimNode:
+        scenario = self._scenario
+        device = scenario.devices[device_name]
+        has_radio = device.ble and scenario.radio.links_max > 0 and role is not Role.COORDINATOR
+        config = msgspec.structs.replace(scenario.node_config(role, device), has_radio=has_radio)
+        setup = Setup(
+            role=role,
+            cluster=scenario.config.cluster,
+            config=config,
+            catalog=self._catalog,
+            platform=device.platform,
+            languages=device.languages,
+        )
+        encoded = scenario.wire is Wire.ENCODED
+        signer, verifier = crypto(node_id(name), scenario.config.cluster.network_id, encoded=encoded)
+        index, self._count = self._count, self._count + 1
+        return self._make_host(index, name, Node(setup, signer, verifier, scenario.rng_seed), device_name)
+
+    def _fill_disk(self, place: Place, group: Group, stream: Stream) -> None:
+        """Put the files that a node has drawn on its disk, and the model that it starts with."""
+        rows: dict[str, FileRow] = {}
+        for name, probability in group.installed.items():
+            has = stream.uniform() < probability
+            entry = place.find(name)
+            if has and entry is not None and self._scenario.fits(entry, place.role, place.sim.device):
+                rows[entry.sha256] = FileRow(DownloadState.INSTALLED, entry.file_size_bytes)
+        choices: dict[str, float] = {}
+        for name, weight in group.active.items():
+            entry = place.find(name)
+            if entry is not None and entry.sha256 in rows:
+                choices[name] = weight
+        first = _pick(stream, choices) if sum(choices.values()) > 0 else None
+        place.first = None if first is None else place.find(first)
+        place.sim.disk[INVENTORY_KEY] = encode_rows(rows)
+        if place.first is not None:
+            place.sim.disk[SWAP_KEY] = msgspec.msgpack.encode(SwapJournal(place.first.sha256))
+
+
+def _pick(stream: Stream, weights: dict[str, float]) -> str:
+    """One name, each as likely as its weight; weights that are all zero are refused with the scenario."""
+    point = stream.uniform() * sum(weights.values())
+    for name, weight in weights.items():
+        point -= weight
+        if point < 0:
+            return name
+    return next(name for name in reversed(weights) if weights[name] > 0)
+
+
+def _between(stream: Stream, bounds: tuple[float, float]) -> float:
+    low, high = bounds
+    return low + stream.uniform() * (high - low)

@@ -1,0 +1,100 @@
+"""Bluetooth as a disc: nodes that stand within range of each other keep a few links, nearest first.
+
+Advertising tells every linked peer, and is complete when each has acknowledged, or at the deadline.
+
+Fidelity boundary: the range is a hard circle, nobody moves, links are there from the start and never lost, scanning and
+connecting take no time, links do not disturb each other, and only linked peers hear an advertisement. Signal strength follows
+the log-distance model without fading. The full radio takes this one's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from edgecoder.core.effects import Advertise
+from edgecoder.core.events import Advertised, LinkUp
+from edgecoder.core.ids import LinkId, Medium
+from edgecoder.core.rng import Stream
+from edgecoder.wire.envelope import Frame
+from edgecoder_sim.host import SimNode, frame_size
+from edgecoder_sim.profiles import Radio
+
+SECOND_US = 1_000_000
+ACK_BYTES = 20
+"""An acknowledgement: one ATT value of the least MTU."""
+
+
+class BleLink:
+    """A link between two nodes in range."""
+
+    __slots__ = ("_ends", "_free_us", "_radio", "id", "medium", "rssi_dbm")
+
+    def __init__(self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float) -> None:
+        self.id = link
+        self.medium = Medium.BLE
+        self.rssi_dbm = radio.rssi_dbm(distance_m)
+        self._ends = (a, b)
+        self._radio = radio
+        self._free_us = [0, 0]
+
+    def open(self) -> None:
+        """Tell both ends."""
+        for node in self._ends:
+            node.attach(self.id, self)
+            node.post(LinkUp(self.id, Medium.BLE, self.rssi_dbm))
+
+    def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int:
+        """Carry a frame from `sender`; returns when it arrives."""
+        direction = 0 if self._ends[0] is sender else 1
+        begin_us = max(depart_us, self._free_us[direction])
+        end_us = begin_us + frame_size(frame) * SECOND_US // self._radio.bytes_per_s
+        self._free_us[direction] = end_us
+        arrival_us = end_us + self._radio.latency_us
+        self._ends[1 - direction].deliver_at(arrival_us, self.id, frame, sender)
+        return arrival_us
+
+    def ack_us(self) -> int:
+        """How long an acknowledgement takes on its way back."""
+        return self._radio.latency_us + ACK_BYTES * SECOND_US // self._radio.bytes_per_s
+
+
+def advertise(node: SimNode, effect: Advertise, depart_us: int) -> None:
+    """Notify every linked peer, and complete when all have acknowledged or the deadline is there."""
+    acknowledged_us = [
+        link.send(node, effect.frame, depart_us) + link.ack_us()
+        for link in node.links.values()
+        if isinstance(link, BleLink)
+    ]
+    if not acknowledged_us:
+        node.post(Advertised(effect.op, 0))
+        return
+    in_time = [at_us for at_us in acknowledged_us if at_us <= effect.deadline]
+    all_in_time = len(in_time) == len(acknowledged_us)
+    node.post_at(max(in_time) if all_in_time else effect.deadline, Advertised(effect.op, len(in_time)))
+
+
+def place_nodes(count: int, radio: Radio, stream: Stream) -> list[tuple[float, float]]:
+    """Where nodes stand: uniform on the floor, metres."""
+    width, depth = radio.area_m
+    return [(stream.uniform() * width, stream.uniform() * depth) for _ in range(count)]
+
+
+def nearest_links(positions: Sequence[tuple[float, float]], radio: Radio) -> list[tuple[int, int, float]]:
+    """Which nodes link up: pairs (i, j) with i < j and their distance in metres, nearest first, each node at most
+    `links_max` times."""
+    if len(positions) < 2 or radio.links_max == 0:
+        return []
+    points = np.asarray(positions, dtype=np.float64)
+    pairs = cKDTree(points).query_pairs(radio.range_m, output_type="ndarray")
+    distances = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
+    free = [radio.links_max] * len(positions)
+    links = []
+    for distance, i, j in sorted(zip(distances.tolist(), pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True)):
+        if free[i] and free[j]:
+            free[i] -= 1
+            free[j] -= 1
+            links.append((i, j, distance))
+    return links

@@ -1,0 +1,150 @@
+"""Runs a scenario to its end, or to where it is stopped, and leaves a readable run directory either way."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from edgecoder.errors import InvariantViolated
+from edgecoder_sim import rundir
+from edgecoder_sim.checkers import make_checkers
+from edgecoder_sim.recorder import Recorder
+from edgecoder_sim.scenario import resolved_yaml
+from edgecoder_sim.scenario_model import Scenario
+from edgecoder_sim.world import World
+
+SLICE_WALL_S = 0.1
+"""Wall time between two looks at the clock, about: how long Ctrl-C and the progress bar wait."""
+GC_YOUNG = 50_000
+"""Objects between two collections of the youngest generation: a run makes millions that live a moment."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended."""
+
+    summary: dict[str, Any]
+    """What `--json` prints; see `rundir`."""
+    directory: Path | None
+    interrupted: bool
+    violation: InvariantViolated | None
+
+
+Progress = Callable[[float, float], None]
+"""Told the simulated seconds that are done and the wall seconds they took, some ten times a second."""
+
+
+def run_scenario(
+    scenario: Scenario,
+    *,
+    root: Path | None,
+    reproduce: str,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run `scenario` and write its run directory under `root` (None: nothing is written). `reproduce` is the command that
+    does the same again; a violated invariant names it. Raises DiskFull, and OSError where the directory cannot be made."""
+    directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
+    started_s = time.monotonic()
+    checkers = make_checkers(scenario.rng_seed, reproduce) if scenario.checkers else []
+    world = World(scenario, checkers)
+    recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
+    world.start_users(recorder)
+    world.kernel.every(scenario.sample_interval_us, scenario.sample_interval_us, _sample, (recorder, world))
+    violation: InvariantViolated | None = None
+    interrupted = False
+    try:
+        with _patient_interrupts() as is_interrupted, rare_collections():
+            interrupted = not _run(world, scenario.duration_us, started_s, progress, is_interrupted)
+        if not interrupted:
+            world.watch.finish()
+    except InvariantViolated as error:
+        violation = error
+    finally:
+        metrics = recorder.close(world.kernel.now)
+    summary = {
+        "scenario": scenario.name,
+        "digest": world.watch.digest.hexdigest(),
+        "rng_seed": scenario.rng_seed,
+        "sim_s": world.kernel.now / 1e6,
+        "wall_s": round(time.monotonic() - started_s, 3),
+        "events": world.events,
+        "nodes": len(world.nodes),
+        "metrics": metrics,
+        "invariants": {"checked": world.watch.checked, "violated": int(violation is not None)},
+        "partial": interrupted or violation is not None,
+        "reproduce": reproduce,
+        "run_dir": None if directory is None else str(directory),
+    }
+    if directory is not None:
+        rundir.finish(directory, summary, sys.argv)
+    return Outcome(summary=summary, directory=directory, interrupted=interrupted, violation=violation)
+
+
+def _run(
+    world: World,
+    duration_us: int,
+    started_s: float,
+    progress: Progress | None,
+    is_interrupted: Callable[[], bool],
+) -> bool:
+    """Run in slices of about SLICE_WALL_S. False where an interrupt ended it early."""
+    slice_us = duration_us
+    while world.kernel.now < duration_us:
+        if is_interrupted():
+            return False
+        before_s, before_us = time.monotonic(), world.kernel.now
+        slice_us = 1_000_000 if before_us == 0 else slice_us
+        world.kernel.run(min(duration_us, before_us + slice_us))
+        took_s = max(1e-6, time.monotonic() - before_s)
+        slice_us = max(world.kernel.tick_us, round(min(4.0, max(0.25, SLICE_WALL_S / took_s)) * slice_us))
+        if progress is not None:
+            progress(world.kernel.now / 1e6, time.monotonic() - started_s)
+    return True
+
+
+def _sample(of: tuple[Recorder, World], _: object) -> None:
+    recorder, world = of
+    recorder.sample(world.kernel.now)
+
+
+@contextmanager
+def _patient_interrupts() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C end the slice in hand; a second one raises at once."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not in the main thread: nobody sends signals here
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(seen)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Keep the cyclic collector off the world, which lives as long as the run."""
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_YOUNG, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()

@@ -1,0 +1,422 @@
+"""Relations between the values of a scenario: what no type can say.
+
+Decides whether a scenario can be simulated as written; a mistake is a ConfigError at the line of the value that has to
+change. The order is that of the file: machines and models, groups, workload, configuration, then the world as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from edgecoder.config import NodeConfig
+from edgecoder.core.ids import Role
+from edgecoder.errors import ConfigError
+from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder_sim.explain import Where, dotted, one_of
+from edgecoder_sim.located import Document
+from edgecoder_sim.profiles import DEVICES, Device
+from edgecoder_sim.scenario_model import (
+    DEVICE_DECIDES,
+    NODES_MAX,
+    PLATFORM_OF,
+    Amount,
+    Group,
+    Scenario,
+    SwapLoad,
+    TaskLoad,
+    node_defaults,
+)
+
+_KEY: Final = {Role.PHONE: "phones", Role.AGENT: "agents", Role.COORDINATOR: "coordinators"}
+_TYPICAL: Final = {Role.PHONE: DEVICES["phone_mid"], Role.AGENT: DEVICES["laptop"], Role.COORDINATOR: DEVICES["server"]}
+"""The device that the settings of a role without devices are judged by."""
+_ENGINE: Final = {Platform.IOS: "llama.cpp", Platform.NODE: "Ollama"}
+
+
+def check(document: Document, scenario: Scenario) -> None:
+    """Check every relation. `document` is what the scenario was converted from. Raises ConfigError."""
+    catalog = _catalog(document, scenario)
+    _devices(document, scenario)
+    _node_configs(document, scenario)
+    for role, group in ((Role.PHONE, scenario.phones), (Role.AGENT, scenario.agents)):
+        _Group(document, scenario, catalog, role, group).check()
+    _coordinators(document, scenario)
+    for position, task in enumerate(scenario.workload.tasks):
+        _task(document, scenario, catalog, ("workload", "tasks", position), task)
+    for position, swap in enumerate(scenario.workload.swaps):
+        _swap(document, scenario, catalog, ("workload", "swaps", position), swap)
+    _names_differ(document, ("workload", "tasks"), [task.name for task in scenario.workload.tasks])
+    _names_differ(document, ("workload", "swaps"), [swap.name for swap in scenario.workload.swaps])
+    _cluster(document, scenario)
+    _world(document, scenario)
+
+
+def shortened(document: Document) -> bool:
+    """Whether a flag said how long the run is. Storms after its end are then left out; in a file they are a mistake."""
+    return document.line_of(("duration_s",)) is None
+
+
+def _catalog(document: Document, scenario: Scenario) -> Catalog:
+    """The catalog, in which each name means one file a platform."""
+    if not scenario.catalog:
+        raise document.error(("catalog",), "the catalog is empty", "list at least one model")
+    for position, entry in enumerate(scenario.catalog):
+        where = ("catalog", position)
+        if not entry.platforms:
+            hint = "name at least one of ios, node"
+            raise document.error((*where, "platforms"), f"{entry.model_id} runs on no platform", hint)
+        try:
+            Catalog(scenario.catalog[: position + 1])
+        except ValueError as error:
+            raise document.error(where, str(error), "rename one, or remove the alias") from None
+    return scenario.models()
+
+
+def _devices(document: Document, scenario: Scenario) -> None:
+    """Each device's own relations."""
+    for name, device in scenario.devices.items():
+        where = ("devices", name)
+        if device.load_warm_gb_per_s < device.load_cold_gb_per_s:
+            problem = (
+                f"devices.{name}.load_warm_gb_per_s is {device.load_warm_gb_per_s:g}, "
+                f"load_cold_gb_per_s {device.load_cold_gb_per_s:g}"
+            )
+            raise document.error((*where, "load_warm_gb_per_s"), problem, "a warm load is no slower than a cold one")
+        if device.battery_pct is not None and device.battery_pct[0] > device.battery_pct[1]:
+            low, high = device.battery_pct
+            problem = f"devices.{name}.battery_pct is [{low:g}, {high:g}]"
+            raise document.error((*where, "battery_pct"), problem, "write the lower charge first")
+
+
+def _node_configs(document: Document, scenario: Scenario) -> None:
+    """The settings of each role fit `NodeConfig` on every device of that role."""
+    for role, key in _KEY.items():
+        where = ("config", key)
+        for field, of in DEVICE_DECIDES.items():
+            if field in scenario.config.of(role):
+                hint = f"set devices.<name>.{of}"
+                raise document.error((*where, field), f"config.{key}.{field} is the device's to decide", hint)
+        for device in _role_devices(scenario, role).values() or (_TYPICAL[role],):
+            defaults = msgspec.to_builtins(node_defaults(device))
+            config = document.convert(NodeConfig, where, defaults)
+            try:
+                config.validate()
+            except ConfigError as error:
+                raise _relation(document, where, error) from None
+
+
+def _cluster(document: Document, scenario: Scenario) -> None:
+    try:
+        scenario.config.cluster.validate()
+    except ConfigError as error:
+        raise _relation(document, ("config", "cluster"), error) from None
+
+
+def _relation(document: Document, where: Where, error: ConfigError) -> ConfigError:
+    """A configuration's own complaint, at the line of a value that the scenario sets: the named field, else one that
+    the complaint mentions."""
+    fields = [error.path, *(word.strip(",") for word in error.problem.split())]
+    said = next((field for field in fields if document.has((*where, field))), error.path)
+    return document.error((*where, said), f"{dotted(where)}: {error.problem}", error.hint)
+
+
+def _role_devices(scenario: Scenario, role: Role) -> dict[str, Device]:
+    """The devices that nodes of a role may be, by name; names that do not exist are left out."""
+    if role is Role.COORDINATOR:
+        names: Iterable[str] = (scenario.coordinators.device,)
+    else:
+        group = scenario.phones if role is Role.PHONE else scenario.agents
+        names = (name for name, weight in group.devices.items() if weight > 0)
+    return {name: scenario.devices[name] for name in names if name in scenario.devices}
+
+
+def _known(document: Document, where: Where, name: str, known: Mapping[str, object], what: str) -> None:
+    """A name of a device or network exists."""
+    if name not in known:
+        raise document.error(where, f"there is no {what} {name}", one_of(f"a {what} is", known, name))
+
+
+def _weights(document: Document, where: Where, weights: Mapping[str, float] | Mapping[float, float]) -> None:
+    """Weights, where there are any, are not all zero."""
+    if weights and not any(weights.values()):
+        problem = f"the weights of {dotted(where)} are all 0"
+        raise document.error(where, problem, "give at least one a weight above 0")
+
+
+class _Group:
+    """The checks of phones or agents."""
+
+    def __init__(self, document: Document, scenario: Scenario, catalog: Catalog, role: Role, group: Group) -> None:
+        self.document, self.scenario, self.catalog = document, scenario, catalog
+        self.role, self.group, self.key = role, group, _KEY[role]
+        self.platform = PLATFORM_OF[role]
+
+    def check(self) -> None:
+        """Check the group. An empty one may be incomplete, but what it names must exist."""
+        self._machines()
+        installed = self._entries("installed", self.group.installed)
+        active = self._entries("active", self.group.active)
+        if self.group.count == 0:
+            return
+        self._fit_machines(installed)
+        self._fit_active(installed, active)
+
+    def _error(self, below: Where, problem: str, hint: str) -> ConfigError:
+        return self.document.error((self.key, *below), problem, hint)
+
+    def _machines(self) -> None:
+        for name in self.group.devices:
+            where = (self.key, "devices", name)
+            _known(self.document, where, name, self.scenario.devices, "device")
+            platform = self.scenario.devices[name].platform
+            if platform is not self.platform:
+                problem = f"{self.key} run {_ENGINE[self.platform]}, and {name} is a device for {_ENGINE[platform]}"
+                fitting = [n for n, d in self.scenario.devices.items() if d.platform is self.platform]
+                raise self.document.error(where, problem, one_of("use", fitting))
+        _weights(self.document, (self.key, "devices"), self.group.devices)
+        if self.group.network:
+            _known(self.document, (self.key, "network"), self.group.network, self.scenario.networks, "network")
+        if self.group.count > 0 and not self.group.devices:
+            problem = f"{self.key} are {self.group.count} nodes without devices"
+            raise self._error(("devices",), problem, f"write {self.key}.devices: {{profile: weight}}")
+        if self.group.count > 0 and not self.group.network:
+            problem = f"{self.key} are {self.group.count} nodes without a network"
+            raise self._error(("network",), problem, one_of("the network is", self.scenario.networks))
+
+    def _entries(self, field: str, names: Mapping[str, float]) -> dict[str, CatalogEntry]:
+        """The catalog entries that the models of a field mean, by digest."""
+        entries: dict[str, CatalogEntry] = {}
+        for name in names:
+            where = (field, name)
+            entry = self.catalog.find(name, self.platform)
+            if entry is None:
+                raise self._error(where, *self._unknown(name))
+            if entry.sha256 in entries:
+                problem = f"{self.key}.{field} names {entry.model_id} twice"
+                raise self._error(where, problem, f"{name} is the same file; keep one name")
+            entries[entry.sha256] = entry
+        if field == "active":
+            _weights(self.document, (self.key, field), self.group.active)
+        return entries
+
+    def _unknown(self, name: str) -> tuple[str, str]:
+        names = [entry.model_id for entry in self.catalog.entries if self.platform in entry.platforms]
+        if self.catalog.knows(name):
+            hint = one_of("use", names) if names else "add one to the catalog"
+            return f"{name} has no file for {_ENGINE[self.platform]}", hint
+        return f"{name} is not in the catalog", one_of("use", names, name)
+
+    def _fit_machines(self, installed: Mapping[str, CatalogEntry]) -> None:
+        """Every machine can run something of what is installed."""
+        likely = self._likely(installed)
+        for name, device in _role_devices(self.scenario, self.role).items():
+            if installed and not any(self.scenario.fits(entry, self.role, device) for entry in likely):
+                budget = self.scenario.node_config(self.role, device).memory_budget_mb
+                problem = f"no model that {self.key} have installed fits {name}, which has {budget} MB for a model"
+                raise self._error(("installed",), problem, "install a smaller model, or leave the device out")
+
+    def _likely(self, installed: Mapping[str, CatalogEntry]) -> list[CatalogEntry]:
+        """The models that some node has."""
+        probable = {self.catalog.find(name, self.platform) for name, p in self.group.installed.items() if p > 0}
+        return [entry for entry in installed.values() if entry in probable]
+
+    def _fit_active(self, installed: Mapping[str, CatalogEntry], active: Mapping[str, CatalogEntry]) -> None:
+        """What is active is installed, and fits some machine."""
+        likely = self._likely(installed)
+        devices = _role_devices(self.scenario, self.role)
+        for (name, weight), entry in zip(self.group.active.items(), active.values(), strict=True):
+            where = ("active", name)
+            if entry not in likely:
+                problem = f"{self.key}.active has {name}, which no node has installed"
+                raise self._error(where, problem, f"give it a probability above 0 in {self.key}.installed")
+            if weight > 0 and not any(self.scenario.fits(entry, self.role, device) for device in devices.values()):
+                problem = f"{self.key}.active has {name}, which fits none of {', '.join(devices)}"
+                raise self._error(where, problem, "choose a smaller model, or a device with more memory")
+
+
+def _coordinators(document: Document, scenario: Scenario) -> None:
+    group = scenario.coordinators
+    where = ("coordinators",)
+    for field, name, known, what in (
+        ("device", group.device, scenario.devices, "device"),
+        ("network", group.network, scenario.networks, "network"),
+        ("federation_network", group.federation_network, scenario.networks, "network"),
+    ):
+        needed = group.count > (1 if field == "federation_network" else 0)
+        if name:
+            _known(document, (*where, field), name, known, what)
+        elif needed:
+            problem = f"coordinators are {group.count} nodes without a {field}"
+            raise document.error((*where, field), problem, one_of(f"the {field} is", known))
+    nodes = scenario.phones.count + scenario.agents.count
+    if group.count == 0 or nodes == 0:
+        return
+    config = scenario.node_config(Role.COORDINATOR, scenario.devices[group.device])
+    each = -(-nodes // group.count)
+    for field in ("agents_max", "links_max"):
+        limit = getattr(config, field)
+        needed_links = each + (group.count - 1 if field == "links_max" else 0)
+        if needed_links > limit:
+            problem = f"a coordinator of {group.count} would need {field} of {needed_links}, and has {limit}"
+            hint = f"add coordinators, or raise config.coordinators.{field}"
+            raise document.error((*where, "count"), problem, hint)
+
+
+def _sources(document: Document, scenario: Scenario, where: Where, load: TaskLoad | SwapLoad) -> dict[Role, Group]:
+    """The groups of a load that have nodes; there must be one."""
+    groups = {role: group for role, group in scenario.groups(load.source).items() if group.count > 0}
+    if not groups:
+        problem = f"{load.name} comes from {load.source.value}, and there are none"
+        raise document.error((*where, "source"), problem, "raise the group's count, or remove this load")
+    return groups
+
+
+def _amount(document: Document, where: Where, amount: Amount) -> None:
+    if amount.mean > amount.max:
+        problem = f"{where[-1]} has a mean of {amount.mean:g} and a max of {amount.max}"
+        raise document.error((*where, "mean"), problem, "a mean is at most the max")
+
+
+def _task(document: Document, scenario: Scenario, catalog: Catalog, where: Where, task: TaskLoad) -> None:
+    groups = _sources(document, scenario, where, task)
+    _amount(document, (*where, "prompt_bytes"), task.prompt_bytes)
+    _amount(document, (*where, "output_tokens"), task.output_tokens)
+    for role in groups:
+        for device in _role_devices(scenario, role).values():
+            limit = scenario.node_config(role, device).prompt_bytes_max
+            if task.prompt_bytes.max > limit:
+                problem = f"{task.name} has prompts of up to {task.prompt_bytes.max} bytes, and a node takes {limit}"
+                hint = f"lower it, or raise config.{_KEY[role]}.prompt_bytes_max"
+                raise document.error((*where, "prompt_bytes", "max"), problem, hint)
+    if task.model and task.min_param_size:
+        problem = f"{task.name} asks both for a model and for a least size"
+        raise document.error((*where, "model"), problem, "keep model or min_param_size")
+    _weights(document, (*where, "min_param_size"), task.min_param_size)
+    _weights(document, (*where, "model"), task.model)
+    _servable(document, scenario, catalog, where, task)
+
+
+def _servable(document: Document, scenario: Scenario, catalog: Catalog, where: Where, task: TaskLoad) -> None:
+    """Some node has a model that the task may ask for."""
+    written = document.get((*where, "min_param_size"))
+    if isinstance(written, dict) and len(written) != len(task.min_param_size):
+        problem = f"two keys of min_param_size of {task.name} are the same number"
+        raise document.error((*where, "min_param_size"), problem, "keep one")
+    served = _served(scenario, catalog)
+    largest = max((entry.param_size for entry in served), default=0.0)
+    for size, weight in task.min_param_size.items():
+        if weight > 0 and size > largest:
+            problem = (
+                f"{task.name} wants models of {size:g} B or more, and the largest that a node can run has {largest:g} B"
+            )
+            raise document.error((*where, "min_param_size"), problem, "lower it, or install a larger model")
+    for name, weight in task.model.items():
+        if not catalog.knows(name):
+            hint = one_of("use", (entry.model_id for entry in catalog.entries), name)
+            raise document.error((*where, "model", name), f"{name} is not in the catalog", hint)
+        if weight > 0 and not any(entry in served for entry in _meant(catalog, name)):
+            problem = f"{task.name} asks for {name}, which no node has installed"
+            raise document.error((*where, "model", name), problem, "install it on phones or agents")
+
+
+def _meant(catalog: Catalog, name: str) -> list[CatalogEntry]:
+    """The files that a name means, on any platform."""
+    found = (catalog.find(name, platform) for platform in Platform)
+    return [entry for entry in found if entry is not None]
+
+
+def _served(scenario: Scenario, catalog: Catalog) -> list[CatalogEntry]:
+    """The models that some node has installed and can run."""
+    served: list[CatalogEntry] = []
+    for role, platform in PLATFORM_OF.items():
+        group = scenario.phones if role is Role.PHONE else scenario.agents
+        devices = _role_devices(scenario, role).values() if group.count > 0 else ()
+        for name, probability in group.installed.items():
+            entry = catalog.find(name, platform)
+            if entry and probability > 0 and any(scenario.fits(entry, role, device) for device in devices):
+                served.append(entry)
+    return served
+
+
+def _swap(document: Document, scenario: Scenario, catalog: Catalog, where: Where, swap: SwapLoad) -> None:
+    groups = _sources(document, scenario, where, swap)
+    if (swap.per_node_per_hour is None) == (swap.at_s is None):
+        have = "neither per_node_per_hour nor" if swap.at_s is None else "both per_node_per_hour and"
+        hint = "give per_node_per_hour for a steady stream, or at_s for a storm"
+        raise document.error(where, f"{swap.name} has {have} at_s", hint)
+    if swap.at_s is None:
+        for field in ("share_pct", "within_s"):
+            if getattr(swap, field) is not None:
+                problem = f"{swap.name} has {field} without at_s"
+                raise document.error((*where, field), problem, f"remove {field}, or make it a storm with at_s")
+    elif swap.at_s >= scenario.duration_s and not shortened(document):
+        problem = f"{swap.name} begins at {swap.at_s:g} s, and the run ends at {scenario.duration_s:g} s"
+        raise document.error((*where, "at_s"), problem, "let it begin before duration_s")
+    _weights(document, (*where, "to"), swap.to)
+    for name, weight in swap.to.items():
+        if not catalog.knows(name):
+            hint = one_of("use", (entry.model_id for entry in catalog.entries), name)
+            raise document.error((*where, "to", name), f"{name} is not in the catalog", hint)
+        if weight > 0 and not any(_has(scenario, catalog, role, group, name) for role, group in groups.items()):
+            problem = f"{swap.name} swaps to {name}, which no node of {swap.source.value} can run from its disk"
+            hint = f"install it, on a device that it fits, in {' or '.join(_KEY[role] for role in groups)}"
+            raise document.error((*where, "to", name), problem, hint)
+
+
+def _has(scenario: Scenario, catalog: Catalog, role: Role, group: Group, name: str) -> bool:
+    """Whether some node of a group has a model installed that it can run."""
+    entry = catalog.find(name, PLATFORM_OF[role])
+    probable = [catalog.find(known, PLATFORM_OF[role]) for known, p in group.installed.items() if p > 0]
+    devices = _role_devices(scenario, role).values()
+    return entry is not None and entry in probable and any(scenario.fits(entry, role, device) for device in devices)
+
+
+def _names_differ(document: Document, where: Where, names: list[str]) -> None:
+    """Results are kept by name, so each is used once."""
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            problem = f"{where[-1]} has {name} twice"
+            raise document.error((*where, position, "name"), problem, "give each its own name")
+
+
+def _world(document: Document, scenario: Scenario) -> None:
+    """The world as a whole: size, clock, radio."""
+    if scenario.node_count == 0:
+        problem = "there is no node: phones, agents and coordinators have count 0"
+        raise document.error((), problem, "give phones.count, agents.count or coordinators.count")
+    if scenario.node_count > NODES_MAX:
+        largest = max(_KEY.values(), key=lambda key: getattr(scenario, key).count)
+        problem = f"phones, agents and coordinators are {scenario.node_count} nodes together"
+        raise document.error((largest, "count"), problem, f"a scenario has at most {NODES_MAX}")
+    if scenario.sample_interval_s > scenario.duration_s:
+        problem = f"sample_interval_s is {scenario.sample_interval_s:g}, duration_s {scenario.duration_s:g}"
+        raise document.error(("sample_interval_s",), problem, "sample at least once in the run")
+    shortest, place = _shortest_latency_us(scenario)
+    if scenario.tick_us > shortest:
+        problem = f"tick_us is {scenario.tick_us}, and {place} has a latency of {shortest} µs"
+        hint = f"use a tick_us of at most {shortest}: deliveries round up to a tick"
+        raise document.error(("tick_us",) if document.has(("tick_us",)) else ("networks",), problem, hint)
+    for name, device in _role_devices(scenario, Role.PHONE).items():
+        limit = scenario.node_config(Role.PHONE, device).links_max
+        if scenario.radio.links_max >= limit and scenario.phones.count > 0:
+            problem = f"radio.links_max is {scenario.radio.links_max}, and {name} keeps {limit} links in all"
+            hint = "leave one for the coordinator: lower it, or raise config.phones.links_max"
+            raise document.error(("radio", "links_max"), problem, hint)
+
+
+def _shortest_latency_us(scenario: Scenario) -> tuple[int, str]:
+    """The shortest latency of a link that the scenario may have, µs, and what has it."""
+    used = [scenario.phones.network, scenario.agents.network, scenario.coordinators.network]
+    used += [scenario.coordinators.federation_network]
+    latencies = {
+        f"a link within {name}": 2 * scenario.networks[name].latency_us for name in used if name in scenario.networks
+    }
+    if scenario.radio.links_max > 0:
+        latencies["the radio"] = scenario.radio.latency_us
+    if not latencies:
+        return scenario.tick_us, ""
+    place = min(latencies, key=lambda key: latencies[key])
+    return latencies[place], place

@@ -1,0 +1,280 @@
+"""The types of a scenario: what a world consists of, who works in it, and how long it runs.
+
+Decides names, units and ranges; relations between values are left to `scenario_checks`, files and flags to `scenario`.
+A `Scenario` that `load_scenario` returned is complete: its catalog is inline, and every device and network that it uses
+is described in it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import lru_cache
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from edgecoder.config import ClusterConfig, DeviceType, NodeConfig, laptop, phone, server
+from edgecoder.core.events import SwapCause
+from edgecoder.core.ids import Role
+from edgecoder.models.admission import memory_needed_mb
+from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder_sim.profiles import Device, Network, ProfileName, Radio
+
+NODES_MAX: Final = 1_000_000
+"""Nodes of one scenario."""
+DURATION_S_MAX: Final = 31_536_000
+"""A year."""
+SAMPLE_INTERVAL_S: Final = 10.0
+PRESET_OF: Final = {DeviceType.PHONE: phone, DeviceType.LAPTOP: laptop, DeviceType.WORKSTATION: server}
+"""The preset that a node's configuration starts from."""
+DEVICE_DECIDES: Final = {"device_type": "device_type", "memory_mb": "memory_mb", "slots": "slots", "has_radio": "ble"}
+"""Fields of `NodeConfig` that `config` may not set, because a device profile decides them, by which of its fields."""
+
+Count = Annotated[int, Meta(ge=0, le=NODES_MAX, extra={"noun": "a count"})]
+Weight = Annotated[float, Meta(ge=0, le=1e9, extra={"noun": "a weight"})]
+Probability = Annotated[float, Meta(ge=0, le=1, extra={"noun": "a probability"})]
+Duration = Annotated[float, Meta(gt=0, le=DURATION_S_MAX, extra={"noun": "a duration in s"})]
+Moment = Annotated[float, Meta(ge=0, le=DURATION_S_MAX, extra={"noun": "a time in s"})]
+PerHour = Annotated[float, Meta(ge=0, le=36_000, extra={"noun": "a rate per hour"})]
+ParamSize = Annotated[float, Meta(ge=0, le=10_000, extra={"noun": "a size in billions of parameters"})]
+Setting = bool | int | float | str
+
+
+class Wire(Enum):
+    """How simulated links carry envelopes."""
+
+    REFERENCE = "reference"
+    ENCODED = "encoded"
+
+
+class Source(Enum):
+    """Whose users cause a load."""
+
+    PHONES = "phones"
+    AGENTS = "agents"
+    ALL = "all"
+
+
+PLATFORM_OF: Final = {Role.PHONE: Platform.IOS, Role.AGENT: Platform.NODE}
+"""Phones run llama.cpp, agents Ollama."""
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Nodes of one role that run models. Each node draws its device, then its files, then its active model."""
+
+    count: Count = 0
+    """Nodes in the group."""
+    devices: dict[ProfileName, Weight] = {}
+    """Device profiles and how common each is; weights need not add up to 1."""
+    installed: dict[str, Probability] = {}
+    """Probability that a node has a model's file, 0 to 1, drawn for each model that fits the node's memory."""
+    active: dict[str, Weight] = {}
+    """Which model runs at first: a weighted draw among those of these that the node has installed. A node with none of
+    them, and every node where this is empty, starts without a model."""
+    network: str = ""
+    """Access network of the nodes."""
+
+
+class Coordinators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The coordinators of the federation; they run no models. Nodes are spread evenly over them."""
+
+    count: Count = 0
+    """Coordinators; 0 leaves the mesh offline, so that nodes know only what their radio reaches."""
+    device: str = ""
+    """Device profile."""
+    network: str = ""
+    """Access network towards phones and agents."""
+    federation_network: str = ""
+    """Access network towards other coordinators; needed from two on."""
+
+
+class Amount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A random size: exponential with this mean, rounded, at least 1, cut at `max`."""
+
+    mean: Annotated[float, Meta(ge=1, le=16_777_216, extra={"noun": "a mean"})]
+    """Mean before the cut."""
+    max: Annotated[int, Meta(ge=1, le=16_777_216, extra={"noun": "a largest size"})]
+    """Nothing is larger; it bounds the tail."""
+
+
+class TaskLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One kind of task that users ask for: a Poisson stream at each node of the source."""
+
+    name: ProfileName
+    """What results call it."""
+    source: Source = Source.ALL
+    """Whose users ask: phones, agents or all."""
+    per_node_per_hour: PerHour
+    """Mean tasks of a node in an hour."""
+    prompt_bytes: Amount
+    """Size of a prompt, UTF-8 bytes."""
+    output_tokens: Amount
+    """Length of an answer, tokens."""
+    min_param_size: dict[ParamSize, Weight] = {}
+    """Least size of the model, billions of parameters, and how common each wish is; 0 and an empty mapping take any."""
+    model: dict[str, Weight] = {}
+    """Tasks that ask for a model by name: names or aliases with weights. Excludes `min_param_size`."""
+    deadline_s: Annotated[float, Meta(gt=0, le=604_800, extra={"noun": "a deadline in s"})] = 120.0
+    """After this the user no longer waits, s."""
+    stream: bool = True
+    """Whether the answer arrives token by token."""
+
+    @property
+    def deadline_ms(self) -> int:
+        """The deadline, ms, at least 1."""
+        return max(1, round(self.deadline_s * 1000))
+
+
+class SwapLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Changes of the active model: a Poisson stream at each node (`per_node_per_hour`), or a storm (`at_s`)."""
+
+    name: ProfileName
+    """What results call it."""
+    source: Source = Source.ALL
+    """Whose nodes swap: phones, agents or all."""
+    per_node_per_hour: PerHour | None = None
+    """Mean swaps of a node in an hour."""
+    at_s: Moment | None = None
+    """A storm begins at this time, s."""
+    share_pct: Annotated[float, Meta(gt=0, le=100, extra={"noun": "a share in percent"})] | None = None
+    """Share of the source's nodes that a storm takes, percent; all where it is not given."""
+    within_s: Moment | None = None
+    """Each of them swaps at a uniform time in this window, s; at once where it is not given. What falls after the end
+    of the run does not happen."""
+    to: dict[str, Weight] = {}
+    """Target models with weights; a node draws among those that it has installed and that are not active. Empty means
+    any of its models, alike. A node without such a model leaves the swap out."""
+    cause: SwapCause = SwapCause.USER
+    """Who wants it: `task` waits for the minimal residency of the active model, `user` does not."""
+
+    @property
+    def at_us(self) -> int | None:
+        """Begin of the storm, µs."""
+        return None if self.at_s is None else round(self.at_s * 1_000_000)
+
+    @property
+    def within_us(self) -> int:
+        """Length of the storm, µs."""
+        return round((self.within_s or 0) * 1_000_000)
+
+    @property
+    def share(self) -> float:
+        """Share of the source's nodes that a storm takes, 0 to 1."""
+        return (100.0 if self.share_pct is None else self.share_pct) / 100
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What users do."""
+
+    tasks: tuple[TaskLoad, ...] = ()
+    """Kinds of tasks; each is independent of the others."""
+    swaps: tuple[SwapLoad, ...] = ()
+    """Reasons to swap models; each is independent of the others."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Parameters of the protocol that differ from their defaults."""
+
+    cluster: ClusterConfig = ClusterConfig()
+    """What all nodes agree on."""
+    phones: dict[str, Setting] = {}
+    """Fields of `NodeConfig` for phones, on top of the preset of their device type."""
+    agents: dict[str, Setting] = {}
+    """Fields of `NodeConfig` for agents, on top of the preset of their device type."""
+    coordinators: dict[str, Setting] = {}
+    """Fields of `NodeConfig` for coordinators, on top of the preset of their device type."""
+
+    def of(self, role: Role) -> dict[str, Setting]:
+        """The settings of a role."""
+        return {Role.PHONE: self.phones, Role.AGENT: self.agents, Role.COORDINATOR: self.coordinators}[role]
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A world of virtual nodes, what its users do, and how long it runs."""
+
+    name: ProfileName
+    """Part of the run directory's name."""
+    description: Annotated[str, Meta(max_length=2000, extra={"noun": "a description"})] = ""
+    """What the scenario shows; the report quotes it."""
+    duration_s: Duration
+    """Simulated time, s."""
+    rng_seed: Annotated[int, Meta(ge=0, le=2**63 - 1, extra={"noun": "a seed"})] = 1
+    """Same scenario and seed, same run."""
+    tick_us: Annotated[int, Meta(ge=1, le=1_000_000, extra={"noun": "a tick in µs"})] = 1000
+    """Deliveries round up to a multiple of this, µs. Larger is faster and coarser; 1 is exact."""
+    wire: Wire = Wire.REFERENCE
+    """`reference` passes envelopes as objects and charges their size; `encoded` encodes and decodes each: slower, and
+    it must give the same run."""
+    checkers: bool = True
+    """Whether invariants are checked during the run; off is faster."""
+    sample_interval_s: Duration = SAMPLE_INTERVAL_S
+    """Time between two rows of the timeline, s; by default no longer than the run."""
+    catalog: tuple[CatalogEntry, ...]
+    """The models there are."""
+    networks: dict[ProfileName, Network] = {}
+    """Access networks by name."""
+    devices: dict[ProfileName, Device] = {}
+    """Device profiles by name."""
+    radio: Radio = Radio()
+    """Bluetooth among the devices that have it."""
+    phones: Group = Group()
+    """Nodes that run llama.cpp."""
+    agents: Group = Group()
+    """Nodes that run Ollama."""
+    coordinators: Coordinators = Coordinators()
+    """Nodes that keep the registry and gossip."""
+    workload: Workload = Workload()
+    """What users do."""
+    config: Config = Config()
+    """Parameters of the protocol that differ from their defaults."""
+
+    @property
+    def duration_us(self) -> int:
+        """Simulated time, µs."""
+        return max(1, round(self.duration_s * 1_000_000))
+
+    @property
+    def sample_interval_us(self) -> int:
+        """Time between two rows of the timeline, µs."""
+        return max(1, round(self.sample_interval_s * 1_000_000))
+
+    @property
+    def node_count(self) -> int:
+        """Phones, agents and coordinators."""
+        return self.phones.count + self.agents.count + self.coordinators.count
+
+    def groups(self, source: Source) -> dict[Role, Group]:
+        """The groups that a source means, phones first; empty ones too."""
+        both = {Role.PHONE: self.phones, Role.AGENT: self.agents}
+        if source is Source.ALL:
+            return both
+        role = Role.PHONE if source is Source.PHONES else Role.AGENT
+        return {role: both[role]}
+
+    def node_config(self, role: Role, device: Device) -> NodeConfig:
+        """The configuration of a node: preset of its device type, then its device, then `config`. Coordinators have no
+        radio, and nobody has one where `radio.links_max` is 0."""
+        has_radio = device.ble and self.radio.links_max > 0 and role is not Role.COORDINATOR
+        return _configured(device, has_radio, tuple(self.config.of(role).items()))
+
+    def models(self) -> Catalog:
+        """The catalog, ready to resolve names."""
+        return Catalog(self.catalog)
+
+    def fits(self, entry: CatalogEntry, role: Role, device: Device) -> bool:
+        """Whether a model runs on a device of this role: right platform, enough memory."""
+        config = self.node_config(role, device)
+        return device.platform in entry.platforms and memory_needed_mb(entry, config) <= config.memory_budget_mb
+
+
+def node_defaults(device: Device) -> NodeConfig:
+    """The configuration of a node of this device before `config` changes it."""
+    preset = PRESET_OF[device.device_type]()
+    return msgspec.structs.replace(preset, **{field: getattr(device, of) for field, of in DEVICE_DECIDES.items()})
+
+
+@lru_cache(maxsize=256)  # asked for each node, and there are few devices
+def _configured(device: Device, has_radio: bool, settings: tuple[tuple[str, Setting], ...]) -> NodeConfig:
+    base = msgspec.structs.replace(node_defaults(device), has_radio=has_radio)
+    return msgspec.convert({**msgspec.to_builtins(base), **dict(settings)}, NodeConfig)

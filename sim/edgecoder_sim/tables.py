@@ -1,0 +1,282 @@
+"""The documented schemas of a run's tables: every column with its unit last, its type and one line on what it holds.
+
+One place for writers, readers and the report; what fills the tables is left to `recorder`. Times are float seconds of
+simulated time, which are exact to the microsecond; nodes are their index, the key of the table `nodes`. The lines of
+help travel in the Parquet files, as metadata of the columns.
+
+Fidelity boundary: the tables hold what records and frames said. What no record says is in none of them: when a user saw
+the first token, or why a node refused a task.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+
+SECONDS: Final = pa.float64()
+NODE: Final = pa.int32()
+INTEGER: Final = pa.int64()
+NUMBER: Final = pa.float64()
+TEXT: Final = pa.string()
+FLAG: Final = pa.bool_()
+
+UNFINISHED: Final = "unfinished"
+"""Reason of what was still open when the run ended."""
+RESTARTED: Final = "restarted"
+"""Reason of what a restart of its node cut off."""
+
+
+class NodeRow(msgspec.Struct, frozen=True):
+    """One node, as the world describes it before the run."""
+
+    index: int
+    name: str
+    node_id: bytes
+    role: str
+    device: str
+    memory_mb: int
+    x_m: float | None
+    y_m: float | None
+    home: int | None
+    """Index of the coordinator that it reports to."""
+    model: str | None
+    """The model that it starts with."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column: its name with the unit last, its Arrow type, what it holds, and whether it may be empty."""
+
+    name: str
+    type: pa.DataType
+    help: str
+    nullable: bool = False
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table: what one row stands for, and its columns in order."""
+
+    name: str
+    help: str
+    columns: tuple[Column, ...]
+
+    @property
+    def file_name(self) -> str:
+        """Its file in a run directory."""
+        return f"{self.name}.parquet"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, with the lines of help as metadata."""
+        fields = [
+            pa.field(column.name, column.type, nullable=column.nullable, metadata={"help": column.help})
+            for column in self.columns
+        ]
+        return pa.schema(fields, metadata={"help": self.help})
+
+
+def _maybe(name: str, kind: pa.DataType, text: str) -> Column:
+    return Column(name, kind, text, nullable=True)
+
+
+NODES: Final = Table(
+    "nodes",
+    "One row a node.",
+    (
+        Column("node", NODE, "Index of the node; the other tables refer to it."),
+        Column("name", TEXT, "Name of the node."),
+        Column("node_id", TEXT, "Node id: SHA-256 of its public key, hexadecimal."),
+        Column("role", TEXT, "phone, agent or coordinator."),
+        Column("device", TEXT, "Device profile."),
+        Column("memory_mb", INTEGER, "Memory of the machine, MB."),
+        _maybe("x_m", NUMBER, "Place, m; empty without a radio."),
+        _maybe("y_m", NUMBER, "Place, m; empty without a radio."),
+        _maybe("home", NODE, "Coordinator that it reports to."),
+        _maybe("model", TEXT, "Model that it starts with."),
+    ),
+)
+
+PHASES: Final = {
+    "announcing": "announcing_s",
+    "draining": "draining_s",
+    "unloading": "unloading_s",
+    "loading": "loading_s",
+    "rollingBack": "rolling_back_s",
+}
+"""Phases of the swap table in which a node serves nobody, with their columns in `swaps`."""
+
+SWAPS: Final = Table(
+    "swaps",
+    "One row a swap, and one a request that was refused before anything was touched (swap 0).",
+    (
+        Column("node", NODE, "Node whose model changed."),
+        Column("epoch", INTEGER, "Life of the node; with `node` and `swap` the key of a swap."),
+        Column("swap", INTEGER, "Number of the swap in this life; 0 for a request that was refused."),
+        Column("started_s", SECONDS, "First phase entered; waiting behind another swap comes before it."),
+        Column("ended_s", SECONDS, "Answer given, the new state being durable; end of the run where unfinished."),
+        Column("model", TEXT, "Model that was asked for."),
+        _maybe("previous", TEXT, "Model that was active before."),
+        _maybe("active", TEXT, "Model that was active after."),
+        Column("cause", TEXT, "user, task, boot (the start of a life), engine (it lost its model), or unknown."),
+        _maybe("reason", TEXT, "Why `model` is not active; empty: it is."),
+        Column("requests", INTEGER, "Requests that this swap answered."),
+        Column("announcing_s", SECONDS, "Journalling the intent and telling the peers, s."),
+        Column("draining_s", SECONDS, "Letting running tasks end, s."),
+        Column("unloading_s", SECONDS, "Freeing the old model, s."),
+        Column("loading_s", SECONDS, "Loading the new model, s."),
+        Column("rolling_back_s", SECONDS, "Loading the old model again, s."),
+        Column("confirming_s", SECONDS, "From the settled state, in which the node serves again, to the answer, s."),
+        Column("total_s", SECONDS, "From the first phase to the answer, s: the sum of the phases."),
+    ),
+)
+
+TASKS: Final = Table(
+    "tasks",
+    "One row a task that a user asked.",
+    (
+        Column("task_id", TEXT, "Task id, hexadecimal."),
+        Column("kind", TEXT, "Name of the workload."),
+        Column("origin", NODE, "Node whose user asked."),
+        Column("submitted_s", SECONDS, "The user asked."),
+        _maybe("started_s", SECONDS, "The engine that answered began with it."),
+        _maybe("ended_s", SECONDS, "The user got the reply; empty where unfinished."),
+        _maybe("waited_s", SECONDS, "From asking to the engine's begin: routing, travel and queues, s."),
+        _maybe("latency_s", SECONDS, "From asking to the whole reply, or to the word that there is none, s."),
+        _maybe("served_by", NODE, "Node that answered."),
+        _maybe("via", TEXT, "How an answer came: self, peer, coordinator (one of its nodes), federation (another's)."),
+        _maybe("model_asked", TEXT, "Model that the user named."),
+        _maybe("model_served", TEXT, "Model that answered."),
+        Column("min_param_size", NUMBER, "Least size of the model, billions of parameters; 0: any."),
+        Column("prompt_bytes", INTEGER, "Size of the prompt, bytes."),
+        Column("tokens", INTEGER, "Tokens that the user got."),
+        Column("attempts", INTEGER, "Nodes that the origin tried; 0 where unfinished."),
+        Column("routes", INTEGER, "Decisions of routers about it."),
+        _maybe("reason", TEXT, "Why there is no answer; empty: there is one."),
+    ),
+)
+
+ROUTES: Final = Table(
+    "routes",
+    "One row a decision of a router.",
+    (
+        Column("task_id", TEXT, "Task id, hexadecimal."),
+        Column("at_s", SECONDS, "Time of the decision."),
+        Column("node", NODE, "Node whose router decided."),
+        _maybe("to", NODE, "Next node; empty: nobody, the task waits or is refused."),
+        Column("why", TEXT, "Reason code of the decision."),
+        _maybe("cost", NUMBER, "What the router charged for the next node; smaller is better."),
+        Column("eligible", INTEGER, "Nodes that could have taken it."),
+        Column("excluded", TEXT, "Nodes that were ruled out, by reason: a JSON object of counts."),
+    ),
+)
+
+WORK: Final = Table(
+    "work",
+    "One row a task that a node had accepted and worked on or kept waiting; most tasks have one, re-routed ones more.",
+    (
+        Column("task_id", TEXT, "Task id, hexadecimal."),
+        Column("node", NODE, "Node that worked."),
+        _maybe("started_s", SECONDS, "Its engine began; empty: it was stopped while it waited."),
+        _maybe("stopped_s", SECONDS, "Its work ended; empty where unfinished."),
+        _maybe("model", TEXT, "Model that worked."),
+        Column("tokens", INTEGER, "Tokens written."),
+        _maybe("reason", TEXT, "Why it was stopped; empty: it was done."),
+    ),
+)
+
+GOSSIP: Final = Table(
+    "gossip",
+    "One row a piece of news that reached a node: a newer generation or summary, or a row that it dropped.",
+    (
+        Column("at_s", SECONDS, "The node took it."),
+        Column("node", NODE, "Node that learned."),
+        Column("about", NODE, "Node that it learned of."),
+        Column("event", TEXT, "learned, forgotten, or config_differs (its configuration is not the network's)."),
+        Column("channel", TEXT, "ble, lan, wan: a peer's word over that medium; heartbeat; summary."),
+        _maybe("version", INTEGER, "Generation, or epoch · 2³² + seq of a summary."),
+        _maybe("model", TEXT, "Model that is active there; empty for summaries."),
+        _maybe("loading", FLAG, "Whether it is changing its model; empty for summaries."),
+        _maybe("news", TEXT, "first: nothing was known; state: what is on offer differs; refresh: only load or time."),
+        _maybe("delay_s", SECONDS, "Since the change of capabilities, or the sending of the summary, it tells of, s."),
+        _maybe("wrong_s", SECONDS, "How long what the node believed had been wrong until this put it right, s."),
+    ),
+)
+
+MESSAGES: Final = Table(
+    "messages",
+    "One row a sample interval, message type and medium: frames that were delivered.",
+    (
+        Column("at_s", SECONDS, "End of the interval."),
+        Column("type", TEXT, "Type of the message, as in its envelope."),
+        Column("medium", TEXT, "ble, lan or wan."),
+        Column("count", INTEGER, "Envelopes."),
+        Column("bytes", INTEGER, "Encoded size of the envelopes, bytes."),
+    ),
+)
+
+TIMELINE: Final = Table(
+    "timeline",
+    "One row a metric, key and time; `TIMELINE_METRICS` says what the metrics are.",
+    (
+        Column("at_s", SECONDS, "Time of the sample, or of the event."),
+        Column("metric", TEXT, "Name of the metric, its unit last."),
+        Column("key", TEXT, "What it is about: a model, a kind of table, a node's index, or the empty string."),
+        Column("value", NUMBER, "The value."),
+    ),
+)
+
+DOWNLOADS: Final = Table(
+    "downloads",
+    "One row a change of a model file's state on a node.",
+    (
+        Column("at_s", SECONDS, "Time of the change."),
+        Column("node", NODE, "Node that has the file."),
+        Column("model", TEXT, "Model."),
+        Column("phase", TEXT, "absent, partial, verifying, installed or quarantined."),
+        Column("bytes_done", INTEGER, "Bytes on disk."),
+        _maybe("reason", TEXT, "Why, where it failed."),
+    ),
+)
+
+DROPS: Final = Table(
+    "drops",
+    "One row a thing that a node threw away.",
+    (
+        Column("at_s", SECONDS, "Time."),
+        Column("node", NODE, "Node that dropped it."),
+        Column("what", TEXT, "What it was."),
+        Column("reason", TEXT, "Why."),
+    ),
+)
+
+TABLES: Final[dict[str, Table]] = {
+    table.name: table
+    for table in (NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS)
+}
+"""Every table of a run directory, by name."""
+
+BELIEFS: Final = {
+    "registry": "what coordinators hold of their nodes, by heartbeat",
+    "peers": "what nodes hold of peers in reach",
+    "summaries": "what coordinators hold of each other",
+}
+"""The kinds of table in which a node keeps what it believes of others: keys of the staleness metrics."""
+
+TIMELINE_METRICS: Final = {
+    "nodes_ready": "Nodes that really have the model active and are not changing it; key: model.",
+    "nodes_known": "Nodes that coordinators' registries show as ready; key: model.",
+    "nodes_seen": "Nodes ready in the eyes of a coordinator, its summaries of the others included, mean over "
+    "coordinators; key: model.",
+    "nodes_loading": "Nodes that are changing their model.",
+    "online_share": "Share of phones and agents whose coordinator answers, 0 to 1.",
+    "tasks_open": "Tasks that users wait for.",
+    "swaps_open": "Swaps under way.",
+    "rows_held": "Rows that nodes hold of others; key: kind of table.",
+    "rows_wrong": "Those of them that differ from the truth (model or loading); key: kind of table.",
+    "staleness_mean_s": "How long a row has differed from the truth, mean over all rows, right ones counting 0, s; key: "
+    "kind of table.",
+    "staleness_max_s": "The same, the largest, s; key: kind of table.",
+    "node_online": "1 when a node found its coordinator, 0 when it lost it; an event; key: node.",
+}
+"""What the timeline's metrics mean."""

@@ -1,0 +1,125 @@
+"""Observers of a run: the trace digest, the recorder of tables, the checkers.
+
+The digest covers every frame that was delivered (when, from whom, to whom, what) and every trace record. Two runs with one
+scenario and seed have one digest, whichever the process, the hash seed or the wire mode.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from edgecoder.core.effects import Effect, Trace
+from edgecoder.core.events import Event
+from edgecoder.core.ids import Medium
+from edgecoder.trace import Record
+from edgecoder.wire.envelope import Frame, peek
+from edgecoder_sim.host import SimNode, frame_size
+from edgecoder_sim.kernel import Kernel
+
+_BUFFER_BYTES = 1 << 16
+_encode_into = msgspec.msgpack.Encoder().encode_into
+_pack_head = struct.Struct(">QIIII").pack
+_FRAME, _RECORD = 0, 1
+
+
+class TraceSink(Protocol):
+    """Where records and message counts go: the recorder of tables."""
+
+    def record(self, at_us: int, node: int, record: Record) -> None:
+        """A trace record of a node."""
+        ...
+
+    def message(self, type_name: str, medium: str, size_bytes: int) -> None:
+        """A frame was delivered."""
+        ...
+
+    def command(self, command: int, kind: str) -> None:
+        """A user gives this command; `kind` is the name of its load."""
+        ...
+
+
+class Checker(Protocol):
+    """Judges what nodes do. It knows no state of a node: only what goes in and comes out."""
+
+    name: str
+
+    def saw(self, at_us: int, node: SimNode, event: Event, effects: list[Effect]) -> None:
+        """A node handled an event. Raises InvariantViolated."""
+        ...
+
+    def finish(self, at_us: int) -> None:
+        """The run is over. Raises InvariantViolated."""
+        ...
+
+
+class TraceDigest:
+    """BLAKE2b over all that happened."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._buffer = bytearray()
+
+    def frame(self, at_us: int, sender: int, receiver: int, size_bytes: int, body: bytes) -> None:
+        """A frame arrived."""
+        self._buffer += _pack_head(at_us, _FRAME, sender, receiver, size_bytes)
+        self._buffer += body
+        self._flush(_BUFFER_BYTES)
+
+    def record(self, at_us: int, node: int, record: Record) -> None:
+        """A node traced something."""
+        self._buffer += _pack_head(at_us, _RECORD, node, 0, 0)
+        _encode_into(record, self._buffer, len(self._buffer))
+        self._flush(_BUFFER_BYTES)
+
+    def hexdigest(self) -> str:
+        """32 hex digits over everything so far."""
+        self._flush(0)
+        return self._hash.hexdigest()
+
+    def _flush(self, at_least: int) -> None:
+        if len(self._buffer) > at_least:
+            self._hash.update(self._buffer)
+            self._buffer.clear()
+
+
+class Watch:
+    """Hands what the hosts see to digest, sink and checkers."""
+
+    def __init__(self, kernel: Kernel, checkers: Sequence[Checker]) -> None:
+        self._kernel = kernel
+        self.sink: TraceSink | None = None
+        self.digest = TraceDigest()
+        self.checkers = checkers
+        self.checked = 0
+        """Events that the checkers judged."""
+
+    def saw(self, node: SimNode, event: Event, effects: list[Effect]) -> None:
+        """A node handled an event."""
+        at_us = self._kernel.now
+        for effect in effects:
+            if type(effect) is Trace:
+                self.digest.record(at_us, node.index, effect.record)
+                if self.sink is not None:
+                    self.sink.record(at_us, node.index, effect.record)
+        if self.checkers:
+            self.checked += 1
+            for checker in self.checkers:
+                checker.saw(at_us, node, event, effects)
+
+    def delivered(self, sender: SimNode, receiver: SimNode, medium: Medium, frame: Frame) -> None:
+        """A frame reached a node."""
+        type_name, body = peek(frame)
+        size = frame_size(frame)
+        self.digest.frame(self._kernel.now, sender.index, receiver.index, size, body)
+        if self.sink is not None:
+            self.sink.message(type_name, medium.value, size)
+
+    def finish(self) -> None:
+        """The run is over: let the checkers judge what is still open."""
+        for checker in self.checkers:
+            checker.finish(self._kernel.now)

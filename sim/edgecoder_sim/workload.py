@@ -1,0 +1,140 @@
+"""What users do: they ask tasks and swap models, as the scenario says.
+
+A load is one Poisson process over all nodes of its source, which is the same as one a node; who acts is drawn for each
+arrival. A storm takes a share of the nodes, each at a uniform time in its window. Each load draws from a stream of its own, so
+that adding one changes no other.
+
+Fidelity boundary: users act independently of each other, of what they asked before and of how well they were served; a
+prompt is filler of the drawn length; answers run to the drawn length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from typing import TypeVar
+
+from simpy.events import Event as SimpyEvent
+
+from edgecoder.core.events import SubmitTask, SwapModel
+from edgecoder.core.ids import CommandId
+from edgecoder.core.rng import Stream
+from edgecoder_sim.kernel import Kernel
+from edgecoder_sim.scenario_model import Amount, SwapLoad, TaskLoad
+from edgecoder_sim.watch import TraceSink
+from edgecoder_sim.population import Place
+
+HOUR_US = 3_600_000_000
+_FILLER = "x" * (1 << 16)
+T = TypeVar("T")
+
+
+class Workload:
+    """Drives the users of a world."""
+
+    def __init__(self, kernel: Kernel, rng_seed: int, sink: TraceSink) -> None:
+        self._kernel = kernel
+        self._rng_seed = rng_seed
+        self._sink = sink
+        self._commands = 0
+
+    def start_tasks(self, load: TaskLoad, places: Sequence[Place]) -> None:
+        """Let the users at `places` ask tasks."""
+        if places and load.per_node_per_hour:
+            self._kernel.process(self._ask(load, places, self._stream("tasks", load.name)))
+
+    def start_swaps(self, load: SwapLoad, places: Sequence[Place]) -> None:
+        """Let the users at `places` swap models."""
+        stream = self._stream("swaps", load.name)
+        if not places:
+            return
+        if load.at_us is not None:
+            chosen = stream.shuffled(places)[: round(len(places) * load.share)]
+            for place in chosen:
+                at_us = load.at_us + stream.below(load.within_us + 1)
+                self._kernel.call_at(at_us, self._swap, load, (place, stream))
+        elif load.per_node_per_hour:
+            self._kernel.process(self._change_minds(load, places, stream))
+
+    def next_command(self, kind: str) -> CommandId:
+        """A fresh command id, known to the sink under the name of its load."""
+        self._commands += 1
+        self._sink.command(self._commands, kind)
+        return self._commands
+
+    def _stream(self, what: str, name: str) -> Stream:
+        return Stream(self._rng_seed, b"", f"sim.{what}.{name}")
+
+    def _ask(self, load: TaskLoad, places: Sequence[Place], stream: Stream) -> Generator[SimpyEvent]:
+        mean_us = HOUR_US / (load.per_node_per_hour * len(places))
+        while True:
+            yield self._kernel.timeout(exponential_us(stream, mean_us))
+            place = stream.choice(places)
+            prompt_bytes = draw(stream, load.prompt_bytes)
+            max_tokens = draw(stream, load.output_tokens)
+            place.sim.post(
+                SubmitTask(
+                    self.next_command(load.name),
+                    prompt=filler(prompt_bytes),
+                    model=weighted(stream, load.model),
+                    min_param_size=weighted(stream, load.min_param_size) or 0.0,
+                    max_tokens=max_tokens,
+                    deadline_ms=load.deadline_ms,
+                    stream=load.stream,
+                )
+            )
+
+    def _change_minds(self, load: SwapLoad, places: Sequence[Place], stream: Stream) -> Generator[SimpyEvent]:
+        assert load.per_node_per_hour is not None
+        mean_us = HOUR_US / (load.per_node_per_hour * len(places))
+        while True:
+            yield self._kernel.timeout(exponential_us(stream, mean_us))
+            self._swap(load, (stream.choice(places), stream))
+
+    def _swap(self, load: SwapLoad, who: tuple[Place, Stream]) -> None:
+        place, stream = who
+        target = self._target(load, place, stream)
+        if target is not None:
+            place.sim.post(SwapModel(self.next_command(load.name), target, load.cause))
+
+    def _target(self, load: SwapLoad, place: Place, stream: Stream) -> str | None:
+        """What the user picks: among what can be had and is not active. None: there is nothing to pick."""
+        active = place.active()
+        if not load.to:
+            others = [entry.model_id for entry in place.installed() if entry is not active]
+            return stream.choice(others) if others else None
+        known: dict[str, float] = {}
+        for name, weight in load.to.items():
+            entry = place.find(name)
+            if entry is not None and entry is not active and place.has(entry):
+                known[name] = weight
+        return weighted(stream, known)
+
+
+def exponential_us(stream: Stream, mean_us: float) -> int:
+    """An exponential waiting time, µs, at least 1."""
+    return max(1, round(-math.log(1.0 - stream.uniform()) * mean_us))
+
+
+def draw(stream: Stream, amount: Amount) -> int:
+    """An exponential size, at least 1, cut at its `max`."""
+    return min(amount.max, max(1, round(-math.log(1.0 - stream.uniform()) * amount.mean)))
+
+
+def weighted(stream: Stream, weights: dict[T, float]) -> T | None:
+    """One key, each as likely as its weight; None of an empty mapping or one of zeros."""
+    total = sum(weights.values())
+    if total <= 0:
+        return None
+    point = stream.uniform() * total
+    for key, weight in weights.items():
+        point -= weight
+        if point < 0:
+            return key
+    return next(key for key in reversed(weights) if weights[key] > 0)
+
+
+def filler(size_bytes: int) -> str:
+    """A prompt of so many bytes."""
+    return _FILLER[:size_bytes] if size_bytes <= len(_FILLER) else "x" * size_bytes
+

@@ -1,0 +1,236 @@
+"""Mistakes in what a world consists of: its catalog, machines, networks and models."""
+
+from __future__ import annotations
+
+from tests.sim.broken_scenarios.base import BASE, ENTRY, broken
+
+OTHER_PLATFORM = f"""\
+name: tiny
+duration_s: 60
+{ENTRY.format(sha256="0" * 64).replace("[ios, node]", "[node]")}
+phones:
+  count: 3
+  devices: {{phone_mid: 1}}
+  network: wifi
+  installed: {{tiny: 1}}
+"""
+
+CASES = [
+    # -- catalog
+    broken(
+        "unknown catalog",
+        "catalog: qwen2.5-coder",
+        "catalog: qwen2.5",
+        3,
+        'there is no catalog "qwen2.5"',
+        "did you mean qwen2.5-coder?",
+    ),
+    broken(
+        "missing catalog file",
+        "catalog: qwen2.5-coder",
+        "catalog: models.yaml",
+        3,
+        'there is no catalog "models.yaml"',
+        "packaged is qwen2.5-coder",
+    ),
+    broken(
+        "empty catalog", "catalog: qwen2.5-coder", "catalog: []", 3, "the catalog is empty", "list at least one model"
+    ),
+    broken(
+        "bad digest",
+        "catalog: qwen2.5-coder\n",
+        ENTRY.format(sha256="abc"),
+        9,
+        'catalog[0].sha256 is "abc"',
+        "it is 64 lower-case hexadecimal digits",
+    ),
+    broken(
+        "bad model name",
+        "catalog: qwen2.5-coder\n",
+        ENTRY.format(sha256="0" * 64).replace("modelId: tiny", "modelId: Tiny B"),
+        4,
+        'catalog[0].modelId is "Tiny B"',
+        "it is lower-case letters, digits, `.`, `_` and `-`, with at most one `/` and one `:tag`",
+    ),
+    broken(
+        "one name, two files",
+        "catalog: qwen2.5-coder\n",
+        ENTRY.format(sha256="0" * 64) + ENTRY.format(sha256="1" * 64).removeprefix("catalog:\n"),
+        12,
+        "tiny on ios is claimed by two files",
+        "rename one, or remove the alias",
+    ),
+    broken(
+        "no platform",
+        "catalog: qwen2.5-coder\n",
+        ENTRY.format(sha256="0" * 64).replace("[ios, node]", "[]"),
+        11,
+        "tiny runs on no platform",
+        "name at least one of ios, node",
+    ),
+    # -- machines and networks
+    broken(
+        "unknown device",
+        "  devices: {phone_mid: 1}",
+        "  devices: {phone_mdi: 1}",
+        8,
+        "there is no device phone_mdi",
+        "did you mean phone_mid or phone_high?",
+    ),
+    broken(
+        "unknown network",
+        "  network: wifi",
+        "  network: 5g",
+        11,
+        "there is no network 5g",
+        "a network is one of wifi, lan, wan",
+    ),
+    broken(
+        "unknown like",
+        "devices:\n",
+        "devices:\n  pixel: {like: phone}\n",
+        5,
+        'devices.pixel.like is "phone"',
+        "did you mean phone_mid or phone_low?",
+    ),
+    broken(
+        "incomplete device",
+        "devices:\n",
+        "devices:\n  pixel: {device_type: phone}\n",
+        5,
+        "devices.pixel.platform is missing",
+        "it is one of ios, node",
+    ),
+    broken(
+        "warm slower than cold",
+        "{load_failure_pct: 1}",
+        "{load_warm_gb_per_s: 1}",
+        5,
+        "devices.phone_mid.load_warm_gb_per_s is 1, load_cold_gb_per_s 1.2",
+        "a warm load is no slower than a cold one",
+    ),
+    broken(
+        "battery upside down",
+        "{load_failure_pct: 1}",
+        "{battery_pct: [90, 20]}",
+        5,
+        "devices.phone_mid.battery_pct is [90, 20]",
+        "write the lower charge first",
+    ),
+    broken(
+        "agent's device for phones",
+        "  devices: {phone_mid: 1}",
+        "  devices: {laptop: 1}",
+        8,
+        "phones run llama.cpp, and laptop is a device for Ollama",
+        "use one of phone_mid, phone_low, phone_high",
+    ),
+    broken(
+        "zero weights",
+        "  devices: {phone_mid: 1}",
+        "  devices: {phone_mid: 0}",
+        8,
+        "the weights of phones.devices are all 0",
+        "give at least one a weight above 0",
+    ),
+    broken(
+        "no devices",
+        "  devices: {phone_mid: 1}\n",
+        "",
+        6,
+        "phones are 3 nodes without devices",
+        "write phones.devices: {profile: weight}",
+    ),
+    broken(
+        "no network",
+        "  network: wifi\n",
+        "",
+        6,
+        "phones are 3 nodes without a network",
+        "the network is one of wifi, lan, wan",
+    ),
+    broken(
+        "no coordinator device",
+        "  device: server\n",
+        "",
+        18,
+        "coordinators are 2 nodes without a device",
+        "the device is one of phone_mid, phone_low, phone_high, laptop, workstation, server",
+    ),
+    broken(
+        "no federation network",
+        "  federation_network: wan\n",
+        "",
+        18,
+        "coordinators are 2 nodes without a federation_network",
+        "the federation_network is one of wifi, lan, wan",
+    ),
+    broken(
+        "zero latency",
+        "devices:\n",
+        "networks: {lan: {latency_ms: 0}}\ndevices:\n",
+        4,
+        "networks.lan.latency_ms is 0",
+        "a latency in ms is 0.001 or more",
+    ),
+    # -- models
+    broken(
+        "unknown model",
+        "  active: {qwen2.5-coder-0.5b: 1}",
+        "  active: {qwen2.5-coder-05b: 1}",
+        10,
+        "qwen2.5-coder-05b is not in the catalog",
+        "did you mean qwen2.5-coder-0.5b or qwen2.5-coder-1.5b?",
+    ),
+    broken(
+        "other platform's model", BASE, OTHER_PLATFORM, 17, "tiny has no file for llama.cpp", "add one to the catalog"
+    ),
+    broken(
+        "one file by two names",
+        "qwen2.5-coder-1.5b: 0.5}",
+        '"qwen2.5-coder:0.5b": 0.5}',
+        9,
+        "phones.installed names qwen2.5-coder-0.5b twice",
+        "qwen2.5-coder:0.5b is the same file; keep one name",
+    ),
+    broken(
+        "active, not installed",
+        "  active: {qwen2.5-coder-0.5b: 1}",
+        "  active: {qwen2.5-coder-3b: 1}",
+        10,
+        "phones.active has qwen2.5-coder-3b, which no node has installed",
+        "give it a probability above 0 in phones.installed",
+    ),
+    broken(
+        "active never installed",
+        "{qwen2.5-coder-0.5b: 1, ",
+        "{qwen2.5-coder-0.5b: 0, ",
+        10,
+        "phones.active has qwen2.5-coder-0.5b, which no node has installed",
+        "give it a probability above 0 in phones.installed",
+    ),
+    broken(
+        "active fits nothing",
+        "qwen2.5-coder-1.5b: 0.5}\n  active: {",
+        "qwen2.5-coder-14b: 0.5}\n  active: {qwen2.5-coder-14b: 1, ",
+        10,
+        "phones.active has qwen2.5-coder-14b, which fits none of phone_mid",
+        "choose a smaller model, or a device with more memory",
+    ),
+    broken(
+        "nothing fits",
+        "{qwen2.5-coder-0.5b: 1, qwen2.5-coder-1.5b: 0.5}\n  active: {qwen2.5-coder-0.5b: 1}",
+        "{qwen2.5-coder-7b: 1}",
+        9,
+        "no model that phones have installed fits phone_mid, which has 3072 MB for a model",
+        "install a smaller model, or leave the device out",
+    ),
+    broken(
+        "zero active weights",
+        "  active: {qwen2.5-coder-0.5b: 1}",
+        "  active: {qwen2.5-coder-0.5b: 0}",
+        10,
+        "the weights of phones.active are all 0",
+        "give at least one a weight above 0",
+    ),
+]
