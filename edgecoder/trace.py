@@ -47,7 +47,7 @@ class PeerForgotten(Record, frozen=True, tag="peer.forgotten"):
 
 
 class AgentLearned(Record, frozen=True, tag="agent.learned"):
-    """A coordinator took a heartbeat into its registry."""
+    """A heartbeat told a coordinator of a newer generation."""
 
     agent: NodeId
     generation: int

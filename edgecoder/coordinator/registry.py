@@ -64,6 +64,7 @@ class Registry:
     def learn(self, link: Link, header: Header, message: Heartbeat) -> bool:
         """Take a heartbeat. False: it is a delta, and there is nothing to add it to."""
         row = self.rows.get(header.sender)
+        is_news = row is None or row.heartbeat.generation != message.generation
         if row is None or message.full:
             if not message.full or (row is None and len(self.rows) >= self._context.config.agents_max):
                 return False
@@ -74,8 +75,9 @@ class Registry:
             self._take_delta(row, message)
         row.link, row.epoch, row.seq, row.heartbeat = link, header.epoch, header.seq, message
         row.last_seen = self._context.now
-        loading = message.current_load.is_loading
-        self._context.trace(AgentLearned(row.node, message.generation, message.active_model, loading))
+        if is_news:
+            loading = message.current_load.is_loading
+            self._context.trace(AgentLearned(row.node, message.generation, message.active_model, loading))
         return True
 
     def alive(self) -> Iterator[AgentRow]:

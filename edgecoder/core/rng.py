@@ -15,6 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 _WORD_BITS = 64
 _WORD = 1 << _WORD_BITS
+_LOW_BITS = _WORD - 1
 _unpack_words = struct.Struct(">8Q").unpack
 
 
@@ -31,22 +32,24 @@ class Stream:
 
     def word(self) -> int:
         """A uniform integer in [0, 2⁶⁴)."""
-        if not self._words:
+        words = self._words
+        if not words:
             block = hashlib.blake2b(self._counter.to_bytes(8, "big"), key=self._key, digest_size=64).digest()
             self._counter += 1
-            self._words = list(_unpack_words(block))
-        return self._words.pop()
+            words = self._words = list(_unpack_words(block))
+        return words.pop()
 
     def below(self, bound: int) -> int:
         """A uniform integer in [0, bound), without bias (Lemire 2019). Raises ValueError where bound is not in
         1..2⁶⁴."""
         if not 0 < bound <= _WORD:
             raise ValueError(f"bound is {bound}; it must be from 1 to 2**64")
-        threshold = _WORD % bound
-        while True:
-            product = self.word() * bound
-            if product & (_WORD - 1) >= threshold:
-                return product >> _WORD_BITS
+        product = self.word() * bound
+        if product & _LOW_BITS < bound:  # rarely so: only then can the draw be one of the surplus ones
+            surplus = _WORD % bound
+            while product & _LOW_BITS < surplus:
+                product = self.word() * bound
+        return product >> _WORD_BITS
 
     def choice(self, options: Sequence[T]) -> T:
         """One of `options`, each as likely."""

@@ -14,6 +14,7 @@ from edgecoder.core.ids import Micros
 Name = tuple[str, bytes | int]
 """Purpose and key, such as ("deadline", task_id)."""
 _Entry = tuple[Micros, int, Name]
+_GONE = (0, None)
 
 
 class TimerTable:
@@ -23,7 +24,7 @@ class TimerTable:
 
     def __init__(self) -> None:
         self._heap: list[_Entry] = []
-        self._actions: dict[Name, tuple[Micros, int, Callable[[], None]]] = {}
+        self._actions: dict[Name, tuple[int, Callable[[], None]]] = {}
         self._order = 0
 
     def __len__(self) -> int:
@@ -31,11 +32,12 @@ class TimerTable:
 
     def set(self, name: Name, deadline: Micros, action: Callable[[], None]) -> None:
         """Call `action` once when `deadline` has passed."""
-        self._order += 1
-        self._actions[name] = (deadline, self._order, action)
-        heappush(self._heap, (deadline, self._order, name))
-        if len(self._heap) > 64 and len(self._heap) > 4 * len(self._actions):
-            self._heap = [(at, order, key) for key, (at, order, _) in self._actions.items()]
+        order = self._order = self._order + 1
+        self._actions[name] = (order, action)
+        heap = self._heap
+        heappush(heap, (deadline, order, name))
+        if len(heap) > 64 and len(heap) > 4 * len(self._actions):
+            self._heap = [entry for entry in heap if self._actions.get(entry[2], _GONE)[0] == entry[1]]
             heapify(self._heap)
 
     def cancel(self, name: Name) -> None:
@@ -45,11 +47,11 @@ class TimerTable:
     @property
     def next_deadline(self) -> Micros | None:
         """The earliest deadline, None without timers."""
-        heap, actions = self._heap, self._actions
+        heap = self._heap
         while heap:
             deadline, order, name = heap[0]
-            live = actions.get(name)
-            if live is not None and live[1] == order:
+            live = self._actions.get(name)
+            if live is not None and live[0] == order:
                 return deadline
             heappop(heap)
         return None
@@ -60,4 +62,4 @@ class TimerTable:
         newest = self._order
         while (deadline := self.next_deadline) is not None and deadline <= now and self._heap[0][1] <= newest:
             _, _, name = heappop(self._heap)
-            self._actions.pop(name)[2]()
+            self._actions.pop(name)[1]()

@@ -72,25 +72,25 @@ class Gate:
         except RemoteProtocolError as error:
             self._refuse(link, error.reason)
             return None
-        sender = verified.header.sender
-        is_identity = type(verified.message) is Identity
-        if sender != link.peer and not (is_identity and link.peer is None and sender != self._context.node_id):
-            self._context.drop("frame", Reason.UNKNOWN_SENDER)
-            return None
-        if not self._is_fresh(verified):
+        header = verified.header
+        sender = header.sender
+        if sender != link.peer:
+            is_identity = type(verified.message) is Identity
+            if not is_identity or link.peer is not None or sender == self._context.node_id:
+                self._context.drop("frame", Reason.UNKNOWN_SENDER)
+                return None
+        window = self._windows.get(sender) or self._new_window(sender)
+        if not window.accept(header.epoch, header.seq):
             self._context.drop("frame", Reason.REPLAYED)
             return None
         return link, verified
 
-    def _is_fresh(self, verified: Verified) -> bool:
-        """Judge (epoch, seq). The windows of the senders heard of longest ago make room where there are too many."""
-        header = verified.header
-        window = self._windows.get(header.sender)
-        if window is None:
-            if len(self._windows) >= self._context.config.senders_max:
-                del self._windows[next(iter(self._windows))]
-            window = self._windows[header.sender] = ReplayWindow()
-        return window.accept(header.epoch, header.seq)
+    def _new_window(self, sender: NodeId) -> ReplayWindow:
+        """The window of a new sender; the oldest makes room where there are too many."""
+        if len(self._windows) >= self._context.config.senders_max:
+            del self._windows[next(iter(self._windows))]
+        window = self._windows[sender] = ReplayWindow()
+        return window
 
     def _refuse(self, link: Link, reason: Reason) -> None:
         self._context.drop("frame", reason)

@@ -10,7 +10,7 @@ write to disk takes a fixed time and never fails; a node that is up stays up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edgecoder.core.effects import (
@@ -30,9 +30,10 @@ from edgecoder.core.effects import (
     WakeAt,
 )
 from edgecoder.core.events import Event, FrameReceived, Persisted, Started, Wake
-from edgecoder.core.ids import LinkId, Medium, NodeId, OpId
+from edgecoder.core.ids import LinkId, NodeId, OpId
 from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
+from edgecoder.trace import Record
 from edgecoder.wire.envelope import Envelope, Frame
 from edgecoder_sim.engine import Engine
 from edgecoder_sim.kernel import Kernel
@@ -52,22 +53,32 @@ class Link(Protocol):
     """A simulated link."""
 
     id: LinkId
-    medium: Medium
 
     def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int | None:
         """Carry a frame; when it arrives, None if it never does."""
         ...
 
 
+Crossing = tuple["SimNode", str, int]
+"""Who sent a frame, over which medium, and its size in bytes."""
+
+
 class Watcher(Protocol):
-    """Who observes the nodes. `saw` gets each event with its effects, `delivered` each frame that reached a node."""
+    """Who observes the nodes."""
+
+    checkers: Sequence[object]
+    """Where there are none, `saw` is not called."""
+
+    def traced(self, node: SimNode, record: Record) -> None:
+        """A node told something."""
+        ...
 
     def saw(self, node: SimNode, event: Event, effects: list[Effect]) -> None:
         """A node handled an event."""
         ...
 
-    def delivered(self, sender: SimNode, receiver: SimNode, medium: Medium, frame: Frame) -> None:
-        """A frame reached a node."""
+    def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
+        """A frame reached a node over a medium."""
         ...
 
 
@@ -181,12 +192,13 @@ class SimNode:
         """Hand an event to the node at a later time."""
         self._kernel.call_at(at_us, self._arrive, event)
 
-    def deliver_at(self, at_us: int, link: LinkId, frame: Frame, sender: SimNode) -> None:
+    def deliver_at(self, at_us: int, link: LinkId, frame: Frame, crossing: Crossing) -> None:
         """Hand a frame to the node when it arrives."""
-        self._kernel.call_at(at_us, self._receive, FrameReceived(link, frame), sender)
+        self._kernel.call_at(at_us, self._receive, FrameReceived(link, frame), crossing)
 
-    def _receive(self, event: FrameReceived, sender: SimNode) -> None:
-        self._watcher.delivered(sender, self, self.links[event.link].medium, event.frame)
+    def _receive(self, event: FrameReceived, crossing: Crossing) -> None:
+        sender, medium, size_bytes = crossing
+        self._watcher.delivered(sender, self, medium, event.frame, size_bytes)
         self._arrive(event, None)
 
     def _wake(self, deadline_us: int, _: object) -> None:
@@ -224,12 +236,12 @@ class SimNode:
         if type(event) is FrameReceived:
             free_us += device.verify_us
         self._cpu_free_us = free_us
-        self._watcher.saw(self, event, effects)
+        watcher = self._watcher
         for effect in effects:
             kind = type(effect)
             if kind is Trace:
-                continue
-            if kind is Send:
+                watcher.traced(self, effect.record)  # type: ignore[attr-defined]
+            elif kind is Send:
                 self._send(effect)  # type: ignore[arg-type]  # its type was just looked at
             elif kind is WakeAt:
                 self._wake_us = effect.deadline  # type: ignore[attr-defined]
@@ -239,6 +251,8 @@ class SimNode:
                 self._services.advertise(self, effect, self._cpu_free_us)  # type: ignore[arg-type]
             else:
                 self._effects[kind](effect)
+        if watcher.checkers:
+            watcher.saw(self, event, effects)
 
     def _send(self, effect: Send) -> None:
         self._cpu_free_us += self.device.sign_us

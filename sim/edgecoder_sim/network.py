@@ -48,13 +48,13 @@ class Access:
 class IpLink:
     """A link between two nodes, in both directions; `id` is the same at both ends."""
 
-    __slots__ = ("_ends", "_last_us", "id", "medium")
+    __slots__ = ("_ends", "_medium", "id", "medium")
 
     def __init__(self, link: LinkId, medium: Medium, a: tuple[SimNode, Access], b: tuple[SimNode, Access]) -> None:
         self.id = link
         self.medium = medium
+        self._medium: str = medium.value
         self._ends = (a, b)
-        self._last_us = [0, 0]
 
     def open(self) -> None:
         """Tell both ends."""
@@ -68,16 +68,20 @@ class IpLink:
         direction = 0 if self._ends[0][0] is sender else 1
         source, (receiver, target) = self._ends[direction][1], self._ends[1 - direction]
         size = frame_size(frame)
-        sent_us = max(depart_us, source.up_free_us) + size * SECOND_US // source.up_bytes_per_s
+        sent_us = source.up_free_us
+        if sent_us < depart_us:
+            sent_us = depart_us
+        sent_us += size * SECOND_US // source.up_bytes_per_s
         source.up_free_us = sent_us
         loss_pct = source.loss_pct + target.loss_pct
         if loss_pct and source.stream.uniform() * 100 < loss_pct:
             return None
         jitter_us = source.jitter_us + target.jitter_us
         flight_us = source.latency_us + target.latency_us + (source.stream.below(jitter_us + 1) if jitter_us else 0)
-        received_us = max(sent_us + flight_us, target.down_free_us) + size * SECOND_US // target.down_bytes_per_s
+        received_us = sent_us + flight_us
+        if received_us < target.down_free_us:
+            received_us = target.down_free_us
+        received_us += size * SECOND_US // target.down_bytes_per_s
         target.down_free_us = received_us
-        received_us = max(received_us, self._last_us[direction])
-        self._last_us[direction] = received_us
-        receiver.deliver_at(received_us, self.id, frame, sender)
+        receiver.deliver_at(received_us, self.id, frame, (sender, self._medium, size))
         return received_us

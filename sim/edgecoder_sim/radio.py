@@ -30,11 +30,10 @@ ACK_BYTES = 20
 class BleLink:
     """A link between two nodes in range."""
 
-    __slots__ = ("_ends", "_free_us", "_radio", "id", "medium", "rssi_dbm")
+    __slots__ = ("_ends", "_free_us", "_radio", "id", "rssi_dbm")
 
     def __init__(self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float) -> None:
         self.id = link
-        self.medium = Medium.BLE
         self.rssi_dbm = radio.rssi_dbm(distance_m)
         self._ends = (a, b)
         self._radio = radio
@@ -50,10 +49,11 @@ class BleLink:
         """Carry a frame from `sender`; returns when it arrives."""
         direction = 0 if self._ends[0] is sender else 1
         begin_us = max(depart_us, self._free_us[direction])
-        end_us = begin_us + frame_size(frame) * SECOND_US // self._radio.bytes_per_s
+        size = frame_size(frame)
+        end_us = begin_us + size * SECOND_US // self._radio.bytes_per_s
         self._free_us[direction] = end_us
         arrival_us = end_us + self._radio.latency_us
-        self._ends[1 - direction].deliver_at(arrival_us, self.id, frame, sender)
+        self._ends[1 - direction].deliver_at(arrival_us, self.id, frame, (sender, Medium.BLE.value, size))
         return arrival_us
 
     def ack_us(self) -> int:

@@ -193,7 +193,11 @@ GOSSIP: Final = Table(
         Column("node", NODE, "Node that learned."),
         Column("about", NODE, "Node that it learned of."),
         Column("event", TEXT, "learned, forgotten, or config_differs (its configuration is not the network's)."),
-        Column("channel", TEXT, "ble, lan, wan: a peer's word over that medium; heartbeat; summary."),
+        Column(
+            "channel",
+            TEXT,
+            "ble, lan, wan: a peer's word over that medium (peer where it was forgotten); heartbeat; summary.",
+        ),
         _maybe("version", INTEGER, "Generation, or epoch · 2³² + seq of a summary."),
         _maybe("model", TEXT, "Model that is active there; empty for summaries."),
         _maybe("loading", FLAG, "Whether it is changing its model; empty for summaries."),
@@ -251,8 +255,7 @@ DROPS: Final = Table(
 )
 
 TABLES: Final[dict[str, Table]] = {
-    table.name: table
-    for table in (NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS)
+    table.name: table for table in (NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS)
 }
 """Every table of a run directory, by name."""
 
@@ -274,8 +277,8 @@ TIMELINE_METRICS: Final = {
     "swaps_open": "Swaps under way.",
     "rows_held": "Rows that nodes hold of others; key: kind of table.",
     "rows_wrong": "Those of them that differ from the truth (model or loading); key: kind of table.",
-    "staleness_mean_s": "How long a row has differed from the truth, mean over all rows, right ones counting 0, s; key: "
-    "kind of table.",
+    "staleness_mean_s": "How long a row has differed from the truth, mean over all rows, right ones counting 0, s; "
+    "key: kind of table.",
     "staleness_max_s": "The same, the largest, s; key: kind of table.",
     "node_online": "1 when a node found its coordinator, 0 when it lost it; an event; key: node.",
 }

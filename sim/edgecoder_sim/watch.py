@@ -13,16 +13,15 @@ from typing import Protocol
 
 import msgspec
 
-from edgecoder.core.effects import Effect, Trace
+from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event
-from edgecoder.core.ids import Medium
 from edgecoder.trace import Record
 from edgecoder.wire.envelope import Frame, peek
-from edgecoder_sim.host import SimNode, frame_size
+from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 
 _BUFFER_BYTES = 1 << 16
-_encode_into = msgspec.msgpack.Encoder().encode_into
+_encode = msgspec.msgpack.Encoder().encode
 _pack_head = struct.Struct(">QIIII").pack
 _FRAME, _RECORD = 0, 1
 
@@ -68,23 +67,24 @@ class TraceDigest:
         """A frame arrived."""
         self._buffer += _pack_head(at_us, _FRAME, sender, receiver, size_bytes)
         self._buffer += body
-        self._flush(_BUFFER_BYTES)
+        if len(self._buffer) > _BUFFER_BYTES:
+            self._flush()
 
     def record(self, at_us: int, node: int, record: Record) -> None:
         """A node traced something."""
         self._buffer += _pack_head(at_us, _RECORD, node, 0, 0)
-        _encode_into(record, self._buffer, len(self._buffer))
-        self._flush(_BUFFER_BYTES)
+        self._buffer += _encode(record)
+        if len(self._buffer) > _BUFFER_BYTES:
+            self._flush()
 
     def hexdigest(self) -> str:
         """32 hex digits over everything so far."""
-        self._flush(0)
+        self._flush()
         return self._hash.hexdigest()
 
-    def _flush(self, at_least: int) -> None:
-        if len(self._buffer) > at_least:
-            self._hash.update(self._buffer)
-            self._buffer.clear()
+    def _flush(self) -> None:
+        self._hash.update(self._buffer)
+        self._buffer.clear()
 
 
 class Watch:
@@ -98,26 +98,25 @@ class Watch:
         self.checked = 0
         """Events that the checkers judged."""
 
+    def traced(self, node: SimNode, record: Record) -> None:
+        """A node told something."""
+        at_us = self._kernel.now
+        self.digest.record(at_us, node.index, record)
+        if self.sink is not None:
+            self.sink.record(at_us, node.index, record)
+
     def saw(self, node: SimNode, event: Event, effects: list[Effect]) -> None:
         """A node handled an event."""
-        at_us = self._kernel.now
-        for effect in effects:
-            if type(effect) is Trace:
-                self.digest.record(at_us, node.index, effect.record)
-                if self.sink is not None:
-                    self.sink.record(at_us, node.index, effect.record)
-        if self.checkers:
-            self.checked += 1
-            for checker in self.checkers:
-                checker.saw(at_us, node, event, effects)
+        self.checked += 1
+        for checker in self.checkers:
+            checker.saw(self._kernel.now, node, event, effects)
 
-    def delivered(self, sender: SimNode, receiver: SimNode, medium: Medium, frame: Frame) -> None:
+    def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
         """A frame reached a node."""
         type_name, body = peek(frame)
-        size = frame_size(frame)
-        self.digest.frame(self._kernel.now, sender.index, receiver.index, size, body)
+        self.digest.frame(self._kernel.now, sender.index, receiver.index, size_bytes, body)
         if self.sink is not None:
-            self.sink.message(type_name, medium.value, size)
+            self.sink.message(type_name, medium, size_bytes)
 
     def finish(self) -> None:
         """The run is over: let the checkers judge what is still open."""

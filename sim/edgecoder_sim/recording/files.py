@@ -1,7 +1,8 @@
 """The Parquet files of a run, written while it goes on.
 
-Rows gather in memory and go to disk in row groups, so that a run of any length needs the same memory. A file is readable
-once it is closed, however the run ended; one that a kill or a full disk tore is told apart by its missing footer.
+Rows gather in memory and go to disk in row groups, so that a run of any length needs the same memory. A file is
+readable once it is closed, however the run ended; one that a kill or a full disk tore has no footer, which tells it
+apart.
 """
 
 from __future__ import annotations
@@ -115,13 +116,15 @@ class TableFiles:
             raise
 
     def adder(self, table: Table) -> Callable[[Row], None]:
-        """What takes the rows of a table."""
+        """What takes the rows of a table. On a full disk it raises DiskFull once and then throws rows away."""
         file = self._files.get(table.name)
         if file is None:
             return _throw_away
         add = file.add
 
         def guarded(row: Row) -> None:
+            if self._is_full:
+                return
             try:
                 add(row)
             except OSError as error:

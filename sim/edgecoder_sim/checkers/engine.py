@@ -1,0 +1,152 @@
+"""The engine of a node: one model at a time, tasks only on a loaded model, each task once and in one place.
+
+These rules also keep the books' account of the engine (`loaded`, `runs`), from completions alone.
+"""
+
+from __future__ import annotations
+
+from edgecoder.core.effects import CancelOp, LoadModel, RunTask, UnloadModel
+from edgecoder.core.events import (
+    EngineFailed,
+    ModelLoaded,
+    ModelLoadFailed,
+    ModelUnloaded,
+    TaskDone,
+    TaskFailed,
+    UnloadFailed,
+)
+from edgecoder.core.ids import LinkId, Micros, OpId, TaskId
+from edgecoder.models.catalog import CatalogEntry
+from edgecoder.wire.envelope import Header
+from edgecoder.wire.messages import Cancel
+from edgecoder_sim.checkers.panel import Book, Rule
+
+
+class OneModel(Rule):
+    """At most one model is loaded or loading on a device, and a model that is in use stays loaded."""
+
+    name = "one model"
+
+    def enter(self) -> None:
+        """See `Rule`."""
+        self._loading: dict[int, tuple[OpId, CatalogEntry]] = {}
+        self._unloading: dict[int, OpId] = {}
+        self.panel.on(LoadModel, self._load)
+        self.panel.on(UnloadModel, self._unload)
+        self.panel.on(ModelLoaded, self._loaded)
+        self.panel.on(ModelLoadFailed, self._load_failed)
+        self.panel.on((ModelUnloaded, UnloadFailed), self._unload_ended)
+        self.panel.on(EngineFailed, self._engine_failed)
+
+    def begin(self, book: Book) -> None:
+        """See `Rule`."""
+        self._loading.pop(book.index, None)
+        self._unloading.pop(book.index, None)
+
+    def _load(self, book: Book, effect: LoadModel) -> None:
+        model = effect.entry.model_id
+        if (loading := self._loading.get(book.index)) is not None:
+            self.fail(book, f"loads {model} while {loading[1].model_id} is still loading")
+        if book.index in self._unloading:
+            self.fail(book, f"loads {model} before the unload of the old model has ended")
+        if book.loaded is not None:
+            self.fail(book, f"loads {model} while {book.loaded.model_id} is loaded")
+        self._loading[book.index] = (effect.op, effect.entry)
+
+    def _unload(self, book: Book, effect: UnloadModel) -> None:
+        if (loading := self._loading.get(book.index)) is not None:
+            self.fail(book, f"unloads while {loading[1].model_id} is loading")
+        if book.index in self._unloading:
+            self.fail(book, "unloads twice")
+        if book.loaded is None:
+            self.fail(book, "unloads an empty engine")
+        if book.runs:
+            task = next(iter(book.runs.values())).hex()
+            self.fail(book, f"unloads {book.loaded.model_id} while task {task} runs on it: running tasks must drain")
+        self._unloading[book.index] = effect.op
+
+    def _loaded(self, book: Book, event: ModelLoaded) -> None:
+        op, entry = self._loading.get(book.index, (0, None))
+        if op == event.op:
+            del self._loading[book.index]
+            book.loaded, book.tokens_per_s = entry, event.tokens_per_s
+
+    def _load_failed(self, book: Book, event: ModelLoadFailed) -> None:
+        if self._loading.get(book.index, (0, None))[0] == event.op:
+            del self._loading[book.index]
+
+    def _unload_ended(self, book: Book, event: ModelUnloaded | UnloadFailed) -> None:
+        if self._unloading.get(book.index) == event.op:
+            del self._unloading[book.index]
+            if type(event) is ModelUnloaded:
+                book.loaded = None
+
+    def _engine_failed(self, book: Book, _: EngineFailed) -> None:
+        book.loaded = None
+
+
+class Runs(Rule):
+    """A node runs as many tasks as it has slots, each only once; no task runs on two nodes unless the first was told to
+    stop."""
+
+    name = "tasks run once"
+
+    def enter(self) -> None:
+        """See `Rule`."""
+        self._ran: dict[int, set[TaskId]] = {}
+        self._where: dict[TaskId, dict[int, Micros]] = {}
+        """Nodes on which a task runs, and since when."""
+        self._cancelled: dict[TaskId, Micros] = {}
+        """When somebody was last told to stop a task."""
+        self.panel.on(RunTask, self._run)
+        self.panel.on((TaskDone, TaskFailed), self._ended)
+        self.panel.on(CancelOp, self._cancel_op)
+        self.panel.on_sent(Cancel, self._cancel)
+
+    def begin(self, book: Book) -> None:
+        """See `Rule`."""
+        for task in book.runs.values():
+            self._gone(book, task)
+        for task, nodes in list(self._where.items()):
+            if book.index in nodes:
+                self._gone(book, task)
+        self._ran[book.index] = set()
+
+    def _run(self, book: Book, effect: RunTask) -> None:
+        task = effect.task_id
+        if book.loaded is None:
+            self.fail(book, f"runs task {task.hex()} without a model")
+        if len(book.runs) >= book.config.slots:
+            self.fail(book, f"runs task {task.hex()} beside {len(book.runs)} others: it has {book.config.slots} slots")
+        if task in self._ran[book.index]:
+            self.fail(book, f"runs task {task.hex()} a second time")
+        nodes = self._where.setdefault(task, {})
+        for index, since_us in nodes.items():
+            if self._cancelled.get(task, -1) < since_us:
+                other = self.panel.books[index].name
+                self.fail(book, f"runs task {task.hex()}, which still runs on {other}: nobody was told to stop it")
+        nodes[book.index] = self.panel.now
+        self._ran[book.index].add(task)
+        book.runs[effect.op] = task
+
+    def _ended(self, book: Book, event: TaskDone | TaskFailed) -> None:
+        task = book.runs.pop(event.op, None)
+        if task is not None:
+            self._gone(book, task)
+
+    def _gone(self, book: Book, task: TaskId) -> None:
+        nodes = self._where.get(task)
+        if nodes is not None:
+            nodes.pop(book.index, None)
+            if not nodes:
+                del self._where[task]
+                self._cancelled.pop(task, None)
+
+    def _cancel_op(self, book: Book, effect: CancelOp) -> None:
+        task = book.runs.get(effect.op)
+        if task is not None:
+            self._cancelled[task] = self.panel.now
+
+    def _cancel(self, _: Book, __: LinkId, ___: Header, message: Cancel) -> None:
+        if message.task_id in self._where:
+            self._cancelled[message.task_id] = self.panel.now

@@ -1,0 +1,128 @@
+"""Operations: every effect with an id gets exactly one completion, of its own kind and in time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edgecoder.core.effects import (
+    Advertise,
+    CancelOp,
+    FetchFile,
+    HashFile,
+    LoadModel,
+    Operation,
+    Persist,
+    RunTask,
+    UnloadModel,
+)
+from edgecoder.core.events import (
+    Advertised,
+    AdvertiseFailed,
+    Completion,
+    FetchFailed,
+    FetchProgressed,
+    FileFetched,
+    FileHashed,
+    HashFailed,
+    ModelLoaded,
+    ModelLoadFailed,
+    ModelUnloaded,
+    Persisted,
+    PersistFailed,
+    TaskChunk,
+    TaskDone,
+    TaskFailed,
+    UnloadFailed,
+)
+from edgecoder.core.ids import Micros, OpId
+from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
+
+COMPLETIONS: Final[dict[type[Operation], tuple[type[Completion], type[Completion]]]] = {
+    Persist: (Persisted, PersistFailed),
+    Advertise: (Advertised, AdvertiseFailed),
+    LoadModel: (ModelLoaded, ModelLoadFailed),
+    UnloadModel: (ModelUnloaded, UnloadFailed),
+    RunTask: (TaskDone, TaskFailed),
+    FetchFile: (FileFetched, FetchFailed),
+    HashFile: (FileHashed, HashFailed),
+}
+"""How each operation may end."""
+UNLOAD_US: Final = 60_000_000
+"""Freeing a model takes less, even where a driver has to kill a process."""
+
+
+class _State:
+    __slots__ = ("newest", "open", "stale")
+
+    def __init__(self, stale: set[OpId], newest: OpId) -> None:
+        self.open: dict[OpId, type[Operation]] = {}
+        self.stale = stale
+        """Operations of earlier lives, whose completions may still come and mean nothing."""
+        self.newest = newest
+
+
+class Operations(Rule):
+    """Every operation gets exactly one completion, of its own kind and in time."""
+
+    name = "one completion"
+
+    def enter(self) -> None:
+        """See `Rule`."""
+        self._of: dict[int, _State] = {}
+        self.panel.on(COMPLETIONS, self._begin_op)
+        self.panel.on({kind for pair in COMPLETIONS.values() for kind in pair}, self._complete)
+        self.panel.on((TaskChunk, FetchProgressed), self._progress)
+        self.panel.on(CancelOp, self._cancel)
+
+    def begin(self, book: Book) -> None:
+        """See `Rule`."""
+        before = self._of.get(book.index, _State(set(), 0))
+        self._of[book.index] = _State(before.stale.union(before.open), before.newest)
+
+    def _begin_op(self, book: Book, effect: Operation) -> None:
+        state, kind = self._of[book.index], type(effect)
+        if effect.op <= state.newest:
+            self.fail(book, f"gives {kind.__name__} the operation id {effect.op}, after {state.newest}")
+        state.newest = effect.op
+        state.open[effect.op] = kind
+        due_us = self._due_us(book, effect)
+        if due_us is not None:
+            self.panel.alarm(due_us + GRACE_US, self._overdue, book, effect.op)
+
+    def _due_us(self, book: Book, effect: Operation) -> Micros | None:
+        """When an operation has to be over; None where only a cancellation bounds it."""
+        match effect:
+            case Persist():
+                return self.panel.now
+            case Advertise():
+                return effect.deadline
+            case LoadModel():
+                return self.panel.now + book.config.load_timeout_ms * 1000
+            case UnloadModel():
+                return self.panel.now + UNLOAD_US
+        return None
+
+    def _complete(self, book: Book, event: Completion) -> None:
+        state, name = self._of[book.index], type(event).__name__
+        kind = state.open.pop(event.op, None)
+        if kind is None:
+            if event.op not in state.stale:
+                self.fail(book, f"gets {name} for operation {event.op}, which is not open: it had its completion")
+            state.stale.discard(event.op)
+        elif type(event) not in COMPLETIONS[kind]:
+            self.fail(book, f"gets {name} as the completion of {kind.__name__} {event.op}")
+
+    def _progress(self, book: Book, event: TaskChunk | FetchProgressed) -> None:
+        state = self._of[book.index]
+        if event.op not in state.open and event.op not in state.stale:
+            self.fail(book, f"gets {type(event).__name__} of operation {event.op}, which is over")
+
+    def _cancel(self, book: Book, effect: CancelOp) -> None:
+        if effect.op not in self._of[book.index].open:
+            self.fail(book, f"cancels operation {effect.op}, which is not open")
+        self.panel.alarm(self.panel.now + GRACE_US, self._overdue, book, effect.op)
+
+    def _overdue(self, book: Book, op: OpId) -> None:
+        kind = self._of[book.index].open.get(op)
+        if kind is not None:
+            self.fail(book, f"has had no completion for {kind.__name__} {op}, which is overdue")

@@ -1,0 +1,311 @@
+"""The panel: one checker that shows each event, effect, record and message to the rules that judge its type.
+
+It opens frames, keeps a `Book` of what can be known of a node from outside, and rings the rules' alarms; what is right
+and wrong is theirs to say. One dispatch by type for all rules costs a fraction of a loop in every one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from typing import Any, ClassVar, Final, NamedTuple, NoReturn
+
+from edgecoder.config import ClusterConfig, NodeConfig
+from edgecoder.core.effects import Advertise, Effect, Send, Trace, WakeAt
+from edgecoder.core.events import Event, FrameReceived, Started
+from edgecoder.core.ids import LinkId, Micros, NodeId, OpId, Role, TaskId
+from edgecoder.errors import InvariantViolated, RemoteProtocolError
+from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder.models.swap import SwapJournal
+from edgecoder.trace import Dropped, Record
+from edgecoder.wire.envelope import ByteVerifier, Envelope, Frame, Header, Verified
+from edgecoder.wire.messages import Identity, Message, Versions
+from edgecoder_sim.checkers.inbox import Inbox
+from edgecoder_sim.crypto import IdealKeys
+from edgecoder_sim.host import SimNode, frame_size
+
+GRACE_US: Final = 10_000_000
+"""What has to happen is late when it has not happened so long after it was due: room for disks, ticks and busy CPUs."""
+_NEVER: Final = 1 << 62
+
+
+class Peer(NamedTuple):
+    """Who identified itself at the other end of a link."""
+
+    node: NodeId
+    role: Role
+
+
+class Book:
+    """What is known of one node from what went in and came out, in its present life."""
+
+    __slots__ = (
+        "catalog",
+        "cluster",
+        "config",
+        "coordinator_link",
+        "epoch",
+        "inbox",
+        "index",
+        "is_changing",
+        "is_ready",
+        "journal",
+        "life",
+        "links",
+        "loaded",
+        "name",
+        "node",
+        "role",
+        "runs",
+        "sealed_epoch",
+        "sealed_seq",
+        "tokens_per_s",
+        "wake",
+    )
+
+    def __init__(self, sim: SimNode) -> None:
+        setup = sim.node.setup
+        self.index = sim.index
+        self.name = sim.name
+        self.node: NodeId = sim.node_id
+        self.role: Role = setup.role
+        self.config: NodeConfig = setup.config
+        self.cluster: ClusterConfig = setup.cluster
+        self.catalog: Catalog = setup.catalog
+        self.life = 0
+        self.sealed_epoch = self.sealed_seq = -1
+        """Of the newest envelope, over all lives."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what ends with a life."""
+        self.is_ready = False
+        self.epoch = -1
+        """The epoch that is durable for this life."""
+        self.links: dict[LinkId, Peer | None] = {}
+        """Links on which this node has identified itself, and who did so at the other end."""
+        self.coordinator_link: LinkId | None = None
+        self.inbox = Inbox()
+        self.loaded: CatalogEntry | None = None
+        self.tokens_per_s = 0
+        self.runs: dict[OpId, TaskId] = {}
+        self.journal = SwapJournal()
+        """The journal of swaps that is durable."""
+        self.is_changing = False
+        """Whether the swap of this node is in a state between two settled ones."""
+        self.wake: Micros | None = None
+
+
+EventJudge = Callable[[Book, Any], None]
+MessageJudge = Callable[[Book, LinkId, Header, Any], None]
+"""Book, link, header, message."""
+SealJudge = Callable[[Book, Header, int], None]
+"""Book, header, size in bytes."""
+AlarmJudge = Callable[[Book, Any], None]
+_Alarm = tuple[Micros, int, AlarmJudge, Book, Any]
+
+
+class Rule:
+    """One invariant. It enters what it judges with the panel when it is made."""
+
+    name: ClassVar[str]
+
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
+        panel.rules.append(self)
+        self.enter()
+
+    def enter(self) -> None:
+        """Tell the panel what to show."""
+        raise NotImplementedError
+
+    def begin(self, book: Book) -> None:
+        """A node was seen for the first time, or began another life."""
+
+    def finish(self) -> None:
+        """The run is over."""
+
+    def fail(self, book: Book, problem: str) -> NoReturn:
+        """Report a breach: `problem` names the thing and the cause. Raises InvariantViolated."""
+        self.panel.fail(self.name, book, problem)
+
+
+class Panel:
+    """A checker (see `watch.Checker`) that is made of rules."""
+
+    name = "panel"
+
+    def __init__(self, rng_seed: int, reproduce: str) -> None:
+        self._rng_seed = rng_seed
+        self._reproduce = reproduce
+        self.now: Micros = 0
+        self.rules: list[Rule] = []
+        self.books: dict[int, Book] = {}
+        self._judges: dict[type, tuple[EventJudge, ...]] = {}
+        self._sent: dict[type, tuple[MessageJudge, ...]] = {}
+        self._received: dict[type, tuple[MessageJudge, ...]] = {}
+        self._sealed: tuple[SealJudge, ...] = ()
+        self._alarms: list[_Alarm] = []
+        self._alarm_count = 0
+        self._next_alarm: Micros = _NEVER
+        self._verifiers: dict[str, ByteVerifier] = {}
+
+    # -- what rules enter ----------------------------------------------------------------------------------------------
+
+    def on(self, kinds: type[Event | Effect | Record] | Iterable[type], judge: EventJudge) -> None:
+        """Show every event, effect or record of these exact types; `Send` and `FrameReceived` by their messages."""
+        for kind in (kinds,) if isinstance(kinds, type) else kinds:
+            self._judges[kind] = (*self._judges.get(kind, ()), judge)
+
+    def on_sent(self, kind: type[Message], judge: MessageJudge) -> None:
+        """Show every message of a type that a node puts on a link."""
+        self._sent[kind] = (*self._sent.get(kind, ()), judge)
+
+    def on_received(self, kind: type[Message], judge: MessageJudge) -> None:
+        """Show every message of a type that a node has to take: fresh, and from the peer of its link."""
+        self._received[kind] = (*self._received.get(kind, ()), judge)
+
+    def on_sealed(self, judge: SealJudge) -> None:
+        """Show every envelope that a node makes."""
+        self._sealed = (*self._sealed, judge)
+
+    def alarm(self, at_us: Micros, judge: AlarmJudge, book: Book, key: object) -> None:
+        """Call `judge(book, key)` before the first event after `at_us`."""
+        self._alarm_count += 1
+        heappush(self._alarms, (at_us, self._alarm_count, judge, book, key))
+        self._next_alarm = self._alarms[0][0]
+
+    def fail(self, rule: str, book: Book, problem: str) -> NoReturn:
+        """Raise InvariantViolated."""
+        raise InvariantViolated(rule, self._rng_seed, self.now, f"{book.name} {problem}", self._reproduce)
+
+    # -- the checker ---------------------------------------------------------------------------------------------------
+
+    def saw(self, at_us: Micros, node: SimNode, event: Event, effects: list[Effect]) -> None:
+        """See `watch.Checker`."""
+        if self._next_alarm < at_us:
+            self._ring(at_us)
+        book = self.books.get(node.index) or self._open_book(node)
+        if at_us < self.now:
+            self.fail("time is monotone", book, f"handled an event at {at_us} µs, after {self.now} µs")
+        self.now = at_us
+        kind: type = type(event)
+        if kind is FrameReceived:
+            self._frame(book, event, effects)  # type: ignore[arg-type]  # its type was just looked at
+        else:
+            if kind is Started:
+                self._start(book)
+            for judge in self._judges.get(kind, ()):
+                judge(book, event)
+        for effect in effects:
+            kind = type(effect)
+            if kind is Send:
+                self._send(book, effect)  # type: ignore[arg-type]
+            elif kind is Trace:
+                record = effect.record  # type: ignore[attr-defined]
+                for judge in self._judges.get(type(record), ()):
+                    judge(book, record)
+            else:
+                if kind is Advertise:
+                    self._seal(book, effect.frame)  # type: ignore[attr-defined]
+                for judge in self._judges.get(kind, ()):
+                    judge(book, effect)
+
+    def finish(self, at_us: Micros) -> None:
+        """See `watch.Checker`."""
+        self._ring(at_us)
+        self.now = at_us
+        for rule in self.rules:
+            rule.finish()
+
+    # -- books and alarms ----------------------------------------------------------------------------------------------
+
+    def _open_book(self, node: SimNode) -> Book:
+        book = self.books[node.index] = Book(node)
+        for rule in self.rules:
+            rule.begin(book)
+        return book
+
+    def _start(self, book: Book) -> None:
+        """A life begins. What reached the node before its first one waits for it there, and counts."""
+        book.life += 1
+        if book.life > 1:
+            book.begin()
+            for rule in self.rules:
+                rule.begin(book)
+
+    def _ring(self, at_us: Micros) -> None:
+        alarms = self._alarms
+        while alarms and alarms[0][0] < at_us:
+            due_us, _, judge, book, key = heappop(alarms)
+            self.now = max(self.now, due_us)
+            judge(book, key)
+        self._next_alarm = alarms[0][0] if alarms else _NEVER
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def _send(self, book: Book, effect: Send) -> None:
+        opened = self._seal(book, effect.frame)
+        for judge in self._sent.get(type(opened.message), ()):
+            judge(book, effect.link, opened.header, opened.message)
+
+    def _seal(self, book: Book, frame: Frame) -> Envelope | Verified:
+        try:
+            opened = frame if type(frame) is Envelope else self._open(book, frame)
+        except RemoteProtocolError as error:
+            self.fail("frames can be read", book, f"makes a frame that nobody can open: {error}")
+        for judge in self._sealed:
+            judge(book, opened.header, frame_size(frame))
+        return opened
+
+    def _frame(self, book: Book, event: FrameReceived, effects: list[Effect]) -> None:
+        frame, link = event.frame, event.link
+        try:
+            opened = frame if type(frame) is Envelope and frame.signer == frame.header.sender else self._open(book, frame)
+        except RemoteProtocolError as error:
+            self._must_drop(book, effects, error.reason.value)
+            return
+        header, message = opened.header, opened.message
+        why = self._why_not(book, link, header, type(message) is Identity)
+        if why is not None:
+            self._must_drop(book, effects, why)
+            return
+        if type(message) is Identity and book.links[link] is None:
+            book.links[link] = Peer(header.sender, message.role)
+        for judge in self._received.get(type(message), ()):
+            judge(book, link, header, message)
+
+    def _why_not(self, book: Book, link: LinkId, header: Header, is_identity: bool) -> str | None:
+        """Why a node must not take a frame, None where it must."""
+        if not book.is_ready or link not in book.links:
+            return "it came over a link that is not up"
+        peer = book.links[link]
+        if peer is None:
+            if not is_identity or header.sender == book.node:
+                return "nobody has identified itself on its link"
+        elif peer.node != header.sender:
+            return "its sender is not the peer of its link"
+        if not book.inbox.is_fresh(header.sender, header.epoch, header.seq):
+            return f"(epoch, seq) ({header.epoch}, {header.seq}) of its sender came before"
+        return None
+
+    def _must_drop(self, book: Book, effects: list[Effect], why: str) -> None:
+        """A frame that must not be taken may leave a note, a wake-up or the range of versions, and nothing else."""
+        for effect in effects:
+            kind = type(effect)
+            if kind is WakeAt or (kind is Trace and type(effect.record) is Dropped):  # type: ignore[attr-defined]
+                continue
+            if kind is Send and type(self._opened(book, effect.frame).message) is Versions:  # type: ignore[attr-defined]
+                continue
+            self.fail("only fresh frames of a link's peer count", book, f"acted on a frame although {why}")
+
+    def _opened(self, book: Book, frame: Frame) -> Envelope | Verified:
+        return frame if type(frame) is Envelope else self._open(book, frame)
+
+    def _open(self, book: Book, frame: Frame) -> Verified:
+        """Decode a frame of a run with `wire: encoded`."""
+        network = book.cluster.network_id
+        verifier = self._verifiers.get(network)
+        if verifier is None:
+            verifier = self._verifiers[network] = ByteVerifier(IdealKeys(), network)
+        return verifier.open(frame)

@@ -1,0 +1,140 @@
+"""The recorder: turns trace records, message counts and periodic samples into a run's tables and figures.
+
+It hands each record to whoever keeps a book of it; what the tables hold is said in `tables`, how they get to disk in
+`recording.files`. It never feeds back into the world, so a run is the same with and without a directory.
+
+Fidelity boundary: the recorder sees all nodes at one instant, which nobody in a real mesh could. It counts the frames
+that were delivered; those that a link lost are in no table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgecoder.trace import DownloadPhase, Dropped, Record
+from edgecoder_sim.recording.files import OpenFile, TableFiles, open_new
+from edgecoder_sim.recording.knowledge import Knowledge
+from edgecoder_sim.recording.swaps import SwapBook
+from edgecoder_sim.recording.tasks import TaskBook
+from edgecoder_sim.tables import (
+    DOWNLOADS,
+    DROPS,
+    GOSSIP,
+    MESSAGES,
+    NODES,
+    ROUTES,
+    SWAPS,
+    TASKS,
+    TIMELINE,
+    WORK,
+    NodeRow,
+)
+
+_Handler = Callable[[int, int, Any], None]
+
+
+class Recorder:
+    """Everything that a run leaves behind, apart from the trace digest."""
+
+    def __init__(
+        self,
+        directory: Path | None,
+        nodes: Sequence[NodeRow],
+        sample_interval_us: int,
+        *,
+        open_file: OpenFile = open_new,
+    ) -> None:
+        """Tables go to `directory`; None keeps nothing on disk and still gives the figures. `nodes` stand in the order
+        of their index; `sample` is to be called every `sample_interval_us`. Raises DiskFull, as do all the others."""
+        self.sample_interval_us = sample_interval_us
+        self._files = TableFiles(directory, open_file)
+        self._nodes = len(nodes)
+        adder = self._files.adder
+        index = {node.node_id: node.index for node in nodes}
+        self._timeline, self._add_messages = adder(TIMELINE), adder(MESSAGES)
+        self._add_download, self._add_drop = adder(DOWNLOADS), adder(DROPS)
+        self._tasks = TaskBook(index, adder(TASKS), adder(ROUTES), adder(WORK))
+        self._swaps = SwapBook(len(nodes), adder(SWAPS))
+        self._knowledge = Knowledge(nodes, index, adder(GOSSIP), self._timeline)
+        self._handlers: dict[type, tuple[_Handler, ...]] = {
+            DownloadPhase: (self._download,),
+            Dropped: (self._drop,),
+        }
+        for book in (self._tasks, self._swaps, self._knowledge):
+            for kind, handler in book.handlers.items():
+                self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
+        self._counters: dict[tuple[str, str], list[int]] = {}
+        self._messages = self._message_bytes = self._drops = self._downloads = 0
+        self._sampled_us = 0
+        add_node = adder(NODES)
+        for node in nodes:
+            place = (node.x_m, node.y_m)
+            what = (node.role, node.device, node.memory_mb)
+            add_node((node.index, node.name, node.node_id.hex(), *what, *place, node.home, node.model))
+
+    @property
+    def kinds(self) -> frozenset[type]:
+        """The types of records that leave something in a table."""
+        return frozenset(self._handlers)
+
+    def record(self, at_us: int, node: int, record: Record) -> None:
+        """Node number `node` traced something."""
+        for handler in self._handlers[type(record)]:
+            handler(at_us, node, record)
+
+    def message(self, type_name: str, medium: str, size_bytes: int) -> None:
+        """A frame was delivered."""
+        counter = self._counters.get((type_name, medium))
+        if counter is None:
+            counter = self._counters[type_name, medium] = [0, 0]
+        counter[0] += 1
+        counter[1] += size_bytes
+
+    def command(self, command: int, kind: str) -> None:
+        """A command of a user belongs to the workload `kind`."""
+        self._tasks.command(command, kind)
+
+    def sample(self, at_us: int) -> None:
+        """Write the timeline's rows of this instant, and the messages since the last."""
+        self._knowledge.sample(at_us)
+        self._timeline((at_us / 1e6, "tasks_open", "", float(len(self._tasks))))
+        self._timeline((at_us / 1e6, "swaps_open", "", float(len(self._swaps))))
+        for (type_name, medium), counter in self._counters.items():
+            count, size_bytes = counter
+            if count:
+                self._add_messages((at_us / 1e6, type_name, medium, count, size_bytes))
+                self._messages += count
+                self._message_bytes += size_bytes
+                counter[0] = counter[1] = 0
+        self._sampled_us = at_us
+
+    def close(self, at_us: int) -> dict[str, float]:
+        """End the run at `at_us`: write what is open as unfinished, close the files, return the figures. `metrics`
+        says what they mean; one without a value, such as a quantile of nothing, is left out. After a DiskFull it saves
+        what can be saved, and raises no other."""
+        try:
+            if at_us > self._sampled_us or any(count for count, _ in self._counters.values()):
+                self.sample(at_us)
+            self._tasks.close()
+            self._swaps.close(at_us)
+        finally:
+            self._files.close()
+        metrics = self._tasks.metrics(self._nodes, at_us) | self._swaps.metrics() | self._knowledge.metrics(at_us)
+        metrics |= {"messages": self._messages, "message_bytes": self._message_bytes}
+        if self._nodes and at_us:
+            node_minutes = self._nodes * at_us / 6e7
+            metrics["messages_per_node_per_min"] = self._messages / node_minutes
+            metrics["message_bytes_per_node_per_min"] = self._message_bytes / node_minutes
+        metrics |= {"download_changes": self._downloads, "drops": self._drops}
+        return {name: float(value) for name, value in metrics.items()}
+
+    def _download(self, at_us: int, node: int, record: DownloadPhase) -> None:
+        self._downloads += 1
+        reason = None if record.reason is None else record.reason.value
+        self._add_download((at_us / 1e6, node, record.model, record.phase, record.bytes_done, reason))
+
+    def _drop(self, at_us: int, node: int, record: Dropped) -> None:
+        self._drops += 1
+        self._add_drop((at_us / 1e6, node, record.what, record.reason.value))
