@@ -1,5 +1,7 @@
-"""Settings and fixtures of all tests. Hypothesis draws the same examples on every run; `HYPOTHESIS_PROFILE=search` looks
-for new ones, and many more of them."""
+"""Settings and fixtures of all tests.
+
+Hypothesis draws the same examples on every run; with `HYPOTHESIS_PROFILE=search` it looks for new ones, and for many.
+"""
 
 from __future__ import annotations
 

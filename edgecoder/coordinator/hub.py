@@ -11,11 +11,10 @@ from edgecoder.core.context import MILLI, Context
 from edgecoder.core.events import QueryMesh, ShutDown
 from edgecoder.core.ids import Role
 from edgecoder.mesh.gate import Gate, Link
-from edgecoder.mesh.heartbeat import acknowledge
 from edgecoder.mesh.router import CostRouter
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import Verified
-from edgecoder.wire.messages import Cancel, Heartbeat, Summary, TaskRequest, TaskResponse
+from edgecoder.wire.messages import Cancel, Heartbeat, HeartbeatAck, Summary, TaskRequest, TaskResponse
 
 
 class Hub:
@@ -66,7 +65,8 @@ class Hub:
         assert isinstance(message, Heartbeat)
         known = self.registry.learn(link, verified.header, message)
         time_ms = (self._wall_us + self._context.now) // MILLI
-        acknowledgement = acknowledge(verified.header, time_ms, known)
+        header = verified.header
+        acknowledgement = HeartbeatAck(epoch=header.epoch, seq=header.seq, coordinator_time_ms=time_ms, known=known)
         self._context.send(link.id, acknowledgement, self._context.cluster.heartbeat_interval_ms)
 
     def _on_summary(self, link: Link, verified: Verified) -> None:

@@ -154,10 +154,18 @@ class Registry:
         return fresh
 
     def _take_delta(self, row: AgentRow, message: Heartbeat) -> None:
-        for name in ("power", "device_type", "memory_mb", "slots", "tokens_per_s", "holdings_digest"):
-            value = getattr(message, name)
-            if value is not None:
-                setattr(row, name, value)
+        if message.power is not None:
+            row.power = message.power
+        if message.device_type is not None:
+            row.device_type = message.device_type
+        if message.memory_mb is not None:
+            row.memory_mb = message.memory_mb
+        if message.slots is not None:
+            row.slots = message.slots
+        if message.tokens_per_s is not None:
+            row.tokens_per_s = message.tokens_per_s
+        if message.holdings_digest is not None:
+            row.holdings_digest = message.holdings_digest
 
     def _sweep(self) -> None:
         self.start()

@@ -84,10 +84,12 @@ class Node:
                 context.drop("completion", Reason.RESTARTED)
         else:
             self._other(event)
-        deadline = context.timers.next_deadline
-        if deadline is not None and (self._wake is None or deadline < self._wake):
-            self._wake = deadline
-            out.append(WakeAt(deadline))
+        if context.timers.is_changed:
+            context.timers.is_changed = False
+            deadline = context.timers.next_deadline
+            if deadline is not None and (self._wake is None or deadline < self._wake):
+                self._wake = deadline
+                out.append(WakeAt(deadline))
         return out
 
     def _frame(self, event: FrameReceived) -> None:

@@ -44,7 +44,8 @@ class Stream:
         1..2⁶⁴."""
         if not 0 < bound <= _WORD:
             raise ValueError(f"bound is {bound}; it must be from 1 to 2**64")
-        product = self.word() * bound
+        words = self._words
+        product = (words.pop() if words else self.word()) * bound
         if product & _LOW_BITS < bound:  # rarely so: only then can the draw be one of the surplus ones
             surplus = _WORD % bound
             while product & _LOW_BITS < surplus:

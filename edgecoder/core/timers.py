@@ -20,18 +20,21 @@ _GONE = (0, None)
 class TimerTable:
     """Deadlines by name. Moved and cancelled entries stay in the heap until they surface or outnumber the live ones."""
 
-    __slots__ = ("_actions", "_heap", "_order")
+    __slots__ = ("_actions", "_heap", "_order", "is_changed")
 
     def __init__(self) -> None:
         self._heap: list[_Entry] = []
         self._actions: dict[Name, tuple[int, Callable[[], None]]] = {}
         self._order = 0
+        self.is_changed = False
+        """Whether a timer was set or has fired since the node last looked at `next_deadline`."""
 
     def __len__(self) -> int:
         return len(self._actions)
 
     def set(self, name: Name, deadline: Micros, action: Callable[[], None]) -> None:
         """Call `action` once when `deadline` has passed."""
+        self.is_changed = True
         order = self._order = self._order + 1
         self._actions[name] = (order, action)
         heap = self._heap
@@ -59,6 +62,7 @@ class TimerTable:
     def fire_due(self, now: Micros) -> None:
         """Run every action whose deadline is `now` or earlier. A timer that an action sets waits for the next wake-up,
         so that no chain of timers can hold the node for ever."""
+        self.is_changed = True
         newest = self._order
         while (deadline := self.next_deadline) is not None and deadline <= now and self._heap[0][1] <= newest:
             _, _, name = heappop(self._heap)

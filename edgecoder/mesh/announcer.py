@@ -59,11 +59,6 @@ class Announcer:
         self._said_at: Micros | None = None
         self.current: Capabilities | None = None
 
-    @property
-    def generation(self) -> int:
-        """Of the newest capabilities."""
-        return (self._context.epoch << COUNTER_BITS) | self._counter
-
     def model_changed(self, on_completion: Callable[[Advertised | AdvertiseFailed], None] | None = None) -> None:
         """Advertise now; `on_completion` is called when the peers know, at once where there is no radio."""
         self._announce(on_completion)
@@ -118,7 +113,7 @@ class Announcer:
         model, param_size = offer.active_model()
         return Capabilities(
             agent_id=self._context.node_id,
-            generation=self.generation,
+            generation=(self._context.epoch << COUNTER_BITS) | self._counter,
             active_model=model,
             active_model_param_size=param_size,
             current_load=offer.load(),

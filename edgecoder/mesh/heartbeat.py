@@ -1,7 +1,8 @@
 """The heartbeat of a phone or an agent to its home coordinator, and whether the node is online.
 
 A heartbeat goes out every interval at k·period from a random phase, and at once on a change, within a least gap.
-Model and load stand in every one, the rest only where it differs from what the coordinator acknowledged. Unanswered
+Model and load stand in every one, as they were advertised last; the rest only where it differs from what the coordinator
+acknowledged. Unanswered
 heartbeats make the node offline; an acknowledgement makes it online again.
 """
 
@@ -14,8 +15,7 @@ from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import LinkId, Micros
 from edgecoder.mesh.announcer import Announcer, Offer
 from edgecoder.trace import OnlineChanged
-from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import Heartbeat, HeartbeatAck, Power
+from edgecoder.wire.messages import Heartbeat, HeartbeatAck, Load, Power
 
 _PERIODIC = ("heartbeat", 0)
 _SOON = ("heartbeat.soon", 0)
@@ -133,8 +133,10 @@ class HeartbeatSender:
         self._context.timers.cancel(_SOON)
         if self.link is None:
             return
-        offer = self._offer
-        fields = (offer.power(), offer.tokens_per_s(), offer.piece_map_digest())
+        capabilities = self._announcer().current
+        if capabilities is None:
+            return
+        fields = (self._offer.power(), capabilities.tokens_per_s, capabilities.piece_map_digest)
         known = self._acknowledged
         if known == fields:
             news: dict[str, object] = {}
@@ -143,14 +145,13 @@ class HeartbeatSender:
         else:
             changed = zip(_CHANGING, fields, known, strict=True)
             news = {name: value for name, value, old in changed if value != old}
-        model, param_size = offer.active_model()
-        load = offer.load()
+        load = capabilities.current_load
         heartbeat = Heartbeat(
-            generation=self._announcer().generation,
-            active_model=model,
-            active_model_param_size=param_size,
+            generation=capabilities.generation,
+            active_model=capabilities.active_model,
+            active_model_param_size=capabilities.active_model_param_size,
             current_load=load,
-            model_swap_in_progress=load.is_loading,
+            model_swap_in_progress=load is Load.LOADING,
             full=known is None,
             **news,  # type: ignore[arg-type]  # the names are fields of Heartbeat
         )
@@ -158,8 +159,3 @@ class HeartbeatSender:
         self._sent = (self._context.seq, fields)
         self._sent_at = self._context.now
         self._is_awaiting = True
-
-
-def acknowledge(header: Header, time_ms: int, known: bool) -> HeartbeatAck:
-    """The coordinator's answer to the heartbeat with this header."""
-    return HeartbeatAck(epoch=header.epoch, seq=header.seq, coordinator_time_ms=time_ms, known=known)

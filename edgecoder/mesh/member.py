@@ -297,7 +297,7 @@ class Member:
                 None if serving is None else serving.param_size,
                 "pulling" if len(self.downloads) and status in ("ready", "no_model") else status,
                 self.load(),
-                self.announcer.generation,
+                0 if self.announcer.current is None else self.announcer.current.generation,
                 self.heartbeat.is_online,
             ),
         )

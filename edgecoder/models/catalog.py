@@ -19,6 +19,7 @@ from edgecoder.errors import UnknownModel
 MODEL_NAME = r"[a-z0-9][a-z0-9._-]{0,95}(/[a-z0-9][a-z0-9._-]{0,95})?(:[a-z0-9][a-z0-9._-]{0,95})?"
 """Grammar of a model id or alias: at most one `/` level and one `:tag`. A name never becomes a path."""
 _MODEL_NAME = re.compile(MODEL_NAME)
+_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _SIZE_TOKEN = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([bm])", re.IGNORECASE)
 _SIZE_IN_TAG = re.compile(r"(?:^|[-_.])((?:\d+x)?\d+(?:\.\d+)?[bm])(?=$|[-_.])", re.IGNORECASE)
 
@@ -55,6 +56,15 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     kv_bytes_per_token: int = 0
     """Bytes of key and value cache a token of context costs; 0 is unknown."""
     license: str = ""
+
+    def __post_init__(self) -> None:
+        """Names and digest become keys and file names, so they are checked however an entry is made. Raises
+        ValueError. (The patterns above, which the schema shows, let a last newline pass.)"""
+        for name in (self.model_id, *self.aliases):
+            if not is_model_name(name):
+                raise ValueError(f"{name!r} is no model name")
+        if _SHA256_HEX.fullmatch(self.sha256) is None:
+            raise ValueError(f"{self.sha256!r} is no SHA-256")
 
 
 class Catalog:

@@ -135,7 +135,8 @@ class Swap:
     @property
     def is_settled(self) -> bool:
         """Whether no change is under way."""
-        return self.state in (SwapState.READY, SwapState.EMPTY, SwapState.FAILED)
+        state = self.state
+        return state is SwapState.READY or state is SwapState.EMPTY or state is SwapState.FAILED
 
     # -- requests ------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ are dropped; a field out of its range is an error (a range refuses NaN and infin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -26,7 +27,6 @@ def _from_wire(kind: type, value: Any) -> Any:
     raise ValueError(f"no {kind.__name__} in {type(value).__name__}")
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
 _decoders = {
     name: msgspec.msgpack.Decoder(kind, dec_hook=_from_wire, ext_hook=lambda code, data: None)
     for name, kind in TYPES.items()
@@ -34,9 +34,8 @@ _decoders = {
 _json_encoder = msgspec.json.Encoder(enc_hook=_to_wire)
 
 
-def encode_body(message: Message) -> bytes:
-    """The msgpack bytes of a message."""
-    return _encoder.encode(message)
+encode_body: Callable[[Message], bytes] = msgspec.msgpack.Encoder(enc_hook=_to_wire).encode
+"""The msgpack bytes of a message."""
 
 
 def decode_body(type_name: str, body: bytes | msgspec.Raw) -> Message:

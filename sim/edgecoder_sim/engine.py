@@ -50,7 +50,18 @@ class _Run:
 class Engine:
     """The engine of one node; `post` hands events to the node."""
 
-    __slots__ = ("_device", "_is_loading", "_kernel", "_loads", "_post", "_runs", "_stream", "_warm", "busy_us", "loaded")
+    __slots__ = (
+        "_device",
+        "_is_loading",
+        "_kernel",
+        "_loads",
+        "_post",
+        "_runs",
+        "_stream",
+        "_warm",
+        "busy_us",
+        "loaded",
+    )
 
     def __init__(self, kernel: Kernel, device: Device, stream: Stream, post: Callable[[Event], None]) -> None:
         self._kernel = kernel

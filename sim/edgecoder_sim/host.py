@@ -208,7 +208,8 @@ class SimNode:
 
     def _arrive(self, event: Event, _: object) -> None:
         """Queue for the CPU. An event whose turn comes within this tick is handled in it."""
-        if self._inbox or self._cpu_free_us >= self._kernel.now + self._kernel.tick_us:
+        kernel = self._kernel
+        if self._inbox or self._cpu_free_us >= kernel.now + kernel.tick_us:
             self._inbox.append(event)
             if not self._is_draining:
                 self._is_draining = True
@@ -232,7 +233,10 @@ class SimNode:
         self.events += 1
         effects = self.node.handle(now_us, event)
         device = self.device
-        free_us = max(now_us, self._cpu_free_us) + device.handle_us
+        free_us = self._cpu_free_us
+        if free_us < now_us:
+            free_us = now_us
+        free_us += device.handle_us
         if type(event) is FrameReceived:
             free_us += device.verify_us
         self._cpu_free_us = free_us
@@ -280,5 +284,3 @@ class SimNode:
 
 def _ignore(_: Effect) -> None:
     """Replies and progress are for screens; those who observe a run see them among the effects."""
-
-

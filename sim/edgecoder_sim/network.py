@@ -45,43 +45,58 @@ class Access:
         self.down_free_us = 0
 
 
+class _Way:
+    """One direction of a link."""
+
+    __slots__ = ("flight_us", "jitter_us", "loss_pct", "receiver", "source", "target")
+
+    def __init__(self, source: Access, receiver: SimNode, target: Access) -> None:
+        self.source = source
+        self.receiver = receiver
+        self.target = target
+        self.flight_us = source.latency_us + target.latency_us
+        self.jitter_us = source.jitter_us + target.jitter_us
+        self.loss_pct = source.loss_pct + target.loss_pct
+
+
 class IpLink:
     """A link between two nodes, in both directions; `id` is the same at both ends."""
 
-    __slots__ = ("_ends", "_medium", "id", "medium")
+    __slots__ = ("_back", "_first", "_medium", "_there", "id", "medium")
 
     def __init__(self, link: LinkId, medium: Medium, a: tuple[SimNode, Access], b: tuple[SimNode, Access]) -> None:
         self.id = link
         self.medium = medium
         self._medium: str = medium.value
-        self._ends = (a, b)
+        self._first = a[0]
+        self._there = _Way(a[1], *b)
+        self._back = _Way(b[1], *a)
 
     def open(self) -> None:
         """Tell both ends."""
-        for node, _ in self._ends:
+        for node in (self._first, self._there.receiver):
             node.attach(self.id, self)
             node.post(LinkUp(self.id, self.medium))
 
     def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int | None:
         """Carry a frame from `sender`, which is done with it at `depart_us`. Returns when it arrives, None if it is
         lost."""
-        direction = 0 if self._ends[0][0] is sender else 1
-        source, (receiver, target) = self._ends[direction][1], self._ends[1 - direction]
+        way = self._there if sender is self._first else self._back
+        source, target = way.source, way.target
         size = frame_size(frame)
         sent_us = source.up_free_us
         if sent_us < depart_us:
             sent_us = depart_us
         sent_us += size * SECOND_US // source.up_bytes_per_s
         source.up_free_us = sent_us
-        loss_pct = source.loss_pct + target.loss_pct
-        if loss_pct and source.stream.uniform() * 100 < loss_pct:
+        if way.loss_pct and source.stream.uniform() * 100 < way.loss_pct:
             return None
-        jitter_us = source.jitter_us + target.jitter_us
-        flight_us = source.latency_us + target.latency_us + (source.stream.below(jitter_us + 1) if jitter_us else 0)
-        received_us = sent_us + flight_us
+        received_us = sent_us + way.flight_us
+        if way.jitter_us:
+            received_us += source.stream.below(way.jitter_us + 1)
         if received_us < target.down_free_us:
             received_us = target.down_free_us
         received_us += size * SECOND_US // target.down_bytes_per_s
         target.down_free_us = received_us
-        receiver.deliver_at(received_us, self.id, frame, (sender, self._medium, size))
+        way.receiver.deliver_at(received_us, self.id, frame, (sender, self._medium, size))
         return received_us

@@ -30,14 +30,17 @@ ACK_BYTES = 20
 class BleLink:
     """A link between two nodes in range."""
 
-    __slots__ = ("_ends", "_free_us", "_radio", "id", "rssi_dbm")
+    __slots__ = ("_ends", "_free_us", "_latency_us", "_rate", "ack_us", "id", "rssi_dbm")
 
     def __init__(self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float) -> None:
         self.id = link
         self.rssi_dbm = radio.rssi_dbm(distance_m)
         self._ends = (a, b)
-        self._radio = radio
+        self._rate = radio.bytes_per_s
+        self._latency_us = radio.latency_us
         self._free_us = [0, 0]
+        self.ack_us = radio.latency_us + ACK_BYTES * SECOND_US // radio.bytes_per_s
+        """How long an acknowledgement takes on its way back."""
 
     def open(self) -> None:
         """Tell both ends."""
@@ -50,21 +53,17 @@ class BleLink:
         direction = 0 if self._ends[0] is sender else 1
         begin_us = max(depart_us, self._free_us[direction])
         size = frame_size(frame)
-        end_us = begin_us + size * SECOND_US // self._radio.bytes_per_s
+        end_us = begin_us + size * SECOND_US // self._rate
         self._free_us[direction] = end_us
-        arrival_us = end_us + self._radio.latency_us
+        arrival_us = end_us + self._latency_us
         self._ends[1 - direction].deliver_at(arrival_us, self.id, frame, (sender, Medium.BLE.value, size))
         return arrival_us
-
-    def ack_us(self) -> int:
-        """How long an acknowledgement takes on its way back."""
-        return self._radio.latency_us + ACK_BYTES * SECOND_US // self._radio.bytes_per_s
 
 
 def advertise(node: SimNode, effect: Advertise, depart_us: int) -> None:
     """Notify every linked peer, and complete when all have acknowledged or the deadline is there."""
     acknowledged_us = [
-        link.send(node, effect.frame, depart_us) + link.ack_us()
+        link.send(node, effect.frame, depart_us) + link.ack_us
         for link in node.links.values()
         if isinstance(link, BleLink)
     ]

@@ -16,7 +16,8 @@ import msgspec
 from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event
 from edgecoder.trace import Record
-from edgecoder.wire.envelope import Frame, peek
+from edgecoder.wire.envelope import Envelope, Frame, peek
+from edgecoder.wire.messages import NAMES
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 
@@ -113,7 +114,7 @@ class Watch:
 
     def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
         """A frame reached a node."""
-        type_name, body = peek(frame)
+        type_name, body = (NAMES[type(frame.message)], frame.body) if type(frame) is Envelope else peek(frame)
         self.digest.frame(self._kernel.now, sender.index, receiver.index, size_bytes, body)
         if self.sink is not None:
             self.sink.message(type_name, medium, size_bytes)

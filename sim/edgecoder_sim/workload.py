@@ -137,4 +137,3 @@ def weighted(stream: Stream, weights: dict[T, float]) -> T | None:
 def filler(size_bytes: int) -> str:
     """A prompt of so many bytes."""
     return _FILLER[:size_bytes] if size_bytes <= len(_FILLER) else "x" * size_bytes
-

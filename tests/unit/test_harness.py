@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgecoder.core.effects import LoadModel, ModelStatus, Operation, SwapResult
+from edgecoder.core.effects import LoadModel, ModelStatus, Operation, Reply, SwapResult
 from edgecoder.core.events import QueryStatus
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
@@ -56,10 +56,9 @@ def test_a_second_reply_is_refused(cluster: Cluster) -> None:
     cluster.drive()
     command = phone.ask(QueryStatus)
     phone.result(command, ModelStatus)
-    phone.alive.context.reply(command, None)
+    second = Reply(command, None)
     with pytest.raises(AssertionError, match="not owed"):
-        for effect in phone.alive.context.out:
-            phone.answers.saw_effect(effect)
+        phone.answers.saw_effect(second)
 
 
 def test_dropped_frames_do_not_arrive(cluster: Cluster) -> None:

@@ -105,11 +105,8 @@ class Runs(Rule):
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
-        for task in book.runs.values():
+        for task in [task for task, nodes in self._where.items() if book.index in nodes]:
             self._gone(book, task)
-        for task, nodes in list(self._where.items()):
-            if book.index in nodes:
-                self._gone(book, task)
         self._ran[book.index] = set()
 
     def _run(self, book: Book, effect: RunTask) -> None:

@@ -70,7 +70,7 @@ class Operations(Rule):
         """See `Rule`."""
         self._of: dict[int, _State] = {}
         self.panel.on(COMPLETIONS, self._begin_op)
-        self.panel.on({kind for pair in COMPLETIONS.values() for kind in pair}, self._complete)
+        self.panel.on([kind for pair in COMPLETIONS.values() for kind in pair], self._complete)
         self.panel.on((TaskChunk, FetchProgressed), self._progress)
         self.panel.on(CancelOp, self._cancel)
 

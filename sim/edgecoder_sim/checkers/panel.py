@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, NamedTuple, NoReturn
 
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.effects import Advertise, Effect, Send, Trace, WakeAt
-from edgecoder.core.events import Event, FrameReceived, Started
+from edgecoder.core.events import Event, FrameReceived, LinkDown, Started
 from edgecoder.core.ids import LinkId, Micros, NodeId, OpId, Role, TaskId
 from edgecoder.errors import InvariantViolated, RemoteProtocolError
 from edgecoder.models.catalog import Catalog, CatalogEntry
@@ -85,6 +85,7 @@ class Book:
         self.links: dict[LinkId, Peer | None] = {}
         """Links on which this node has identified itself, and who did so at the other end."""
         self.coordinator_link: LinkId | None = None
+        """Over which this node's heartbeats go."""
         self.inbox = Inbox()
         self.loaded: CatalogEntry | None = None
         self.tokens_per_s = 0
@@ -149,6 +150,8 @@ class Panel:
         self._alarm_count = 0
         self._next_alarm: Micros = _NEVER
         self._verifiers: dict[str, ByteVerifier] = {}
+        self.on(LinkDown, _link_down)
+        self.on_sent(Identity, _identified)
 
     # -- what rules enter ----------------------------------------------------------------------------------------------
 
@@ -272,6 +275,8 @@ class Panel:
             return
         if type(message) is Identity and book.links[link] is None:
             book.links[link] = Peer(header.sender, message.role)
+            if message.role is Role.COORDINATOR:
+                book.coordinator_link = link
         for judge in self._received.get(type(message), ()):
             judge(book, link, header, message)
 
@@ -309,3 +314,14 @@ class Panel:
         if verifier is None:
             verifier = self._verifiers[network] = ByteVerifier(IdealKeys(), network)
         return verifier.open(frame)
+
+
+def _identified(book: Book, link: LinkId, _: Header, __: Identity) -> None:
+    """A node that identifies itself on a link has taken it."""
+    book.links.setdefault(link, None)
+
+
+def _link_down(book: Book, event: LinkDown) -> None:
+    book.links.pop(event.link, None)
+    if book.coordinator_link == event.link:
+        book.coordinator_link = None

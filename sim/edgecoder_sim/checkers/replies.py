@@ -123,7 +123,7 @@ class TaskEnds(Rule):
     def enter(self) -> None:
         """See `Rule`."""
         self._open: dict[int, dict[TaskId, CommandId]] = {}
-        self._replied: dict[int, dict[CommandId, None]] = {}
+        self._replied: dict[int, set[CommandId]] = {}
         self.panel.on(TaskSubmitted, self._submitted)
         self.panel.on(TaskEnded, self._ended)
         self.panel.on(Reply, self._reply)
@@ -131,7 +131,7 @@ class TaskEnds(Rule):
     def begin(self, book: Book) -> None:
         """See `Rule`."""
         self._open[book.index] = {}
-        self._replied[book.index] = {}
+        self._replied[book.index] = set()
 
     def _submitted(self, book: Book, record: TaskSubmitted) -> None:
         self._open[book.index][record.task_id] = record.command
@@ -141,15 +141,16 @@ class TaskEnds(Rule):
 
     def _reply(self, book: Book, effect: Reply) -> None:
         if type(effect.result) is TaskResult:
-            self._replied[book.index][effect.command] = None
+            self._replied[book.index].add(effect.command)
             self.panel.alarm(self.panel.now, self._not_ended, book, effect.command)
 
     def _ended(self, book: Book, record: TaskEnded) -> None:
         command = self._open[book.index].pop(record.task_id, None)
         if command is None:
             self.fail(book, f"ends task {record.task_id.hex()}, which is not open")
-        if self._replied[book.index].pop(command, 0) == 0:
+        if command not in self._replied[book.index]:
             self.fail(book, f"ends task {record.task_id.hex()} without a reply to command {command}")
+        self._replied[book.index].discard(command)
         if record.attempts > book.config.task_attempts_max:
             allowed = book.config.task_attempts_max
             self.fail(book, f"tried task {record.task_id.hex()} {record.attempts} times; task_attempts_max is {allowed}")

@@ -1,0 +1,212 @@
+"""What the charts show: a run's tables, boiled down to some hundred points each.
+
+Decides bins, quantiles and what counts; how it is drawn is left to `charts`. Every function takes the tables of
+`results.Run` and returns a small frame with plain columns.
+
+Fidelity boundary: charts show quantiles and samples, not every value; the tables hold those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from edgecoder_sim.tables import PHASES
+
+CDF_POINTS: Final = 160
+"""Points of one cumulative curve."""
+TIME_POINTS: Final = 300
+"""Points of one curve over time."""
+SWAPS_SHOWN: Final = 240
+"""Swaps drawn one by one; of more, every so manieth by length."""
+TYPES_SHOWN: Final = 6
+"""Message types with a colour of their own; the others are added up."""
+OTHER: Final = "other"
+WHOLE: Final = "whole swap"
+FLOOR_S: Final = 0.001
+"""Logarithmic time axes begin here, s."""
+CHANNELS: Final = {"heartbeat": "heartbeat", "ble": "Bluetooth", "lan": "LAN peer", "wan": "WAN peer", "summary": "summary"}
+"""How news travels, as the legend says it."""
+PHASE_LABELS: Final = {
+    **{column: column.removesuffix("_s").replace("_", " ") for column in PHASES.values()},
+    "confirming_s": "confirming",
+}
+"""Phases of a swap as the legend says them, by column of `swaps`, in the order in which they come."""
+
+
+class TimeUnit(NamedTuple):
+    """The unit of an axis of simulated time."""
+
+    seconds: float
+    title: str
+
+
+def time_unit(sim_s: float) -> TimeUnit:
+    """Seconds, minutes or hours, so that the axis ends at a number that can be read."""
+    if sim_s <= 600:
+        return TimeUnit(1, "simulated seconds")
+    return TimeUnit(60, "simulated minutes") if sim_s <= 6 * 3600 else TimeUnit(3600, "simulated hours")
+
+
+def cumulative(values: Iterable[float], total: int | None = None) -> pd.DataFrame:
+    """The cumulative distribution of durations, s: `x`, and `share` in percent of `total` (else of the values)."""
+    ordered = np.sort(np.asarray(list(values), dtype=float))
+    if not len(ordered):
+        return pd.DataFrame({"x": [], "share": []}, dtype=float)
+    ranks = np.unique(np.linspace(0, len(ordered) - 1, CDF_POINTS).round().astype(int))
+    tail = len(ordered) - 1 - np.arange(min(20, len(ordered)))  # the last few one by one: that is where tails are
+    ranks = np.unique(np.concatenate([ranks, tail]))
+    share = 100 * (ranks + 1) / (total or len(ordered))
+    return pd.DataFrame({"x": np.maximum(FLOOR_S, ordered[ranks]), "share": share})
+
+
+def cumulative_by(frame: pd.DataFrame, value: str, by: str, totals: dict[str, int] | None = None) -> pd.DataFrame:
+    """A cumulative distribution for each value of a column: `by`, `x`, `share`. `totals` are what 100 % means."""
+    parts = []
+    for name, group in frame.groupby(by, sort=True, observed=True):
+        total = None if totals is None else totals[str(name)]
+        parts.append(cumulative(group[value].dropna(), total).assign(**{by: str(name)}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[by, "x", "share"])
+
+
+def answered(tasks: pd.DataFrame) -> pd.DataFrame:
+    """The tasks that were answered."""
+    return tasks[tasks["reason"].isna()]
+
+
+def latency_by_kind(tasks: pd.DataFrame) -> pd.DataFrame:
+    """Latency of answers by kind of task, as a share of all tasks of the kind that ended: the gap to 100 % is what was
+    not answered."""
+    ended = tasks[tasks["ended_s"].notna()]
+    return cumulative_by(answered(ended), "latency_s", "kind", _counts(ended["kind"]))
+
+
+def latency_by_via(tasks: pd.DataFrame) -> pd.DataFrame:
+    """Latency of answers by the way they came."""
+    return cumulative_by(answered(tasks), "latency_s", "via")
+
+
+def outcomes(tasks: pd.DataFrame) -> pd.DataFrame:
+    """One row a kind of task: how many, the share that was answered, quantiles of latency, and why the others failed."""
+    rows = []
+    for kind, group in tasks.groupby("kind", sort=True):
+        ended = group[group["ended_s"].notna()]
+        done = answered(ended)
+        failed = ended[ended["reason"].notna()]["reason"].value_counts()
+        quantile = done["latency_s"].quantile
+        rows.append(
+            {
+                "kind": kind,
+                "asked": len(group),
+                "answered_pct": 100 * len(done) / len(ended) if len(ended) else float("nan"),
+                "p50_s": quantile(0.5),
+                "p90_s": quantile(0.9),
+                "p99_s": quantile(0.99),
+                "self_pct": 100 * float((done["via"] == "self").mean()) if len(done) else float("nan"),
+                "failed": ", ".join(f"{count} {reason}" for reason, count in failed.head(3).items()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def series(timeline: pd.DataFrame, metric: str, unit: TimeUnit) -> pd.DataFrame:
+    """A metric of the timeline, thinned: `at` in `unit`, `key`, `value`."""
+    frame = timeline[timeline["metric"] == metric]
+    times = np.sort(frame["at_s"].unique())
+    step = max(1, -(-len(times) // TIME_POINTS))
+    kept = times[::step]
+    frame = frame[frame["at_s"].isin(kept)]
+    return pd.DataFrame({"at": frame["at_s"] / unit.seconds, "key": frame["key"], "value": frame["value"]})
+
+
+def availability(timeline: pd.DataFrame, unit: TimeUnit) -> dict[str, pd.DataFrame]:
+    """For each model that some node ever had: what is true, what registries know, what a coordinator sees of the whole
+    mesh: `at`, `who`, `value`."""
+    labels = {"nodes_ready": "true", "nodes_known": "in the registries", "nodes_seen": "in a coordinator's eyes"}
+    parts = [series(timeline, metric, unit).assign(who=label) for metric, label in labels.items()]
+    frame = pd.concat(parts, ignore_index=True)
+    most = frame.groupby("key")["value"].max()
+    return {model: frame[frame["key"] == model] for model in _texts(most[most > 0].index)}
+
+
+def made_swaps(swaps: pd.DataFrame) -> pd.DataFrame:
+    """The swaps that somebody asked for and that began."""
+    return swaps[(swaps["swap"] > 0) & (swaps["cause"] != "boot")]
+
+
+def swap_profile(swaps: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
+    """The phases of each swap, longest first: `rank`, `phase`, `order`, `seconds`, and what to say of it."""
+    ordered = made_swaps(swaps).sort_values(["total_s", "node", "swap"], ascending=[False, True, True])
+    if len(ordered) > SWAPS_SHOWN:
+        ordered = ordered.iloc[np.linspace(0, len(ordered) - 1, SWAPS_SHOWN).round().astype(int)]
+    wide = ordered.assign(
+        rank=range(1, len(ordered) + 1),
+        who=[f"{names.get(node, node)} · swap {number}" for node, number in zip(ordered["node"], ordered["swap"], strict=True)],
+        outcome=ordered["reason"].fillna("done"),
+    )
+    long = wide.melt(["rank", "who", "model", "outcome", "total_s"], list(PHASE_LABELS), "column", "seconds")
+    long = long[long["seconds"] > 0]
+    order = {column: number for number, column in enumerate(PHASE_LABELS)}
+    return long.assign(phase=long["column"].map(PHASE_LABELS), order=long["column"].map(order)).drop(columns="column")
+
+
+def phase_spread(swaps: pd.DataFrame) -> pd.DataFrame:
+    """How long the phases take, over the swaps that went through them: quantiles, s."""
+    made = made_swaps(swaps)
+    rows = []
+    for column, label in {**PHASE_LABELS, "total_s": WHOLE}.items():
+        values = made.loc[made[column] > 0, column].clip(lower=FLOOR_S)
+        if len(values):
+            low, first, middle, third, high = values.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
+            rows.append(
+                {
+                    "phase": label,
+                    "swaps": len(values),
+                    "p5": low,
+                    "p25": first,
+                    "p50": middle,
+                    "p75": third,
+                    "p95": high,
+                    "max": values.max(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def news_delay(gossip: pd.DataFrame, value: str) -> pd.DataFrame:
+    """How old news is when it arrives (`delay_s`), or how long the old word had been wrong (`wrong_s`), by channel."""
+    learned = gossip[(gossip["event"] == "learned") & (gossip["news"] == "state")]
+    return cumulative_by(learned.assign(channel=learned["channel"].map(CHANNELS)), value, "channel")
+
+
+def message_totals(messages: pd.DataFrame) -> pd.DataFrame:
+    """Envelopes and bytes by type and medium over the whole run."""
+    return messages.groupby(["type", "medium"], as_index=False)[["count", "bytes"]].sum()
+
+
+def message_rates(messages: pd.DataFrame, nodes: int, sim_s: float, unit: TimeUnit, value: str) -> pd.DataFrame:
+    """Messages (`count`) or `bytes` per node and minute over time, by type: `at`, `type`, `rate`."""
+    most = messages.groupby("type")[value].sum().sort_values(ascending=False)
+    shown = set(_texts(most.index[:TYPES_SHOWN]))
+    bin_s = max(sim_s / 120, float(messages["at_s"].diff().loc[lambda step: step > 0].min()) if len(messages) > 1 else 1)
+    bins = max(1, int(np.ceil(sim_s / bin_s - 1e-9)))
+    width_s = sim_s / bins
+    number = np.minimum(bins - 1, np.ceil(messages["at_s"] / width_s - 1e-9).astype(int) - 1).clip(lower=0)
+    kind = messages["type"].where(messages["type"].isin(shown), OTHER)
+    sums = messages[value].groupby([number.rename("bin"), kind.rename("type")]).sum()
+    kinds = [*_texts(most.index[:TYPES_SHOWN]), *([OTHER] if len(most) > TYPES_SHOWN else [])]
+    full = pd.MultiIndex.from_product([range(bins), kinds], names=["bin", "type"])
+    rates = sums.reindex(full, fill_value=0) / nodes / (width_s / 60)
+    frame = rates.rename("rate").reset_index()
+    return frame.assign(at=(frame["bin"] + 0.5) * width_s / unit.seconds).drop(columns="bin")
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(name): int(count) for name, count in values.value_counts().items()}
+
+
+def _texts(labels: Iterable[Hashable]) -> list[str]:
+    return [str(label) for label in labels]

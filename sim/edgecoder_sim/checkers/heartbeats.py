@@ -1,0 +1,148 @@
+"""Heartbeats: often enough for a registry that forgets, and true when read with those that were acknowledged."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edgecoder.core.events import LinkDown, PowerChanged
+from edgecoder.core.ids import LinkId, Micros
+from edgecoder.wire.envelope import Header
+from edgecoder.wire.messages import Heartbeat, HeartbeatAck, Power
+from edgecoder_sim.checkers.panel import Book, Rule
+
+SLACK_US: Final = 1_000_000
+"""How late a heartbeat may be for its tick and a busy CPU."""
+_FIELDS: Final = (
+    "power",
+    "device_type",
+    "memory_mb",
+    "slots",
+    "tokens_per_s",
+    "holdings_digest",
+    "cluster_config_hash",
+)
+"""Fields that a heartbeat may leave out."""
+_Values = tuple[object, ...]
+"""Their values, in that order."""
+
+
+class _State:
+    __slots__ = ("full_wanted", "last_us", "link", "power", "since")
+
+    def __init__(self) -> None:
+        self.link: LinkId | None = None
+        self.last_us: Micros = 0
+        self.since: list[tuple[int, _Values]] = []
+        """Values of the heartbeats from the newest acknowledged one on, any of which may be the newest that has arrived,
+        each with the seq from which on it was sent."""
+        self.full_wanted = True
+        self.power = Power(on_external_power=False, battery_pct=100)
+
+
+class Heartbeats(Rule):
+    """A node with a coordinator sends a heartbeat each interval. What one leaves out was the same in every heartbeat that
+    may have arrived since the last acknowledged one, and all of it is true."""
+
+    name = "heartbeats"
+
+    def enter(self) -> None:
+        """See `Rule`."""
+        self._of: dict[int, _State] = {}
+        self.panel.on_sent(Heartbeat, self._sent)
+        self.panel.on_received(HeartbeatAck, self._acknowledged)
+        self.panel.on(PowerChanged, self._power_changed)
+        self.panel.on(LinkDown, self._link_down)
+
+    def begin(self, book: Book) -> None:
+        """See `Rule`."""
+        self._of[book.index] = _State()
+
+    def finish(self) -> None:
+        """See `Rule`."""
+        for index, state in self._of.items():
+            self._judge_gap(self.panel.books[index], state)
+
+    def _sent(self, book: Book, link: LinkId, header: Header, message: Heartbeat) -> None:
+        state = self._of[book.index]
+        if link != state.link:
+            state.link = link
+        else:
+            self._judge_gap(book, state)
+        state.last_us = self.panel.now
+        values = self._full(book, message) if message.full else self._delta(book, state, message)
+        self._judge_truth(book, state, values)
+        if not state.since or state.since[-1][1] != values:
+            state.since.append((header.seq, values))
+        state.full_wanted = False
+
+    def _judge_gap(self, book: Book, state: _State) -> None:
+        gap_us = self.panel.now - state.last_us
+        if state.link is not None and gap_us > book.cluster.heartbeat_interval_ms * 1000 + SLACK_US:
+            self.fail(
+                book, f"sent no heartbeat for {gap_us / 1e6:.3f} s; the interval is {book.cluster.heartbeat_interval_ms} ms"
+            )
+
+    def _full(self, book: Book, message: Heartbeat) -> _Values:
+        values = _values(message)
+        if None in values:
+            self.fail(book, f"sends a full heartbeat without {_FIELDS[values.index(None)]}")
+        self._of[book.index].since.clear()
+        return values
+
+    def _delta(self, book: Book, state: _State, message: Heartbeat) -> _Values:
+        if state.full_wanted or not state.since:
+            self.fail(book, "sends a heartbeat in part, but its coordinator has nothing to add it to")
+        values = _values(message)
+        base = state.since[-1][1]
+        for _, earlier in state.since:
+            if earlier == base:
+                continue
+            for name, value, old, new in zip(_FIELDS, values, earlier, base, strict=True):
+                if value is None and old != new:
+                    self.fail(
+                        book, f"leaves {name} out of a heartbeat, but since the last acknowledgement it was {old} and {new}"
+                    )
+        return tuple(old if value is None else value for value, old in zip(values, base, strict=True))
+
+    def _judge_truth(self, book: Book, state: _State, values: _Values) -> None:
+        config = book.config
+        tokens_per_s = 0 if book.loaded is None else book.tokens_per_s
+        true = (state.power, config.device_type, config.memory_mb, config.slots, tokens_per_s)
+        if values[: len(true)] != true:
+            for name, said, is_ in zip(_FIELDS, values, true, strict=False):
+                if said != is_:
+                    self.fail(book, f"tells its coordinator {name} {said}; it is {is_}")
+
+    def _acknowledged(self, book: Book, _: LinkId, __: Header, message: HeartbeatAck) -> None:
+        state = self._of[book.index]
+        if message.epoch != book.epoch:
+            return
+        if not message.known:
+            state.full_wanted = True
+        else:
+            while len(state.since) > 1 and state.since[1][0] <= message.seq:
+                del state.since[0]
+
+    def _power_changed(self, book: Book, event: PowerChanged) -> None:
+        self._of[book.index].power = Power(
+            on_external_power=event.on_external_power, battery_pct=event.battery_pct
+        )
+
+    def _link_down(self, book: Book, event: LinkDown) -> None:
+        state = self._of[book.index]
+        if event.link == state.link:
+            self._judge_gap(book, state)
+            state.link = None
+            state.since.clear()
+
+
+def _values(message: Heartbeat) -> _Values:
+    return (
+        message.power,
+        message.device_type,
+        message.memory_mb,
+        message.slots,
+        message.tokens_per_s,
+        message.holdings_digest,
+        message.cluster_config_hash,
+    )

@@ -1,0 +1,193 @@
+"""Messages for the tests: fixed ones to change a field of, and Hypothesis strategies for every type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from edgecoder.config import DeviceType
+from edgecoder.core.ids import Role
+from edgecoder.errors import Reason
+from edgecoder.protocol import RESPONSE_INDEX_MAX
+from edgecoder.wire.envelope import Header
+from edgecoder.wire.messages import (
+    Cancel,
+    Capabilities,
+    Heartbeat,
+    HeartbeatAck,
+    Identity,
+    Load,
+    Message,
+    ModelAvailability,
+    Power,
+    ResponseStatus,
+    Summary,
+    TaskRequest,
+    TaskResponse,
+    Versions,
+)
+
+TASK_ID = bytes(range(16))
+
+
+def full_heartbeat(
+    model: str | None = "small", param_size: float | None = 1.5, load: Load | None = None, **fields: Any
+) -> Heartbeat:
+    """A full heartbeat of an agent with two slots."""
+    load = Load.of(0) if load is None else load
+    base = Heartbeat(
+        generation=1,
+        active_model=model,
+        active_model_param_size=param_size,
+        current_load=load,
+        model_swap_in_progress=load.is_loading,
+        full=True,
+        power=Power(on_external_power=True, battery_pct=100),
+        device_type=DeviceType.WORKSTATION,
+        memory_mb=16_384,
+        slots=2,
+        tokens_per_s=30,
+        holdings_digest=b"holdings",
+    )
+    return msgspec.structs.replace(base, **fields)
+
+
+def capabilities(agent_id: bytes, generation: int = 1, load: Load | None = None, **fields: Any) -> Capabilities:
+    """Capabilities of a laptop with `small` loaded."""
+    base = Capabilities(
+        agent_id=agent_id,
+        generation=generation,
+        active_model="small",
+        active_model_param_size=1.5,
+        current_load=Load.of(0) if load is None else load,
+        memory_mb=16_384,
+        slots=2,
+        tokens_per_s=30,
+        battery_pct=100,
+        device_type=DeviceType.LAPTOP,
+    )
+    return msgspec.structs.replace(base, **fields)
+
+
+def task_request(**fields: Any) -> TaskRequest:
+    """A request that any model may answer."""
+    base = TaskRequest(
+        task_id=TASK_ID,
+        prompt="write a test",
+        model=None,
+        min_param_size=0.0,
+        max_tokens=256,
+        deadline_ms=60_000,
+        stream=True,
+    )
+    return msgspec.structs.replace(base, **fields)
+
+
+def response(status: ResponseStatus, index: int = 0, **fields: Any) -> TaskResponse:
+    """A response to that request."""
+    return msgspec.structs.replace(TaskResponse(task_id=TASK_ID, status=status, index=index), **fields)
+
+
+# -- strategies --------------------------------------------------------------------------------------------------------
+
+counters = st.integers(0, (1 << 63) - 1)
+small_counters = st.integers(0, 1000)
+percents = st.integers(0, 100)
+node_ids = st.binary(min_size=32, max_size=32)
+task_ids = st.binary(min_size=16, max_size=16)
+digests = st.binary(max_size=32)
+names = st.text(max_size=40)
+param_sizes = st.floats(0, 10_000)
+loads = st.just(Load.LOADING) | st.integers(0, 65_535).map(Load.of)
+powers = st.builds(Power, on_external_power=st.booleans(), battery_pct=percents, thermal_state=counters)
+availabilities = st.builds(
+    ModelAvailability,
+    agent_count=counters,
+    total_param_capacity=st.floats(0, 1e12),
+    avg_load=st.floats(0, 65_535),
+    free_slots=counters,
+)
+
+MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
+    Versions: st.builds(Versions, version_min=counters, version_max=counters),
+    Identity: st.builds(
+        Identity, role=st.sampled_from(Role), device_type=st.sampled_from(DeviceType), cluster_config_hash=digests
+    ),
+    Capabilities: st.builds(
+        Capabilities,
+        agent_id=node_ids,
+        generation=counters,
+        active_model=st.none() | names,
+        active_model_param_size=st.none() | param_sizes,
+        current_load=loads,
+        memory_mb=counters,
+        slots=counters,
+        tokens_per_s=counters,
+        battery_pct=percents,
+        device_type=st.sampled_from(DeviceType),
+        languages=st.lists(names, max_size=4).map(tuple),
+        piece_map_digest=digests,
+    ),
+    Heartbeat: st.builds(
+        Heartbeat,
+        generation=counters,
+        active_model=st.none() | names,
+        active_model_param_size=st.none() | param_sizes,
+        current_load=loads,
+        model_swap_in_progress=st.booleans(),
+        full=st.booleans(),
+        power=st.none() | powers,
+        device_type=st.none() | st.sampled_from(DeviceType),
+        memory_mb=st.none() | counters,
+        slots=st.none() | counters,
+        tokens_per_s=st.none() | counters,
+        holdings_digest=st.none() | digests,
+        cluster_config_hash=st.none() | digests,
+    ),
+    HeartbeatAck: st.builds(
+        HeartbeatAck, epoch=counters, seq=counters, coordinator_time_ms=counters, known=st.booleans()
+    ),
+    TaskRequest: st.builds(
+        TaskRequest,
+        task_id=task_ids,
+        prompt=st.text(max_size=200),
+        model=st.none() | names,
+        min_param_size=param_sizes,
+        max_tokens=counters,
+        deadline_ms=counters,
+        stream=st.booleans(),
+        hops=counters,
+    ),
+    TaskResponse: st.builds(
+        TaskResponse,
+        task_id=task_ids,
+        status=st.sampled_from(ResponseStatus),
+        index=st.integers(0, RESPONSE_INDEX_MAX),
+        text=st.text(max_size=200),
+        tokens=counters,
+        reason=st.none() | st.sampled_from(Reason),
+        served_by=st.none() | node_ids,
+        model=st.none() | names,
+    ),
+    Cancel: st.builds(Cancel, task_id=task_ids, reason=st.sampled_from(Reason)),
+    Summary: st.builds(
+        Summary,
+        coordinator_id=node_ids,
+        agent_count=counters,
+        model_availability=st.dictionaries(names, availabilities, max_size=4),
+        holdings=st.dictionaries(names, counters, max_size=4),
+    ),
+}
+"""Every value of every message that the wire allows, but for the length of texts."""
+
+messages = st.one_of(*MESSAGES.values())
+headers = st.builds(
+    Header,
+    network_id=st.text(min_size=1, max_size=32),
+    sender=node_ids,
+    epoch=st.integers(0, (1 << 32) - 1),
+    seq=counters,
+    ttl_ms=st.integers(0, (1 << 40) - 1),
+)
