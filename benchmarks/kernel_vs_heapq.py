@@ -44,6 +44,7 @@ CALLS_TOLERANCE = 0.01
 
 Run = Callable[[int], None]
 """Runs a prepared world up to a time in microseconds."""
+Process = Generator[simpy.Event, Any, None]
 
 
 class Node:
@@ -106,7 +107,7 @@ def prepare_kernel(world: World) -> Run:
 
     def gossip(node: Node, _: None) -> None:
         handle(node, 3)
-        for _ in range(GOSSIP_PEERS):
+        for _peer in range(GOSSIP_PEERS):
             peer = next_peer(node)
             call_at(kernel.now + latency_us(node), handle, peer, 4)
 
@@ -118,7 +119,7 @@ def prepare_kernel(world: World) -> Run:
 
 def prepare_heapq(world: World) -> Run:
     """The cheapest loop: tuples on a heap, timers that push themselves again."""
-    queue: list[tuple[int, int, Callable[[Any, Any], None], Any, Any]] = []
+    queue: list[tuple[int, int, Callable[..., None], Node, int | None]] = []
     serial = count()
     now = 0
     next_peer, latency_us = world.next_peer, world.latency_us
@@ -131,7 +132,7 @@ def prepare_heapq(world: World) -> Run:
 
     def gossip(node: Node, _: None) -> None:
         handle(node, 3)
-        for _ in range(GOSSIP_PEERS):
+        for _peer in range(GOSSIP_PEERS):
             peer = next_peer(node)
             heappush(queue, (now + latency_us(node), next(serial), handle, peer, 4))
         heappush(queue, (now + GOSSIP_US, next(serial), gossip, node, None))
@@ -152,9 +153,8 @@ def prepare_heapq(world: World) -> Run:
 def prepare_naive_simpy(world: World) -> Run:
     """SimPy with three processes and a Store per node, a process per message and float seconds."""
     env = simpy.Environment()
-    SimpyEvents = Generator[simpy.Event, Any, None]
 
-    def deliver(latency_s: float, inbox: simpy.Store, message: int) -> SimpyEvents:
+    def deliver(latency_s: float, inbox: simpy.Store, message: int) -> Process:
         yield env.timeout(latency_s)
         yield inbox.put(message)
 
@@ -162,14 +162,14 @@ def prepare_naive_simpy(world: World) -> Run:
         peer = world.next_peer(node)
         env.process(deliver(world.latency_us(node) / US_PER_S, peer.inbox, message))
 
-    def heartbeat(node: Node, offset_us: int) -> SimpyEvents:
+    def heartbeat(node: Node, offset_us: int) -> Process:
         yield env.timeout(offset_us / US_PER_S)
         while True:
             handle(node, 1)
             send(node, 2)
             yield env.timeout(HEARTBEAT_US / US_PER_S)
 
-    def gossip(node: Node, offset_us: int) -> SimpyEvents:
+    def gossip(node: Node, offset_us: int) -> Process:
         yield env.timeout(offset_us / US_PER_S)
         while True:
             handle(node, 3)
@@ -177,7 +177,7 @@ def prepare_naive_simpy(world: World) -> Run:
                 send(node, 4)
             yield env.timeout(GOSSIP_US / US_PER_S)
 
-    def receive(node: Node) -> SimpyEvents:
+    def receive(node: Node) -> Process:
         while True:
             message = yield node.inbox.get()
             handle(node, message)
@@ -214,7 +214,7 @@ FULL: dict[str, tuple[str, Size]] = {
     "ratio_10k": ("heapq", Size(10_000, 40, 5)),
     "ratio_100k": ("heapq", Size(100_000, 10, 3)),
     "vs_naive_simpy_10k": ("naive_simpy", Size(10_000, 20, 3)),
-    "vs_naive_simpy_100k": ("naive_simpy", Size(100_000, 5, 3)),
+    "vs_naive_simpy_100k": ("naive_simpy", Size(100_000, 10, 2)),
 }
 QUICK: dict[str, tuple[str, Size]] = {
     "ratio_1k": ("heapq", Size(1_000, 100, 1)),
@@ -282,6 +282,7 @@ def main() -> None:
     conditions = {
         "unit": "handler calls per CPU second, kernel / other side; median of the repeats, each a fresh process",
         "workload": "heartbeat 15 s to 1 peer, gossip 60 s to 3 peers, latency 20-220 ms, tick 1 ms",
+        "warm_up_sim_s": WARM_UP_S,
         "handler_us_warm": round(handler_us(), 2),
         "python": sys.version.split()[0],
         "simpy": version("simpy"),

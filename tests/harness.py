@@ -18,12 +18,12 @@ from edgecoder.core.events import Event, FrameReceived, LinkDown, LinkUp
 from edgecoder.core.ids import LinkId, Medium, Micros, NodeId, Role
 from edgecoder.core.node import Setup
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder.wire.codec import decode_body
-from edgecoder.wire.envelope import Frame, Header, Signer, peek
+from edgecoder.wire.envelope import Frame, Header, Signer
 from edgecoder.wire.messages import NAMES, Identity, Message
 from edgecoder_sim.crypto import crypto, node_id
 from tests.catalogs import CATALOG
 from tests.hosts import NEVER, Host
+from tests.invariants import kind_of, message_of
 
 DRIVE_EVENTS_MAX: Final = 20_000
 LATENCY_US: Final[Micros] = 10_000
@@ -60,12 +60,12 @@ class Carried(msgspec.Struct, frozen=True):
     @property
     def kind(self) -> str:
         """The name of its message's type."""
-        return peek(self.frame)[0]
+        return kind_of(self.frame)
 
     @property
     def message(self) -> Message:
         """What is in it."""
-        return decode_body(*peek(self.frame))
+        return message_of(self.frame)
 
 
 class Puppet:

@@ -178,13 +178,14 @@ class Host:
         self.take(Started(dict(self.disk), WALL_MS + self._world.now // 1000))
 
     def stop(self, *, keep_writes: bool = False) -> None:
-        """Crash. Writes under way are lost, or with `keep_writes` reach the disk unheard."""
+        """Crash. Writes under way are lost, or with `keep_writes` reach the disk unheard. Scripts end here."""
         if keep_writes:
             for effect in self.open.values():
                 if isinstance(effect, Persist):
                     self.disk[effect.key] = effect.value
         self.node = None
         self.open.clear()
+        self._scripts.clear()
         self.wake_at = NEVER
 
     @property

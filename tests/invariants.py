@@ -12,7 +12,7 @@ import msgspec
 
 from edgecoder.config import NodeConfig
 from edgecoder.coordinator.hub import Hub
-from edgecoder.core.effects import Advertise, Effect, LoadModel, Operation, Reply, Send, Trace, UnloadModel
+from edgecoder.core.effects import Advertise, Effect, LoadModel, Operation, Persist, Reply, Send, Trace, UnloadModel
 from edgecoder.core.events import (
     Advertised,
     AdvertiseFailed,
@@ -28,12 +28,13 @@ from edgecoder.core.events import (
     Started,
 )
 from edgecoder.core.ids import CommandId, LinkId, OpId
-from edgecoder.core.node import EARLY_EVENTS_MAX, Node
+from edgecoder.core.node import EARLY_EVENTS_MAX, EPOCH_KEY, Node
 from edgecoder.mesh.member import Member
 from edgecoder.protocol import FRAME_BYTES_MAX
 from edgecoder.trace import CapabilitiesChanged
-from edgecoder.wire.codec import decode_body
+from edgecoder.wire.codec import decode_body, encode_body
 from edgecoder.wire.envelope import Envelope, Frame, peek
+from edgecoder.wire.messages import NAMES, Message
 
 _outer = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 _signed = msgspec.msgpack.Decoder(list[Any])
@@ -45,6 +46,18 @@ def order_of(frame: Frame) -> tuple[int, int]:
         return frame.header.epoch, frame.header.seq
     signed = _signed.decode(_outer.decode(frame)[0])
     return signed[4], signed[5]
+
+
+def kind_of(frame: Frame) -> str:
+    """The name of its message's type."""
+    return NAMES[type(frame.message)] if isinstance(frame, Envelope) else peek(frame)[0]
+
+
+def message_of(frame: Frame) -> Message:
+    """What is in it, decoded anew."""
+    if isinstance(frame, Envelope):
+        return decode_body(kind_of(frame), encode_body(frame.message))
+    return decode_body(*peek(frame))
 
 
 class OneModel:
@@ -135,8 +148,7 @@ def assert_readable(frame: Frame) -> None:
     """Within the limits of the wire, and the same after encoding and decoding."""
     size = frame.size_bytes if isinstance(frame, Envelope) else len(frame)
     assert size <= FRAME_BYTES_MAX
-    kind, body = peek(frame)
-    message = decode_body(kind, body)
+    message = message_of(frame)
     if isinstance(frame, Envelope):
         assert message == frame.message
         assert 0 <= frame.header.ttl_ms < 1 << 40, "a receiver refuses such a ttlMs"
@@ -168,6 +180,8 @@ class Answers:
             case Reply(command=command):
                 assert command in self.commands, f"command {command} got a reply that it is not owed"
                 self.commands.remove(command)
+            case Persist(op=op, key=key) if key == EPOCH_KEY:
+                self.operations.add(op)  # a life that ended before its epoch was durable leaves it to the next
             case Operation(op=op):
                 assert op not in self._all_operations, f"operation {op:#x} began twice"
                 self._all_operations.add(op)

@@ -48,7 +48,7 @@ def _rows(settings: Settings) -> list[tuple[str, object, str]]:
     for key, origin in settings.origins.items():
         section, _, name = key.partition(".")
         value = getattr(values[section], name)
-        rows.append((key, value.value if isinstance(value, Enum) else value, str(origin)))
+        rows.append((key, value.value if isinstance(value, Enum) else value, origin))
     return rows
 
 

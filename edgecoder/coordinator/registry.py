@@ -64,13 +64,13 @@ class Registry:
     def learn(self, link: Link, header: Header, message: Heartbeat) -> bool:
         """Take a heartbeat. False: it is a delta, and there is nothing to add it to."""
         row = self.rows.get(header.sender)
+        if row is not None and (header.epoch, header.seq) <= (row.epoch, row.seq):
+            return True
         is_news = row is None or row.heartbeat.generation != message.generation
         if row is None or message.full:
             if not message.full or (row is None and len(self.rows) >= self._context.config.agents_max):
                 return False
             row = self._take_full(link, header, message, row)
-        elif (header.epoch, header.seq) <= (row.epoch, row.seq):
-            return True
         else:
             self._take_delta(row, message)
         row.link, row.epoch, row.seq, row.heartbeat = link, header.epoch, header.seq, message

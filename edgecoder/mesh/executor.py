@@ -130,9 +130,9 @@ class Executor:
 
     def _judge(self, request: TaskRequest) -> str | Reason:
         config = self._context.config
-        if request.task_id in self._known:
+        if request.task_id in self._known or request.task_id in self._work:
             return Reason.DUPLICATE
-        if len(request.prompt) > config.prompt_bytes_max:
+        if len(request.prompt.encode()) > config.prompt_bytes_max:
             return Reason.TOO_LARGE
         if len(self._work) >= config.slots + config.task_queue_max:
             return Reason.BUSY
@@ -185,6 +185,8 @@ class Executor:
     def _finish(self, work: _Work, reason: Reason | None) -> None:
         task_id = work.request.task_id
         del self._work[task_id]
+        if reason is not None:
+            self._known.pop(task_id, None)  # nothing was answered: it may be asked again
         self._context.timers.cancel(("work.deadline", task_id))
         self._context.trace(TaskStopped(task_id, reason, work.tokens))
         status = ResponseStatus.DONE if reason is None else ResponseStatus.FAILED
@@ -216,16 +218,18 @@ class Executor:
     # -- draining ------------------------------------------------------------------------------------------------------
 
     def _drain_deadline(self) -> None:
-        for work in list(self._work.values()):
+        for work in [work for work in self._work.values() if work.state is WorkState.RUNNING]:
             self._stop(work, Reason.DRAINED)
 
     def _check_drained(self) -> None:
-        if self._work or not self._on_drained:
+        """Tasks that wait came after the drain began, to a model that is back already: they need not end first."""
+        if not self._on_drained or any(work.state is not WorkState.WAITING for work in self._work.values()):
             return
         waiting, self._on_drained = self._on_drained, []
         self._context.timers.cancel(("work.drain", 0))
         for on_drained in waiting:
             on_drained()
+        self._fill_slots()
 
     def _remember(self, task_id: TaskId) -> None:
         while len(self._known) >= self._context.config.task_memory_max:

@@ -1,9 +1,9 @@
 """The heartbeat of a phone or an agent to its home coordinator, and whether the node is online.
 
-A heartbeat goes out every interval at k·period from a random phase, and at once on a change, within a least gap.
-Model and load stand in every one, as they were advertised last; the rest only where it differs from what the coordinator
-acknowledged. Unanswered
-heartbeats make the node offline; an acknowledgement makes it online again.
+A heartbeat goes out every interval at k·period from a random phase, and at once on a change, within a least gap that
+"loading" alone does not wait for. Model and load stand in every one, as they were advertised last; the rest only where
+it differs from what the coordinator acknowledged. Unanswered heartbeats make the node offline; an acknowledgement makes
+it online again.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class HeartbeatSender:
         self._sent_at: Micros | None = None
         self._sent: tuple[int, _Fields | None] = (0, None)
         self._acknowledged: _Fields | None = None
+        self._is_news_open = False
+        """Whether the coordinator may have got fields that differ from those it acknowledged."""
+        self._said_loading = False
         config = context.config
         self._fixed: dict[str, object] = {
             "device_type": config.device_type,
@@ -93,11 +96,13 @@ class HeartbeatSender:
             self.link = None
 
     def changed(self) -> None:
-        """Model or load changed: send as soon as the gap allows."""
+        """Model or load changed: send as soon as the gap allows; whether the node is loading is told at once."""
         if self.link is None:
             return
+        current = self._announcer().current
+        is_turn = current is not None and current.current_load.is_loading is not self._said_loading
         gap = self._context.config.heartbeat_gap_ms * MILLI
-        if self._sent_at is None or self._sent_at + gap <= self._context.now:
+        if is_turn or self._sent_at is None or self._sent_at + gap <= self._context.now:
             self._send()
         else:
             self._context.timers.set(_SOON, self._sent_at + gap, self._send)
@@ -112,7 +117,7 @@ class HeartbeatSender:
             self._acknowledged = None
             self._send()
         elif message.seq == self._sent[0]:
-            self._acknowledged = self._sent[1]
+            self._acknowledged, self._is_news_open = self._sent[1], False
 
     def _beat(self) -> None:
         if self._is_awaiting or self.link is None:
@@ -138,20 +143,24 @@ class HeartbeatSender:
             return
         fields = (self._offer.power(), capabilities.tokens_per_s, capabilities.piece_map_digest)
         known = self._acknowledged
-        if known == fields:
-            news: dict[str, object] = {}
-        elif known is None:
+        if known is None:
             news = {**self._fixed, **dict(zip(_CHANGING, fields, strict=True))}
+        elif self._is_news_open:
+            news = dict(zip(_CHANGING, fields, strict=True))
+        elif known == fields:
+            news = {}
         else:
             changed = zip(_CHANGING, fields, known, strict=True)
             news = {name: value for name, value, old in changed if value != old}
         load = capabilities.current_load
+        self._is_news_open = bool(news)
+        self._said_loading = load is Load.LOADING
         heartbeat = Heartbeat(
             generation=capabilities.generation,
             active_model=capabilities.active_model,
             active_model_param_size=capabilities.active_model_param_size,
             current_load=load,
-            model_swap_in_progress=load is Load.LOADING,
+            model_swap_in_progress=self._said_loading,
             full=known is None,
             **news,  # type: ignore[arg-type]  # the names are fields of Heartbeat
         )

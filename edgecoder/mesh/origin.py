@@ -107,15 +107,16 @@ class Origin:
     def submit(self, spec: SubmitTask) -> None:
         """Take a task of the user."""
         config = self._context.config
-        if len(self._tasks) >= config.origin_tasks_max or len(spec.prompt) > config.prompt_bytes_max:
-            too_large = len(spec.prompt) > config.prompt_bytes_max
+        prompt_bytes = len(spec.prompt.encode())
+        too_large = prompt_bytes > config.prompt_bytes_max
+        if too_large or len(self._tasks) >= config.origin_tasks_max:
             self._context.reply(spec.command, Reason.TOO_LARGE if too_large else Reason.OVERFLOW)
             return
         self._counter += 1
         identity = task_id(self._context.node_id, self._context.epoch, self._counter)
         deadline = self._context.in_ms(spec.deadline_ms or config.task_deadline_ms)
         task = self._tasks[identity] = _Task(spec.command, spec, identity, deadline)
-        self._context.trace(TaskSubmitted(identity, spec.command, spec.model, spec.min_param_size, len(spec.prompt)))
+        self._context.trace(TaskSubmitted(identity, spec.command, spec.model, spec.min_param_size, prompt_bytes))
         self._context.timers.set(("task.deadline", identity), deadline, lambda: self._give_up(task, Reason.DEADLINE))
         self._route(task)
 
@@ -208,6 +209,7 @@ class Origin:
         self._step(task, TaskStep.ROUTED)
         task.node, task.link, task.asked_at = node, link, self._context.now
         if link is None:
+            self._context.timers.cancel(("task.answer", task.id))  # one that waited would be routed once more
             self._reach.run_here(request, lambda response: self.response(None, response))
             return
         self._expect_answer(task, self._context.config.task_answer_ms)
@@ -268,7 +270,7 @@ class Origin:
         """Try elsewhere, unless parts of an answer were shown already or it was tried often enough."""
         task.attempts += 1
         if task.state is TaskState.ENDED or task.attempts >= self._context.config.task_attempts_max:
-            task.state = TaskState.ENDED
+            task.state, task.node = TaskState.ENDED, None
             self._end(task, reason, response)
         else:
             self._route_again(task, reason)
@@ -303,7 +305,8 @@ class Origin:
         if response is not None and not task.spec.stream:
             text = response.text
         self._context.reply(task.command, TaskResult(text, tokens, served_by, model, reason))
-        self._context.trace(TaskEnded(task.id, reason, served_by, model, tokens, task.attempts + 1))
+        attempts = task.attempts + (task.node is not None)  # those that failed, and the one under way
+        self._context.trace(TaskEnded(task.id, reason, served_by, model, tokens, attempts))
 
 
 TASK_TABLE: dict[tuple[TaskState, TaskStep], TaskState] = {

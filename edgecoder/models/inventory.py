@@ -84,8 +84,13 @@ class Inventory:
         self._digest: bytes | None = None
 
     def restore(self, value: bytes | None) -> None:
-        """Take what an earlier life persisted. A file that was being verified has to be verified again."""
-        self._rows = _decoder.decode(value) if value else {}
+        """Take what an earlier life persisted. A file that was being verified has to be verified again; a damaged
+        record is none."""
+        try:
+            self._rows = _decoder.decode(value) if value else {}
+        except (msgspec.DecodeError, ValueError):
+            self._rows = {}
+            self._context.drop(KEY, Reason.STORE_FAILED)
         self._digest = None
         for row in self._rows.values():
             if row.state is DownloadState.VERIFYING:

@@ -147,7 +147,11 @@ class Swap:
     def boot(self, journal: bytes | None, find: Callable[[str], CatalogEntry | None]) -> None:
         """Load the model that served before this life. An intent that a crash cut off is not taken up again: whoever
         asked is gone, and the target may be what crashed."""
-        kept = msgspec.msgpack.decode(journal, type=SwapJournal) if journal else SwapJournal()
+        try:
+            kept = msgspec.msgpack.decode(journal, type=SwapJournal) if journal else SwapJournal()
+        except (msgspec.DecodeError, ValueError):
+            kept = SwapJournal()
+            self._context.drop(KEY, Reason.STORE_FAILED)
         entry = find(kept.active) if kept.active else None
         if entry is None or self._around.admits(entry) is not None:
             return
@@ -327,11 +331,10 @@ class Swap:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Advertise what is active now, journal it, answer when that is durable, and take up what waited."""
+        """Journal what is active now, advertise it, answer when it is durable, and take up what waited."""
         request, self._current, number = self._current, None, self._number
         result = SwapResult(self._name(self._previous), self._name(self.serving), self._param_size(), self._failure)
         self._ready_since = self._context.now
-        self._around.advertise_settled()
 
         def persisted(completion: Persisted | PersistFailed) -> None:
             if request is None:
@@ -343,6 +346,7 @@ class Swap:
             self._trace_end(number, request, final.reason)
 
         self._persist(persisted, intent=None)
+        self._around.advertise_settled()
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             self._take(waiting)  # judged again: much may have changed while it waited

@@ -2,8 +2,6 @@
 
 Decides bins, quantiles and what counts; how it is drawn is left to `charts`. Every function takes the tables of
 `results.Run` and returns a small frame with plain columns.
-
-Fidelity boundary: charts show quantiles and samples, not every value; the tables hold those.
 """
 
 from __future__ import annotations
@@ -20,6 +18,8 @@ CDF_POINTS: Final = 160
 """Points of one cumulative curve."""
 TIME_POINTS: Final = 300
 """Points of one curve over time."""
+BINS: Final = 72
+"""Bins of time in charts that average."""
 SWAPS_SHOWN: Final = 240
 """Swaps drawn one by one; of more, every so manieth by length."""
 TYPES_SHOWN: Final = 6
@@ -28,7 +28,13 @@ OTHER: Final = "other"
 WHOLE: Final = "whole swap"
 FLOOR_S: Final = 0.001
 """Logarithmic time axes begin here, s."""
-CHANNELS: Final = {"heartbeat": "heartbeat", "ble": "Bluetooth", "lan": "LAN peer", "wan": "WAN peer", "summary": "summary"}
+CHANNELS: Final = {
+    "heartbeat": "heartbeat",
+    "ble": "Bluetooth",
+    "lan": "LAN peer",
+    "wan": "WAN peer",
+    "summary": "summary",
+}
 """How news travels, as the legend says it."""
 PHASE_LABELS: Final = {
     **{column: column.removesuffix("_s").replace("_", " ") for column in PHASES.values()},
@@ -52,24 +58,26 @@ def time_unit(sim_s: float) -> TimeUnit:
 
 
 def cumulative(values: Iterable[float], total: int | None = None) -> pd.DataFrame:
-    """The cumulative distribution of durations, s: `x`, and `share` in percent of `total` (else of the values)."""
+    """The cumulative distribution of durations, s: `x`, and `share` in percent of `total` (else of the values). Column
+    `values` says how many there are."""
     ordered = np.sort(np.asarray(list(values), dtype=float))
     if not len(ordered):
-        return pd.DataFrame({"x": [], "share": []}, dtype=float)
+        return pd.DataFrame({"x": [], "share": [], "values": []}, dtype=float)
     ranks = np.unique(np.linspace(0, len(ordered) - 1, CDF_POINTS).round().astype(int))
     tail = len(ordered) - 1 - np.arange(min(20, len(ordered)))  # the last few one by one: that is where tails are
     ranks = np.unique(np.concatenate([ranks, tail]))
     share = 100 * (ranks + 1) / (total or len(ordered))
-    return pd.DataFrame({"x": np.maximum(FLOOR_S, ordered[ranks]), "share": share})
+    return pd.DataFrame({"x": np.maximum(FLOOR_S, ordered[ranks]), "share": share, "values": len(ordered)})
 
 
 def cumulative_by(frame: pd.DataFrame, value: str, by: str, totals: dict[str, int] | None = None) -> pd.DataFrame:
-    """A cumulative distribution for each value of a column: `by`, `x`, `share`. `totals` are what 100 % means."""
+    """A cumulative distribution for each value of a column: `by` and what `cumulative` gives. `totals` are what 100 %
+    means."""
     parts = []
     for name, group in frame.groupby(by, sort=True, observed=True):
         total = None if totals is None else totals[str(name)]
         parts.append(cumulative(group[value].dropna(), total).assign(**{by: str(name)}))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[by, "x", "share"])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[by, "x", "share", "values"])
 
 
 def answered(tasks: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +98,7 @@ def latency_by_via(tasks: pd.DataFrame) -> pd.DataFrame:
 
 
 def outcomes(tasks: pd.DataFrame) -> pd.DataFrame:
-    """One row a kind of task: how many, the share that was answered, quantiles of latency, and why the others failed."""
+    """One row a kind of task: how many, the share that was answered, quantiles of latency, why the others failed."""
     rows = []
     for kind, group in tasks.groupby("kind", sort=True):
         ended = group[group["ended_s"].notna()]
@@ -122,6 +130,28 @@ def series(timeline: pd.DataFrame, metric: str, unit: TimeUnit) -> pd.DataFrame:
     return pd.DataFrame({"at": frame["at_s"] / unit.seconds, "key": frame["key"], "value": frame["value"]})
 
 
+def binned(timeline: pd.DataFrame, metric: str, key: str, sim_s: float, unit: TimeUnit) -> pd.DataFrame:
+    """A metric of one key in BINS bins of time, mean and largest: `at` in `unit` (a bin's begin), `mean`, `max`."""
+    frame = timeline[(timeline["metric"] == metric) & (timeline["key"] == key)]
+    width_s = max(sim_s, 1e-6) / BINS
+    number = (np.ceil(frame["at_s"] / width_s - 1e-9).astype(int) - 1).clip(lower=0, upper=BINS - 1)
+    groups = frame["value"].groupby(number)
+    found = pd.DataFrame({"mean": groups.mean(), "max": groups.max()})
+    found = found.assign(at=found.index * width_s / unit.seconds)
+    return pd.concat([found, found.tail(1).assign(at=sim_s / unit.seconds)])  # or a step would not show the last bin
+
+
+def loading(swaps: pd.DataFrame, sim_s: float, unit: TimeUnit) -> pd.DataFrame:
+    """Nodes that were out of service for a swap, mean over each bin of time: `at` in `unit` (its begin), `value`."""
+    made = made_swaps(swaps)
+    begins = made["started_s"].to_numpy()
+    ends = begins + made["total_s"].to_numpy() - made["confirming_s"].to_numpy()
+    edges = np.linspace(0, sim_s, 2 * BINS + 1)
+    overlap = np.minimum(ends[:, None], edges[1:]) - np.maximum(begins[:, None], edges[:-1])
+    value = np.clip(overlap, 0, None).sum(axis=0) / (edges[1] - edges[0])
+    return pd.DataFrame({"at": edges / unit.seconds, "value": np.append(value, value[-1])})
+
+
 def availability(timeline: pd.DataFrame, unit: TimeUnit) -> dict[str, pd.DataFrame]:
     """For each model that some node ever had: what is true, what registries know, what a coordinator sees of the whole
     mesh: `at`, `who`, `value`."""
@@ -144,7 +174,10 @@ def swap_profile(swaps: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
         ordered = ordered.iloc[np.linspace(0, len(ordered) - 1, SWAPS_SHOWN).round().astype(int)]
     wide = ordered.assign(
         rank=range(1, len(ordered) + 1),
-        who=[f"{names.get(node, node)} · swap {number}" for node, number in zip(ordered["node"], ordered["swap"], strict=True)],
+        who=[
+            f"{names.get(node, node)} · swap {number}"
+            for node, number in zip(ordered["node"], ordered["swap"], strict=True)
+        ],
         outcome=ordered["reason"].fillna("done"),
     )
     long = wide.melt(["rank", "who", "model", "outcome", "total_s"], list(PHASE_LABELS), "column", "seconds")
@@ -191,17 +224,19 @@ def message_rates(messages: pd.DataFrame, nodes: int, sim_s: float, unit: TimeUn
     """Messages (`count`) or `bytes` per node and minute over time, by type: `at`, `type`, `rate`."""
     most = messages.groupby("type")[value].sum().sort_values(ascending=False)
     shown = set(_texts(most.index[:TYPES_SHOWN]))
-    bin_s = max(sim_s / 120, float(messages["at_s"].diff().loc[lambda step: step > 0].min()) if len(messages) > 1 else 1)
-    bins = max(1, int(np.ceil(sim_s / bin_s - 1e-9)))
+    intervals = messages["at_s"].nunique()
+    bins = max(1, min(BINS, intervals))
     width_s = sim_s / bins
-    number = np.minimum(bins - 1, np.ceil(messages["at_s"] / width_s - 1e-9).astype(int) - 1).clip(lower=0)
+    number = (np.ceil(messages["at_s"] / width_s - 1e-9).astype(int) - 1).clip(lower=0, upper=bins - 1)
     kind = messages["type"].where(messages["type"].isin(shown), OTHER)
     sums = messages[value].groupby([number.rename("bin"), kind.rename("type")]).sum()
     kinds = [*_texts(most.index[:TYPES_SHOWN]), *([OTHER] if len(most) > TYPES_SHOWN else [])]
     full = pd.MultiIndex.from_product([range(bins), kinds], names=["bin", "type"])
     rates = sums.reindex(full, fill_value=0) / nodes / (width_s / 60)
     frame = rates.rename("rate").reset_index()
-    return frame.assign(at=(frame["bin"] + 0.5) * width_s / unit.seconds).drop(columns="bin")
+    last = frame[frame["bin"] == bins - 1].assign(bin=bins)
+    frame = pd.concat([frame, last], ignore_index=True)
+    return frame.assign(at=frame["bin"] * width_s / unit.seconds).drop(columns="bin")
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

@@ -1,9 +1,7 @@
 """The charts of the report, as Vega-Lite specifications.
 
-Decides marks, scales and words; the numbers come from `chart_data`, colours and type from the page, which has a light and
-a dark theme. Nothing here names a colour: series take the page's palette in the order of their domain.
-
-Fidelity boundary: what a chart leaves out, its caption says.
+Decides marks, scales and words; the numbers come from `chart_data`, colours and type from the page, which has a light
+and a dark theme. Nothing here names a colour: series take the page's palette in the order of their domain.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import msgspec
 import pandas as pd
 
 from edgecoder_sim import chart_data as data
+from edgecoder_sim.recording.tasks import VIAS
 from edgecoder_sim.results import Run
 from edgecoder_sim.tables import BELIEFS
 
@@ -52,12 +51,13 @@ class Gallery(msgspec.Struct, frozen=True, kw_only=True):
     availability_legend: Legend
     loading: list[Figure]
     swaps: list[Figure]
-    staleness: list[Figure]
+    news: list[Figure]
+    ages: list[Figure]
     messages: list[Figure]
 
     def figures(self) -> list[Figure]:
         """All charts."""
-        return [*self.tasks, *self.availability, *self.loading, *self.swaps, *self.staleness, *self.messages]
+        return [*self.tasks, *self.availability, *self.loading, *self.swaps, *self.news, *self.ages, *self.messages]
 
 
 def gallery(run: Run) -> Gallery:
@@ -67,11 +67,14 @@ def gallery(run: Run) -> Gallery:
     models = data.availability(run.timeline, unit)
     return Gallery(
         tasks=_tasks(run),
-        availability=[_model(number, model, frame, unit) for number, (model, frame) in enumerate(models.items())],
+        availability=[
+            _model(number, model, frame, sim_s, unit) for number, (model, frame) in enumerate(models.items())
+        ],
         availability_legend=Legend(_WHO),
-        loading=_loading(run, unit),
+        loading=_loading(run, sim_s, unit),
         swaps=_swaps(run),
-        staleness=_staleness(run, unit),
+        news=_news(run),
+        ages=_ages(run, sim_s, unit),
         messages=_messages(run, sim_s, unit),
     )
 
@@ -79,6 +82,16 @@ def gallery(run: Run) -> Gallery:
 _WHO: Final = ("true", "in the registries", "in a coordinator's eyes")
 _LOG: Final = alt.Scale(type="log", nice=False)
 _PERCENT: Final = alt.Scale(domain=[0, 100])
+
+
+_DELAY: Final = (
+    "From a node's change, or a coordinator's sending of a summary, to whoever learned of it. News of another model or "
+    "of loading, not of load."
+)
+_WRONG: Final = (
+    "For how long a node had believed something that was no longer so, when news put it right. A summary waits for its "
+    "next minute, and any change of a count makes it wrong."
+)
 
 
 def _tasks(run: Run) -> list[Figure]:
@@ -101,44 +114,44 @@ def _tasks(run: Run) -> list[Figure]:
                 title="How fast answers come, by who found them",
                 caption="self: the asking node answered. peer: a node in reach. coordinator: one of its other nodes. "
                 "federation: a node of another coordinator. Answered tasks only.",
-                spec=_cdf(by_via, "via", "latency", "share of answers, %"),
+                spec=_cdf(by_via, "via", "latency", "share of answers, %", list(VIAS)),
             )
         )
     return figures
 
 
-def _model(number: int, model: str, frame: pd.DataFrame, unit: data.TimeUnit) -> Figure:
-    x = alt.X("at:Q", title=unit.title, axis=alt.Axis(grid=False, tickCount=6))
-    y = alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=3, format="~g"), scale=alt.Scale(zero=True, nice=True))
+def _model(number: int, model: str, frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit) -> Figure:
+    x = _time(sim_s, unit, ticks=6)
+    y = alt.Y("value:Q", title=None, axis=_count_axis(3))
     colour = alt.Color("who:N", scale=alt.Scale(domain=list(_WHO)), legend=None)
-    tooltip = ["who:N", alt.Tooltip("value:Q", title="nodes", format=".3~g"), alt.Tooltip("at:Q", title=unit.title, format=".1f")]
+    tooltip = [_text("who"), _number("value", "nodes"), _number("at", unit.title)]
     base = alt.Chart(_rounded(frame.drop(columns="key"))).encode(x=x, y=y, color=colour, tooltip=tooltip)
-    is_true = alt.datum.who == "true"
-    area = base.transform_filter(is_true).mark_area(interpolate="step-after", opacity=0.18, line=False)
-    lines = base.mark_line(interpolate="step-after", strokeWidth=1.6).encode(
-        strokeDash=alt.StrokeDash("who:N", scale=alt.Scale(domain=list(_WHO), range=[[1, 0], [5, 3], [2, 2]]), legend=None)
+    area = base.transform_filter(alt.datum.who == _WHO[0]).mark_area(interpolate="step-after", opacity=0.3)
+    dashes = alt.Scale(domain=list(_WHO[1:]), range=[[6, 3], [2, 2]])
+    lines = (
+        base.transform_filter(alt.datum.who != _WHO[0])
+        .mark_line(interpolate="step-after", strokeWidth=1.6)
+        .encode(strokeDash=alt.StrokeDash("who:N", scale=dashes, legend=None))
     )
     return Figure(key=f"model-{number}", title=model, spec=_spec(area + lines, SMALL_HEIGHT))
 
 
-def _loading(run: Run, unit: data.TimeUnit) -> list[Figure]:
-    frame = data.series(run.timeline, "nodes_loading", unit)
-    if not len(frame):
+def _loading(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
+    frame = data.loading(run.swaps, sim_s, unit)
+    if not frame["value"].any():
         return []
     chart = (
-        alt.Chart(_rounded(frame.drop(columns="key")))
-        .mark_area(interpolate="step-after", opacity=0.5, line={"strokeWidth": 1.2})
+        alt.Chart(_rounded(frame))
+        .mark_area(interpolate="step-after", opacity=0.6)
         .encode(
-            x=alt.X("at:Q", title=unit.title, axis=alt.Axis(grid=False)),
-            y=alt.Y("value:Q", title="nodes", axis=alt.Axis(tickCount=3, format="~g")),
-            color=alt.datum("changing", scale=alt.Scale(domain=["changing"]), legend=None),
-            tooltip=[alt.Tooltip("value:Q", title="nodes"), alt.Tooltip("at:Q", title=unit.title, format=".1f")],
+            x=_time(sim_s, unit),
+            y=alt.Y("value:Q", title="nodes", axis=alt.Axis(tickCount=4)),
+            tooltip=[_number("value", "nodes"), _number("at", unit.title)],
         )
     )
-    caption = "Nodes that serve nobody because a swap is under way, as seen at each sample."
-    return [
-        Figure(key="loading", title="Nodes changing their model", caption=caption, spec=_spec(chart, SMALL_HEIGHT), wide=True)
-    ]
+    caption = "Nodes that serve nobody because a swap is under way, mean over each bar. First loads do not count."
+    spec = _spec(chart, SMALL_HEIGHT)
+    return [Figure(key="loading", title="Nodes changing their model", caption=caption, spec=spec, wide=True)]
 
 
 def _swaps(run: Run) -> list[Figure]:
@@ -156,7 +169,7 @@ def _swaps(run: Run) -> list[Figure]:
             y=alt.Y("seconds:Q", title="seconds", stack="zero"),
             color=alt.Color("phase:N", title=None, scale=alt.Scale(domain=phases)),
             order=alt.Order("order:Q"),
-            tooltip=["who:N", "model:N", "outcome:N", "phase:N", _seconds("seconds"), _seconds("total_s")],
+            tooltip=[*map(_text, ("who", "model", "outcome", "phase")), _seconds("seconds"), _seconds("total_s")],
         )
     )
     return [
@@ -173,80 +186,82 @@ def _swaps(run: Run) -> list[Figure]:
 
 def _spread(frame: pd.DataFrame) -> Figure:
     order = [*data.PHASE_LABELS.values(), data.WHOLE]
-    tooltip = ["phase:N", "swaps:Q", *(_seconds(name) for name in ("p5", "p25", "p50", "p75", "p95", "max"))]
+    tooltip = [
+        _text("phase"),
+        _number("swaps", "swaps"),
+        *(_seconds(name) for name in ("p5", "p25", "p50", "p75", "p95", "max")),
+    ]
     base = alt.Chart(_rounded(frame)).encode(
         y=alt.Y("phase:N", sort=order, title=None, axis=alt.Axis(grid=False, ticks=False, domain=False)),
         color=alt.Color("phase:N", scale=alt.Scale(domain=order), legend=None),
         tooltip=tooltip,
     )
-    x = alt.X("p5:Q", scale=_LOG, title="seconds, logarithmic", axis=_log_axis())
+    scale = alt.Scale(type="log", nice=False, padding=12)
+    x = alt.X("p5:Q", scale=scale, title="seconds, logarithmic", axis=_log_axis())
     whisker = base.mark_rule(strokeWidth=2).encode(x=x, x2="p95:Q")
     box = base.mark_bar(size=14, opacity=0.45).encode(x="p25:Q", x2="p75:Q")
     middle = base.mark_tick(size=20, thickness=3).encode(x="p50:Q")
-    most = base.mark_point(size=28, shape="diamond", filled=True).encode(x="max:Q")
+    most = base.mark_point(size=55, shape="diamond", filled=True).encode(x="max:Q")
     return Figure(
         key="swap-phases",
         title="How long each phase takes",
-        caption="Thick mark: median. Box: the middle half. Line: 5 % to 95 %. Diamond: the longest. Over the swaps that went "
-        "through the phase.",
+        caption="Thick mark: median. Box: the middle half. Line: 5 % to 95 %. Diamond: the longest. Over the swaps "
+        "that went through the phase.",
         spec=_spec(whisker + box + middle + most, HEIGHT),
         wide=True,
     )
 
 
-def _staleness(run: Run, unit: data.TimeUnit) -> list[Figure]:
+def _news(run: Run) -> list[Figure]:
     figures = []
     for key, value, title, caption in (
         (
             "news-delay",
             "delay_s",
             "How old news is when it arrives",
-            "From a node's change, or a coordinator's sending of a summary, to whoever learned of it. News of another model "
-            "or of loading, not of load.",
+            _DELAY,
         ),
         (
             "news-wrong",
             "wrong_s",
             "How long the old word stood",
-            "For how long a node had believed something that was no longer so, when news put it right. A summary waits for "
-            "its next minute, and any change of a count makes it wrong.",
+            _WRONG,
         ),
     ):
         frame = data.news_delay(run.gossip, value)
         if len(frame):
             spec = _cdf(frame, "channel", "time", "share of news, %", list(data.CHANNELS.values()))
             figures.append(Figure(key=key, title=title, caption=caption, spec=spec))
-    for key, metric, title, caption in (
-        (
-            "stale-mean",
-            "staleness_mean_s",
-            "How stale the tables are, on average",
-            "How long a row has differed from the truth, mean over all rows; right rows count 0.",
-        ),
-        ("stale-max", "staleness_max_s", "The stalest row", "The same for the row that has been wrong for longest."),
-    ):
-        frame = data.series(run.timeline, metric, unit)
-        if len(frame) and frame["value"].max() > 0:
-            figures.append(Figure(key=key, title=title, caption=caption, spec=_over_time(frame, unit)))
     return figures
 
 
-def _over_time(frame: pd.DataFrame, unit: data.TimeUnit) -> Spec:
-    scale = alt.Scale(type="symlog", constant=0.01, nice=False)
-    ticks = [0, 0.01, 0.1, 1, 10, 60, 600]
-    most = float(frame["value"].max())
-    axis = alt.Axis(values=[tick for tick in ticks if tick <= most * 1.5], format="~g", grid=True)
-    chart = (
-        alt.Chart(_rounded(frame))
-        .mark_line(strokeWidth=1.6, interpolate="step-after")
-        .encode(
-            x=alt.X("at:Q", title=unit.title, axis=alt.Axis(grid=False)),
-            y=alt.Y("value:Q", title="seconds, logarithmic", scale=scale, axis=axis),
-            color=alt.Color("key:N", title=None, scale=alt.Scale(domain=list(BELIEFS))),
-            tooltip=["key:N", _seconds("value"), alt.Tooltip("at:Q", title=unit.title, format=".1f")],
-        )
+def _ages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
+    figures = []
+    for kind, what in BELIEFS.items():
+        largest = data.binned(run.timeline, "staleness_max_s", kind, sim_s, unit)
+        mean = data.binned(run.timeline, "staleness_mean_s", kind, sim_s, unit)
+        if len(largest) and largest["max"].max() > 0:
+            figures.append(
+                Figure(
+                    key=f"stale-{kind}",
+                    title=f"Age of what is wrong: {kind}",
+                    caption=f"{what[0].upper()}{what[1:]}. Bars: the row that had been wrong for longest. Line: mean "
+                    "over all rows and the time of a bar, right rows counting 0.",
+                    spec=_age(largest.assign(mean=mean["mean"].to_numpy()), sim_s, unit),
+                )
+            )
+    return figures
+
+
+def _age(frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit) -> Spec:
+    base = alt.Chart(_rounded(frame)).encode(
+        x=_time(sim_s, unit, ticks=6),
+        tooltip=[_seconds("max", "longest, s"), _seconds("mean", "mean, s"), _number("at", unit.title)],
     )
-    return _spec(chart, HEIGHT - 50)
+    y = alt.Y("max:Q", title="seconds", axis=alt.Axis(tickCount=4))
+    area = base.mark_area(interpolate="step-after", opacity=0.3).encode(y=y)
+    line = base.mark_line(interpolate="step-after", strokeWidth=1.6).encode(y="mean:Q")
+    return _spec(area + line, SMALL_HEIGHT + 20)
 
 
 def _messages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
@@ -266,7 +281,7 @@ def _messages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
                 key=f"message-rate-{value}",
                 title=f"{what} per node and minute",
                 caption=f"Delivered on all links, divided by {nodes} nodes.",
-                spec=_rates(rates, what.lower(), unit),
+                spec=_rates(rates, what.lower(), sim_s, unit),
             )
         )
     return figures
@@ -279,48 +294,71 @@ def _by_type(totals: pd.DataFrame, value: str, what: str) -> Spec:
         .mark_bar(size=13)
         .encode(
             y=alt.Y("type:N", sort=order, title=None, axis=alt.Axis(grid=False, ticks=False, domain=False)),
-            x=alt.X(f"{value}:Q", title=what, axis=alt.Axis(format="~s", tickCount=5)),
+            x=alt.X(f"{value}:Q", title=what, axis=_count_axis(5)),
             color=alt.Color("medium:N", title=None, scale=alt.Scale(domain=["ble", "lan", "wan"])),
-            tooltip=["type:N", "medium:N", alt.Tooltip(f"{value}:Q", title=what, format=",")],
+            tooltip=[_text("type"), _text("medium"), alt.Tooltip(f"{value}:Q", title=what, format=",")],
         )
     )
     return _spec(chart, 40 + 22 * len(order))
 
 
-def _rates(rates: pd.DataFrame, what: str, unit: data.TimeUnit) -> Spec:
+def _rates(rates: pd.DataFrame, what: str, sim_s: float, unit: data.TimeUnit) -> Spec:
     order = list(dict.fromkeys(rates["type"]))
     chart = (
         alt.Chart(_rounded(rates))
-        .mark_area(interpolate="step", opacity=0.85)
+        .mark_area(interpolate="step-after", opacity=0.85)
         .encode(
-            x=alt.X("at:Q", title=unit.title, axis=alt.Axis(grid=False)),
-            y=alt.Y("rate:Q", title=what, stack="zero", axis=alt.Axis(format="~s", tickCount=4)),
-            color=alt.Color("type:N", title=None, scale=alt.Scale(domain=order)),
-            tooltip=["type:N", alt.Tooltip("rate:Q", title=f"{what} per node and minute", format=".3~s")],
+            x=_time(sim_s, unit),
+            y=alt.Y("rate:Q", title=what, stack="zero", axis=_count_axis(4)),
+            color=alt.Color("type:N", title=None, scale=alt.Scale(domain=order), legend=alt.Legend(columns=4)),
+            tooltip=[_text("type"), _number("rate", f"{what} per node and minute")],
         )
     )
     return _spec(chart, HEIGHT - 50)
 
 
 def _cdf(frame: pd.DataFrame, by: str, what: str, share: str, order: list[str] | None = None) -> Spec:
-    """Cumulative curves over a logarithmic time axis."""
+    """Cumulative curves over a logarithmic time axis; the legend says how many values each has."""
     found = list(dict.fromkeys(frame[by]))
-    domain = found if order is None else [name for name in order if name in found]
+    counts = frame.groupby(by)["values"].first()
+    labels = {name: f"{name} ({counts[name]:,.0f})" for name in (order or found) if name in found}
+    frame = frame.assign(**{by: frame[by].map(labels)}).drop(columns="values")
     x = alt.X("x:Q", scale=_LOG, title=f"{what}, seconds, logarithmic", axis=_log_axis())
     y = alt.Y("share:Q", scale=_PERCENT, title=share, axis=alt.Axis(values=[0, 25, 50, 75, 90, 100]))
-    colour = alt.Color(f"{by}:N", title=None, scale=alt.Scale(domain=domain))
-    tooltip = [f"{by}:N", _seconds("x", what), alt.Tooltip("share:Q", title=share, format=".1f")]
+    legend = alt.Legend(symbolType="stroke", columns=4)
+    colour = alt.Color(f"{by}:N", title=None, scale=alt.Scale(domain=list(labels.values())), legend=legend)
+    tooltip = [_text(by), _seconds("x", f"{what}, s"), _number("share", share)]
     base = alt.Chart(_rounded(frame)).encode(x=x, y=y, color=colour)
     line = base.mark_line(interpolate="step-after", strokeWidth=2)
     return _spec(line + base.mark_point(size=60, opacity=0).encode(tooltip=tooltip), HEIGHT)
 
 
+def _time(sim_s: float, unit: data.TimeUnit, ticks: int = 12) -> alt.X:
+    """The axis of simulated time, the whole run."""
+    scale = alt.Scale(domain=[0, sim_s / unit.seconds], nice=False)
+    return alt.X("at:Q", title=unit.title, scale=scale, axis=alt.Axis(grid=False, tickCount=ticks))
+
+
 def _log_axis() -> alt.Axis:
-    return alt.Axis(values=[0.001, 0.01, 0.1, 1, 10, 100, 1000, 10_000], format="~g", grid=True)
+    ticks = [base * 10.0**power for power in range(-3, 5) for base in (1, 3)]
+    return alt.Axis(values=[float(f"{tick:.1g}") for tick in ticks], format="~g", grid=True)
+
+
+def _count_axis(ticks: int) -> alt.Axis:
+    """Whole numbers, the large ones with an SI prefix."""
+    return alt.Axis(tickCount=ticks, tickMinStep=1, labelExpr="format(datum.value, '~s')")
+
+
+def _text(field: str) -> alt.Tooltip:
+    return alt.Tooltip(f"{field}:N")
+
+
+def _number(field: str, title: str) -> alt.Tooltip:
+    return alt.Tooltip(f"{field}:Q", title=title, format=",.4~r")
 
 
 def _seconds(field: str, title: str | None = None) -> alt.Tooltip:
-    return alt.Tooltip(f"{field}:Q", title=title or field, format=".3~g")
+    return alt.Tooltip(f"{field}:Q", title=title or field, format=".3~r")
 
 
 def _spec(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:

@@ -3,9 +3,9 @@
 It answers for what the llama.cpp and Ollama drivers will answer: it refuses to load beside another model, gives each
 operation exactly one completion, and cancels on request.
 
-Fidelity boundary: an answer is as long as its `max_tokens` and its text is filler; each slot decodes at the full speed of
-the device, whatever the other slots do; a load is cold the first time a node loads a file and warm after that; failures and
-slow loads are independent draws. Memory is not simulated beyond the core's own admission check.
+Fidelity boundary: an answer is as long as its `max_tokens` and its text is filler; each slot decodes at the full
+speed of the device, whatever the other slots do; a load is cold the first time a node loads a file and warm after
+that; failures and slow loads are independent draws. Memory is not simulated beyond the core's own admission check.
 """
 
 from __future__ import annotations

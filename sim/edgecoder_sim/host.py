@@ -1,7 +1,7 @@
 """The SimPy host: feeds a node with events on the kernel's clock and carries out its effects.
 
-Every event passes the node's CPU: a single server, first come first served, which charges `handle_us` an event, `verify_us` a
-frame and `sign_us` a sealed envelope. What a node sends leaves when the CPU is done with it.
+Every event passes the node's CPU: a single server, first come first served, which charges `handle_us` an event,
+`verify_us` a frame and `sign_us` a sealed envelope. What a node sends leaves when the CPU is done with it.
 
 Fidelity boundary: CPU costs are constants of the device; the engine does not compete with the protocol for the CPU; a
 write to disk takes a fixed time and never fails; a node that is up stays up.
@@ -66,8 +66,10 @@ Crossing = tuple["SimNode", str, int]
 class Watcher(Protocol):
     """Who observes the nodes."""
 
-    checkers: Sequence[object]
-    """Where there are none, `saw` is not called."""
+    @property
+    def checkers(self) -> Sequence[object]:
+        """Where there are none, `saw` is not called."""
+        ...
 
     def traced(self, node: SimNode, record: Record) -> None:
         """A node told something."""
@@ -234,7 +236,7 @@ class SimNode:
         effects = self.node.handle(now_us, event)
         device = self.device
         free_us = self._cpu_free_us
-        if free_us < now_us:
+        if free_us < now_us:  # noqa: PLR1730 - hot: a call to max costs more
             free_us = now_us
         free_us += device.handle_us
         if type(event) is FrameReceived:

@@ -1,4 +1,4 @@
-"""The simulator's event loop: a `simpy.Environment` whose clock is integer microseconds and whose calls live in tick lists.
+"""The simulator's event loop: a `simpy.Environment` with an integer clock in microseconds, and tick lists for calls.
 
 It decides when, and in which order, calls and SimPy events run. What a call means (a delivery, a heartbeat, a finished
 download) is the business of whoever made it.
@@ -9,13 +9,14 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from heapq import heappop, heappush
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Final
 
 from simpy.core import Environment, StopSimulation
 from simpy.events import NORMAL, URGENT, Event, EventPriority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 DEFAULT_TICK_US: Final = 1000
 """One millisecond: a twentieth of the shortest latency (20 ms) that the kernel's benchmark draws."""
@@ -44,27 +45,28 @@ class Kernel(Environment):
     3. calls of `call_at`, in the order of insertion;
     4. all other SimPy events, in the order in which they were scheduled.
 
-    What is added for the present microsecond queues at the end of its own class. The calls of one tick are one SimPy
-    event: nothing comes between them, but a `call_at` for this very tick joins the same list and still runs in it. A
-    class whose turn is over gets another turn when something is added to it, before any later class goes on.
+    What is added for the present microsecond queues at the end of its own class, and a class that had its turn gets
+    another before a later class goes on. The calls of one tick are one SimPy event: nothing comes between them, and a
+    `call_at` for the tick that is running joins them. (One exception: a periodic call that is registered for this very
+    microsecond after its slot had its turn runs its first time as a call of `call_at` would.)
 
     Stepping with the stock `Environment.step()` gives the same order as `run()`, which is the same loop, inlined.
 
-    An exception from a call leaves `run()` with `now` at the time of that call. The failed call is not repeated; the
-    rest of its tick is kept and runs first when `run()` is called again (a periodic round then finishes after the calls
-    that its tick already held). After `KeyboardInterrupt`, which may strike between any two instructions, `now` and
-    `events` are right, but the call under way is lost: read the results, do not continue.
+    An exception from a call leaves `run()` with `now` at the time of that call. The failed call is not repeated; what
+    was left of its tick runs when `run()` is called again. After `KeyboardInterrupt`, which may strike between any two
+    instructions, `now` and what the calls recorded can be read, but the call under way is lost: do not continue.
 
     Fidelity boundary: two calls less than a tick apart happen at the same simulated time, in the order in which they
     were asked for, and a call is up to `tick_us - 1` late, never early. Processor time is not modelled here.
     """
 
-    # Slots, because a slot is read in a third of the time of a property, and `now` and `_queue` are read by each call.
+    # Slots, because reading one takes a third of the time of a property, and each call reads `now` and `_queue`.
     __slots__ = ("_now", "_queue", "_tick_event", "_ticks", "_wheels", "events", "tick_us")
 
     events: int
-    """Calls executed so far: those of `call_at` and of `every`, up to the last whole tick; SimPy events do not count."""
+    """Calls of `call_at` and `every` executed, up to the last whole tick. SimPy's own events do not count."""
     tick_us: int
+    _now: int
     _queue: list[tuple[int, EventPriority, int, Any]]  # type: ignore[assignment]
 
     def __init__(self, tick_us: int = DEFAULT_TICK_US) -> None:
@@ -77,7 +79,7 @@ class Kernel(Environment):
         self.events = 0
         self._ticks: dict[int, list[Any]] = {}
         self._wheels: dict[int, _Wheel] = {}
-        self._tick_event = _Tick(self)
+        self._tick_event = _RecurringEvent(self._run_tick)
 
     if TYPE_CHECKING:
 
@@ -94,14 +96,15 @@ class Kernel(Environment):
         rest_us = at_us % self.tick_us
         if rest_us:
             at_us += self.tick_us - rest_us
-        calls = self._ticks.get(at_us)
-        if calls is None:
-            self._ticks[at_us] = [fn, a, b]
-            heappush(self._queue, (at_us, NORMAL, _TICK_EID, self._tick_event))
-        else:
+        ticks = self._ticks
+        if at_us in ticks:
+            calls = ticks[at_us]
             calls.append(fn)
             calls.append(a)
             calls.append(b)
+        else:
+            ticks[at_us] = [fn, a, b]
+            heappush(self._queue, (at_us, NORMAL, _TICK_EID, self._tick_event))
 
     def every(
         self, period_us: int, offset_us: int, fn: Callable[[Any, Any], object], a: Any = None, b: Any = None
@@ -120,7 +123,8 @@ class Kernel(Environment):
             raise ValueError(f"offset_us is {offset_us}; an offset is 0 or more")
         wheel = self._wheels.get(period_us)
         if wheel is None:
-            wheel = self._wheels[period_us] = _Wheel(self, period_us, _FIRST_WHEEL_EID + len(self._wheels))
+            wheel = _Wheel(self, self._queue, period_us, _FIRST_WHEEL_EID + len(self._wheels))
+            self._wheels[period_us] = wheel
         due_us = offset_us
         if due_us < self._now:
             due_us += _round_up(self._now - due_us, period_us)
@@ -132,9 +136,9 @@ class Kernel(Environment):
         return timer
 
     def schedule(self, event: Event, priority: EventPriority = NORMAL, delay: int = 0) -> None:  # type: ignore[override]
-        """Schedule a SimPy event `delay` microseconds from now; a float is a `TypeError`, a negative one a `ValueError`."""
+        """Schedule a SimPy event in `delay` microseconds. A float is a `TypeError`, a negative delay a `ValueError`."""
         if type(delay) is not int:
-            raise TypeError(f"delay is {delay!r}; a delay is an int of microseconds (math.ceil(seconds * 1_000_000))")
+            raise TypeError(f"delay is {delay!r}; a delay is an int of microseconds: math.ceil(seconds * 1_000_000)")
         if delay < 0:
             raise ValueError(f"delay is {delay}; a delay is 0 or more")
         heappush(self._queue, (self._now + delay, priority, next(self._eid), event))
@@ -161,21 +165,21 @@ class Kernel(Environment):
         return None
 
     def _run_until_event(self, until: Event) -> Any:
-        if until.callbacks is None:
+        callbacks: list[Callable[[Event], None]] | None = until.callbacks  # SimPy's type forgets the None
+        if callbacks is None:
             return until.value
-        until.callbacks.append(StopSimulation.callback)
+        callbacks.append(StopSimulation.callback)
         try:
             self._loop(_FOREVER_US)
         except StopSimulation as stop:
             return stop.args[0]
-        except BaseException:
-            if until.callbacks is not None:
+        finally:
+            if StopSimulation.callback in (until.callbacks or ()):
                 until.callbacks.remove(StopSimulation.callback)
-            raise
         raise RuntimeError(f'no event is left, but the "until" event has not happened: {until}')
 
     def _loop(self, limit_us: int) -> None:
-        """Do what repeated `step()` does with all that is due before `limit_us`; ticks and wheels without its overhead."""
+        """Do what repeated `step()` does with all that is due before `limit_us`, with less overhead for calls."""
         queue, ticks, tick_event = self._queue, self._ticks, self._tick_event
         while queue:
             entry = queue[0]
@@ -189,52 +193,40 @@ class Kernel(Environment):
                 calls = ticks.get(now_us)
                 if calls is None:
                     continue
-                if len(calls) == 3:
-                    fn, a, b = calls
-                    try:
-                        fn(a, b)
-                    except BaseException:
-                        self._keep_rest(calls, len(calls) - 3)
-                        raise
-                    self.events += 1
-                    if len(calls) == 3:
-                        del ticks[now_us]
-                        continue
-                    del calls[:3]
                 triples = iter(calls)
                 try:
-                    for fn, a, b in zip(triples, triples, triples):
-                        fn(a, b)
+                    for fn in triples:
+                        fn(next(triples), next(triples))
                 except BaseException:
-                    self._keep_rest(calls, triples.__length_hint__())
+                    self._keep_rest(calls, triples)
                     raise
                 self.events += len(calls) // 3
                 del ticks[now_us]
             elif type(event) is _Wheel:
                 heappop(queue)
                 self._now = now_us
-                event.turn()
+                event.turn(limit_us)
             else:
                 self.step()
 
     def _run_tick(self) -> None:
-        """Run the calls of the present tick: what `_loop` has inlined, for the stock `step()`."""
+        """Run the calls of the present tick, as `_loop` does, for the stock `step()`."""
         calls = self._ticks.get(self._now)
         if calls is None:
             return
         triples = iter(calls)
         try:
-            for fn, a, b in zip(triples, triples, triples, strict=False):
-                fn(a, b)
+            for fn in triples:
+                fn(next(triples), next(triples))
         except BaseException:
-            self._keep_rest(calls, triples.__length_hint__())
+            self._keep_rest(calls, triples)
             raise
         self.events += len(calls) // 3
         del self._ticks[self._now]
 
-    def _keep_rest(self, calls: list[Any], rest: int) -> None:
-        """After a call of this tick raised: count what ran, and leave the last `rest` items to the next `run()`."""
-        done = len(calls) - rest
+    def _keep_rest(self, calls: list[Any], triples: Iterator[Any]) -> None:
+        """After a call of this tick raised: count what ran, and leave the rest to the next `run()`."""
+        done = _whole_triples(calls, triples)
         self.events += done // 3
         del calls[:done]
         if calls:
@@ -244,104 +236,112 @@ class Kernel(Environment):
 
 
 class Timer:
-    """A periodic call, made by `Kernel.every`."""
+    """A periodic call, made by `Kernel.every`. `fn` is None once it is cancelled; the rest is the kernel's."""
 
-    __slots__ = ("a", "b", "fn")
+    __slots__ = ("a", "b", "fn", "slot")
 
     def __init__(self, fn: Callable[[Any, Any], object], a: Any, b: Any) -> None:
         self.fn: Callable[[Any, Any], object] | None = fn
         self.a = a
         self.b = b
+        self.slot: list[Any] = []
 
     def cancel(self) -> None:
         """Never call again, not even later in the present tick. Cancelling twice is harmless.
 
-        The timer's place in its wheel is given back when its turn comes, so that `peek()` may still show that time.
+        Of registrations with the same phase and the identical `fn`, `a` and `b`, the last one is taken away. The
+        place in the wheel is given back when its turn comes, so that `peek()` may still show that time.
         """
+        slot = self.slot
+        for index in range(len(slot) - 3, -1, -3):
+            if slot[index] is self.fn and slot[index + 1] is self.a and slot[index + 2] is self.b:
+                slot[index : index + 3] = (None, None, None)
+                break
         self.fn = self.a = self.b = None
+        self.slot = []
 
 
-class _Tick:
-    """The heap event of every tick list. One object serves them all: the list is found by the time."""
+class _RecurringEvent:
+    """A heap event that stock `step()` accepts, and that may happen again: clearing its callbacks has no effect.
 
-    __slots__ = ("_kernel",)
+    Not a `simpy.Event`, because nothing can wait for it, and one object stands for many entries of the heap.
+    """
+
+    __slots__ = ("_callbacks",)
     _ok = True
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, fire: Callable[[], None]) -> None:
+        self._callbacks = (lambda _: fire(),)
 
     @property
     def callbacks(self) -> tuple[Callable[[object], None]]:
-        """What the stock `step()` calls."""
-        return (self._fire,)
+        """What `step()` calls."""
+        return self._callbacks
 
     @callbacks.setter
     def callbacks(self, _: object) -> None:
-        """The stock `step()` clears the callbacks of an event that happened; this one happens again."""
-
-    def _fire(self, _: object) -> None:
-        self._kernel._run_tick()
+        """Stock `step()` says with this that the event has happened."""
 
 
-class _Wheel:
+class _Wheel(_RecurringEvent):
     """All timers of one period: slots sorted by phase, a cursor at the next one due, and one heap entry for that.
 
-    A slot holds the timers of one phase (due time modulo the period). Slots before the cursor had their turn in this
-    revolution. Due times are exact; only the heap entry is rounded up to a tick.
+    A slot is a flat list of fn, a, b of the timers of one phase (due time modulo the period); a cancelled one is None
+    until its next turn. Slots before the cursor had their turn in this revolution. Due times are exact; only the
+    heap entry is rounded up to a tick.
     """
 
-    __slots__ = ("_cursor", "_due_us", "_eid", "_kernel", "_period_us", "_phases_us", "_revolution_us", "_slots")
-    _ok = True
+    __slots__ = (
+        "_cursor",
+        "_due_us",
+        "_eid",
+        "_kernel",
+        "_period_us",
+        "_phases_us",
+        "_queue",
+        "_ran",
+        "_revolution_us",
+        "_slots",
+    )
 
-    def __init__(self, kernel: Kernel, period_us: int, eid: int) -> None:
+    def __init__(
+        self, kernel: Kernel, queue: list[tuple[int, EventPriority, int, Any]], period_us: int, eid: int
+    ) -> None:
+        super().__init__(lambda: self.turn(0))
         self._kernel = kernel
+        self._queue = queue
         self._period_us = period_us
         self._eid = eid
-        self._phases_us = array("q")  # an array, because it moves its items much faster than a list when one is inserted
-        self._slots: list[list[Timer]] = []
+        self._phases_us = array("q")  # an array moves its items much faster than a list when one is inserted
+        self._slots: list[list[Any]] = []
         self._cursor = 0
+        self._ran = 0  # items of the slot at the cursor that had their turn before one of them raised
         self._revolution_us = 0  # when this revolution began: a multiple of the period
         self._due_us = _FOREVER_US  # of the slot at the cursor
 
-    @property
-    def callbacks(self) -> tuple[Callable[[object], None]]:
-        """What the stock `step()` calls."""
-        return (self._fire,)
-
-    @callbacks.setter
-    def callbacks(self, _: object) -> None:
-        """The stock `step()` clears the callbacks of an event that happened; this one happens again."""
-
-    def _fire(self, _: object) -> None:
-        self.turn()
-
     def join(self, timer: Timer, due_us: int) -> None:
-        """Let `timer` run at `due_us` and each period after that."""
+        """Let `timer` run at `due_us` and each period after that, unless it is cancelled."""
+        if timer.fn is None:
+            return
         kernel = self._kernel
-        if due_us >= min(kernel._now, self._due_us) + self._period_us:
-            self._join_later(timer, due_us)
+        if due_us >= min(kernel.now, self._due_us) + self._period_us:
+            # A slot comes round once a period: a timer that starts further ahead joins when its first turn has come.
+            start: Any = _RecurringEvent(lambda: self.join(timer, due_us))
+            kernel.schedule(start, URGENT, _round_up(due_us, kernel.tick_us) - kernel.now)
             return
         phase_us = due_us % self._period_us
         index = bisect_left(self._phases_us, phase_us)
         if index == len(self._slots) or self._phases_us[index] != phase_us:
-            self._insert(index, due_us, timer)
-            return
-        self._slots[index].append(timer)
+            self._insert(index, due_us)
+        slot = timer.slot = self._slots[index]
+        slot += (timer.fn, timer.a, timer.b)
         next_us = self._revolution_us + phase_us + (self._period_us if index < self._cursor else 0)
         if next_us > due_us:
             # The slot has had its turn at this very time.
-            kernel.call_at(due_us, _run_timer, timer)
+            kernel.call_at(due_us, _call_unless_cancelled, timer)
 
-    def _join_later(self, timer: Timer, due_us: int) -> None:
-        """A slot comes round once a period, so a timer that starts further ahead joins when its first turn is due."""
-        kernel = self._kernel
-        start = Event(kernel)
-        start._ok = True
-        start._value = None
-        start.callbacks.append(lambda _: self.join(timer, due_us) if timer.fn is not None else None)
-        kernel.schedule(start, URGENT, _round_up(due_us, kernel.tick_us) - kernel._now)
-
-    def _insert(self, index: int, due_us: int, timer: Timer) -> None:
+    def _insert(self, index: int, due_us: int) -> None:
+        """Make an empty slot at `index`, to run first at `due_us`."""
         phase_us = due_us % self._period_us
         if not self._slots or due_us < self._revolution_us:
             self._revolution_us = due_us - phase_us
@@ -349,73 +349,89 @@ class _Wheel:
         elif due_us - phase_us > self._revolution_us:
             self._cursor += 1
         self._phases_us.insert(index, phase_us)
-        self._slots.insert(index, [timer])
+        self._slots.insert(index, [])
         if due_us < self._due_us:
             self._due_us = due_us
-            self._push()
+            heappush(self._queue, (_round_up(due_us, self._kernel.tick_us), NORMAL, self._eid, self))
 
-    def turn(self) -> None:
-        """Run every slot that is due now, then put the next one on the heap. Nothing is due at a stale heap entry."""
-        kernel = self._kernel
-        if self._due_us > kernel._now:
+    def turn(self, limit_us: int) -> None:
+        """Run the slots that are due, then those that come before all else on the heap and before `limit_us`.
+
+        With a limit in the past that is one step of SimPy. A stale heap entry finds nothing due.
+        """
+        kernel, queue, slots = self._kernel, self._queue, self._slots
+        if self._due_us > kernel.now:
             return
-        while self._due_us <= kernel._now:
-            skipped = 0
-            timers = self._slots[self._cursor]
-            waiting = iter(timers)
+        while True:
+            ran = self._ran
+            calls = slots[self._cursor]
+            triples = iter(calls) if not ran else _iterate_from(calls, ran)
+            cancelled = 0
             try:
-                for timer in waiting:
-                    fn = timer.fn
+                for fn in triples:
+                    a = next(triples)
+                    b = next(triples)
                     if fn is None:
-                        skipped += 1
+                        cancelled += 1
                     else:
-                        fn(timer.a, timer.b)
+                        fn(a, b)
             except BaseException:
-                self._break_off(timers, waiting.__length_hint__(), skipped)
+                self._break_off(_whole_triples(calls, triples), cancelled)
                 raise
-            kernel.events += len(timers) - skipped
-            self._advance(skipped)
-        self._push()
+            self._ran = 0
+            kernel.events += (len(calls) - ran) // 3 - cancelled
+            if cancelled and not self._drop_cancelled(calls):
+                return
+            cursor = self._cursor + 1
+            if cursor == len(slots):
+                cursor = 0
+                self._revolution_us += self._period_us
+            self._cursor = cursor
+            self._due_us = at_us = self._revolution_us + self._phases_us[cursor]
+            rest_us = at_us % kernel.tick_us
+            if rest_us:
+                at_us += kernel.tick_us - rest_us
+            if at_us > kernel.now:
+                if at_us >= limit_us or (queue and queue[0][0] <= at_us):
+                    heappush(queue, (at_us, NORMAL, self._eid, self))
+                    return
+                kernel._now = at_us
 
-    def _break_off(self, timers: list[Timer], rest: int, skipped: int) -> None:
-        """After a timer raised: end the slot's turn, and leave the `rest` timers that had no call to this tick's list."""
-        kernel = self._kernel
-        done = len(timers) - rest
-        kernel.events += done - skipped
-        for timer in timers[done:]:
-            kernel.call_at(kernel._now, _run_timer, timer)
-        self._advance(skipped)
-        self._push()
+    def _break_off(self, ran: int, cancelled: int) -> None:
+        """After a timer raised: count what ran, and leave the rest of the slot to the next `run()`."""
+        self._kernel.events += (ran - self._ran) // 3 - cancelled
+        self._ran = ran
+        heappush(self._queue, (self._kernel.now, NORMAL, self._eid, self))
 
-    def _advance(self, skipped: int) -> None:
-        """Put the cursor on the next slot. Timers that the turn skipped are cancelled and leave."""
-        cursor = self._cursor
-        if skipped:
-            self._slots[cursor] = [timer for timer in self._slots[cursor] if timer.fn is not None]
-        if self._slots[cursor]:
-            cursor += 1
-        else:
-            del self._slots[cursor], self._phases_us[cursor]
-        if cursor == len(self._slots):
-            cursor = 0
-            self._revolution_us += self._period_us
-        self._cursor = cursor
-        self._due_us = self._revolution_us + self._phases_us[cursor] if self._slots else _FOREVER_US
-
-    def _push(self) -> None:
+    def _drop_cancelled(self, calls: list[Any]) -> bool:
+        """Clear the slot at the cursor, and step back if nothing of it is left. False if the wheel is empty then."""
+        for index in range(len(calls) - 3, -1, -3):
+            if calls[index] is None:
+                del calls[index : index + 3]
+        if not calls:
+            del self._slots[self._cursor], self._phases_us[self._cursor]
+            self._cursor -= 1
         if not self._slots:
-            return
-        kernel = self._kernel
-        at_us = self._due_us
-        rest_us = at_us % kernel.tick_us
-        if rest_us:
-            at_us += kernel.tick_us - rest_us
-        heappush(kernel._queue, (at_us, NORMAL, self._eid, self))
+            self._due_us = _FOREVER_US
+        return bool(self._slots)
 
 
-def _run_timer(timer: Timer, _: object) -> None:
+def _call_unless_cancelled(timer: Timer, _: None) -> None:
     if timer.fn is not None:
         timer.fn(timer.a, timer.b)
+
+
+def _iterate_from(calls: list[Any], start: int) -> Iterator[Any]:
+    items = iter(calls)
+    for _ in range(start):
+        next(items)
+    return items
+
+
+def _whole_triples(calls: list[Any], triples: Iterator[Any]) -> int:
+    """How many items of `calls` its iterator handed out, in whole triples: one that was cut short did not run."""
+    done = len(calls) - length_hint(triples)
+    return done - done % 3
 
 
 def _round_up(at_us: int, step_us: int) -> int:
@@ -429,4 +445,4 @@ def _require_int(name: str, value: object) -> None:
 
 if not TYPE_CHECKING:
     # The slot under its public name: reading it is a third of the price of a property.
-    Kernel.now = Kernel._now
+    Kernel.now = vars(Kernel)["_now"]

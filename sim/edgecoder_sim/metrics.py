@@ -2,8 +2,6 @@
 
 Quantiles of durations are within 0.4 % of the exact ones (`recording.histogram`); the tables hold every value. A figure
 that has no value, such as a quantile of nothing, is left out of the summary.
-
-Fidelity boundary: figures describe the simulated world; nothing is corrected for what the models of it leave out.
 """
 
 from __future__ import annotations
@@ -73,7 +71,7 @@ METRICS: Final[dict[str, Metric]] = {
 
 for _kind, _what in BELIEFS.items():
     METRICS[f"{_kind}_wrong_share"] = Metric(
-        "Knowledge", f"Wrong rows: {_kind}", "share", f"Of row-time in which {_what} was not so."
+        "Knowledge", f"Wrong rows: {_kind}", "share", f"Of the time that rows were held; {_what}."
     )
     METRICS[f"{_kind}_staleness_mean_s"] = Metric(
         "Knowledge", f"Staleness: {_kind}", "s", "How long a row had been wrong, mean over rows and time."

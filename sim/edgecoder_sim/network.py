@@ -1,12 +1,12 @@
 """Links over IP: who can send to whom, and when an envelope arrives.
 
-A link between two nodes crosses the access networks of both. An envelope waits for the sender's uplink, takes its size over
-the uplink's capacity, the latency and jitter of both sides, and its size over the receiver's downlink. A link delivers in
-order. Files are flows that share the same access links max-min fairly (`bandwidth`).
+A link between two nodes crosses the access networks of both. An envelope waits for the sender's uplink, takes its
+size over the uplink's capacity, the latency and jitter of both sides, and its size over the receiver's downlink. A
+link delivers in order. Files are flows that share the same access links max-min fairly (`bandwidth`).
 
-Fidelity boundary: envelopes and files do not slow each other down; the downlink of a receiver serves envelopes in the order
-in which they were sent; nothing between the access networks is ever full. There is no TCP: a link has its capacity from
-the first byte, and an envelope that `loss_pct` takes is gone.
+Fidelity boundary: envelopes and files do not slow each other down; the downlink of a receiver serves envelopes in the
+order in which they were sent; nothing between the access networks is ever full. There is no TCP: a link has its
+capacity from the first byte, and an envelope that `loss_pct` takes is gone.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class IpLink:
         source, target = way.source, way.target
         size = frame_size(frame)
         sent_us = source.up_free_us
-        if sent_us < depart_us:
+        if sent_us < depart_us:  # noqa: PLR1730 - hot: a call to max costs more
             sent_us = depart_us
         sent_us += size * SECOND_US // source.up_bytes_per_s
         source.up_free_us = sent_us
@@ -94,7 +94,7 @@ class IpLink:
         received_us = sent_us + way.flight_us
         if way.jitter_us:
             received_us += source.stream.below(way.jitter_us + 1)
-        if received_us < target.down_free_us:
+        if received_us < target.down_free_us:  # noqa: PLR1730 - hot: a call to max costs more
             received_us = target.down_free_us
         received_us += size * SECOND_US // target.down_bytes_per_s
         target.down_free_us = received_us

@@ -14,6 +14,7 @@ from edgecoder.core.ids import Role
 from edgecoder.core.node import Node, Setup
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.member import Member
+from edgecoder.models.admission import memory_needed_mb
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, FileRow, encode_rows
@@ -53,9 +54,10 @@ class Place:
         member = self._member()
         return member is not None and member.inventory.state(entry) is DownloadState.INSTALLED
 
-    def installed(self) -> list[CatalogEntry]:
-        """The installed files, in the order of the catalog."""
-        return [entry for entry in self.catalog.entries if self.has(entry)]
+    def fits(self, entry: CatalogEntry) -> bool:
+        """Whether the file runs here: right platform, enough memory."""
+        config = self.sim.node.setup.config
+        return self.platform in entry.platforms and memory_needed_mb(entry, config) <= config.memory_budget_mb
 
     def active(self) -> CatalogEntry | None:
         """The model that is active here."""

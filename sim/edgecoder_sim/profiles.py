@@ -1,4 +1,4 @@
-"""What the machines, access networks and radios of a scenario can do: their types, and the profiles that come built in.
+"""What the machines, access networks, radio and CDN of a scenario can do: their types, and the profiles built in.
 
 Decides the numbers and their units; how they become events is left to the engines, links and radio that use them. Every
 default has the kind of its figure beside it: S read from a source, M measured, D derived, U well known and not
@@ -6,7 +6,7 @@ re-verified, I interpolated. A scenario may override any of them.
 
 Fidelity boundary: a device is a handful of constants. There is no thermal throttling, no memory pressure from other
 programs, and no slow-down of decoding by a long context; an access network has a fixed capacity that its node does not
-share with the nodes around it; the radio is a disc.
+share with the nodes around it; the radio is a disc; the CDN is one cache that always has every file.
 """
 
 from __future__ import annotations
@@ -71,6 +71,34 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return _whole(self.down_mbit_per_s * 125_000)
 
 
+class Cdn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where nodes pull model files from when nobody near has them; a pull is one connection."""
+
+    egress_mbit_per_s: MegabitsPerS | None = None
+    """Capacity of the whole CDN towards all nodes together, Mbit/s; null is unlimited (U: public CDNs carry more)."""
+    per_connection_mbit_per_s: MegabitsPerS = 400.0
+    """Most that one connection gets, Mbit/s (S: model files from Hugging Face came at 320 and at 500 a connection,
+    huggingface_hub issue 2658 and oobabooga/textgen issue 2841; Amazon's guide for S3 counts on 700 in one region)."""
+    ttfb_ms: LatencyMs = 100.0
+    """Time from a request to the first byte of the answer, ms, both ways included (S: 100 to 200 from S3, by Amazon's
+    guide; I: an edge cache is at the lower end)."""
+
+    @property
+    def egress_bytes_per_s(self) -> int | None:
+        """Capacity of the whole CDN, bytes a second; None is unlimited."""
+        return None if self.egress_mbit_per_s is None else _whole(self.egress_mbit_per_s * 125_000)
+
+    @property
+    def per_connection_bytes_per_s(self) -> int:
+        """Most that one connection gets, bytes a second."""
+        return _whole(self.per_connection_mbit_per_s * 125_000)
+
+    @property
+    def ttfb_us(self) -> int:
+        """Time from a request to the first byte of the answer, µs."""
+        return _whole(self.ttfb_ms * 1000)
+
+
 class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of machine."""
 
@@ -118,6 +146,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """CPU time of an Ed25519 verification, µs (D: 410 k cycles at 3 GHz; same source)."""
     handle_us: CostUs = 10
     """CPU time of one event in the protocol core, µs (I: the goal of the core on a desktop machine)."""
+    hash_gb_per_s: GigabytesPerS = 1.8
+    """Speed of SHA-256 over a file on one core, GB/s (S: OpenSSL with the processor's SHA instructions, 1.8 on an EPYC
+    7543P, 2.3 on an i7-13700H, 2.0 on a Cortex-A720, 2.5 and 3.0 on Apple's M1 and M3; lelegard/shabench)."""
     languages: tuple[str, ...] = ()
     """Programming languages that the node advertises; empty means those of its active model."""
 
@@ -135,6 +166,10 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """How long a prompt takes before the first token, µs."""
         tokens = -(-prompt_bytes // PROMPT_BYTES_PER_TOKEN)
         return -(-tokens * self.token_us(file_size_bytes) * 1000 // max(1, _whole(self.prefill_per_decode * 1000)))
+
+    def hash_us(self, file_size_bytes: int) -> int:
+        """How long the SHA-256 of a file takes, µs."""
+        return -(-file_size_bytes * 1_000_000 // bytes_per_s(self.hash_gb_per_s))
 
     def tokens_per_s(self, file_size_bytes: int) -> int:
         """Tokens a second for one task alone, at least 1: what the node advertises."""
@@ -224,6 +259,7 @@ DEVICES: Final[dict[str, Device]] = {
         sign_us=120,  # I: three times a desktop core
         verify_us=400,
         handle_us=60,
+        hash_gb_per_s=1.2,  # D: 5.1 bits a cycle (S: as above, Neoverse N1, a Cortex-A76) at 2 GHz
     ),
     # 64-bit LPDDR5-6400: 51.2 GB/s (D). Loads 1.2 GB/s cold, 3 to 6 warm (I).
     "phone_mid": Device(
@@ -242,6 +278,7 @@ DEVICES: Final[dict[str, Device]] = {
         sign_us=80,  # I: twice a desktop core
         verify_us=270,
         handle_us=30,
+        hash_gb_per_s=1.6,  # D: the same at 2.5 GHz
     ),
     # 64 GB/s gives about 100, 45, 25 and 11 tokens/s for 0.5, 1.5, 3 and 7 B (I), and 1.5 GB/s loads a 2 B model cold
     # in 1.2 s (S: iPhone 17 Pro, 1.24 s cold, 39.6 tokens/s). 12 GB of memory (U).
@@ -261,6 +298,7 @@ DEVICES: Final[dict[str, Device]] = {
         sign_us=50,
         verify_us=170,
         handle_us=20,
+        hash_gb_per_s=2.5,  # S: as above, M1
     ),
     # 128-bit LPDDR5X-7500: 120 GB/s (D). Prompts 10.8 times as fast as decoding (S: M4, 224.8 against 20.9 tokens/s,
     # brand-o/normiebench issue 3). Loads 2 to 3 GB/s cold, 8 warm (I). Plugged in at the desk.
@@ -274,6 +312,7 @@ DEVICES: Final[dict[str, Device]] = {
         load_warm_gb_per_s=8.0,
         memory_bandwidth_gb_per_s=120.0,
         prefill_per_decode=10.8,
+        hash_gb_per_s=3.0,  # S: as above, M3
     ),
     # A machine with a card of 24 GB and 936 GB/s (D: 384 bit at 19.5 Gbit/s). Prompts 33 times as fast as decoding (S:
     # RTX 3090, 4744 against 145 tokens/s, calebcoffie.com/benchmarks). `memory_mb` is the card's.
@@ -286,6 +325,7 @@ DEVICES: Final[dict[str, Device]] = {
         load_warm_gb_per_s=10.0,
         memory_bandwidth_gb_per_s=936.0,
         prefill_per_decode=33.0,
+        hash_gb_per_s=2.3,  # S: as above, i7-13700H
     ),
     # A coordinator: runs no model, so only its CPU costs matter. Eight channels of DDR5-4800 are 307 GB/s (D).
     "server": Device(

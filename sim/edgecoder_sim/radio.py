@@ -2,9 +2,9 @@
 
 Advertising tells every linked peer, and is complete when each has acknowledged, or at the deadline.
 
-Fidelity boundary: the range is a hard circle, nobody moves, links are there from the start and never lost, scanning and
-connecting take no time, links do not disturb each other, and only linked peers hear an advertisement. Signal strength follows
-the log-distance model without fading. The full radio takes this one's place.
+Fidelity boundary: the range is a hard circle, nobody moves, links are there from the start and never lost, scanning
+and connecting take no time, links do not disturb each other, and only linked peers hear an advertisement. Signal
+strength follows the log-distance model without fading. The full radio takes this one's place.
 """
 
 from __future__ import annotations

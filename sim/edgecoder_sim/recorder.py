@@ -3,8 +3,9 @@
 It hands each record to whoever keeps a book of it; what the tables hold is said in `tables`, how they get to disk in
 `recording.files`. It never feeds back into the world, so a run is the same with and without a directory.
 
-Fidelity boundary: the recorder sees all nodes at one instant, which nobody in a real mesh could. It counts the frames
-that were delivered; those that a link lost are in no table.
+Fidelity boundary: the recorder sees all nodes at one instant, which nobody in a real mesh could. It holds what records
+and delivered frames said: frames that a link lost, the moment of the first token, and why a node refused a task are in
+no table.
 """
 
 from __future__ import annotations

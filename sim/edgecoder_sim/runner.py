@@ -49,8 +49,10 @@ def run_scenario(
     reproduce: str,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Run `scenario` and write its run directory under `root` (None: nothing is written). `reproduce` is the command that
-    does the same again; a violated invariant names it. Raises DiskFull, and OSError where the directory cannot be made."""
+    """Run `scenario` and write its run directory under `root` (None: nothing is written). `reproduce` is the command
+    that
+    does the same again; a violated invariant names it. Raises DiskFull, and OSError where the directory cannot be
+    made."""
     directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
     started_s = time.monotonic()
     checkers = make_checkers(scenario.rng_seed, reproduce) if scenario.checkers else []
@@ -120,7 +122,7 @@ def _patient_interrupts() -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C end the slice in hand; a second one raises at once."""
     seen: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _: FrameType | None) -> None:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)

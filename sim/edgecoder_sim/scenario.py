@@ -21,11 +21,11 @@ import msgspec.inspect
 from ruamel.yaml import YAML
 
 from edgecoder.errors import ConfigError
-from edgecoder_sim.explain import Where, one_of, show
-from edgecoder_sim.located import Document, load
+from edgecoder.yamlio.document import Document, load
+from edgecoder.yamlio.explain import Where, one_of, show
 from edgecoder_sim.profiles import DEVICES, NETWORKS
 from edgecoder_sim.scenario_checks import check, shortened
-from edgecoder_sim.scenario_model import SAMPLE_INTERVAL_S, Scenario
+from edgecoder_sim.scenario_model import Scenario
 from edgecoder_sim.scenario_schema import schema
 
 __all__ = ["find_scenario", "load_scenario", "packaged_scenarios", "resolved_yaml", "scenario_folder", "schema"]
@@ -71,17 +71,14 @@ def load_scenario(path_or_name: str | Path, sets: Sequence[str] = (), rng_seed: 
     """
     path = find_scenario(str(path_or_name))
     document = load(path, _shown(path))
+    type_ = msgspec.inspect.type_info(Scenario)
     for override in sets:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {override}", None, "there is no `=`", "write --set key=value")
-        document.set(key.strip(), value, msgspec.inspect.type_info(Scenario))
+        document.override(override, type_)
     if rng_seed is not None:
-        document.put(("rng_seed",), rng_seed, f"--rng-seed {rng_seed}")
+        document.set("rng_seed", str(rng_seed), type_, f"--rng-seed {rng_seed}")
     _complete_catalog(document, path.parent)
     for kind, known in _PROFILES.items():
         _complete_profiles(document, kind, known)
-    _complete_sampling(document)
     scenario = document.convert(Scenario)
     check(document, scenario)
     return _used_alone(_cut(scenario) if shortened(document) else scenario)
@@ -155,13 +152,6 @@ def _complete_profiles(document: Document, kind: str, known: Mapping[str, msgspe
         if (base := known.get(like or name)) is not None:
             document.fill((kind, name), msgspec.to_builtins(base))
     document.fill((kind,), {name: msgspec.to_builtins(profile) for name, profile in known.items()})
-
-
-def _complete_sampling(document: Document) -> None:
-    """A run that is shorter than the default sample interval is sampled once."""
-    duration = document.get(("duration_s",))
-    if isinstance(duration, int | float) and 0 < duration < SAMPLE_INTERVAL_S:
-        document.fill((), {"sample_interval_s": duration})
 
 
 def _cut(scenario: Scenario) -> Scenario:

@@ -15,8 +15,8 @@ from edgecoder.config import NodeConfig
 from edgecoder.core.ids import Role
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder_sim.explain import Where, dotted, one_of
-from edgecoder_sim.located import Document
+from edgecoder.yamlio.document import Document
+from edgecoder.yamlio.explain import Where, dotted, one_of
 from edgecoder_sim.profiles import DEVICES, Device
 from edgecoder_sim.scenario_model import (
     DEVICE_DECIDES,
@@ -25,6 +25,7 @@ from edgecoder_sim.scenario_model import (
     Amount,
     Group,
     Scenario,
+    Source,
     SwapLoad,
     TaskLoad,
     node_defaults,
@@ -56,7 +57,7 @@ def check(document: Document, scenario: Scenario) -> None:
 
 def shortened(document: Document) -> bool:
     """Whether a flag said how long the run is. Storms after its end are then left out; in a file they are a mistake."""
-    return document.line_of(("duration_s",)) is None
+    return document.place(("duration_s",)).line is None
 
 
 def _catalog(document: Document, scenario: Scenario) -> Catalog:
@@ -105,22 +106,14 @@ def _node_configs(document: Document, scenario: Scenario) -> None:
             try:
                 config.validate()
             except ConfigError as error:
-                raise _relation(document, where, error) from None
+                raise document.blame(where, error) from None
 
 
 def _cluster(document: Document, scenario: Scenario) -> None:
     try:
         scenario.config.cluster.validate()
     except ConfigError as error:
-        raise _relation(document, ("config", "cluster"), error) from None
-
-
-def _relation(document: Document, where: Where, error: ConfigError) -> ConfigError:
-    """A configuration's own complaint, at the line of a value that the scenario sets: the named field, else one that
-    the complaint mentions."""
-    fields = [error.path, *(word.strip(",") for word in error.problem.split())]
-    said = next((field for field in fields if document.has((*where, field))), error.path)
-    return document.error((*where, said), f"{dotted(where)}: {error.problem}", error.hint)
+        raise document.blame(("config", "cluster"), error) from None
 
 
 def _role_devices(scenario: Scenario, role: Role) -> dict[str, Device]:
@@ -329,15 +322,15 @@ def _meant(catalog: Catalog, name: str) -> list[CatalogEntry]:
 
 
 def _served(scenario: Scenario, catalog: Catalog) -> list[CatalogEntry]:
-    """The models that some node has installed and can run."""
+    """The models that some node can run: from its disk, or because a swap pulls it."""
     served: list[CatalogEntry] = []
-    for role, platform in PLATFORM_OF.items():
-        group = scenario.phones if role is Role.PHONE else scenario.agents
-        devices = _role_devices(scenario, role).values() if group.count > 0 else ()
-        for name, probability in group.installed.items():
-            entry = catalog.find(name, platform)
-            if entry and probability > 0 and any(scenario.fits(entry, role, device) for device in devices):
-                served.append(entry)
+    for role, group in scenario.groups(Source.ALL).items():
+        served += _runnable(scenario, catalog, role, group, pull=False)
+    for swap in scenario.workload.swaps:
+        for role, group in scenario.groups(swap.source).items() if swap.pull else ():
+            wanted = [catalog.find(name, PLATFORM_OF[role]) for name, weight in swap.to.items() if weight > 0]
+            pulled = _runnable(scenario, catalog, role, group, pull=True)
+            served += [entry for entry in pulled if entry in wanted or not swap.to]
     return served
 
 
@@ -356,22 +349,37 @@ def _swap(document: Document, scenario: Scenario, catalog: Catalog, where: Where
         problem = f"{swap.name} begins at {swap.at_s:g} s, and the run ends at {scenario.duration_s:g} s"
         raise document.error((*where, "at_s"), problem, "let it begin before duration_s")
     _weights(document, (*where, "to"), swap.to)
+    runnable = {role: _runnable(scenario, catalog, role, group, pull=swap.pull) for role, group in groups.items()}
+    if not swap.to and not any(runnable.values()):
+        problem = f"{swap.name} finds no model that a node of {swap.source.value} can run"
+        raise document.error(where, problem, "install one that fits, or leave this swap out")
     for name, weight in swap.to.items():
         if not catalog.knows(name):
             hint = one_of("use", (entry.model_id for entry in catalog.entries), name)
             raise document.error((*where, "to", name), f"{name} is not in the catalog", hint)
-        if weight > 0 and not any(_has(scenario, catalog, role, group, name) for role, group in groups.items()):
-            problem = f"{swap.name} swaps to {name}, which no node of {swap.source.value} can run from its disk"
-            hint = f"install it, on a device that it fits, in {' or '.join(_KEY[role] for role in groups)}"
-            raise document.error((*where, "to", name), problem, hint)
+        if weight > 0 and not any(catalog.find(name, PLATFORM_OF[role]) in runnable[role] for role in groups):
+            raise document.error((*where, "to", name), *_unreachable(scenario, swap, name, groups))
 
 
-def _has(scenario: Scenario, catalog: Catalog, role: Role, group: Group, name: str) -> bool:
-    """Whether some node of a group has a model installed that it can run."""
-    entry = catalog.find(name, PLATFORM_OF[role])
-    probable = [catalog.find(known, PLATFORM_OF[role]) for known, p in group.installed.items() if p > 0]
-    devices = _role_devices(scenario, role).values()
-    return entry is not None and entry in probable and any(scenario.fits(entry, role, device) for device in devices)
+def _unreachable(scenario: Scenario, swap: SwapLoad, name: str, groups: Mapping[Role, Group]) -> tuple[str, str]:
+    """Problem and hint where no node can swap to a model."""
+    if swap.pull:
+        devices = ", ".join(device for role in groups for device in _role_devices(scenario, role))
+        return f"{swap.name} pulls {name}, which runs on none of {devices}", "choose a model that fits one of them"
+    problem = f"{swap.name} swaps to {name}, which no node of {swap.source.value} can run from its disk"
+    keys = " or ".join(_KEY[role] for role in groups)
+    return problem, f"install it, on a device that it fits, in {keys}, or set pull: true"
+
+
+def _runnable(scenario: Scenario, catalog: Catalog, role: Role, group: Group, *, pull: bool) -> list[CatalogEntry]:
+    """The models that some node of a group can run: of those that it may have installed, or `pull` of all."""
+    installed = [catalog.find(name, PLATFORM_OF[role]) for name, p in group.installed.items() if p > 0]
+    devices = _role_devices(scenario, role).values() if group.count > 0 else ()
+    return [
+        entry
+        for entry in catalog.entries
+        if (pull or entry in installed) and any(scenario.fits(entry, role, device) for device in devices)
+    ]
 
 
 def _names_differ(document: Document, where: Where, names: list[str]) -> None:
@@ -391,9 +399,6 @@ def _world(document: Document, scenario: Scenario) -> None:
         largest = max(_KEY.values(), key=lambda key: getattr(scenario, key).count)
         problem = f"phones, agents and coordinators are {scenario.node_count} nodes together"
         raise document.error((largest, "count"), problem, f"a scenario has at most {NODES_MAX}")
-    if scenario.sample_interval_s > scenario.duration_s:
-        problem = f"sample_interval_s is {scenario.sample_interval_s:g}, duration_s {scenario.duration_s:g}"
-        raise document.error(("sample_interval_s",), problem, "sample at least once in the run")
     shortest, place = _shortest_latency_us(scenario)
     if scenario.tick_us > shortest:
         problem = f"tick_us is {scenario.tick_us}, and {place} has a latency of {shortest} µs"

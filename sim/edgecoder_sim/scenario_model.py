@@ -19,13 +19,12 @@ from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
 from edgecoder.models.admission import memory_needed_mb
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder_sim.profiles import Device, Network, ProfileName, Radio
+from edgecoder_sim.profiles import Cdn, Device, Network, ProfileName, Radio
 
 NODES_MAX: Final = 1_000_000
 """Nodes of one scenario."""
 DURATION_S_MAX: Final = 31_536_000
 """A year."""
-SAMPLE_INTERVAL_S: Final = 10.0
 PRESET_OF: Final = {DeviceType.PHONE: phone, DeviceType.LAPTOP: laptop, DeviceType.WORKSTATION: server}
 """The preset that a node's configuration starts from."""
 DEVICE_DECIDES: Final = {"device_type": "device_type", "memory_mb": "memory_mb", "slots": "slots", "has_radio": "ble"}
@@ -145,6 +144,9 @@ class SwapLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     to: dict[str, Weight] = {}
     """Target models with weights; a node draws among those that it has installed and that are not active. Empty means
     any of its models, alike. A node without such a model leaves the swap out."""
+    pull: bool = False
+    """Whether a node draws among what it could install too, which is what fits its memory; it then fetches the file
+    first."""
     cause: SwapCause = SwapCause.USER
     """Who wants it: `task` waits for the minimal residency of the active model, `user` does not."""
 
@@ -208,8 +210,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     it must give the same run."""
     checkers: bool = True
     """Whether invariants are checked during the run; off is faster."""
-    sample_interval_s: Duration = SAMPLE_INTERVAL_S
-    """Time between two rows of the timeline, s; by default no longer than the run."""
+    sample_interval_s: Duration = 10.0
+    """Time between two rows of the timeline, s. A run that is shorter is sampled once, at its end."""
     catalog: tuple[CatalogEntry, ...]
     """The models there are."""
     networks: dict[ProfileName, Network] = {}
@@ -218,6 +220,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Device profiles by name."""
     radio: Radio = Radio()
     """Bluetooth among the devices that have it."""
+    cdn: Cdn = Cdn()
+    """Where model files are pulled from."""
     phones: Group = Group()
     """Nodes that run llama.cpp."""
     agents: Group = Group()
@@ -236,8 +240,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def sample_interval_us(self) -> int:
-        """Time between two rows of the timeline, µs."""
-        return max(1, round(self.sample_interval_s * 1_000_000))
+        """Time between two rows of the timeline, µs; at most the whole run."""
+        return min(self.duration_us, max(1, round(self.sample_interval_s * 1_000_000)))
 
     @property
     def node_count(self) -> int:

@@ -3,9 +3,6 @@
 One place for writers, readers and the report; what fills the tables is left to `recorder`. Times are float seconds of
 simulated time, which are exact to the microsecond; nodes are their index, the key of the table `nodes`. The lines of
 help travel in the Parquet files, as metadata of the columns.
-
-Fidelity boundary: the tables hold what records and frames said. What no record says is in none of them: when a user saw
-the first token, or why a node refused a task.
 """
 
 from __future__ import annotations
@@ -277,9 +274,9 @@ TIMELINE_METRICS: Final = {
     "swaps_open": "Swaps under way.",
     "rows_held": "Rows that nodes hold of others; key: kind of table.",
     "rows_wrong": "Those of them that differ from the truth (model or loading); key: kind of table.",
-    "staleness_mean_s": "How long a row has differed from the truth, mean over all rows, right ones counting 0, s; "
-    "key: kind of table.",
-    "staleness_max_s": "The same, the largest, s; key: kind of table.",
+    "staleness_mean_s": "How long a row had differed from the truth, mean over all rows and the time since the sample "
+    "before, right ones counting 0, s; key: kind of table.",
+    "staleness_max_s": "The longest that a row had differed from it in that time, s; key: kind of table.",
     "node_online": "1 when a node found its coordinator, 0 when it lost it; an event; key: node.",
 }
 """What the timeline's metrics mean."""

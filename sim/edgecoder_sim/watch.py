@@ -1,7 +1,7 @@
 """Observers of a run: the trace digest, the recorder of tables, the checkers.
 
-The digest covers every frame that was delivered (when, from whom, to whom, what) and every trace record. Two runs with one
-scenario and seed have one digest, whichever the process, the hash seed or the wire mode.
+The digest covers every frame that was delivered (when, from whom, to whom, what) and every trace record. Two runs
+with one scenario and seed have one digest, whichever the process, the hash seed or the wire mode.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Watch:
         self._kernel = kernel
         self.sink: TraceSink | None = None
         self.digest = TraceDigest()
-        self.checkers = checkers
+        self.checkers: Sequence[Checker] = checkers
         self.checked = 0
         """Events that the checkers judged."""
 
@@ -114,7 +114,7 @@ class Watch:
 
     def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
         """A frame reached a node."""
-        type_name, body = (NAMES[type(frame.message)], frame.body) if type(frame) is Envelope else peek(frame)
+        type_name, body = (NAMES[type(frame.message)], frame.body) if isinstance(frame, Envelope) else peek(frame)
         self.digest.frame(self._kernel.now, sender.index, receiver.index, size_bytes, body)
         if self.sink is not None:
             self.sink.message(type_name, medium, size_bytes)

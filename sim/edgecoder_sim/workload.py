@@ -1,8 +1,8 @@
 """What users do: they ask tasks and swap models, as the scenario says.
 
 A load is one Poisson process over all nodes of its source, which is the same as one a node; who acts is drawn for each
-arrival. A storm takes a share of the nodes, each at a uniform time in its window. Each load draws from a stream of its own, so
-that adding one changes no other.
+arrival. A storm takes a share of the nodes, each at a uniform time in its window. Each load draws from a stream of its
+own, so that adding one changes no other.
 
 Fidelity boundary: users act independently of each other, of what they asked before and of how well they were served; a
 prompt is filler of the drawn length; answers run to the drawn length.
@@ -20,9 +20,9 @@ from edgecoder.core.events import SubmitTask, SwapModel
 from edgecoder.core.ids import CommandId
 from edgecoder.core.rng import Stream
 from edgecoder_sim.kernel import Kernel
+from edgecoder_sim.population import Place
 from edgecoder_sim.scenario_model import Amount, SwapLoad, TaskLoad
 from edgecoder_sim.watch import TraceSink
-from edgecoder_sim.population import Place
 
 HOUR_US = 3_600_000_000
 _FILLER = "x" * (1 << 16)
@@ -95,18 +95,17 @@ class Workload:
         place, stream = who
         target = self._target(load, place, stream)
         if target is not None:
-            place.sim.post(SwapModel(self.next_command(load.name), target, load.cause))
+            place.sim.post(SwapModel(self.next_command(load.name), target, load.cause, load.pull))
 
     def _target(self, load: SwapLoad, place: Place, stream: Stream) -> str | None:
         """What the user picks: among what can be had and is not active. None: there is nothing to pick."""
-        active = place.active()
-        if not load.to:
-            others = [entry.model_id for entry in place.installed() if entry is not active]
-            return stream.choice(others) if others else None
+        files = [entry.model_id for entry in place.catalog.entries if place.platform in entry.platforms]
         known: dict[str, float] = {}
-        for name, weight in load.to.items():
+        for name, weight in (load.to or dict.fromkeys(files, 1.0)).items():
             entry = place.find(name)
-            if entry is not None and entry is not active and place.has(entry):
+            if entry is None or entry is place.active():
+                continue
+            if place.has(entry) or (load.pull and place.fits(entry)):
                 known[name] = weight
         return weighted(stream, known)
 

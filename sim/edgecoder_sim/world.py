@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import networkx as nx
 
-from edgecoder.core.effects import Advertise
-from edgecoder.core.ids import LinkId, Medium, Role
+from edgecoder.core.effects import Advertise, FetchFile, HashFile
+from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
 from edgecoder_sim.battery import Battery
+from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.network import Access, IpLink
@@ -45,6 +46,7 @@ class World:
         self.watch = Watch(self.kernel, checkers)
         self._stream = Stream(scenario.rng_seed, b"", "sim.world")
         self._link_count = 0
+        self._cdn = CdnService(self.kernel, scenario.cdn)
         population = Population(scenario, self._make_host)
         self.phones = list(population.members(Role.PHONE, scenario.phones))
         self.agents = list(population.members(Role.AGENT, scenario.agents))
@@ -86,6 +88,18 @@ class World:
         """See `host.Services`."""
         advertise(node, effect, depart_us)
 
+    def fetch(self, node: SimNode, effect: FetchFile) -> None:
+        """See `host.Services`."""
+        self._cdn.fetch(node, effect)
+
+    def hash_file(self, node: SimNode, effect: HashFile) -> None:
+        """See `host.Services`."""
+        self._cdn.hash_file(node, effect)
+
+    def cancel(self, node: SimNode, op: OpId) -> None:
+        """See `host.Services`."""
+        self._cdn.cancel(node, op)
+
     # -- building ------------------------------------------------------------------------------------------------------
 
     def _make_host(self, index: int, name: str, node: Node, device_name: str) -> SimNode:
@@ -97,23 +111,22 @@ class World:
         return self.coordinators[index % len(self.coordinators)] if self.coordinators else None
 
     def _plug_in(self) -> None:
-        """Links over IP: every node to its home coordinator, and the coordinators among each other."""
+        """Access to the CDN for every node, and links over IP: every node to its home coordinator, and the coordinators
+        among each other."""
         scenario, networks = self.scenario, self.scenario.networks
-        group = scenario.coordinators
-        if not self.coordinators:
-            return
-        hubs = {sim.index: Access(sim, networks[group.network]) for sim in self.coordinators}
-        for places, network in ((self.phones, scenario.phones.network), (self.agents, scenario.agents.network)):
+        hubs = {sim.index: Access(sim, networks[scenario.coordinators.network]) for sim in self.coordinators}
+        for places, name in ((self.phones, scenario.phones.network), (self.agents, scenario.agents.network)):
             for place in places:
-                home = self._home(place.sim.index)
-                assert home is not None
-                access = Access(place.sim, networks[network])
-                self._open(IpLink(self._next_link(), Medium.LAN, (place.sim, access), (home, hubs[home.index])))
+                sim, network, home = place.sim, networks[name], self._home(place.sim.index)
+                self._cdn.connect(sim, network)
+                if home is not None:
+                    ends = ((sim, Access(sim, network)), (home, hubs[home.index]))
+                    self._open(IpLink(self._next_link(), Medium.LAN, *ends))
         if len(self.coordinators) > 1:
-            ports = [Access(sim, networks[group.federation_network]) for sim in self.coordinators]
+            network = networks[scenario.coordinators.federation_network]
+            ports = [(sim, Access(sim, network)) for sim in self.coordinators]
             for i, j in federation(len(self.coordinators)):
-                ends = ((self.coordinators[i], ports[i]), (self.coordinators[j], ports[j]))
-                self._open(IpLink(self._next_link(), Medium.WAN, *ends))
+                self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
 
     def _link_radios(self) -> dict[int, tuple[float, float]]:
         """Bluetooth links between those that stand near each other; the positions, by node index."""

@@ -242,7 +242,7 @@ def test_config_show_reads_the_file_that_the_environment_names(tmp_path: Path) -
     (tmp_path / "mine.yaml").write_text("preset: server\nnode:\n  slots: zero\n", encoding="utf-8")
     ran = edgecoder("config", "show", cwd=tmp_path, EDGECODER_CONFIG="mine.yaml")
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == "mine.yaml:3: node.slots is 'zero'; expected int, got str\n"
+    assert ran.stderr == 'mine.yaml:3: node.slots is "zero"; it is a whole number, from 1 to 256\n'
 
 
 def test_a_configuration_error_is_one_located_line() -> None:

@@ -239,10 +239,35 @@ def test_a_shortened_run_leaves_out_what_comes_after_its_end(base: Path, tmp_pat
     assert [swap.name for swap in load_scenario(base, ["duration_s=10.5"]).workload.swaps] == ["mind", "storm"]
     short = load_scenario(base, ["duration_s=5"])
     assert [swap.name for swap in short.workload.swaps] == ["mind"]
-    assert short.sample_interval_us == short.duration_us == 5_000_000
     path = tmp_path / "short.yaml"
     path.write_text(resolved_yaml(short), encoding="utf-8")
     assert load_scenario(path) == short
+
+
+def test_a_run_shorter_than_the_sample_interval_is_sampled_at_its_end(base: Path) -> None:
+    short = load_scenario(base, ["duration_s=5", "sample_interval_s=10"])
+    assert short.sample_interval_us == short.duration_us == 5_000_000
+    assert load_scenario(base, ["duration_s=15"]).sample_interval_us == 10_000_000
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("duration_s", [1, 5, 120, 1000])
+def test_a_shortened_run_is_the_beginning_of_the_whole_one(name: str, duration_s: int) -> None:
+    whole, short = load_scenario(name), load_scenario(name, [f"duration_s={duration_s}"])
+    begun = tuple(swap for swap in whole.workload.swaps if (swap.at_s or 0) < duration_s)
+    workload = msgspec.structs.replace(whole.workload, swaps=begun)
+    assert short == msgspec.structs.replace(whole, duration_s=duration_s, workload=workload)
+
+
+def test_a_pull_may_name_what_nobody_has(base: Path) -> None:
+    pull = ["workload.swaps.mind.pull=true", "workload.swaps.mind.to={qwen2.5-coder-3b: 1}"]
+    ask = "workload.tasks.chat.min_param_size={3: 1}"
+    scenario = load_scenario(base, ["agents.count=0", *pull, ask])  # and tasks may ask for it, though nobody has it yet
+    assert [swap.pull for swap in scenario.workload.swaps] == [True, False]
+    with pytest.raises(ConfigError, match=r"the largest that a node can run has 1\.5 B"):
+        load_scenario(base, ["agents.count=0", ask])
+    anything = load_scenario(base, ["agents.count=0", pull[0], "workload.swaps.mind.to={}", ask])
+    assert anything.workload.swaps[0].to == {}
 
 
 def test_storms_and_streams(base: Path) -> None:
@@ -259,6 +284,13 @@ def test_networks_become_whole_numbers() -> None:
     assert (network.up_bytes_per_s, network.down_bytes_per_s) == (125, 117_625_000)
 
 
+def test_the_cdn_becomes_whole_numbers(base: Path) -> None:
+    cdn = load_scenario(base).cdn
+    assert (cdn.egress_bytes_per_s, cdn.per_connection_bytes_per_s, cdn.ttfb_us) == (None, 50_000_000, 100_000)
+    limited = load_scenario(base, ["cdn={egress_mbit_per_s: 0.001, ttfb_ms: 0.5}"]).cdn
+    assert (limited.egress_bytes_per_s, limited.ttfb_us) == (125, 500)
+
+
 def test_device_times_follow_their_formulas() -> None:
     phone = DEVICES["phone_high"]
     size = 1_117_320_768
@@ -270,6 +302,8 @@ def test_device_times_follow_their_formulas() -> None:
     assert phone.prefill_us(size, 0) == 0
     assert phone.prefill_us(size, 4001) == -(-1001 * 21_823 // 8)
     assert phone.tokens_per_s(10**15) == 1
+    assert phone.hash_us(size) == 446_929  # 1.117 GB at 2.5 GB/s, rounded up
+    assert phone.hash_us(0) == 0
 
 
 @pytest.mark.parametrize(

@@ -86,14 +86,14 @@ class OneModel(Rule):
 
 
 class Runs(Rule):
-    """A node runs as many tasks as it has slots, each only once; no task runs on two nodes unless the first was told to
-    stop."""
+    """A node runs as many tasks as it has slots, none twice at once and none again that it has done; no task runs on
+    two nodes unless the first was told to stop."""
 
     name = "tasks run once"
 
     def enter(self) -> None:
         """See `Rule`."""
-        self._ran: dict[int, set[TaskId]] = {}
+        self._done: dict[int, set[TaskId]] = {}
         self._where: dict[TaskId, dict[int, Micros]] = {}
         """Nodes on which a task runs, and since when."""
         self._cancelled: dict[TaskId, Micros] = {}
@@ -107,7 +107,7 @@ class Runs(Rule):
         """See `Rule`."""
         for task in [task for task, nodes in self._where.items() if book.index in nodes]:
             self._gone(book, task)
-        self._ran[book.index] = set()
+        self._done[book.index] = set()
 
     def _run(self, book: Book, effect: RunTask) -> None:
         task = effect.task_id
@@ -115,21 +115,24 @@ class Runs(Rule):
             self.fail(book, f"runs task {task.hex()} without a model")
         if len(book.runs) >= book.config.slots:
             self.fail(book, f"runs task {task.hex()} beside {len(book.runs)} others: it has {book.config.slots} slots")
-        if task in self._ran[book.index]:
-            self.fail(book, f"runs task {task.hex()} a second time")
+        if task in self._done[book.index]:
+            self.fail(book, f"runs task {task.hex()} again, which it has done")
         nodes = self._where.setdefault(task, {})
         for index, since_us in nodes.items():
+            if index == book.index:
+                self.fail(book, f"runs task {task.hex()} twice at once")
             if self._cancelled.get(task, -1) < since_us:
                 other = self.panel.books[index].name
                 self.fail(book, f"runs task {task.hex()}, which still runs on {other}: nobody was told to stop it")
         nodes[book.index] = self.panel.now
-        self._ran[book.index].add(task)
         book.runs[effect.op] = task
 
     def _ended(self, book: Book, event: TaskDone | TaskFailed) -> None:
         task = book.runs.pop(event.op, None)
         if task is not None:
             self._gone(book, task)
+            if type(event) is TaskDone:
+                self._done[book.index].add(task)
 
     def _gone(self, book: Book, task: TaskId) -> None:
         nodes = self._where.get(task)

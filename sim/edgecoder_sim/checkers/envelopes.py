@@ -9,7 +9,7 @@ from edgecoder.core.node import EPOCH_KEY
 from edgecoder.protocol import FRAME_BYTES_MAX
 from edgecoder.trace import CapabilitiesChanged
 from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import Capabilities, Heartbeat
+from edgecoder.wire.messages import Capabilities
 from edgecoder_sim.checkers.panel import Book, Rule
 
 
@@ -62,7 +62,6 @@ class Generations(Rule):
         self._newest: dict[int, int] = {}
         self.panel.on(CapabilitiesChanged, self._changed)
         self.panel.on(Advertise, self._advertise)
-        self.panel.on_sent(Heartbeat, self._sent)
         self.panel.on_sent(Capabilities, self._sent)
 
     def _changed(self, book: Book, record: CapabilitiesChanged) -> None:
@@ -76,7 +75,7 @@ class Generations(Rule):
     def _advertise(self, book: Book, effect: Advertise) -> None:
         self._judge(book, "advertises", effect.capabilities.generation)
 
-    def _sent(self, book: Book, _: LinkId, __: Header, message: Capabilities | Heartbeat) -> None:
+    def _sent(self, book: Book, _: LinkId, __: Header, message: Capabilities) -> None:
         self._judge(book, "sends", message.generation)
 
     def _judge(self, book: Book, verb: str, generation: int) -> None:

@@ -6,8 +6,9 @@ from typing import Final
 
 from edgecoder.core.events import LinkDown, PowerChanged
 from edgecoder.core.ids import LinkId, Micros
+from edgecoder.trace import CapabilitiesChanged
 from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import Heartbeat, HeartbeatAck, Power
+from edgecoder.wire.messages import Heartbeat, HeartbeatAck, Load, Power
 from edgecoder_sim.checkers.panel import Book, Rule
 
 SLACK_US: Final = 1_000_000
@@ -24,30 +25,38 @@ _FIELDS: Final = (
 """Fields that a heartbeat may leave out."""
 _Values = tuple[object, ...]
 """Their values, in that order."""
+_NOTHING: Final = (None,) * len(_FIELDS)
 
 
 class _State:
-    __slots__ = ("full_wanted", "last_us", "link", "power", "since")
+    __slots__ = ("full_wanted", "last_us", "link", "power", "said", "since", "tokens_per_s", "verified")
 
     def __init__(self) -> None:
         self.link: LinkId | None = None
         self.last_us: Micros = 0
         self.since: list[tuple[int, _Values]] = []
-        """Values of the heartbeats from the newest acknowledged one on, any of which may be the newest that has arrived,
-        each with the seq from which on it was sent."""
+        """Values of the heartbeats from the newest acknowledged one on, each with the seq from which on it was sent.
+        Any of them may be the newest that has arrived."""
         self.full_wanted = True
         self.power = Power(on_external_power=False, battery_pct=100)
+        self.said: CapabilitiesChanged | None = None
+        """What was advertised last,"""
+        self.tokens_per_s = 0
+        """and the speed of the model that was loaded then."""
+        self.verified: _Values | None = None
+        """Values that were compared with all this."""
 
 
 class Heartbeats(Rule):
-    """A node with a coordinator sends a heartbeat each interval. What one leaves out was the same in every heartbeat that
-    may have arrived since the last acknowledged one, and all of it is true."""
+    """A node with a coordinator sends a heartbeat each interval. Each says what was advertised last; what one leaves
+    out was the same in every heartbeat since the last acknowledged one; and all of it is true."""
 
     name = "heartbeats"
 
     def enter(self) -> None:
         """See `Rule`."""
         self._of: dict[int, _State] = {}
+        self.panel.on(CapabilitiesChanged, self._changed)
         self.panel.on_sent(Heartbeat, self._sent)
         self.panel.on_received(HeartbeatAck, self._acknowledged)
         self.panel.on(PowerChanged, self._power_changed)
@@ -64,13 +73,16 @@ class Heartbeats(Rule):
 
     def _sent(self, book: Book, link: LinkId, header: Header, message: Heartbeat) -> None:
         state = self._of[book.index]
-        if link != state.link:
-            state.link = link
-        else:
+        if link == state.link:
             self._judge_gap(book, state)
-        state.last_us = self.panel.now
-        values = self._full(book, message) if message.full else self._delta(book, state, message)
-        self._judge_truth(book, state, values)
+        state.link, state.last_us = link, self.panel.now
+        if link == book.coordinator_link:
+            book.coordinator_told = message.current_load is Load.LOADING
+        self._judge_news(book, state, message)
+        values = self._full(book, state, message) if message.full else self._delta(book, state, message)
+        if values is not state.verified:
+            self._judge_truth(book, state, values)
+            state.verified = values
         if not state.since or state.since[-1][1] != values:
             state.since.append((header.seq, values))
         state.full_wanted = False
@@ -79,35 +91,63 @@ class Heartbeats(Rule):
         gap_us = self.panel.now - state.last_us
         if state.link is not None and gap_us > book.cluster.heartbeat_interval_ms * 1000 + SLACK_US:
             self.fail(
-                book, f"sent no heartbeat for {gap_us / 1e6:.3f} s; the interval is {book.cluster.heartbeat_interval_ms} ms"
+                book,
+                f"sent no heartbeat for {gap_us / 1e6:.3f} s; the interval is {book.cluster.heartbeat_interval_ms} ms",
             )
 
-    def _full(self, book: Book, message: Heartbeat) -> _Values:
+    def _full(self, book: Book, state: _State, message: Heartbeat) -> _Values:
         values = _values(message)
         if None in values:
             self.fail(book, f"sends a full heartbeat without {_FIELDS[values.index(None)]}")
-        self._of[book.index].since.clear()
+        state.since.clear()
         return values
 
     def _delta(self, book: Book, state: _State, message: Heartbeat) -> _Values:
-        if state.full_wanted or not state.since:
+        since, values = state.since, _values(message)
+        if state.full_wanted or not since:
             self.fail(book, "sends a heartbeat in part, but its coordinator has nothing to add it to")
-        values = _values(message)
-        base = state.since[-1][1]
-        for _, earlier in state.since:
-            if earlier == base:
-                continue
-            for name, value, old, new in zip(_FIELDS, values, earlier, base, strict=True):
-                if value is None and old != new:
-                    self.fail(
-                        book, f"leaves {name} out of a heartbeat, but since the last acknowledgement it was {old} and {new}"
-                    )
+        base = since[-1][1]
+        if len(since) > 1:
+            for _, earlier in since:
+                self._judge_omissions(book, values, earlier, base)
+        if values == _NOTHING:
+            return base
         return tuple(old if value is None else value for value, old in zip(values, base, strict=True))
+
+    def _judge_omissions(self, book: Book, values: _Values, earlier: _Values, base: _Values) -> None:
+        for name, value, old, new in zip(_FIELDS, values, earlier, base, strict=True):
+            if value is None and old != new:
+                self.fail(
+                    book, f"leaves {name} out of a heartbeat, but since the last acknowledgement it was {old} and {new}"
+                )
+
+    def _judge_news(self, book: Book, state: _State, message: Heartbeat) -> None:
+        """What stands in every heartbeat is what was advertised last."""
+        said, load = state.said, message.current_load
+        if said is None:
+            self.fail(book, "sends a heartbeat before it has advertised anything")
+        is_loading = load is Load.LOADING
+        if (
+            message.generation != said.generation
+            or load.tasks != said.tasks
+            or is_loading is not said.loading
+            or message.active_model != said.model
+        ):
+            told = (message.generation, message.active_model, is_loading, load.tasks)
+            true = (said.generation, said.model, said.loading, said.tasks)
+            self.fail(book, f"says (generation, model, loading, tasks) {told} in a heartbeat; it advertised {true}")
+        if message.model_swap_in_progress is not is_loading:
+            progress = message.model_swap_in_progress
+            self.fail(book, f"says modelSwapInProgress {progress} in a heartbeat whose load says the opposite")
+
+    def _changed(self, book: Book, record: CapabilitiesChanged) -> None:
+        state = self._of[book.index]
+        state.said, state.verified = record, None
+        state.tokens_per_s = 0 if book.loaded is None else book.tokens_per_s
 
     def _judge_truth(self, book: Book, state: _State, values: _Values) -> None:
         config = book.config
-        tokens_per_s = 0 if book.loaded is None else book.tokens_per_s
-        true = (state.power, config.device_type, config.memory_mb, config.slots, tokens_per_s)
+        true = (state.power, config.device_type, config.memory_mb, config.slots, state.tokens_per_s)
         if values[: len(true)] != true:
             for name, said, is_ in zip(_FIELDS, values, true, strict=False):
                 if said != is_:
@@ -124,9 +164,9 @@ class Heartbeats(Rule):
                 del state.since[0]
 
     def _power_changed(self, book: Book, event: PowerChanged) -> None:
-        self._of[book.index].power = Power(
-            on_external_power=event.on_external_power, battery_pct=event.battery_pct
-        )
+        state = self._of[book.index]
+        state.verified = None
+        state.power = Power(on_external_power=event.on_external_power, battery_pct=event.battery_pct)
 
     def _link_down(self, book: Book, event: LinkDown) -> None:
         state = self._of[book.index]

@@ -22,7 +22,7 @@ from edgecoder.wire.envelope import ByteVerifier, Envelope, Frame, Header, Verif
 from edgecoder.wire.messages import Identity, Message, Versions
 from edgecoder_sim.checkers.inbox import Inbox
 from edgecoder_sim.crypto import IdealKeys
-from edgecoder_sim.host import SimNode, frame_size
+from edgecoder_sim.host import SimNode
 
 GRACE_US: Final = 10_000_000
 """What has to happen is late when it has not happened so long after it was due: room for disks, ticks and busy CPUs."""
@@ -40,10 +40,12 @@ class Book:
     """What is known of one node from what went in and came out, in its present life."""
 
     __slots__ = (
+        "asks",
         "catalog",
         "cluster",
         "config",
         "coordinator_link",
+        "coordinator_told",
         "epoch",
         "inbox",
         "index",
@@ -61,6 +63,8 @@ class Book:
         "sealed_seq",
         "tokens_per_s",
         "wake",
+        "wakes",
+        "woken",
     )
 
     def __init__(self, sim: SimNode) -> None:
@@ -85,16 +89,25 @@ class Book:
         self.links: dict[LinkId, Peer | None] = {}
         """Links on which this node has identified itself, and who did so at the other end."""
         self.coordinator_link: LinkId | None = None
-        """Over which this node's heartbeats go."""
+        """Over which this node's heartbeats go,"""
+        self.coordinator_told = False
+        """and whether the newest of them said that it is loading."""
         self.inbox = Inbox()
         self.loaded: CatalogEntry | None = None
         self.tokens_per_s = 0
         self.runs: dict[OpId, TaskId] = {}
+        """What its engine works on."""
+        self.asks: dict[TaskId, LinkId] = {}
+        """Tasks that it asked of others and that are open there, and over which link."""
         self.journal = SwapJournal()
         """The journal of swaps that is durable."""
         self.is_changing = False
         """Whether the swap of this node is in a state between two settled ones."""
         self.wake: Micros | None = None
+        """When it asked to be woken."""
+        self.woken: Micros = -1
+        self.wakes = 0
+        """When it was woken last, and how often at that time."""
 
 
 EventJudge = Callable[[Book, Any], None]
@@ -192,13 +205,14 @@ class Panel:
         if at_us < self.now:
             self.fail("time is monotone", book, f"handled an event at {at_us} µs, after {self.now} µs")
         self.now = at_us
+        judges = self._judges
         kind: type = type(event)
         if kind is FrameReceived:
             self._frame(book, event, effects)  # type: ignore[arg-type]  # its type was just looked at
         else:
             if kind is Started:
                 self._start(book)
-            for judge in self._judges.get(kind, ()):
+            for judge in judges.get(kind, ()):
                 judge(book, event)
         for effect in effects:
             kind = type(effect)
@@ -206,12 +220,12 @@ class Panel:
                 self._send(book, effect)  # type: ignore[arg-type]
             elif kind is Trace:
                 record = effect.record  # type: ignore[attr-defined]
-                for judge in self._judges.get(type(record), ()):
+                for judge in judges.get(type(record), ()):
                     judge(book, record)
             else:
                 if kind is Advertise:
                     self._seal(book, effect.frame)  # type: ignore[attr-defined]
-                for judge in self._judges.get(kind, ()):
+                for judge in judges.get(kind, ()):
                     judge(book, effect)
 
     def finish(self, at_us: Micros) -> None:
@@ -248,50 +262,59 @@ class Panel:
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def _send(self, book: Book, effect: Send) -> None:
-        opened = self._seal(book, effect.frame)
+        opened, link = self._seal(book, effect.frame), effect.link
         for judge in self._sent.get(type(opened.message), ()):
-            judge(book, effect.link, opened.header, opened.message)
+            judge(book, link, opened.header, opened.message)
 
     def _seal(self, book: Book, frame: Frame) -> Envelope | Verified:
-        try:
-            opened = frame if type(frame) is Envelope else self._open(book, frame)
-        except RemoteProtocolError as error:
-            self.fail("frames can be read", book, f"makes a frame that nobody can open: {error}")
+        if isinstance(frame, Envelope):
+            opened: Envelope | Verified = frame
+            size_bytes = frame.size_bytes
+        else:
+            try:
+                opened = self._open(book, frame)
+            except RemoteProtocolError as error:
+                self.fail("frames can be read", book, f"makes a frame that nobody can open: {error}")
+            size_bytes = len(frame)
         for judge in self._sealed:
-            judge(book, opened.header, frame_size(frame))
+            judge(book, opened.header, size_bytes)
         return opened
 
     def _frame(self, book: Book, event: FrameReceived, effects: list[Effect]) -> None:
         frame, link = event.frame, event.link
-        try:
-            opened = frame if type(frame) is Envelope and frame.signer == frame.header.sender else self._open(book, frame)
-        except RemoteProtocolError as error:
-            self._must_drop(book, effects, error.reason.value)
-            return
+        if type(frame) is Envelope and frame.signer == frame.header.sender:
+            opened: Envelope | Verified = frame
+        else:
+            try:
+                opened = self._open(book, frame)
+            except RemoteProtocolError as error:
+                self._must_drop(book, effects, f"it cannot be opened ({error.reason.value})")
+                return
         header, message = opened.header, opened.message
-        why = self._why_not(book, link, header, type(message) is Identity)
-        if why is not None:
-            self._must_drop(book, effects, why)
+        peer = book.links.get(link)
+        if peer is None or peer.node != header.sender:
+            why = self._why_not(book, link, header, peer, type(message) is Identity)
+            if why is not None:
+                self._must_drop(book, effects, why)
+                return
+        if not book.inbox.is_fresh(header.sender, header.epoch, header.seq):
+            self._must_drop(book, effects, f"(epoch, seq) ({header.epoch}, {header.seq}) of its sender came before")
             return
-        if type(message) is Identity and book.links[link] is None:
-            book.links[link] = Peer(header.sender, message.role)
-            if message.role is Role.COORDINATOR:
-                book.coordinator_link = link
+        if peer is None:
+            book.links[link] = Peer(header.sender, message.role)  # type: ignore[attr-defined]  # it is an Identity
+            if message.role is Role.COORDINATOR:  # type: ignore[attr-defined]
+                book.coordinator_link, book.coordinator_told = link, False
         for judge in self._received.get(type(message), ()):
             judge(book, link, header, message)
 
-    def _why_not(self, book: Book, link: LinkId, header: Header, is_identity: bool) -> str | None:
-        """Why a node must not take a frame, None where it must."""
+    def _why_not(self, book: Book, link: LinkId, header: Header, peer: Peer | None, is_identity: bool) -> str | None:
+        """Why a node must not take a frame; None where it is the first word of a link's peer."""
         if not book.is_ready or link not in book.links:
             return "it came over a link that is not up"
-        peer = book.links[link]
-        if peer is None:
-            if not is_identity or header.sender == book.node:
-                return "nobody has identified itself on its link"
-        elif peer.node != header.sender:
+        if peer is not None:
             return "its sender is not the peer of its link"
-        if not book.inbox.is_fresh(header.sender, header.epoch, header.seq):
-            return f"(epoch, seq) ({header.epoch}, {header.seq}) of its sender came before"
+        if not is_identity or header.sender == book.node:
+            return "nobody has identified itself on its link"
         return None
 
     def _must_drop(self, book: Book, effects: list[Effect], why: str) -> None:

@@ -100,7 +100,7 @@ class SummaryBooks:
 
 
 class SummariesAreTrue(Rule):
-    """A summary counts every agent whose newest heartbeat is alive, and as available those alone that are not loading."""
+    """A summary counts every agent whose newest heartbeat is alive, as available only those that are not loading."""
 
     name = "summaries are true"
 
@@ -127,8 +127,8 @@ class SummariesAreTrue(Rule):
             if said.get(model) != true.get(model):
                 self.fail(
                     book,
-                    f"says (agents, load) of {model} are {said.get(model)} in its summary; of the agents that are alive and "
-                    f"not loading they are {true.get(model)}",
+                    f"says (agents, load) of {model} are {said.get(model)} in its summary; of the agents that are "
+                    f"alive and not loading they are {true.get(model)}",
                 )
 
 

@@ -153,7 +153,9 @@ class TaskEnds(Rule):
         self._replied[book.index].discard(command)
         if record.attempts > book.config.task_attempts_max:
             allowed = book.config.task_attempts_max
-            self.fail(book, f"tried task {record.task_id.hex()} {record.attempts} times; task_attempts_max is {allowed}")
+            self.fail(
+                book, f"tried task {record.task_id.hex()} {record.attempts} times; task_attempts_max is {allowed}"
+            )
 
     def _not_ended(self, book: Book, command: CommandId) -> None:
         if command in self._replied[book.index]:

@@ -11,20 +11,17 @@ from edgecoder.core.events import (
     Advertised,
     AdvertiseFailed,
     EngineFailed,
-    LinkDown,
     ModelLoaded,
     ModelLoadFailed,
     Persisted,
     PersistFailed,
     Started,
 )
-from edgecoder.core.ids import LinkId, OpId
+from edgecoder.core.ids import OpId
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.models.swap import KEY as SWAP_KEY
 from edgecoder.models.swap import SwapJournal, SwapState
 from edgecoder.trace import CapabilitiesChanged, SwapEnded, SwapPhase
-from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import Heartbeat
 from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
 from edgecoder_sim.checkers.replies import swap_us
 
@@ -134,7 +131,7 @@ class Journal(Rule):
 
     def _load_failed(self, book: Book, event: ModelLoadFailed) -> None:
         op, entry = self._loading.get(book.index, (0, None))
-        old = self._old.get(book.index)
+        old = self._old.pop(book.index, None)
         if op == event.op and old is not None and entry is not old:
             self._expected[book.index] = old
             self.panel.alarm(self.panel.now, self._not_back, book, old)
@@ -147,15 +144,13 @@ class Journal(Rule):
 class _Told:
     """What a node has said of a change of its model."""
 
-    __slots__ = ("beats", "open", "settled", "spread", "swap")
+    __slots__ = ("open", "settled", "spread", "swap")
 
     def __init__(self) -> None:
         self.open: set[OpId] = set()
         """Advertisements of loading, made after the intent was durable, that are not complete."""
         self.spread = False
         """Whether one of them is complete and nothing else was said since."""
-        self.beats: dict[LinkId, bool] = {}
-        """Whether the newest heartbeat over a link said loading."""
         self.swap = 0
         """The newest swap that is known."""
         self.settled = 0
@@ -175,8 +170,6 @@ class Told(Rule):
         self.panel.on(CapabilitiesChanged, self._changed)
         self.panel.on(Advertise, self._advertise)
         self.panel.on((Advertised, AdvertiseFailed), self._advertised)
-        self.panel.on(LinkDown, self._link_down)
-        self.panel.on_sent(Heartbeat, self._heartbeat)
         self.panel.on(UnloadModel, self._unload)
         self.panel.on(SwapEnded, self._ended)
 
@@ -189,51 +182,35 @@ class Told(Rule):
 
     def _changed(self, book: Book, record: CapabilitiesChanged) -> None:
         if not book.config.has_radio:
-            self._said(book, "advertises", record.loading)
+            self._said(book, record.loading)
 
     def _advertise(self, book: Book, effect: Advertise) -> None:
         loading = effect.capabilities.current_load.is_loading
-        self._said(book, "advertises", loading)
+        self._said(book, loading)
         if loading and book.journal.intent is not None:
             self._of[book.index].open.add(effect.op)
 
-    def _said(self, book: Book, verb: str, loading: bool) -> None:
+    def _said(self, book: Book, loading: bool) -> None:
         told = self._of[book.index]
-        self._must_be_true(book, verb, loading)
+        if loading and not book.is_changing:
+            self.fail(book, f"advertises that it is loading; swap {told.swap} has settled")
         if not loading:
+            if book.is_changing:
+                self.fail(book, f"advertises that it serves while swap {told.swap} is under way")
             told.open.clear()
             told.spread = False
             told.settled = told.swap
-
-    def _must_be_true(self, book: Book, verb: str, loading: bool) -> None:
-        if loading != book.is_changing:
-            swap = self._of[book.index].swap
-            if loading:
-                self.fail(book, f"{verb} that it is loading after swap {swap} has settled")
-            self.fail(book, f"{verb} that it serves while swap {swap} is under way")
 
     def _advertised(self, book: Book, event: Advertised | AdvertiseFailed) -> None:
         told = self._of[book.index]
         if event.op in told.open:
             told.spread = True
 
-    def _link_down(self, book: Book, event: LinkDown) -> None:
-        self._of[book.index].beats.pop(event.link, None)
-
-    def _heartbeat(self, book: Book, link: LinkId, _: Header, message: Heartbeat) -> None:
-        loading = message.current_load.is_loading
-        self._of[book.index].beats[link] = loading
-        self._must_be_true(book, "says in a heartbeat", loading)
-        if message.model_swap_in_progress != loading:
-            progress = message.model_swap_in_progress
-            self.fail(book, f"says modelSwapInProgress {progress} in a heartbeat whose load says the opposite")
-
     def _unload(self, book: Book, _: UnloadModel) -> None:
         told = self._of[book.index]
         if book.config.has_radio and not told.spread:
             self.fail(book, "unloads its model before an advertisement that says so is complete")
-        link = book.coordinator_link
-        if link is not None and not told.beats.get(link, False):
+        if book.coordinator_link is not None and not book.coordinator_told:
             self.fail(book, "unloads its model before a heartbeat has told its coordinator")
 
     def _ended(self, book: Book, record: SwapEnded) -> None:

@@ -1,4 +1,4 @@
-"""Tasks between nodes: who asked answers come back to, who is asked, and what is passed on.
+"""Tasks between nodes: answers go to who asked, come from who was asked, and what is no longer wanted is called off.
 
 `Requests` looks at a node that was asked, `Asks` at one that asks; a coordinator is both.
 """
@@ -15,7 +15,6 @@ from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskRes
 from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
 
 _FINAL = (ResponseStatus.DONE, ResponseStatus.REFUSED, ResponseStatus.FAILED)
-_Key = tuple[LinkId, TaskId]
 
 
 class _Request:
@@ -31,16 +30,17 @@ class _Request:
 
 class Requests(Rule):
     """Every request gets exactly one end, on the link it came over and before its deadline; its responses count up from
-    acceptance; a node says `done` only of what its engine has done or the node that it asked."""
+    acceptance; a node says `done` only of what its engine or the node that it asked has done; an end that reaches a
+    coordinator, and a cancellation, are passed on at once. It must be made before `Asks`, whose books it reads."""
 
     name = "requests are answered once"
 
     def enter(self) -> None:
         """See `Rule`."""
-        self._of: dict[int, dict[_Key, _Request]] = {}
+        self._of: dict[int, dict[TaskId, dict[LinkId, _Request]]] = {}
         self._running: dict[int, dict[OpId, TaskId]] = {}
         self._done: dict[int, set[TaskId]] = {}
-        """Tasks that this node's engine has done or a node that it asked, and has not been said of yet."""
+        """Tasks that a node's engine or somebody it asked has done, and of which it has not said so yet."""
         self.panel.on_received(TaskRequest, self._asked)
         self.panel.on_received(TaskResponse, self._heard)
         self.panel.on_received(Cancel, self._cancelled)
@@ -56,26 +56,26 @@ class Requests(Rule):
         self._running[book.index] = {}
         self._done[book.index] = set()
 
-    def _asked(self, book: Book, link: LinkId, _: Header, request: TaskRequest) -> None:
-        key = (link, request.task_id)
-        found = self._of[book.index].setdefault(key, _Request())
-        found.open += 1
-        self._due(book, key, found, self.panel.now + request.deadline_ms * 1000 + GRACE_US)
+    def _asked(self, book: Book, link: LinkId, _: Header, message: TaskRequest) -> None:
+        requests = self._of[book.index].setdefault(message.task_id, {})
+        request = requests.setdefault(link, _Request())
+        request.open += 1
+        due_us = self.panel.now + message.deadline_ms * 1000 + GRACE_US
+        self._due(book, link, message.task_id, request, due_us)
 
-    def _due(self, book: Book, key: _Key, request: _Request, due_us: Micros) -> None:
+    def _due(self, book: Book, link: LinkId, task: TaskId, request: _Request, due_us: Micros) -> None:
         request.due_us = due_us
-        self.panel.alarm(due_us, self._overdue, book, key)
+        self.panel.alarm(due_us, self._overdue, book, (link, task))
 
     def _answered(self, book: Book, link: LinkId, _: Header, response: TaskResponse) -> None:
         task, status = response.task_id.hex(), response.status
-        request = self._of[book.index].get((link, response.task_id))
+        request = self._of[book.index].get(response.task_id, {}).get(link)
         if request is None:
             self.fail(book, f"answers {status.value} to task {task} over link {link}, where it is not open")
         if status is not ResponseStatus.REFUSED:
             if response.index != request.index:
                 self.fail(book, f"numbers a response to task {task} {response.index}; the next is {request.index}")
-            begins = status in (ResponseStatus.ACCEPTED, ResponseStatus.FAILED)
-            if request.index == 0 and not begins:
+            if request.index == 0 and status not in (ResponseStatus.ACCEPTED, ResponseStatus.FAILED):
                 self.fail(book, f"answers {status.value} to task {task} without having accepted it")
             request.index += 1
         elif request.index and response.reason is not Reason.DUPLICATE:
@@ -85,7 +85,13 @@ class Requests(Rule):
         if status in _FINAL:
             request.open -= 1
             if request.open == 0:
-                del self._of[book.index][link, response.task_id]
+                self._close(book, link, response.task_id)
+
+    def _close(self, book: Book, link: LinkId, task: TaskId) -> None:
+        requests = self._of[book.index]
+        del requests[task][link]
+        if not requests[task]:
+            del requests[task]
 
     def _must_be_done(self, book: Book, task: TaskId) -> None:
         done = self._done[book.index]
@@ -101,15 +107,15 @@ class Requests(Rule):
         if task is not None:
             self._done[book.index].add(task)
 
-    def _heard(self, book: Book, _: LinkId, __: Header, response: TaskResponse) -> None:
-        """The end of a task reaches somebody who asked; one who was asked himself has to pass it on at once."""
+    def _heard(self, book: Book, link: LinkId, _: Header, response: TaskResponse) -> None:
         task = response.task_id
+        if book.asks.get(task) != link:
+            return
         if response.status is ResponseStatus.DONE:
             self._done[book.index].add(task)
-        if book.role is Role.COORDINATOR and response.status in (ResponseStatus.DONE, ResponseStatus.FAILED):
-            for key, request in self._of[book.index].items():
-                if key[1] == task:
-                    self._due(book, key, request, self.panel.now)
+        if response.status in (ResponseStatus.DONE, ResponseStatus.FAILED):
+            for origin, request in self._of[book.index].get(task, {}).items():
+                self._due(book, origin, task, request, self.panel.now)
 
     def _ended(self, book: Book, record: TaskEnded) -> None:
         if record.reason is None:
@@ -117,53 +123,50 @@ class Requests(Rule):
         self._done[book.index].discard(record.task_id)
 
     def _cancelled(self, book: Book, link: LinkId, _: Header, message: Cancel) -> None:
-        """Who relays need not say more; who works on a task ends it at once."""
-        key = (link, message.task_id)
-        request = self._of[book.index].get(key)
+        """Who relays a task calls it off and need say no more; who works on it ends it at once."""
+        task = message.task_id
+        request = self._of[book.index].get(task, {}).get(link)
         if request is None:
             return
         if book.role is Role.COORDINATOR:
-            del self._of[book.index][key]
+            self._close(book, link, task)
+            if task in book.asks:
+                self.panel.alarm(self.panel.now, self._not_passed_on, book, task)
         else:
-            self._due(book, key, request, min(request.due_us, self.panel.now + GRACE_US))
+            self._due(book, link, task, request, min(request.due_us, self.panel.now + GRACE_US))
 
     def _link_down(self, book: Book, event: LinkDown) -> None:
         """Nobody is there any more to be answered."""
-        requests = self._of[book.index]
-        for key in [key for key in requests if key[0] == event.link]:
-            del requests[key]
+        for task in [task for task, requests in self._of[book.index].items() if event.link in requests]:
+            self._close(book, event.link, task)
 
-    def _overdue(self, book: Book, key: _Key) -> None:
-        request = self._of[book.index].get(key)
+    def _overdue(self, book: Book, key: tuple[LinkId, TaskId]) -> None:
+        link, task = key
+        request = self._of[book.index].get(task, {}).get(link)
         if request is not None and request.due_us <= self.panel.now:
-            self.fail(book, f"has not ended task {key[1].hex()}, which it was asked over link {key[0]}, in time")
+            self.fail(book, f"has not ended task {task.hex()}, which it was asked over link {link}, in time")
+
+    def _not_passed_on(self, book: Book, task: TaskId) -> None:
+        if task in book.asks:
+            self.fail(book, f"was told to cancel task {task.hex()} and did not tell who works on it")
 
 
 class Asks(Rule):
-    """A task is at one node at a time: before another is asked, the first has ended it, was told to stop, or is gone; and
-    who was asked to stop a task that he has asked of others tells them."""
+    """A task is at one node at a time: before another is asked, and before the task ends, the first has ended it, was
+    told to stop, or is gone."""
 
     name = "asked one at a time"
 
     def enter(self) -> None:
         """See `Rule`."""
-        self._of: dict[int, dict[TaskId, LinkId]] = {}
-        self._told: dict[int, set[TaskId]] = {}
-        """Tasks that somebody no longer wants and that were asked of others."""
         self.panel.on_sent(TaskRequest, self._ask)
         self.panel.on_sent(Cancel, self._withdraw)
         self.panel.on_received(TaskResponse, self._heard)
-        self.panel.on_received(Cancel, self._cancelled)
         self.panel.on(TaskEnded, self._ended)
         self.panel.on(LinkDown, self._link_down)
 
-    def begin(self, book: Book) -> None:
-        """See `Rule`."""
-        self._of[book.index] = {}
-        self._told[book.index] = set()
-
     def _ask(self, book: Book, link: LinkId, _: Header, request: TaskRequest) -> None:
-        asks, task = self._of[book.index], request.task_id
+        asks, task = book.asks, request.task_id
         if task in asks:
             self.fail(book, f"sends task {task.hex()} over link {link} while it is open over link {asks[task]}")
         asks[task] = link
@@ -171,27 +174,18 @@ class Asks(Rule):
             self.fail(book, f"carries {len(asks)} tasks; relayed_tasks_max is {book.config.relayed_tasks_max}")
 
     def _withdraw(self, book: Book, link: LinkId, _: Header, message: Cancel) -> None:
-        if self._of[book.index].get(message.task_id) == link:
-            del self._of[book.index][message.task_id]
+        if book.asks.get(message.task_id) == link:
+            del book.asks[message.task_id]
 
     def _heard(self, book: Book, link: LinkId, _: Header, response: TaskResponse) -> None:
-        if response.status in _FINAL and self._of[book.index].get(response.task_id) == link:
-            del self._of[book.index][response.task_id]
-
-    def _cancelled(self, book: Book, link: LinkId, _: Header, message: Cancel) -> None:
-        if message.task_id in self._of[book.index]:
-            self.panel.alarm(self.panel.now, self._not_withdrawn, book, message.task_id)
+        if response.status in _FINAL and book.asks.get(response.task_id) == link:
+            del book.asks[response.task_id]
 
     def _ended(self, book: Book, record: TaskEnded) -> None:
-        if record.task_id in self._of[book.index]:
-            self.panel.alarm(self.panel.now, self._not_withdrawn, book, record.task_id)
+        link = book.asks.get(record.task_id)
+        if link is not None:
+            self.fail(book, f"ended task {record.task_id.hex()} and did not tell who works on it over link {link}")
 
     def _link_down(self, book: Book, event: LinkDown) -> None:
-        asks = self._of[book.index]
-        for task in [task for task, link in asks.items() if link == event.link]:
-            del asks[task]
-
-    def _not_withdrawn(self, book: Book, task: TaskId) -> None:
-        link = self._of[book.index].get(task)
-        if link is not None:
-            self.fail(book, f"was told that task {task.hex()} is not wanted and did not tell who works on it over link {link}")
+        for task in [task for task, link in book.asks.items() if link == event.link]:
+            del book.asks[task]

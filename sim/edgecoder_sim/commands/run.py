@@ -8,14 +8,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from edgecoder_sim.digest_text import outcome_lines
+from edgecoder_sim.headlines import outcome_lines
 from edgecoder_sim.report import write_report
 from edgecoder_sim.results import Run
 from edgecoder_sim.runner import Outcome, run_scenario
@@ -85,12 +85,10 @@ class _Shown:
         )
         self._task = self._bar.add_task(scenario.name, total=self._total_s, speed="")
         if not console.is_terminal:
-            console.print(
-                f"{scenario.name}: {scenario.node_count} nodes, {scenario.duration_s:g} s, rng_seed {scenario.rng_seed}",
-                highlight=False,
-            )
+            world = f"{scenario.node_count} nodes, {scenario.duration_s:g} s, rng_seed {scenario.rng_seed}"
+            console.print(f"{scenario.name}: {world}", highlight=False)
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 

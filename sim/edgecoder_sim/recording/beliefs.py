@@ -6,6 +6,8 @@ state it shows (any value with `==`) is not the subject's own.
 
 from __future__ import annotations
 
+import msgspec
+
 from edgecoder_sim.recording.histogram import Histogram
 
 
@@ -20,17 +22,15 @@ class Row:
         self.wrong_since_us: int | None = None
 
 
-class Snapshot:
-    """The rows at one instant."""
+class Snapshot(msgspec.Struct, frozen=True):
+    """The rows at one instant, and since the snapshot before."""
 
-    __slots__ = ("held", "max_us", "total_us", "wrong")
-
-    def __init__(self, held: int, wrong: int, total_us: int, max_us: int) -> None:
-        self.held = held
-        self.wrong = wrong
-        self.total_us = total_us
-        """How long the wrong ones have been wrong, all together, µs."""
-        self.max_us = max_us
+    held: int
+    wrong: int
+    mean_us: float
+    """How long a row had been wrong, mean over the rows and the time since the snapshot before; right ones count 0."""
+    max_us: int
+    """The longest that a row had been wrong in that time."""
 
 
 class Beliefs:
@@ -45,6 +45,10 @@ class Beliefs:
         self._held_us = 0
         self._wrong_us = 0
         self._stale_us2 = 0
+        self._seen_us = 0
+        self._seen_held_us = 0
+        self._seen_stale_us2 = 0
+        self._seen_max_us = 0
         self.corrected = Histogram()
         """How long rows had been wrong when news put them right, µs."""
 
@@ -97,9 +101,16 @@ class Beliefs:
             self.forgot(at_us, holder, subject)
 
     def snapshot(self, at_us: int) -> Snapshot:
-        """The rows as they are now."""
-        ages = [at_us - row.wrong_since_us for row in self._wrong if row.wrong_since_us is not None]
-        return Snapshot(self._held, len(ages), sum(ages), max(ages, default=0))
+        """The rows as they are now, and how stale they were since the last call."""
+        self._count(at_us, 0)
+        stale_us2, max_us = self._seen_stale_us2, self._seen_max_us
+        for row in self._wrong:
+            since_us = row.wrong_since_us or 0
+            stale_us2 += self._stale_since_seen(since_us, at_us)
+            max_us = max(max_us, at_us - since_us)
+        held_us = self._held_us - self._seen_held_us
+        self._seen_us, self._seen_held_us, self._seen_stale_us2, self._seen_max_us = at_us, self._held_us, 0, 0
+        return Snapshot(self._held, len(self._wrong), stale_us2 / 2 / held_us if held_us else 0.0, max_us)
 
     def metrics(self, at_us: int, prefix: str) -> dict[str, float]:
         """Over the whole run to `at_us`: the share of row-time that was wrong, the mean staleness of a row over time,
@@ -136,7 +147,15 @@ class Beliefs:
         del self._wrong[row]
         self._wrong_us += wrong_us
         self._stale_us2 += wrong_us * wrong_us
+        self._seen_stale_us2 += self._stale_since_seen(at_us - wrong_us, at_us)
+        self._seen_max_us = max(self._seen_max_us, wrong_us)
         return wrong_us
+
+    def _stale_since_seen(self, since_us: int, at_us: int) -> int:
+        """Twice the integral of a row's age from the last snapshot to `at_us`, for one that was wrong from `since_us`
+        on, µs²."""
+        before_us = max(0, self._seen_us - since_us)
+        return (at_us - since_us) ** 2 - before_us**2
 
     def _count(self, at_us: int, difference: int) -> None:
         """Add up how long how many rows were held."""

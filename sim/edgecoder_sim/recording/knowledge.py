@@ -109,7 +109,7 @@ class Knowledge:
             rows = beliefs.snapshot(at_us)
             add((at_s, "rows_held", kind, float(rows.held)))
             add((at_s, "rows_wrong", kind, float(rows.wrong)))
-            add((at_s, "staleness_mean_s", kind, rows.total_us / rows.held / 1e6 if rows.held else 0.0))
+            add((at_s, "staleness_mean_s", kind, rows.mean_us / 1e6))
             add((at_s, "staleness_max_s", kind, rows.max_us / 1e6))
 
     def metrics(self, at_us: int) -> dict[str, float]:

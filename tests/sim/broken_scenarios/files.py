@@ -143,7 +143,14 @@ CASES = [
         'the file is "tiny"',
         "it is a mapping with name, description, duration_s, rng_seed, …",
     ),
-    broken("empty", BASE, "# nothing\n", 1, "the file is empty", "write `key: value` lines"),
+    broken(
+        "empty",
+        BASE,
+        "# nothing\n",
+        1,
+        "the file is empty",
+        "it is a mapping with name, description, duration_s, rng_seed, …",
+    ),
     # -- keys and types
     broken("unknown key", "  count: 3", "  cuont: 3", 7, "unknown key phones.cuont", "did you mean count?"),
     broken(
@@ -154,7 +161,7 @@ CASES = [
         "unknown key speed",
         (
             "the key is one of name, description, duration_s, rng_seed, tick_us, wire, checkers, "
-            "sample_interval_s, catalog, networks, devices, radio and 5 more"
+            "sample_interval_s, catalog, networks, devices, radio and 6 more"
         ),
     ),
     broken(

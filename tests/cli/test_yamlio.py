@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecoder.errors import ConfigError
-from edgecoder_sim.explain import dotted, first_fault, one_of, show
-from edgecoder_sim.located import FILE_SIZE_BYTES_MAX, Document, load, parse
+from edgecoder.yamlio.document import FILE_SIZE_BYTES_MAX, Document, load, parse
+from edgecoder.yamlio.explain import dotted, first_fault, one_of, show
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1_000_000, extra={"noun": "a count"})]
 
@@ -31,6 +31,10 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     colour: Colour = Colour.RED
 
 
+class Best(msgspec.Struct, frozen=True):
+    name: str
+
+
 class Whole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     count: Count
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=4, pattern="^[a-z]+$")] = "a"
@@ -42,8 +46,10 @@ class Whole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     few: Annotated[list[int], msgspec.Meta(max_length=2)] = []
     on: bool = False
     settings: dict[str, bool | int | str] = {}
+    best: Best | None = None
 
 
+WHOLE = msgspec.inspect.type_info(Whole)
 TEXT = """\
 # a comment
 count: 3
@@ -72,13 +78,13 @@ def test_values_and_lines() -> None:
         ("count",), ("parts",), ("parts", 0), ("parts", 0, "colour"), ("parts", 1), ("parts", 1, "size"),
         ("weights", "y"),
     ]  # fmt: skip
-    assert [document.line_of(where) for where in wheres] == [2, 3, 4, 5, 6, 6, 9]
+    assert [document.place(where).line for where in wheres] == [2, 3, 4, 5, 6, 6, 9]
 
 
 def test_a_missing_value_has_the_line_of_what_is_around_it() -> None:
     document = parse(TEXT, "x.yaml")
-    assert document.line_of(("parts", 0, "weight", "unit")) == 4
-    assert document.line_of(("nowhere",)) == 1
+    assert document.place(("parts", 0, "weight", "unit")).line == 4
+    assert document.place(("nowhere",)).line == 1
 
 
 @pytest.mark.parametrize(
@@ -104,7 +110,6 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
         (lambda path: path.mkdir(), "this is a directory; name a file in it"),
         (lambda path: path.write_bytes(b" " * 1048577), "the file is larger than 1 MiB; is it the right file?"),
         (lambda path: path.write_bytes(b"a: 1\nb: \xff\n"), "2: this is no UTF-8 text; save the file as UTF-8"),
-        (lambda path: path.write_bytes(b"# only a comment\n"), "1: the file is empty; write `key: value` lines"),
         (lambda path: path.write_bytes("a: 1\n".encode("utf-16")), "1: this is no UTF-8 text; save the file as UTF-8"),
     ],
 )  # fmt: skip
@@ -121,12 +126,19 @@ def test_a_file_of_the_largest_size_is_read(tmp_path: Path) -> None:
     assert load(path, "shown").data == {"a": 1}
 
 
+@pytest.mark.parametrize("content", [b"", b"# only a comment\n", b"---\n", b"~\n"])
+def test_a_file_that_says_nothing_is_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    assert load(path).data is None
+
+
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n")
     document = load(path)
     assert document.data == {"a": 1, "b": 2}
-    assert document.line_of(("b",)) == 2
+    assert document.place(("b",)).line == 2
 
 
 def test_an_alias_bomb_is_refused_before_it_grows() -> None:
@@ -191,47 +203,62 @@ def test_defaults_stand_in_for_missing_keys() -> None:
         ('weights."p.q"', "9", ("weights", "p.q"), 9),
         ("pair", "[3, 4]", ("pair",), [3, 4]),
         ("limit", "", ("limit",), None),
+        ("name", "7", ("name",), "7"),
+        ("name", "'7'", ("name",), "7"),
+        ("name", "", ("name",), ""),
+        ("best.name", "true", ("best", "name"), "true"),
         ("new.deep.key", "{a: 1}", ("new", "deep", "key"), {"a": 1}),
     ],
 )
 def test_set_changes_one_value(key: str, text: str, where: tuple[str | int, ...], value: object) -> None:
     document, before = parse(TEXT, "x"), parse(TEXT, "x")
-    document.set(key, text, msgspec.inspect.type_info(Whole))
+    document.override(f"{key}={text}", WHOLE)
     assert document.get(where) == value
-    assert document.line_of(where) is None
+    assert document.place(where).line is None
     assert str(document.error(where, "problem", "hint")) == f"--set {key}={text}: problem; hint"
     assert document.error(("nowhere",), "problem", "hint").line == 1
     unchanged = [other for other in before.places() if other and other[0] != where[0]]
     assert [document.get(other) for other in unchanged] == [before.get(other) for other in unchanged]
 
 
+def test_a_complaint_is_about_the_field_that_was_written_last() -> None:
+    document = parse("part:\n  low: 3\n  high: 9\n", "x")
+    complaint = ConfigError("low", None, "low is 3, high 2", "lower it")
+    document.override("part.high=2")
+    assert str(document.blame(("part",), complaint)) == "--set part.high=2: part: low is 3, high 2; lower it"
+    document.override("part.low=3")
+    assert str(document.blame(("part",), complaint)) == "--set part.low=3: part: low is 3, high 2; lower it"
+    elsewhere = ConfigError("size", None, "size is 1", "")
+    assert str(document.blame(("part",), elsewhere)) == "x:1: part: size is 1"
+
+
 def test_set_finds_elements_by_name() -> None:
     document = parse("tasks:\n- {name: chat, rate: 1}\n- {name: chat.long, rate: 2}\n", "x")
-    document.set("tasks.chat.long.rate", "5")
-    document.set("tasks.chat.rate", "4")
+    document.override("tasks.chat.long.rate=5")
+    document.override("tasks.chat.rate=4")
     assert document.get(("tasks",)) == [{"name": "chat", "rate": 4}, {"name": "chat.long", "rate": 5}]
-    assert failure(lambda: document.set("tasks.cat.rate", "1")) == (
+    assert failure(lambda: document.override("tasks.cat.rate=1")) == (
         "--set tasks.cat.rate=1: tasks has no element cat; did you mean chat?"
     )
-    assert failure(lambda: document.set("tasks.7.rate", "1")) == (
+    assert failure(lambda: document.override("tasks.7.rate=1")) == (
         "--set tasks.7.rate=1: tasks has no element 7; an element is one of chat, chat.long"
     )
 
 
 def test_a_flag_replaces_all_that_was_below() -> None:
     document = parse(TEXT, "x")
-    document.set("parts", "[{size: -1}]")
+    document.override("parts=[{size: -1}]")
     assert failure(lambda: document.convert(Whole)) == (
         "--set parts=[{size: -1}]: parts[0].size is -1; it is more than 0"
     )
-    assert document.line_of(("parts", 1)) is None
+    assert document.place(("parts", 1)).line is None
 
 
 def test_a_grafted_document_keeps_its_own_lines() -> None:
     document = parse("count: 1\nparts: other.yaml\n", "x.yaml")
     document.graft(("parts",), parse("# parts\n- size: 1\n- size: 101\n", "other.yaml"))
     assert failure(lambda: document.convert(Whole)) == "other.yaml:3: parts[1].size is 101; it is at most 100"
-    assert document.line_of(("count",)) == 1
+    assert document.place(("count",)).line == 1
 
 
 def test_filled_in_values_were_written_by_nobody() -> None:
@@ -285,12 +312,12 @@ def test_whatever_msgspec_refuses_has_an_explanation(value: Any) -> None:
     try:
         msgspec.convert(value, Whole, str_keys=True)
     except msgspec.ValidationError:
-        fault = first_fault(value, msgspec.inspect.type_info(Whole))
+        fault = first_fault(value, WHOLE)
         assert fault is not None
         assert fault.problem
         assert fault.hint
     else:
-        assert first_fault(value, msgspec.inspect.type_info(Whole)) is None
+        assert first_fault(value, WHOLE) is None
 
 
 @settings(deadline=None)
@@ -307,5 +334,5 @@ def test_no_text_raises_anything_but_a_located_error(text: str) -> None:
 def test_no_flag_raises_anything_but_a_located_error(key: str, value: str) -> None:
     document: Document = parse(TEXT, "x")
     with contextlib.suppress(ConfigError):
-        document.set(key, value, msgspec.inspect.type_info(Whole))
+        document.override(f"{key}={value}", WHOLE)
         document.convert(Whole)

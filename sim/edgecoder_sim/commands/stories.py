@@ -1,0 +1,302 @@
+"""What happened to one task or one swap, told from a run's tables.
+
+Decides what is worth saying and in which order; `why` finds the run and prints. A story is a list of moments, each with
+its time, so that it reads the same as plain lines and as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+import pandas as pd
+
+from edgecoder.errors import REASONS, ConfigError
+from edgecoder.mesh.router import Why
+from edgecoder_sim.chart_data import PHASE_LABELS
+from edgecoder_sim.results import Run
+from edgecoder_sim.tables import RESTARTED, UNFINISHED
+
+INTERESTING: Final = 5
+"""Tasks of each sort that are listed."""
+_REASON_TEXT: Final = {
+    **{reason.value: info.message for reason, info in REASONS.items()},
+    UNFINISHED: "it was open when the run ended",
+    RESTARTED: "the node restarted",
+}
+_VIA_TEXT: Final = {
+    "self": "on the asking node itself",
+    "peer": "by a peer in reach",
+    "coordinator": "by a node that the coordinator found",
+    "federation": "by a node that another coordinator found",
+}
+_PHASE_TEXT: Final = {
+    "announcing_s": "journalled the intent and told its peers",
+    "draining_s": "let running tasks end",
+    "unloading_s": "freed the old model",
+    "loading_s": "loaded the new model",
+    "rolling_back_s": "loaded the old model again",
+    "confirming_s": "made the outcome durable, serving again",
+}
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that happened. `facts` are the row behind it."""
+
+    at_s: float
+    node: str
+    text: str
+    facts: dict[str, Any] = {}
+
+
+class Story(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to one thing, in order."""
+
+    title: str
+    about: list[str]
+    """What it is, in plain lines."""
+    moments: list[Moment]
+    end: str
+
+    def lines(self) -> list[str]:
+        """The story as plain lines."""
+        width = max((len(moment.node) for moment in self.moments), default=0)
+        told = [f"  {clock(moment.at_s)}  {moment.node:<{width}}  {moment.text}" for moment in self.moments]
+        return [self.title, *(f"  {line}" for line in self.about), *told, f"  {self.end}"]
+
+
+def clock(at_s: float) -> str:
+    """A simulated time: `00:12:31.204`."""
+    whole_ms = round(at_s * 1000)
+    seconds, ms = divmod(whole_ms, 1000)
+    return f"{seconds // 3600:02}:{seconds % 3600 // 60:02}:{seconds % 60:02}.{ms:03}"
+
+
+def span(value_s: float) -> str:
+    """A duration: `23 ms`, `1.42 s`."""
+    return f"{value_s * 1000:.3g} ms" if value_s < 1 else f"{value_s:.2f} s" if value_s < 100 else f"{value_s:.0f} s"
+
+
+def reason_text(code: str) -> str:
+    """A reason code with its meaning."""
+    return f"{code} ({_REASON_TEXT[code]})" if code in _REASON_TEXT else code
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+
+
+def find_task(run: Run, prefix: str) -> pd.Series:
+    """The task whose id begins with `prefix`, hexadecimal. Raises ConfigError where there is none, or more than one."""
+    wanted = prefix.lower()
+    found = run.tasks[run.tasks["task_id"].str.startswith(wanted)]
+    where = f"{run.path} task {prefix}"
+    if not len(found):
+        raise ConfigError(where, None, "no task has an id that begins so", "leave the id out for a list of some")
+    if len(found) > 1:
+        some = ", ".join(found["task_id"].head(3))
+        raise ConfigError(where, None, f"{len(found)} tasks have ids that begin so", f"give more digits: {some}, …")
+    return found.iloc[0]
+
+
+def task_story(run: Run, prefix: str) -> Story:
+    """How a task was routed, who worked on it, and how it ended. Raises ConfigError as `find_task` does."""
+    task = find_task(run, prefix)
+    names = _names(run)
+    origin = names[task["origin"]]
+    moments = [
+        Moment(at_s=task["submitted_s"], node=origin, text=f"its user asked: {task['prompt_bytes']:,} bytes of prompt")
+    ]
+    moments += _route_moments(run, task, names)
+    moments += _work_moments(run, task, names)
+    moments.sort(key=lambda moment: moment.at_s)
+    if pd.notna(task["ended_s"]):
+        said = "its user got the answer" if _is_done(task) else "its user was told that there is no answer"
+        moments.append(Moment(at_s=task["ended_s"], node=origin, text=said))
+    return Story(
+        title=f"task {task['task_id']} ({task['kind']}) of {origin}",
+        about=[f"wanted: {_wanted(task)}"],
+        moments=moments,
+        end=_task_end(task, names),
+    )
+
+
+def interesting_tasks(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Some tasks of each sort: failed, slowest, routed most often."""
+    tasks, names = run.tasks, _names(run)
+    done = tasks[tasks["reason"].isna()]
+    order = ["task_id"]
+    sorts = {
+        "failed": tasks[tasks["ended_s"].notna() & tasks["reason"].notna()].sort_values(["ended_s", *order]),
+        "slowest": done.sort_values(["latency_s", *order], ascending=[False, True]),
+        "most often routed": tasks.sort_values(["routes", *order], ascending=[False, True]),
+    }
+    return {
+        name: [
+            {
+                "task_id": task["task_id"],
+                "kind": task["kind"],
+                "origin": names[task["origin"]],
+                "submitted_s": task["submitted_s"],
+                "latency_s": _plain(task["latency_s"]),
+                "routes": int(task["routes"]),
+                "reason": _plain(task["reason"]),
+            }
+            for _, task in frame.head(INTERESTING).iterrows()
+        ]
+        for name, frame in sorts.items()
+    }
+
+
+def _route_moments(run: Run, task: pd.Series, names: dict[Any, str]) -> Iterable[Moment]:
+    """The decisions. Where a router decides again, whoever it had chosen before did not do the task."""
+    routes = run.routes[run.routes["task_id"] == task["task_id"]].sort_values("at_s", kind="stable")
+    chosen_before: dict[int, str] = {}
+    for _, route in routes.iterrows():
+        router = route["node"]
+        text = ""
+        if router in chosen_before:
+            text = f"{chosen_before[router]} did not do it (refused, lost or failed); "
+        text += _decision(route, names)
+        if pd.notna(route["to"]):
+            chosen_before[router] = "it itself" if route["to"] == router else names[route["to"]]
+        facts = {name: _plain(route[name]) for name in ("why", "cost", "eligible")}
+        facts["to"] = None if pd.isna(route["to"]) else names[route["to"]]
+        facts["excluded"] = json.loads(route["excluded"])
+        yield Moment(at_s=route["at_s"], node=names[router], text=text, facts=facts)
+
+
+def _decision(route: pd.Series, names: dict[Any, str]) -> str:
+    excluded = json.loads(route["excluded"])
+    counts = ", ".join(f"{count} {why}" for why, count in sorted(excluded.items(), key=lambda item: -item[1]))
+    ruled_out = f"; ruled out: {counts}" if counts else ""
+    able = route["eligible"]
+    to = None if pd.isna(route["to"]) else "itself" if route["to"] == route["node"] else names[route["to"]]
+    if route["why"] == Why.CHEAPEST.value:
+        return f"chose {to}: cheapest of {able} at cost {route['cost']:.1f}{ruled_out}"
+    knew = "nobody fitting in reach" if not able else f"{able} in reach could do it, none cheaply enough"
+    if route["why"] == Why.COORDINATOR.value:
+        return f"asked {to}, its coordinator: {knew}{ruled_out}"
+    if route["why"] == Why.FORWARDED.value:
+        return f"passed it on to {to}, another coordinator: none of its own nodes can take it{ruled_out}"
+    return f"{route['why']}{ruled_out}"
+
+
+def _work_moments(run: Run, task: pd.Series, names: dict[Any, str]) -> Iterable[Moment]:
+    for _, work in run.work[run.work["task_id"] == task["task_id"]].iterrows():
+        node = names[work["node"]]
+        if pd.notna(work["started_s"]):
+            yield Moment(at_s=work["started_s"], node=node, text=f"began to answer with {work['model']}")
+        if pd.isna(work["stopped_s"]):
+            continue
+        tokens = f"{work['tokens']:,} tokens"
+        if pd.isna(work["reason"]):
+            text = f"done: {tokens} in {span(work['stopped_s'] - work['started_s'])}"
+        elif pd.isna(work["started_s"]):
+            text = f"took it off its queue: {reason_text(work['reason'])}"
+        else:
+            text = f"stopped after {tokens}: {reason_text(work['reason'])}"
+        yield Moment(at_s=work["stopped_s"], node=node, text=text, facts={"reason": _plain(work["reason"])})
+
+
+def _wanted(task: pd.Series) -> str:
+    if pd.notna(task["model_asked"]):
+        return str(task["model_asked"])
+    size = task["min_param_size"]
+    return f"any model of {size:g} B or more" if size > 0 else "any model"
+
+
+def _task_end(task: pd.Series, names: dict[Any, str]) -> str:
+    if not _is_done(task):
+        after = f" after {span(task['latency_s'])}" if pd.notna(task["latency_s"]) else ""
+        return f"not answered{after}: {reason_text(task['reason'])}"
+    waited = f", of which {span(task['waited_s'])} until an engine began" if pd.notna(task["waited_s"]) else ""
+    how = _VIA_TEXT.get(task["via"], "")
+    return (
+        f"answered by {names[task['served_by']]} with {task['model_served']}, {how}: {task['tokens']:,} tokens in"
+        f" {span(task['latency_s'])}{waited}; attempts: {task['attempts']}"
+    )
+
+
+def _is_done(task: pd.Series) -> bool:
+    return bool(pd.isna(task["reason"]))
+
+
+# -- swaps -------------------------------------------------------------------------------------------------------------
+
+
+def find_node(run: Run, wanted: str) -> int:
+    """The index of the node with this name, index, or beginning of its id. Raises ConfigError."""
+    nodes = run.nodes
+    found = nodes[(nodes["name"] == wanted) | (nodes["node"].astype(str) == wanted)]
+    if not len(found) and len(wanted) >= 4:
+        found = nodes[nodes["node_id"].str.startswith(wanted.lower())]
+    if len(found) == 1:
+        return int(found.iloc[0]["node"])
+    names = list(nodes["name"])
+    some = ", ".join(dict.fromkeys([*names[:2], *names[-2:]]))
+    problem = f"{len(found)} nodes are called so" if len(found) else "there is no such node"
+    raise ConfigError(f"{run.path} node {wanted}", None, problem, f"give a node's name or index; there are {some}, …")
+
+
+def node_swaps(run: Run, node: int) -> list[dict[str, Any]]:
+    """The swaps of a node in order, one row each."""
+    rows = run.swaps[run.swaps["node"] == node].sort_values(["started_s", "swap"], kind="stable")
+    return [{str(name): _plain(value) for name, value in row.items()} for _, row in rows.iterrows()]
+
+
+def swap_line(row: dict[str, Any]) -> str:
+    """One swap in one line."""
+    number = f"swap {row['swap']}" if row["swap"] else "refused"
+    outcome = "done" if row["reason"] is None else row["reason"]
+    what = f"{row['previous'] or 'no model'} → {row['model']} ({row['cause']})"
+    return f"  {clock(row['started_s'])}  {number:<8} {what}: {outcome}, {span(row['total_s'])}"
+
+
+def swap_story(run: Run, node: int, number: int) -> list[Story]:
+    """How swap `number` of a node went, phase by phase; one story for each life of the node that had one. Raises
+    ConfigError where there is none."""
+    name = _names(run)[node]
+    rows = [row for row in node_swaps(run, node) if row["swap"] == number]
+    if not rows:
+        problem = f"{name} has no swap {number}"
+        raise ConfigError(str(run.path), None, problem, f"leave the number out for a list: edgecoder why swap {name}")
+    return [_swap_story(name, row) for row in rows]
+
+
+def _swap_story(name: str, row: dict[str, Any]) -> Story:
+    moments, at_s = [], row["started_s"]
+    for column in PHASE_LABELS:
+        if row[column] > 0:
+            text = f"{_PHASE_TEXT[column]}: {span(row[column])}"
+            moments.append(
+                Moment(at_s=at_s, node=name, text=text, facts={"phase": PHASE_LABELS[column], "s": row[column]})
+            )
+            at_s += row[column]
+    life = f" (life {row['epoch']})" if row["epoch"] != 1 else ""
+    what = f"swap {row['swap']}" if row["swap"] else "a request for a swap"
+    active = row["active"] or "no model"
+    if row["reason"] is None:
+        end = f"done in {span(row['total_s'])}: {active} serves"
+    elif row["reason"] == UNFINISHED:
+        end = f"unfinished after {span(row['total_s'])}: the run ended"
+    else:
+        end = f"not done: {reason_text(row['reason'])}; {active} serves"
+    return Story(
+        title=f"{what} of {name}{life}: {row['previous'] or 'no model'} → {row['model']}",
+        about=[f"wanted by: {row['cause']}, {row['requests']} requests"],
+        moments=moments,
+        end=end,
+    )
+
+
+def _names(run: Run) -> dict[Any, str]:
+    return dict(zip(run.nodes["node"], run.nodes["name"], strict=True))
+
+
+def _plain(value: Any) -> Any:
+    """A value of a frame as Python's own, None where it is empty."""
+    if pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value

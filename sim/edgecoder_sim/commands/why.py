@@ -1,0 +1,83 @@
+"""Tell why a task went where it went, or how a swap of a model went.
+
+Decides what is asked and how it is printed; what there is to tell is said in `stories`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from edgecoder.errors import ConfigError
+from edgecoder_sim.commands import stories
+from edgecoder_sim.results import Run
+
+USAGE: Final = "edgecoder why [RUN] task [ID], or edgecoder why [RUN] swap NODE [N]"
+_SUBJECTS: Final = ("task", "swap")
+
+
+def command(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] task [ID] | [RUN] swap NODE [N]",
+            help="RUN is a run directory; without it, or with `last`, the newest in ./runs. ID is the beginning of a "
+            "task's id; without it some tasks are listed. NODE is a node's name; without N its swaps are listed.",
+            show_default=False,
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell how a task was routed, refused and served, with what the routers knew, or a swap, phase by phase."""
+    run_name, subject, rest = _parse(words)
+    run = Run(run_name)
+    lines, value = _task(run, rest) if subject == "task" else _swap(run, rest)
+    typer.echo(msgspec.json.encode(value).decode() if as_json else "\n".join(lines))
+
+
+def _parse(words: list[str]) -> tuple[str, str, list[str]]:
+    """Run, subject and what follows. Raises ConfigError."""
+    run, rest = ("last", words) if words[0] in _SUBJECTS else (words[0], words[1:])
+    if not rest or rest[0] not in _SUBJECTS:
+        said = rest[0] if rest else "nothing"
+        raise ConfigError("why", None, f"what to tell is {said!r}, not task or swap", f"write {USAGE}")
+    subject, rest = rest[0], rest[1:]
+    if len(rest) > (1 if subject == "task" else 2):
+        raise ConfigError("why", None, f"{rest[-1]!r} is one word too many", f"write {USAGE}")
+    if subject == "swap" and not rest:
+        raise ConfigError("why", None, "no node is given", f"write {USAGE}")
+    return run, subject, rest
+
+
+def _task(run: Run, rest: list[str]) -> tuple[list[str], Any]:
+    if rest:
+        story = stories.task_story(run, rest[0])
+        return story.lines(), story
+    found = stories.interesting_tasks(run)
+    lines = [f"{len(run.tasks):,} tasks in {run.path}; some of them:"]
+    for name, tasks in found.items():
+        lines += [f"{name}:", *(map(_task_line, tasks))] if tasks else []
+    return [*lines, f"Tell one: edgecoder why {run.path} task ID"], found
+
+
+def _task_line(task: dict[str, Any]) -> str:
+    took = "open" if task["latency_s"] is None else stories.span(task["latency_s"])
+    outcome = "done" if task["reason"] is None else task["reason"]
+    at = stories.clock(task["submitted_s"])
+    return (
+        f"  {task['task_id']}  {at}  {task['origin']} {task['kind']}: {outcome}, {took}, routed {task['routes']} times"
+    )
+
+
+def _swap(run: Run, rest: list[str]) -> tuple[list[str], Any]:
+    node = stories.find_node(run, rest[0])
+    if len(rest) > 1:
+        if not rest[1].isdecimal():
+            raise ConfigError("why", None, f"the swap is {rest[1]!r}", "give its number, such as 2")
+        told = stories.swap_story(run, node, int(rest[1]))
+        return [line for story in told for line in story.lines()], told
+    rows = stories.node_swaps(run, node)
+    lines = [f"{len(rows)} swaps of {rest[0]} in {run.path}:", *map(stories.swap_line, rows)]
+    return [*lines, f"Tell one: edgecoder why {run.path} swap {rest[0]} N"] if rows else lines, rows

@@ -1,0 +1,87 @@
+"""What a run says of itself on a terminal: a dozen lines with units, and where to look next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_Figures = Mapping[str, float]
+
+
+def outcome_lines(summary: Mapping[str, Any], *, has_report: bool) -> list[str]:
+    """The lines for a run's summary (see `rundir`)."""
+    figures: _Figures = summary["metrics"]
+    sim_s, wall_s = summary["sim_s"], summary["wall_s"]
+    head = f"{summary['scenario']}: {summary['nodes']} nodes, {sim_s:,.0f} s simulated in {wall_s:.1f} s"
+    lines = [f"{head} ({sim_s / max(wall_s, 1e-3):,.0f} × real time), {summary['events']:,} events"]
+    lines += [*_tasks(figures), *_swaps(figures), *_knowledge(figures), *_messages(figures)]
+    lines.append(_invariants(summary["invariants"]))
+    lines.append(_row("digest", f"{summary['digest']}, rng_seed {summary['rng_seed']}"))
+    directory = summary["run_dir"]
+    if directory is not None:
+        lines.append(_row("run", directory))
+        if has_report:
+            lines.append(_row("report", f"{directory}/report.html"))
+    return lines
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<11} {text}"
+
+
+def _tasks(figures: _Figures) -> list[str]:
+    if not figures.get("tasks_submitted"):
+        return [_row("tasks", "none asked")]
+    asked, done, failed = (figures.get(f"tasks_{name}", 0) for name in ("submitted", "done", "failed"))
+    where = ", ".join(
+        f"{100 * figures[key]:.0f} % {name}"
+        for key, name in (
+            ("tasks_via_self_share", "on the asking node"),
+            ("tasks_via_peer_share", "by a peer"),
+            ("tasks_via_coordinator_share", "through the coordinator"),
+            ("tasks_via_federation_share", "through another coordinator"),
+        )
+        if key in figures
+    )
+    lines = [_row("tasks", f"{asked:,.0f} asked, {done:,.0f} answered, {failed:,.0f} failed")]
+    if where:
+        lines.append(_row("", where))
+    lines += _spread(figures, "latency", "task_latency", ("p50", "p90", "p99"))
+    return lines
+
+
+def _swaps(figures: _Figures) -> list[str]:
+    done, failed, refused = (figures.get(f"swaps_{name}", 0) for name in ("done", "failed", "refused"))
+    lines = [_row("swaps", f"{done:,.0f} done, {failed:,.0f} failed and rolled back, {refused:,.0f} refused")]
+    return lines + _spread(figures, "whole swap", "swap_total", ("p50", "p99"))
+
+
+def _knowledge(figures: _Figures) -> list[str]:
+    names = {"peers": "peers", "registry": "registries", "summaries": "summaries"}
+    parts = [
+        f"{names.get(kind, kind)} {100 * figures[f'{kind}_wrong_share']:.2f} %"
+        for kind in (key.removesuffix("_wrong_share") for key in figures if key.endswith("_wrong_share"))
+    ]
+    return [_row("wrong rows", f"share of time: {', '.join(parts)}")] if parts else []
+
+
+def _messages(figures: _Figures) -> list[str]:
+    if not figures.get("messages"):
+        return []
+    rate, size = figures["messages_per_node_per_min"], figures["message_bytes_per_node_per_min"]
+    return [_row("messages", f"{figures['messages']:,.0f}; {rate:.1f} and {size / 1000:.2f} kB a node and minute")]
+
+
+def _spread(figures: _Figures, name: str, key: str, quantiles: tuple[str, ...]) -> list[str]:
+    """Quantiles of a duration on one line."""
+    known = [(quantile, figures.get(f"{key}_{quantile}_s")) for quantile in quantiles]
+    text = ", ".join(f"{quantile} {value:.2f} s" for quantile, value in known if value is not None)
+    return [_row("", f"{name} {text}")] if text else []
+
+
+def _invariants(invariants: Mapping[str, int]) -> str:
+    if not invariants["checked"]:
+        return _row("invariants", "not checked")
+    violated = invariants["violated"]
+    verdict = "none violated" if not violated else f"{violated} VIOLATED"
+    return _row("invariants", f"{verdict} in {invariants['checked']:,} events")

@@ -1,0 +1,148 @@
+"""Pulling a file: fetched, hashed, installed; resumed, refused, and shared by all who want it."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgecoder.core.effects import FetchFile, HashFile, ModelRow, ModelStatus, Progress, PullResult, SwapResult
+from edgecoder.core.events import FetchProgressed, PullModel, QueryModels, QueryStatus
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import Platform
+from edgecoder.models.inventory import DownloadState, DownloadStep
+from edgecoder.trace import DownloadPhase
+from tests.catalogs import AGENT_ONLY, LARGE, SMALL
+from tests.harness import Cluster
+from tests.hosts import HANGS, Host, Outcome, fails
+
+
+@pytest.fixture
+def phone(cluster: Cluster) -> Host:
+    """A phone that has nothing."""
+    host = cluster.add("phone")
+    cluster.drive()
+    return host
+
+
+def test_a_pull_installs_without_activating(cluster: Cluster, phone: Host) -> None:
+    command = phone.ask(PullModel, model="small-coder:1.5b")
+    cluster.drive()
+    assert phone.result(command, PullResult) == PullResult("small")
+    assert phone.member.inventory.state(SMALL) is DownloadState.INSTALLED
+    assert phone.member.swap.active is None
+    assert [record.phase for record in phone.traced(DownloadPhase)] == ["partial", "verifying", "installed"]
+    assert phone.progress == [Progress(command, bytes_done=SMALL.file_size_bytes // 2)]
+
+
+def test_what_is_installed_is_not_fetched_again(cluster: Cluster, phone: Host) -> None:
+    for _ in range(2):
+        command = phone.ask(PullModel, model="small")
+        cluster.drive()
+        assert phone.result(command, PullResult).reason is None
+    assert len(phone.did(FetchFile)) == 1
+
+
+def test_all_who_want_a_file_share_one_fetch(cluster: Cluster, phone: Host) -> None:
+    pull, swap = phone.ask(PullModel, model="small"), phone.swap("small", pull=True)
+    cluster.drive()
+    assert len(phone.did(FetchFile)) == 1
+    assert phone.result(pull, PullResult).reason is None
+    assert phone.result(swap, SwapResult).active == "small"
+    assert {progress.command for progress in phone.progress} == {pull, swap}
+
+
+def test_an_interrupted_fetch_is_resumed_where_it_stopped(cluster: Cluster, phone: Host) -> None:
+    phone.plan(FetchFile, fails(Reason.NO_SOURCE))
+    command = phone.ask(PullModel, model="small")
+    cluster.drive()
+    assert phone.result(command, PullResult) == PullResult("small", Reason.NO_SOURCE)
+    assert phone.member.inventory.state(SMALL) is DownloadState.PARTIAL
+    cluster.restart(phone)
+    cluster.drive()
+    command = phone.ask(PullModel, model="small")
+    cluster.drive()
+    assert phone.result(command, PullResult).reason is None
+    assert [fetch.offset_bytes for fetch in phone.did(FetchFile)] == [0, SMALL.file_size_bytes // 2]
+
+
+def test_another_file_than_the_catalogs_is_thrown_away(cluster: Cluster, phone: Host) -> None:
+    phone.plan(HashFile, Outcome(sha256="0" * 64))
+    command = phone.swap("small", pull=True)
+    cluster.drive()
+    assert phone.result(command, SwapResult) == SwapResult(None, None, None, Reason.CHECKSUM_MISMATCH)
+    assert phone.member.inventory.state(SMALL) is DownloadState.ABSENT
+    assert phone.member.inventory.row(SMALL).bytes_done == 0
+
+
+def test_a_file_that_cannot_be_read_is_kept(cluster: Cluster, phone: Host) -> None:
+    phone.plan(HashFile, fails(Reason.STORE_FAILED))
+    command = phone.ask(PullModel, model="small")
+    cluster.drive()
+    assert phone.result(command, PullResult).reason is Reason.STORE_FAILED
+    assert phone.member.inventory.state(SMALL) is DownloadState.PARTIAL
+
+
+def test_a_full_disk_is_said(cluster: Cluster, phone: Host) -> None:
+    phone.plan(FetchFile, fails(Reason.DISK_FULL))
+    command = phone.swap("small", pull=True)
+    cluster.drive()
+    assert phone.result(command, SwapResult).reason is Reason.DISK_FULL
+
+
+@pytest.mark.parametrize(("model", "reason"), [("nobody", Reason.UNKNOWN_MODEL), ("desk", Reason.INCOMPATIBLE)])
+def test_what_cannot_be_pulled(model: str, reason: Reason, cluster: Cluster, phone: Host) -> None:
+    command = phone.ask(PullModel, model=model)
+    assert phone.result(command, PullResult) == PullResult(model, reason)
+    assert phone.did(FetchFile) == []
+
+
+def test_a_quarantined_file_is_not_fetched(cluster: Cluster, phone: Host) -> None:
+    for step in (DownloadStep.WANTED, DownloadStep.ARRIVED, DownloadStep.MATCHED, DownloadStep.CRASHED_TOO_OFTEN):
+        phone.member.inventory.step(SMALL, step)
+    command = phone.ask(PullModel, model="small")
+    assert phone.result(command, PullResult).reason is Reason.QUARANTINED
+
+
+def test_nothing_is_fetched_for_a_model_that_does_not_fit(cluster: Cluster, phone: Host) -> None:
+    command = phone.swap("huge", pull=True)
+    assert phone.result(command, SwapResult).reason is Reason.INSUFFICIENT_MEMORY
+    assert phone.did(FetchFile) == []
+
+
+def test_without_pull_a_missing_model_is_refused(cluster: Cluster, phone: Host) -> None:
+    assert phone.result(phone.swap("small"), SwapResult).reason is Reason.NOT_INSTALLED
+
+
+def test_a_swap_that_pulls_activates_when_the_pull_ends(cluster: Cluster, phone: Host) -> None:
+    command = phone.swap("small", pull=True)
+    status = phone.ask(QueryStatus)
+    assert phone.result(status, ModelStatus).status == "pulling"
+    cluster.drive()
+    assert phone.result(command, SwapResult) == SwapResult(None, "small", 1.5)
+
+
+def test_late_progress_is_no_news(cluster: Cluster, phone: Host) -> None:
+    phone.ask(PullModel, model="small")
+    cluster.drive()
+    op, before = phone.did(FetchFile)[0].op, len(phone.progress)
+    assert phone.take(FetchProgressed(op, 5)) == []
+    assert len(phone.progress) == before
+
+
+def test_the_library_shows_what_is_here_and_what_could_be(cluster: Cluster) -> None:
+    phone = cluster.add("phone", installed=[SMALL], active=SMALL)
+    cluster.drive()
+    phone.plan(FetchFile, HANGS)
+    phone.ask(PullModel, model="large")
+    listed: object = phone.replies[phone.ask(QueryModels)]
+    assert isinstance(listed, tuple)
+    shown = {row.entry.model_id: (row.state, row.active, row.compatible) for row in listed if isinstance(row, ModelRow)}
+    assert shown == {
+        "tiny": ("absent", False, True),
+        "small": ("installed", True, True),
+        "large": ("partial", False, True),
+        "huge": ("absent", False, False),
+        "pocket": ("absent", False, True),
+        "newest-gguf": ("absent", False, True),
+    }
+    assert AGENT_ONLY.platforms == (Platform.NODE,)
+    assert LARGE.model_id in shown
