@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.relay import Relays
@@ -29,14 +30,6 @@ class Hub:
         self.summaries = Summaries(context, self.registry, catalog.same_model)
         router = CostRouter(context.config, context.stream("routing"))
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
-        self.events: dict[type, Callable[..., None]] = {QueryMesh: self._query_mesh, ShutDown: self._shut_down}
-        self.messages: dict[type, Callable[[Link, Verified], None]] = {
-            Heartbeat: self._on_heartbeat,
-            Summary: self._on_summary,
-            TaskRequest: self._on_task_request,
-            TaskResponse: self._on_task_response,
-            Cancel: self._on_cancel,
-        }
 
     def start(self, _: Mapping[str, bytes]) -> None:
         """The node may send: begin the periods. Nothing of a registry is kept across lives: heartbeats fill it
@@ -88,3 +81,14 @@ class Hub:
         message = verified.message
         assert isinstance(message, Cancel)
         self.relays.cancel(link.id, message)
+
+    EVENTS: ClassVar[dict[type, Callable[..., None]]] = {QueryMesh: _query_mesh, ShutDown: _shut_down}
+    """Who takes an event; called with the hub and the event."""
+    MESSAGES: ClassVar[dict[type, Callable[..., None]]] = {
+        Heartbeat: _on_heartbeat,
+        Summary: _on_summary,
+        TaskRequest: _on_task_request,
+        TaskResponse: _on_task_response,
+        Cancel: _on_cancel,
+    }
+    """Who takes a message; called with the hub, the link and the verified message."""

@@ -107,11 +107,11 @@ class Node:
                 link.peer, link.role = verified.header.sender, message.role
                 part.link_bound(link)
             return
-        handler = part.messages.get(type(message))
+        handler = part.MESSAGES.get(type(message))
         if handler is None:
             self.context.drop("message", Reason.UNAVAILABLE)
         else:
-            handler(link, verified)
+            handler(part, link, verified)
 
     def _other(self, event: Event) -> None:
         part = self.part
@@ -125,8 +125,8 @@ class Node:
             link = self.gate.link_down(event.link)
             if link is not None:
                 part.link_down(link)
-        elif (handler := part.events.get(type(event))) is not None:
-            handler(event)
+        elif (handler := part.EVENTS.get(type(event))) is not None:
+            handler(part, event)
         elif isinstance(event, Command):
             self.context.reply(event.command, Reason.UNAVAILABLE)
         else:

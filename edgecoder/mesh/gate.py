@@ -28,6 +28,8 @@ class Link(msgspec.Struct):
     rssi_dbm: int | None = None
     peer: NodeId | None = None
     role: Role | None = None
+    window: ReplayWindow | None = None
+    """The peer's; all links to one peer share it."""
     told_versions: bool = False
 
 
@@ -74,22 +76,27 @@ class Gate:
             return None
         header = verified.header
         sender = header.sender
-        if sender != link.peer:
-            is_identity = type(verified.message) is Identity
-            if not is_identity or link.peer is not None or sender == self._context.node_id:
-                self._context.drop("frame", Reason.UNKNOWN_SENDER)
-                return None
-        window = self._windows.get(sender) or self._new_window(sender)
+        if sender == link.peer:
+            window = link.window
+            if window is None:
+                window = link.window = self._window_of(sender)
+        elif link.peer is None and type(verified.message) is Identity and sender != self._context.node_id:
+            window = self._window_of(sender)
+        else:
+            self._context.drop("frame", Reason.UNKNOWN_SENDER)
+            return None
         if not window.accept(header.epoch, header.seq):
             self._context.drop("frame", Reason.REPLAYED)
             return None
         return link, verified
 
-    def _new_window(self, sender: NodeId) -> ReplayWindow:
-        """The window of a new sender; the oldest makes room where there are too many."""
-        if len(self._windows) >= self._context.config.senders_max:
-            del self._windows[next(iter(self._windows))]
-        window = self._windows[sender] = ReplayWindow()
+    def _window_of(self, sender: NodeId) -> ReplayWindow:
+        """The window of a sender; the oldest makes room for a new one where there are too many."""
+        window = self._windows.get(sender)
+        if window is None:
+            if len(self._windows) >= self._context.config.senders_max:
+                del self._windows[next(iter(self._windows))]
+            window = self._windows[sender] = ReplayWindow()
         return window
 
     def _refuse(self, link: Link, reason: Reason) -> None:

@@ -7,6 +7,7 @@ This wires the machines together and holds no rule of its own: what each needs o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from edgecoder.core.context import Context
 from edgecoder.core.effects import ModelRow, ModelStatus, PullResult, SwapResult
@@ -90,27 +91,6 @@ class Member:
         self.executor = Executor(context, self._model_for, self.announcer.load_changed)
         router = CostRouter(context.config, context.stream("routing"))
         self.origin = Origin(context, router, self)
-        self.events: dict[type, Callable[..., None]] = {
-            SwapModel: self._swap_model,
-            PullModel: self._pull_model,
-            SubmitTask: self._submit_task,
-            CancelTask: self.origin.cancel,
-            QueryStatus: self._query_status,
-            QueryModels: self._query_models,
-            ShutDown: self._shut_down,
-            TaskChunk: self.executor.chunk,
-            FetchProgressed: self.downloads.progressed,
-            SignalMeasured: self._signal_measured,
-            PowerChanged: self._power_changed,
-            EngineFailed: self._engine_failed,
-        }
-        self.messages: dict[type, Callable[[Link, Verified], None]] = {
-            Capabilities: self._on_capabilities,
-            HeartbeatAck: self._on_heartbeat_ack,
-            TaskRequest: self._on_task_request,
-            TaskResponse: self._on_task_response,
-            Cancel: self._on_cancel,
-        }
 
     # -- the node's life -----------------------------------------------------------------------------------------------
 
@@ -326,9 +306,6 @@ class Member:
         self._power = Power(on_external_power=event.on_external_power, battery_pct=event.battery_pct)
         self.announcer.load_changed()
 
-    def _engine_failed(self, event: EngineFailed) -> None:
-        self.swap.engine_failed(event.reason)
-
     def _on_capabilities(self, link: Link, verified: Verified) -> None:
         message = verified.message
         assert isinstance(message, Capabilities)
@@ -378,3 +355,27 @@ class Member:
     def _public_name(self, entry: CatalogEntry) -> str:
         """The name to advertise: beside Ollama its tag, elsewhere the model id."""
         return entry.aliases[0] if self._platform is Platform.NODE and entry.aliases else entry.model_id
+
+    EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
+        SwapModel: _swap_model,
+        PullModel: _pull_model,
+        SubmitTask: _submit_task,
+        CancelTask: lambda member, event: member.origin.cancel(event),
+        QueryStatus: _query_status,
+        QueryModels: _query_models,
+        ShutDown: _shut_down,
+        TaskChunk: lambda member, event: member.executor.chunk(event),
+        FetchProgressed: lambda member, event: member.downloads.progressed(event),
+        SignalMeasured: _signal_measured,
+        PowerChanged: _power_changed,
+        EngineFailed: lambda member, event: member.swap.engine_failed(event.reason),
+    }
+    """Who takes an event; called with the member and the event."""
+    MESSAGES: ClassVar[dict[type, Callable[..., None]]] = {
+        Capabilities: _on_capabilities,
+        HeartbeatAck: _on_heartbeat_ack,
+        TaskRequest: _on_task_request,
+        TaskResponse: _on_task_response,
+        Cancel: _on_cancel,
+    }
+    """Who takes a message; called with the member, the link and the verified message."""

@@ -109,7 +109,6 @@ class SimNode:
 
     __slots__ = (
         "_cpu_free_us",
-        "_effects",
         "_inbox",
         "_is_draining",
         "_kernel",
@@ -160,17 +159,6 @@ class SimNode:
         self._wake_us = -1
         self._inbox: deque[Event] = deque()
         self._is_draining = False
-        self._effects: dict[type[Effect], Callable[..., None]] = {
-            LoadModel: self.engine.load,
-            UnloadModel: self.engine.unload,
-            RunTask: self.engine.run,
-            Persist: self._persist,
-            CancelOp: self._cancel,
-            FetchFile: self._fetch,
-            HashFile: self._hash,
-            Reply: _ignore,
-            Progress: _ignore,
-        }
 
     def stream(self, purpose: str) -> Stream:
         """A random stream of this machine, apart from those of its core."""
@@ -256,7 +244,7 @@ class SimNode:
                 self._cpu_free_us += device.sign_us
                 self._services.advertise(self, effect, self._cpu_free_us)  # type: ignore[arg-type]
             else:
-                self._effects[kind](effect)
+                _CARRY_OUT[kind](self, effect)
         if watcher.checkers:
             watcher.saw(self, event, effects)
 
@@ -277,12 +265,20 @@ class SimNode:
         self.engine.cancel(effect.op)
         self._services.cancel(self, effect.op)
 
-    def _fetch(self, effect: FetchFile) -> None:
-        self._services.fetch(self, effect)
 
-    def _hash(self, effect: HashFile) -> None:
-        self._services.hash_file(self, effect)
-
-
-def _ignore(_: Effect) -> None:
+def _ignore(_: SimNode, __: Effect) -> None:
     """Replies and progress are for screens; those who observe a run see them among the effects."""
+
+
+_CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
+    LoadModel: lambda node, effect: node.engine.load(effect),
+    UnloadModel: lambda node, effect: node.engine.unload(effect),
+    RunTask: lambda node, effect: node.engine.run(effect),
+    Persist: SimNode._persist,
+    CancelOp: SimNode._cancel,
+    FetchFile: lambda node, effect: node._services.fetch(node, effect),
+    HashFile: lambda node, effect: node._services.hash_file(node, effect),
+    Reply: _ignore,
+    Progress: _ignore,
+}
+"""Who carries out an effect; called with the node and the effect."""

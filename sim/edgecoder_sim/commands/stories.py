@@ -105,15 +105,13 @@ def task_story(run: Run, prefix: str) -> Story:
     task = find_task(run, prefix)
     names = _names(run)
     origin = names[task["origin"]]
-    moments = [
-        Moment(at_s=task["submitted_s"], node=origin, text=f"its user asked: {task['prompt_bytes']:,} bytes of prompt")
-    ]
+    moments = [_moment(task["submitted_s"], origin, f"its user asked: {task['prompt_bytes']:,} bytes of prompt")]
     moments += _route_moments(run, task, names)
     moments += _work_moments(run, task, names)
-    moments.sort(key=lambda moment: moment.at_s)
     if pd.notna(task["ended_s"]):
         said = "its user got the answer" if _is_done(task) else "its user was told that there is no answer"
-        moments.append(Moment(at_s=task["ended_s"], node=origin, text=said))
+        moments.append(_moment(task["ended_s"], origin, said))
+    moments.sort(key=lambda moment: moment.at_s)
     return Story(
         title=f"task {task['task_id']} ({task['kind']}) of {origin}",
         about=[f"wanted: {_wanted(task)}"],
@@ -138,7 +136,7 @@ def interesting_tasks(run: Run) -> dict[str, list[dict[str, Any]]]:
                 "task_id": task["task_id"],
                 "kind": task["kind"],
                 "origin": names[task["origin"]],
-                "submitted_s": task["submitted_s"],
+                "submitted_s": float(task["submitted_s"]),
                 "latency_s": _plain(task["latency_s"]),
                 "routes": int(task["routes"]),
                 "reason": _plain(task["reason"]),
@@ -150,21 +148,24 @@ def interesting_tasks(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 
 def _route_moments(run: Run, task: pd.Series, names: dict[Any, str]) -> Iterable[Moment]:
-    """The decisions. Where a router decides again, whoever it had chosen before did not do the task."""
+    """The decisions. Where a router decides once more on one request, whoever it had chosen did not do the task; the
+    routers behind it get a new request then."""
     routes = run.routes[run.routes["task_id"] == task["task_id"]].sort_values("at_s", kind="stable")
-    chosen_before: dict[int, str] = {}
+    chosen: dict[Any, str] = {}
     for _, route in routes.iterrows():
         router = route["node"]
-        text = ""
-        if router in chosen_before:
-            text = f"{chosen_before[router]} did not do it (refused, lost or failed); "
-        text += _decision(route, names)
-        if pd.notna(route["to"]):
-            chosen_before[router] = "it itself" if route["to"] == router else names[route["to"]]
+        text = _decision(route, names)
+        if router in chosen:
+            text = f"{chosen[router]} refused, failed or was lost; {text}"
+            routers = list(chosen)
+            for further in routers[routers.index(router) :]:
+                del chosen[further]
+        to = None if pd.isna(route["to"]) else names[route["to"]]
+        if to is not None:
+            chosen[router] = "it itself" if route["to"] == router else to
+        excluded = json.loads(route["excluded"])
         facts = {name: _plain(route[name]) for name in ("why", "cost", "eligible")}
-        facts["to"] = None if pd.isna(route["to"]) else names[route["to"]]
-        facts["excluded"] = json.loads(route["excluded"])
-        yield Moment(at_s=route["at_s"], node=names[router], text=text, facts=facts)
+        yield _moment(route["at_s"], names[router], text, to=to, excluded=excluded, **facts)
 
 
 def _decision(route: pd.Series, names: dict[Any, str]) -> str:
@@ -187,7 +188,7 @@ def _work_moments(run: Run, task: pd.Series, names: dict[Any, str]) -> Iterable[
     for _, work in run.work[run.work["task_id"] == task["task_id"]].iterrows():
         node = names[work["node"]]
         if pd.notna(work["started_s"]):
-            yield Moment(at_s=work["started_s"], node=node, text=f"began to answer with {work['model']}")
+            yield _moment(work["started_s"], node, f"began to answer with {work['model']}")
         if pd.isna(work["stopped_s"]):
             continue
         tokens = f"{work['tokens']:,} tokens"
@@ -197,7 +198,11 @@ def _work_moments(run: Run, task: pd.Series, names: dict[Any, str]) -> Iterable[
             text = f"took it off its queue: {reason_text(work['reason'])}"
         else:
             text = f"stopped after {tokens}: {reason_text(work['reason'])}"
-        yield Moment(at_s=work["stopped_s"], node=node, text=text, facts={"reason": _plain(work["reason"])})
+        yield _moment(work["stopped_s"], node, text, reason=_plain(work["reason"]))
+
+
+def _moment(at_s: float, node: str, text: str, **facts: Any) -> Moment:
+    return Moment(at_s=float(at_s), node=node, text=text, facts=facts)
 
 
 def _wanted(task: pd.Series) -> str:
@@ -270,9 +275,7 @@ def _swap_story(name: str, row: dict[str, Any]) -> Story:
     for column in PHASE_LABELS:
         if row[column] > 0:
             text = f"{_PHASE_TEXT[column]}: {span(row[column])}"
-            moments.append(
-                Moment(at_s=at_s, node=name, text=text, facts={"phase": PHASE_LABELS[column], "s": row[column]})
-            )
+            moments.append(_moment(at_s, name, text, phase=PHASE_LABELS[column], took_s=row[column]))
             at_s += row[column]
     life = f" (life {row['epoch']})" if row["epoch"] != 1 else ""
     what = f"swap {row['swap']}" if row["swap"] else "a request for a swap"
@@ -285,7 +288,7 @@ def _swap_story(name: str, row: dict[str, Any]) -> Story:
         end = f"not done: {reason_text(row['reason'])}; {active} serves"
     return Story(
         title=f"{what} of {name}{life}: {row['previous'] or 'no model'} → {row['model']}",
-        about=[f"wanted by: {row['cause']}, {row['requests']} requests"],
+        about=[f"wanted by: {row['cause']}; requests: {row['requests']}"],
         moments=moments,
         end=end,
     )

@@ -66,9 +66,7 @@ def _task_line(task: dict[str, Any]) -> str:
     took = "open" if task["latency_s"] is None else stories.span(task["latency_s"])
     outcome = "done" if task["reason"] is None else task["reason"]
     at = stories.clock(task["submitted_s"])
-    return (
-        f"  {task['task_id']}  {at}  {task['origin']} {task['kind']}: {outcome}, {took}, routed {task['routes']} times"
-    )
+    return f"  {task['task_id']}  {at}  {task['origin']} {task['kind']}: {outcome}, {took}, routes: {task['routes']}"
 
 
 def _swap(run: Run, rest: list[str]) -> tuple[list[str], Any]:
