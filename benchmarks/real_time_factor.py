@@ -1,8 +1,8 @@
 """How many simulated seconds a CPU second buys: the real protocol core on the SimPy host, checkers off.
 
-`idle` is a mesh at rest: heartbeats, gossip, one task in ten minutes and one swap an hour at each node. `office` is the load
-of scenarios/office.yaml. Both keep the office's mix of phones, agents and coordinators and its density on the floor. The first
-simulated minute (everybody boots, links up and loads) is run and not counted.
+`idle` is a mesh at rest: heartbeats, gossip, one task in ten minutes and one swap an hour at each node. `office` is the
+load of scenarios/office.yaml. Both keep the office's mix of phones, agents and coordinators and its density on the
+floor. The first simulated minute (everybody boots, links up and loads) is run and not counted.
 
 Prints one JSON line. Goals: idle_1k 300, idle_10k 30, office_1k 60, office_10k 6.
 """
@@ -27,9 +27,9 @@ SIM_S = {"idle_1k": 300, "office_1k": 120, "idle_10k": 60, "office_10k": 20}
 """Simulated seconds that are measured."""
 QUICK = 3
 """`--quick` measures a third of them, once."""
+SIZES = "prompt_bytes: {mean: 2500, max: 12000}, output_tokens: {mean: 100, max: 400}"
 IDLE = (
-    "workload.tasks=[{name: idle, source: all, per_node_per_hour: 6, "
-    "prompt_bytes: {mean: 2500, max: 12000}, output_tokens: {mean: 100, max: 400}}]",
+    f"workload.tasks=[{{name: idle, source: all, per_node_per_hour: 6, {SIZES}}}]",
     "workload.swaps=[{name: idle, source: all, per_node_per_hour: 1}]",
 )
 

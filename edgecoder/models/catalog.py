@@ -58,8 +58,9 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     license: str = ""
 
     def __post_init__(self) -> None:
-        """Names and digest become keys and file names, so they are checked however an entry is made. Raises
-        ValueError. (The patterns above, which the schema shows, let a last newline pass.)"""
+        """Check what becomes keys and file names, however an entry is made. Raises ValueError.
+
+        (The patterns above, which the schema shows, let a last newline pass.)"""
         for name in (self.model_id, *self.aliases):
             if not is_model_name(name):
                 raise ValueError(f"{name!r} is no model name")

@@ -74,6 +74,7 @@ class Recorder:
             place = (node.x_m, node.y_m)
             what = (node.role, node.device, node.memory_mb)
             add_node((node.index, node.name, node.node_id.hex(), *what, *place, node.home, node.model))
+        self._files.flush(NODES)  # it is complete, and without it the others say little
 
     @property
     def kinds(self) -> frozenset[type]:

@@ -88,13 +88,15 @@ def routed(number: int, to: int | None, why: Why, cost: float | None = None, **e
 
 def ended(number: int, by: int | None, reason: Reason | None = None, tokens: int = 7, attempts: int = 1) -> TaskEnded:
     """The end of it."""
-    return TaskEnded(task_id(number), reason, None if by is None else IDS[by], by and LARGE, tokens, attempts)
+    return TaskEnded(
+        task_id(number), reason, None if by is None else IDS[by], None if by is None else LARGE, tokens, attempts
+    )
 
 
 def phases(recorder: Recorder, node: int, swap: int, at: dict[str, int], previous: str | None = SMALL) -> None:
     """A swap enters phases at the given times, µs."""
-    for number, (phase, at_us) in enumerate(at.items()):
-        stale = "the swap before" if number == 0 else previous  # the first phase is traced before it is known
+    for phase, at_us in at.items():
+        stale = "the swap before" if phase == "announcing" else previous  # it is traced before it is known
         recorder.record(at_us, node, SwapPhase(swap, phase, LARGE, stale))
 
 

@@ -131,7 +131,9 @@ def test_mean_age_of_periodic_gossip(loss_pct: int) -> None:
     world.kernel.run(periods * SECOND_US)
     sender, receiver = world.coordinators
     sent = {r.seq: at for at, node, r in notes.records if isinstance(r, SummarySent) and node is sender}
-    got = deque((at, sent[r.seq]) for at, node, r in notes.records if isinstance(r, SummaryLearned) and node is receiver)
+    got = deque(
+        (at, sent[r.seq]) for at, node, r in notes.records if isinstance(r, SummaryLearned) and node is receiver
+    )
     area, first = 0.0, got[0][0]
     for (at, made), (following, _) in zip(got, list(got)[1:], strict=False):
         area += ((following - made) ** 2 - (at - made) ** 2) / 2

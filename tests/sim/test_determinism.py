@@ -1,4 +1,4 @@
-"""Same scenario and seed, same run: in any process, under any hash seed, in both wire modes; and how much a tick moves."""
+"""Same scenario and seed, same run: in any process, under any hash seed, in both wire modes; what a tick moves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from edgecoder_sim.runner import run_scenario
 from edgecoder_sim.scenario import load_scenario
+from edgecoder_sim.world import World
 
 SMALL = ("phones.count=20", "agents.count=4", "radio.area_m=[20, 15]", "duration_s=400", "checkers=false")
 PROGRAM = """
@@ -74,8 +75,6 @@ def test_a_tick_of_a_millisecond_moves_little(key: str) -> None:
 
 def test_one_more_node_leaves_the_draws_of_the_others() -> None:
     """The agents of an office have the same devices, files and models however many phones there are."""
-    from edgecoder_sim.world import World
-
     def agents(phones: int) -> list[tuple[str, str, str | None]]:
         rows = World(load_scenario("office", [*SMALL, f"phones.count={phones}"])).describe()
         return [(row.name, row.device, row.model) for row in rows if row.role == "agent"]

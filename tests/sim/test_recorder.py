@@ -380,7 +380,7 @@ def test_beliefs_agree_with_a_look_at_every_microsecond(steps: list[tuple[int, i
         else:
             seen = beliefs.snapshot(at_us)
             row_time = sum(map(len, ages))
-            # an age that is `a` at the begin of a microsecond is a + 1/2 on average over it; a row that is right has none
+            # an age of `a` at the begin of a microsecond is a + 1/2 on average over it; a row that is right has none
             stale = sum(age + 0.5 for row in ages for age in row if age >= 0)
             assert (seen.held, seen.wrong) == (len(held), len(wrong_since))
             assert seen.mean_us == pytest.approx(stale / row_time if row_time else 0.0)
@@ -552,7 +552,7 @@ def test_a_full_disk_is_one_clear_error_and_spares_the_other_tables(tmp_path: Pa
         drops(recorder, 2 * GROUP_ROWS)
     said = str(caught.value)
     assert said.startswith(f"{tmp_path}: the disk is full: ")
-    assert "another 6" in said  # what did not fit: a row group
+    assert "of this run are written, another 797.8 kB do not fit" in said  # what did not fit: a row group
     assert said.endswith("do not fit; free some space, or give --out a directory on another disk")
     assert caught.value.exit_code == 3
     drops(recorder, GROUP_ROWS)  # whoever goes on is not stopped again

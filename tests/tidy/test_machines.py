@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 
-from .tree import ROOT
+from tests.tidy.tree import ROOT
 
 
 def test_drawings_are_up_to_date() -> None:

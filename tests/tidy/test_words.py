@@ -19,8 +19,9 @@ FORBIDDEN_WORDS = {
 """Words of a class name that the glossary replaces, with what it uses. Words with a second meaning may stay: client."""
 
 SIMULATES_NOTHING = {
-    "__init__", "checkers", "commands", "digest_text", "health", "recording", "report", "results",
-    "runner", "scenario", "scenario_checks", "scenario_model", "scenario_schema", "tables", "watch", "world",
+    "__init__", "chart_data", "charts", "checkers", "commands", "headlines", "health", "metrics", "recording", "report",
+    "results", "rundir", "runner", "scenario", "scenario_checks", "scenario_model", "scenario_schema", "tables", "watch",
+    "world",
 }  # fmt: skip
 """Modules and folders of edgecoder_sim that stand for no part of the real world. Every other one says where its
 likeness ends, so a new module must either say so or be added here."""

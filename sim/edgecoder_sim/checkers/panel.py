@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
-from typing import Any, ClassVar, Final, NamedTuple, NoReturn
+from typing import Any, ClassVar, Final, NamedTuple, NoReturn, Protocol
 
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.effects import Advertise, Effect, Send, Trace, WakeAt
 from edgecoder.core.events import Event, FrameReceived, LinkDown, Started
 from edgecoder.core.ids import LinkId, Micros, NodeId, OpId, Role, TaskId
+from edgecoder.core.node import Node
 from edgecoder.errors import InvariantViolated, RemoteProtocolError
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.swap import SwapJournal
@@ -22,11 +23,19 @@ from edgecoder.wire.envelope import ByteVerifier, Envelope, Frame, Header, Verif
 from edgecoder.wire.messages import Identity, Message, Versions
 from edgecoder_sim.checkers.inbox import Inbox
 from edgecoder_sim.crypto import IdealKeys
-from edgecoder_sim.host import SimNode
 
 GRACE_US: Final = 10_000_000
 """What has to happen is late when it has not happened so long after it was due: room for disks, ticks and busy CPUs."""
 _NEVER: Final = 1 << 62
+
+
+class Watched(Protocol):
+    """What a checker may read of a node: who it is and how it is set up."""
+
+    index: int
+    name: str
+    node_id: NodeId
+    node: Node
 
 
 class Peer(NamedTuple):
@@ -67,7 +76,7 @@ class Book:
         "woken",
     )
 
-    def __init__(self, sim: SimNode) -> None:
+    def __init__(self, sim: Watched) -> None:
         setup = sim.node.setup
         self.index = sim.index
         self.name = sim.name
@@ -197,7 +206,7 @@ class Panel:
 
     # -- the checker ---------------------------------------------------------------------------------------------------
 
-    def saw(self, at_us: Micros, node: SimNode, event: Event, effects: list[Effect]) -> None:
+    def saw(self, at_us: Micros, node: Watched, event: Event, effects: list[Effect]) -> None:
         """See `watch.Checker`."""
         if self._next_alarm < at_us:
             self._ring(at_us)
@@ -237,7 +246,7 @@ class Panel:
 
     # -- books and alarms ----------------------------------------------------------------------------------------------
 
-    def _open_book(self, node: SimNode) -> Book:
+    def _open_book(self, node: Watched) -> Book:
         book = self.books[node.index] = Book(node)
         for rule in self.rules:
             rule.begin(book)

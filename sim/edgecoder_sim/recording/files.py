@@ -66,6 +66,8 @@ class TableFile:
             raise
         self.group_bytes = 0
         """Size in memory of the row group that is being written."""
+        self.written_bytes = 0
+        """What the file took so far."""
 
     def add(self, row: Row) -> None:
         """Take a row."""
@@ -84,6 +86,7 @@ class TableFile:
         self._rows = []  # first, or an interrupt right behind the write would write them twice
         self._writer.write_table(group)
         self.group_bytes = 0
+        self.written_bytes = self._file.tell()
 
     def close(self, *, flush: bool) -> None:
         """Write what waits, if asked to, and the footer: from here on the file can be read."""
@@ -132,20 +135,28 @@ class TableFiles:
 
         return guarded
 
+    def flush(self, table: Table) -> None:
+        """Write the rows of a table that wait, without waiting for more."""
+        if table.name in self._files:
+            with self._room():
+                self._files[table.name].flush()
+
     def close(self) -> None:
         """Write what waits and close every file, also those behind one that cannot be closed. Raises DiskFull, unless
-        it was raised before."""
+        it was raised before; then rows that wait are given up, since a row group that fails would tear its file."""
         was_full = self._is_full
-        first: DiskFull | None = None
-        for file in self._files.values():
-            try:
-                with self._room():
-                    file.close(flush=not self._is_full)
-            except DiskFull as error:
-                first = first or error
-        self._files = {}
-        if first is not None and not was_full:
-            raise first
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._files.clear)
+            for file in reversed(self._files.values()):
+                stack.callback(self._close, file, was_full)
+
+    def _close(self, file: TableFile, was_full: bool) -> None:
+        try:
+            with self._room():
+                file.close(flush=not self._is_full)
+        except DiskFull:
+            if not was_full:
+                raise
 
     @contextlib.contextmanager
     def _room(self) -> Iterator[None]:
@@ -160,7 +171,7 @@ class TableFiles:
             raise error
         assert self._directory is not None, "nothing is written without a directory"
         self._is_full = True
-        written = sum(path.stat().st_size for path in self._directory.iterdir() if path.is_file())
+        written = sum(file.written_bytes for file in self._files.values())
         needed = sum(file.group_bytes for file in self._files.values())
         raise disk_full(self._directory, written, needed) from error
 
