@@ -36,5 +36,7 @@ ADVERTISEMENT_FLAG_LOADING: Final = 0x01
 
 FRAME_BYTES_MAX: Final = 1 << 20
 """A longer envelope is dropped unread."""
+TTL_MS_MAX: Final = (1 << 40) - 1
+"""An envelope that claims to hold for longer (34 years) is dropped."""
 REPLAY_WINDOW: Final = 64
 """Envelopes of one sender that may overtake each other (the window of RFC 4303, section 3.4.3)."""

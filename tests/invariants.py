@@ -30,7 +30,7 @@ from edgecoder.core.events import (
 from edgecoder.core.ids import CommandId, LinkId, OpId
 from edgecoder.core.node import EARLY_EVENTS_MAX, EPOCH_KEY, Node
 from edgecoder.mesh.member import Member
-from edgecoder.protocol import FRAME_BYTES_MAX
+from edgecoder.protocol import FRAME_BYTES_MAX, TTL_MS_MAX
 from edgecoder.trace import CapabilitiesChanged
 from edgecoder.wire.codec import decode_body, encode_body
 from edgecoder.wire.envelope import Envelope, Frame, peek
@@ -151,7 +151,7 @@ def assert_readable(frame: Frame) -> None:
     message = message_of(frame)
     if isinstance(frame, Envelope):
         assert message == frame.message
-        assert 0 <= frame.header.ttl_ms < 1 << 40, "a receiver refuses such a ttlMs"
+        assert 0 <= frame.header.ttl_ms <= TTL_MS_MAX, "a receiver refuses such a ttlMs"
 
 
 class Answers:

@@ -18,6 +18,7 @@ from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel, fitting
 from edgecoder.mesh.router import NOT_ITS_FAULT, CostRouter, Decision, Why
+from edgecoder.protocol import TTL_MS_MAX
 from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
 
@@ -186,7 +187,7 @@ class Relays:
     def _ask(self, relay: _Relay, node: NodeId, link: LinkId) -> None:
         self._step(relay, RelayStep.ROUTED)
         relay.to, relay.link, relay.asked_at = node, link, self._context.now
-        left_ms = max(1, (relay.deadline - self._context.now) // 1000)
+        left_ms = min(max(1, (relay.deadline - self._context.now) // 1000), TTL_MS_MAX)
         request = msgspec.structs.replace(relay.request, hops=relay.request.hops + 1, deadline_ms=left_ms)
         self._context.send(link, request, left_ms)
         deadline = self._context.in_ms(self._context.config.relay_answer_ms)
@@ -207,7 +208,8 @@ class Relays:
 
     def _lost(self, relay: _Relay, reason: Reason) -> None:
         self._note(relay, None)
-        self._withdraw(relay, reason)
+        if reason is not Reason.PEER_LOST:
+            self._withdraw(relay, reason)
         if self._step(relay, RelayStep.LOST):
             if relay.state is RelayState.ROUTING:
                 self._route_again(relay)
@@ -243,8 +245,9 @@ class Relays:
             self._context.send(relay.link, cancel, self._context.config.task_answer_ms)
 
     def _pass_back(self, relay: _Relay, response: TaskResponse) -> None:
-        self._send(relay.origin.id, msgspec.structs.replace(response, index=relay.index))
-        relay.index += 1
+        """As it came, with its index: a response that was lost on the way here leaves a gap, which the origin sees."""
+        self._send(relay.origin.id, response)
+        relay.index = response.index + 1
 
     def _end(self, relay: _Relay, status: ResponseStatus, reason: Reason) -> None:
         response = TaskResponse(task_id=relay.request.task_id, status=status, index=relay.index, reason=reason)

@@ -91,11 +91,13 @@ class Gate:
         return link, verified
 
     def _window_of(self, sender: NodeId) -> ReplayWindow:
-        """The window of a sender; the oldest makes room for a new one where there are too many."""
+        """The window of a sender; where there are too many, the oldest of a sender without a link makes room."""
         window = self._windows.get(sender)
         if window is None:
             if len(self._windows) >= self._context.config.senders_max:
-                del self._windows[next(iter(self._windows))]
+                linked = {link.peer for link in self.links.values()}
+                gone = (known for known in self._windows if known not in linked)
+                del self._windows[next(gone, next(iter(self._windows)))]
             window = self._windows[sender] = ReplayWindow()
         return window
 

@@ -111,11 +111,23 @@ class Member:
             self.announcer.tell(link.id)
 
     def link_down(self, link: Link) -> None:
-        """A link is gone, and with it what was open over it."""
+        """A link is gone, and with it what was open over it. Another one may take its place."""
         self.heartbeat.link_down(link.id)
         self.peers.link_down(link)
         self.executor.link_down(link.id)
         self.origin.link_down(link.id)
+        spare = self._spare_of(link)
+        if spare is not None:
+            self.link_bound(spare)
+
+    def _spare_of(self, lost: Link) -> Link | None:
+        """Another link to the same peer, or to some coordinator, where none is in use."""
+        links = self._gate.links.values()
+        if lost.role is Role.COORDINATOR and self.heartbeat.link is None:
+            return next((link for link in links if link.role is Role.COORDINATOR), None)
+        if lost.peer is not None and self.peers.link_to(lost.peer) is None:
+            return next((link for link in links if link.peer == lost.peer and link.role is not Role.COORDINATOR), None)
+        return None
 
     def _shut_down(self, command: ShutDown) -> None:
         self._is_stopping = True

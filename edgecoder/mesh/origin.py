@@ -19,6 +19,7 @@ from edgecoder.core.events import CancelTask, SubmitTask
 from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, TaskId, task_id
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import NOT_ITS_FAULT, Candidate, CostRouter, Decision, Why
+from edgecoder.protocol import TTL_MS_MAX
 from edgecoder.trace import TaskEnded, TaskRouted, TaskSubmitted
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
 
@@ -86,6 +87,9 @@ class _Task(msgspec.Struct):
     asked_at: Micros = 0
     attempts: int = 0
     tried: set[NodeId] = msgspec.field(default_factory=set)
+    index: int = 0
+    """Of the response that comes next."""
+    retry_at: Micros = 0
     parts: list[str] = msgspec.field(default_factory=list)
     tokens: int = 0
     last: Reason = Reason.NO_ROUTE
@@ -114,7 +118,7 @@ class Origin:
             return
         self._counter += 1
         identity = task_id(self._context.node_id, self._context.epoch, self._counter)
-        deadline = self._context.in_ms(spec.deadline_ms or config.task_deadline_ms)
+        deadline = self._context.in_ms(min(spec.deadline_ms or config.task_deadline_ms, TTL_MS_MAX))
         task = self._tasks[identity] = _Task(spec.command, spec, identity, deadline)
         self._context.trace(TaskSubmitted(identity, spec.command, spec.model, spec.min_param_size, prompt_bytes))
         self._context.timers.set(("task.deadline", identity), deadline, lambda: self._give_up(task, Reason.DEADLINE))
@@ -148,6 +152,10 @@ class Origin:
         task = self._tasks.get(response.task_id)
         if task is None or task.link != link or task.state is TaskState.WAITING:
             return
+        if response.index != task.index:  # some response was lost on the way: the answer cannot become whole
+            self._lost(task, Reason.NO_ANSWER)
+            return
+        task.index += 1
         match response.status:
             case ResponseStatus.ACCEPTED:
                 self._accepted(task)
@@ -190,8 +198,9 @@ class Origin:
             task.tried.clear()
             self._route(task)
 
-        again = self._context.in_ms(self._context.config.task_retry_ms)
-        self._context.timers.set(("task.answer", task.id), again, look_again)
+        if task.retry_at <= self._context.now:  # news of others must not put it off for ever
+            task.retry_at = self._context.in_ms(self._context.config.task_retry_ms)
+        self._context.timers.set(("task.answer", task.id), task.retry_at, look_again)
 
     def _request(self, task: _Task) -> TaskRequest:
         spec = task.spec
@@ -207,7 +216,7 @@ class Origin:
 
     def _ask(self, task: _Task, node: NodeId, link: LinkId | None, request: TaskRequest) -> None:
         self._step(task, TaskStep.ROUTED)
-        task.node, task.link, task.asked_at = node, link, self._context.now
+        task.node, task.link, task.asked_at, task.index = node, link, self._context.now, 0
         if link is None:
             self._context.timers.cancel(("task.answer", task.id))  # one that waited would be routed once more
             self._reach.run_here(request, lambda response: self.response(None, response))
@@ -262,7 +271,8 @@ class Origin:
     def _lost(self, task: _Task, reason: Reason) -> None:
         assert task.node is not None
         self._reach.note_outcome(task.node, None)
-        self._withdraw(task, reason)
+        if reason is not Reason.PEER_LOST:
+            self._withdraw(task, reason)
         if self._step(task, TaskStep.LOST):
             self._after_failure(task, reason, None)
 

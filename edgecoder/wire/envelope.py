@@ -23,6 +23,7 @@ from edgecoder.protocol import (
     PROTOCOL_VERSION_MIN,
     SIGNATURE_BYTES,
     SIGNATURE_TAG,
+    TTL_MS_MAX,
 )
 from edgecoder.wire.codec import decode_body, encode_body
 from edgecoder.wire.messages import NAMES, Message
@@ -176,7 +177,7 @@ class ByteVerifier:
 def _check_header(signed: _Signed, outer: _Outer) -> None:
     if len(signed.sender) != NODE_ID_BYTES or len(outer.signature) != SIGNATURE_BYTES:
         raise RemoteProtocolError(Reason.BAD_FRAME, "sender or signature has the wrong length")
-    if not (0 <= signed.epoch < 1 << 32 and 0 <= signed.seq < 1 << 63 and 0 <= signed.ttl_ms < 1 << 40):
+    if not (0 <= signed.epoch < 1 << 32 and 0 <= signed.seq < 1 << 63 and 0 <= signed.ttl_ms <= TTL_MS_MAX):
         raise RemoteProtocolError(Reason.BAD_FRAME, "epoch, seq or ttlMs is out of range")
 
 

@@ -40,8 +40,8 @@ class Kernel(Environment):
     **Tie rule.** What falls on the same microsecond runs in this order:
 
     1. SimPy events of priority URGENT (the start of a process, an interrupt);
-    2. periodic calls: periods in the order of their first use, within a period by unrounded due time, then in the
-       order of registration;
+    2. periodic calls: periods in the order of their first use; within a period by unrounded due time (not so where
+       the period is a multiple of the tick), then in the order of registration;
     3. calls of `call_at`, in the order of insertion;
     4. all other SimPy events, in the order in which they were scheduled.
 
@@ -324,8 +324,10 @@ class _Wheel(_RecurringEvent):
         if timer.fn is None:
             return
         kernel = self._kernel
-        if due_us >= min(kernel.now, self._due_us) + self._period_us:
-            # A slot comes round once a period: a timer that starts further ahead joins when its first turn has come.
+        # All due times of a wheel lie within one period. The earliest that can still come is past the last whole tick.
+        last_tick_us = _round_up(kernel.now, kernel.tick_us) - kernel.tick_us
+        if due_us > min(last_tick_us, self._due_us - 1) + self._period_us:
+            # So a timer that starts further ahead joins when its first turn has come.
             start: Any = _RecurringEvent(lambda: self.join(timer, due_us))
             kernel.schedule(start, URGENT, _round_up(due_us, kernel.tick_us) - kernel.now)
             return

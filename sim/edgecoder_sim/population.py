@@ -2,8 +2,8 @@
 
 Each group draws from a stream of its own, in the order of its nodes, so that more phones leave the agents as they are.
 
-Fidelity boundary: device, files and first model are independent draws: no team buys one kind of phone, and nobody keeps a
-model because a colleague does. Everybody is there from the first second to the last.
+Fidelity boundary: device, files and first model are independent draws: no team buys one kind of phone, and nobody keeps
+a model because a colleague does. Everybody is there from the first second to the last.
 """
 
 from __future__ import annotations

@@ -44,9 +44,11 @@ from edgecoder.wire.messages import (
 )
 from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.crypto import ReferenceSigner, ReferenceVerifier, node_id
-from tests.catalogs import CATALOG
+from tests.catalogs import CATALOG, SMALL
 
 REPRODUCE: Final = "edgecoder run tiny --rng-seed 7"
+NEWS: Final = LinkUp(0, Medium.BLE)
+"""An event that nobody judges."""
 SECOND_US: Final = 1_000_000
 _CLUSTER: Final = ClusterConfig()
 _POWER: Final = Power(on_external_power=False, battery_pct=100)
@@ -216,16 +218,20 @@ class Actor:
         return Trace(CapabilitiesChanged(self.generation, model, load.is_loading, load.tasks))
 
     def advertises(self, load: Load | None = None) -> list[Effect]:
-        """The record of the next generation, and the advertisement of it."""
+        """The record of the next generation, and the advertisement of it where there is a radio."""
         record = self.changes(load)
+        if not self.node.setup.config.has_radio:
+            return [record]
         capabilities = self.capabilities(load)
         deadline = self.stage.now_us + 500_000
         return [record, Advertise(self.next_op(), capabilities, self.seals(capabilities), deadline)]
 
-    def told(self, advertisement: list[Effect]) -> Advertised:
-        """Everybody has it."""
-        (effect,) = [effect for effect in advertisement if isinstance(effect, Advertise)]
-        return Advertised(effect.op, 0)
+    def told(self, advertisement: list[Effect]) -> Event:
+        """Everybody has it; without a radio there is nothing to wait for."""
+        for effect in advertisement:
+            if isinstance(effect, Advertise):
+                return Advertised(effect.op, 0)
+        return NEWS
 
     def phase(self, phase: str, target: CatalogEntry) -> Trace:
         """A step of the swap."""
@@ -245,8 +251,9 @@ class Actor:
         self.start()
         self.swap = 1
         loading = self.advertises(Load.LOADING)
-        self.sees(LinkUp(0, Medium.BLE), self.phase("announcing", entry), *loading)
-        self.sees(self.told(loading), self.phase("loading", entry), load := self.loads(entry))
+        self.sees(NEWS, self.phase("announcing", entry), *loading)
+        load = self.loads(entry)
+        self.sees(self.told(loading), self.phase("loading", entry), load)
         self.serves(load)
 
     def loads(self, entry: CatalogEntry) -> LoadModel:
@@ -266,7 +273,7 @@ class Actor:
         """All of a swap up to and with the unload, which is returned still open."""
         self.swap += 1
         intent = self.intends(target)
-        self.sees(LinkUp(0, Medium.BLE), self.phase("announcing", target), intent)
+        self.sees(NEWS, self.phase("announcing", target), intent)
         loading = self.advertises(Load.LOADING)
         self.sees(Persisted(intent.op), *loading)
         unload = self.unloads()
@@ -280,12 +287,19 @@ class Actor:
         self.sees(ModelUnloaded(unload.op), self.phase("loading", target), load)
         self.serves(load)
 
+    def begins(self, target: CatalogEntry) -> None:
+        """A swap as far as it is announced."""
+        self.swap += 1
+        self.sees(NEWS, self.phase("announcing", target), *self.advertises(Load.LOADING))
+
     def serves(self, load: LoadModel) -> None:
         """The end of a swap whose load has succeeded."""
         self.active = load.entry
         said, journal = self.advertises(), self.intends(None)
         self.sees(ModelLoaded(load.op, 20), self.phase("ready", load.entry), *said, journal)
         self.sees(Persisted(journal.op), self.ended(load.entry))
+        if self.node.setup.config.has_radio:
+            self.sees(self.told(said))
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
@@ -309,7 +323,36 @@ def response(task: TaskId, status: ResponseStatus, index: int = 0, **fields: Any
     return TaskResponse(task_id=task, status=status, index=index, **fields)
 
 
-def ack(seq: int, *, epoch: int = 1, known: bool = True) -> HeartbeatAck:
-    """A coordinator's answer."""
-    return HeartbeatAck(epoch=epoch, seq=seq, coordinator_time_ms=0, known=known)
+class Office:
+    """A phone and an agent that serve SMALL, with their coordinator, and another coordinator."""
 
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.phone = stage.actor("phone-0", start=False)
+        self.phone.boots(SMALL)
+        self.agent = stage.actor("agent-0", start=False, slots=2)
+        self.agent.boots(SMALL)
+        self.hub = stage.actor("hub-0", Role.COORDINATOR)
+        self.other = stage.actor("hub-1", Role.COORDINATOR)
+        self.to_phone = stage.link(self.hub, self.phone)
+        self.to_agent = stage.link(self.hub, self.agent)
+        self.to_other = stage.link(self.hub, self.other)
+        self.radio = stage.link(self.phone, self.agent)
+
+    def beat(self, actor: Actor, link: LinkId, **fields: Any) -> int:
+        """A heartbeat to the coordinator that arrives; its seq."""
+        heartbeat = actor.heartbeat(**fields)
+        actor.sees(NEWS, actor.sends(link, heartbeat))
+        actor.seq -= 1  # the same envelope
+        self.hub.hears(link, actor, heartbeat)
+        return actor.seq
+
+    def acknowledge(self, actor: Actor, link: LinkId, seq: int, *, known: bool = True) -> None:
+        """The coordinator's answer arrives."""
+        ack = HeartbeatAck(epoch=actor.epoch, seq=seq, coordinator_time_ms=0, known=known)
+        actor.hears(link, self.hub, ack)
+
+
+def relay(office: Office, *, number: int = 1, **fields: Any) -> Send:
+    """The coordinator passes a task on to the agent."""
+    return office.hub.sends(office.to_agent, request(office.phone.task(number), hops=1, **fields))

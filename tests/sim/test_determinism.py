@@ -75,6 +75,7 @@ def test_a_tick_of_a_millisecond_moves_little(key: str) -> None:
 
 def test_one_more_node_leaves_the_draws_of_the_others() -> None:
     """The agents of an office have the same devices, files and models however many phones there are."""
+
     def agents(phones: int) -> list[tuple[str, str, str | None]]:
         rows = World(load_scenario("office", [*SMALL, f"phones.count={phones}"])).describe()
         return [(row.name, row.device, row.model) for row in rows if row.role == "agent"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simpy.core import StopSimulation
 
-from edgecoder_sim.kernel import Kernel, Timer
+from edgecoder_sim.kernel import Kernel, Timer, _whole_triples
 
 Log = list[tuple[int, object]]
 
@@ -140,6 +140,22 @@ class TestEvery:
         kernel.run(until=4000)
         assert log == [(1000, "early"), (1000, "late"), (2000, "early"), (3000, "late")]
 
+    def test_joining_while_a_turn_waits_for_its_tick_disturbs_neither(self) -> None:
+        kernel, log = Kernel(), Log()
+        note = recorder(kernel, log)
+        kernel.every(2500, 4300, note, "waits from 4300 to 5000")
+
+        def join(_: simpy.Event) -> None:
+            kernel.every(2500, 4640, note, "joins at 4650")
+
+        kernel.timeout(4650).callbacks.append(join)
+        kernel.run(until=8500)
+        assert log == [
+            (5000, "waits from 4300 to 5000"),
+            (7000, "waits from 4300 to 5000"),
+            (8000, "joins at 4650"),
+        ]
+
     def test_a_cancelled_timer_is_silent_and_the_others_go_on(self) -> None:
         kernel, log = Kernel(), Log()
         note = recorder(kernel, log)
@@ -203,6 +219,18 @@ class TestEvery:
         kernel.run(until=1500)
         assert log == [(0, "x"), (1000, "x")]
 
+    def test_of_identical_registrations_the_one_whose_turn_comes_last_leaves(self) -> None:
+        kernel, log = Kernel(), Log()
+        timers: list[Timer] = []
+
+        def beat(_a: object, _b: object) -> None:
+            log.append((kernel.now, "beat"))
+            timers[1].cancel()
+
+        timers.extend(kernel.every(1000, 0, beat) for _ in range(2))
+        kernel.run(until=1500)
+        assert log == [(0, "beat"), (1000, "beat")]
+
     @pytest.mark.parametrize(
         ("period_us", "offset_us", "error"),
         [(999, 0, ValueError), (0, 0, ValueError), (1000, -1, ValueError), (1e6, 0, TypeError), (1000, 0.5, TypeError)],
@@ -220,30 +248,32 @@ class TestEvery:
         plans = data.draw(
             st.lists(
                 st.tuples(
-                    periods_us, st.integers(0, 40), st.integers(0, 15 * tick_us), st.integers(0, 40), st.booleans()
+                    periods_us,
+                    st.integers(0, 40 * tick_us),
+                    st.integers(0, 15 * tick_us),
+                    st.integers(0, 40),
+                    st.booleans(),
                 ),
                 max_size=12,
             )
         )
         logs: list[Log] = [[] for _ in plans]
 
-        def join(number: int, plan: tuple[int, int, int, int, bool]) -> None:
-            period_us, _, ahead_us, lifetime, starts_behind = plan
+        def join(number: int) -> None:
+            period_us, _, ahead_us, lifetime, starts_behind = plans[number]
             offset_us = max(0, kernel.now - ahead_us) if starts_behind else kernel.now + ahead_us
             timer = kernel.every(period_us, offset_us, recorder(kernel, logs[number]), offset_us)
-            # Half a tick later, so that leaving is at no point of a grid and the expectation is plain.
             kernel.timeout(lifetime * tick_us + tick_us // 2 + 1).callbacks.append(lambda _: timer.cancel())
 
         for number, plan in enumerate(plans):
-            kernel.call_at(plan[1] * tick_us, join, number, plan)
+            kernel.timeout(plan[1], number).callbacks.append(lambda event: join(event.value))
         kernel.run(until=100 * tick_us)
-        for (period_us, begin, ahead_us, lifetime, starts_behind), log in zip(plans, logs, strict=True):
-            begin_us = begin * tick_us
+        for (period_us, begin_us, ahead_us, lifetime, starts_behind), log in zip(plans, logs, strict=True):
             end_us = begin_us + lifetime * tick_us + tick_us // 2 + 1
             first_us = max(0, begin_us - ahead_us) if starts_behind else begin_us + ahead_us
             points = [first_us + k * period_us for k in range(200) if first_us + k * period_us >= begin_us]
             rounded = [-(-at_us // tick_us) * tick_us for at_us in points]
-            # With a tick of 1 us leaving falls on a point of the grid, where periodic calls come first.
+            # Where leaving falls on a tick, the periodic calls of that tick came first.
             assert [at_us for at_us, _ in log] == [at_us for at_us in rounded if at_us <= end_us]
 
 
@@ -263,6 +293,14 @@ class TestTies:
         kernel.run(until=6001)
         names = ["urgent", "second period", "third period", "third period again", "call", "timeout"]
         assert log == [(6000, name) for name in names]
+
+    def test_timers_that_share_all_their_ticks_keep_the_order_of_registration(self) -> None:
+        kernel, log = Kernel(), Log()
+        note = recorder(kernel, log)
+        kernel.every(2000, 900, note, "first")
+        kernel.every(2000, 200, note, "second")
+        kernel.run(until=2000)
+        assert log == [(1000, "first"), (1000, "second")]
 
     def test_a_call_made_by_a_simpy_event_goes_before_the_later_simpy_events(self) -> None:
         kernel, log = Kernel(), Log()
@@ -481,3 +519,11 @@ class TestErrors:
         kernel.run(until=3000)
         assert log == [(1000, 0), (1000, 1), (1000, 2), (1000, "call"), (2000, 0), (2000, 1), (2000, 2)]
         assert kernel.events == 7
+
+    @pytest.mark.parametrize(("taken", "whole"), [(0, 0), (1, 0), (2, 0), (3, 3), (5, 3), (6, 6)])
+    def test_a_call_whose_arguments_were_not_all_taken_did_not_run(self, taken: int, whole: int) -> None:
+        calls = list(range(6))
+        items = iter(calls)
+        for _ in range(taken):
+            next(items)
+        assert _whole_triples(calls, items) == whole

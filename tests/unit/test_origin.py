@@ -296,6 +296,7 @@ def test_a_task_that_nobody_can_take_waits_for_somebody(scene: Scene) -> None:
     command = scene.ask()
     assert command not in scene.phone.replies
     peer = scene.peer("peer")
+    scene.cluster.run_for(15)
     assert peer.all(TaskRequest), "whoever comes is asked at once"
 
 

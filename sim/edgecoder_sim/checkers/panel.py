@@ -334,7 +334,7 @@ class Panel:
                 continue
             if kind is Send and type(self._opened(book, effect.frame).message) is Versions:  # type: ignore[attr-defined]
                 continue
-            self.fail("only fresh frames of a link's peer count", book, f"acted on a frame although {why}")
+            self.fail("frames count once", book, f"acted on a frame although {why}")
 
     def _opened(self, book: Book, frame: Frame) -> Envelope | Verified:
         return frame if type(frame) is Envelope else self._open(book, frame)

@@ -1,0 +1,122 @@
+"""One message of every type, with a value in every field: what the golden bytes are made of."""
+
+from __future__ import annotations
+
+from edgecoder.config import DeviceType
+from edgecoder.core.ids import Role
+from edgecoder.errors import Reason
+from edgecoder.wire.envelope import ByteSigner, Header
+from edgecoder.wire.messages import (
+    Cancel,
+    Capabilities,
+    Heartbeat,
+    HeartbeatAck,
+    Identity,
+    Load,
+    Message,
+    ModelAvailability,
+    Power,
+    ResponseStatus,
+    Summary,
+    TaskRequest,
+    TaskResponse,
+    Versions,
+)
+from edgecoder_sim.crypto import IdealKey, node_id
+
+SENDER = node_id("golden-sender")
+OTHER = node_id("golden-other")
+TASK = bytes(range(16))
+GENERATION = (3 << 32) + 17
+
+MESSAGES: dict[str, Message] = {
+    "versions": Versions(version_min=1, version_max=2),
+    "identity": Identity(role=Role.PHONE, device_type=DeviceType.PHONE, cluster_config_hash=b"12345678"),
+    "capabilities": Capabilities(
+        agent_id=SENDER,
+        generation=GENERATION,
+        active_model="qwen2.5-coder-1.5b",
+        active_model_param_size=1.5,
+        current_load=Load.of(2),
+        memory_mb=6144,
+        slots=1,
+        tokens_per_s=36,
+        battery_pct=81,
+        device_type=DeviceType.PHONE,
+        languages=("python", "rust"),
+        piece_map_digest=b"abcdefgh",
+    ),
+    "capabilities of a node that is loading": Capabilities(
+        agent_id=SENDER,
+        generation=GENERATION + 1,
+        active_model=None,
+        active_model_param_size=None,
+        current_load=Load.LOADING,
+        memory_mb=6144,
+        slots=1,
+        tokens_per_s=0,
+        battery_pct=81,
+        device_type=DeviceType.PHONE,
+    ),
+    "heartbeat": Heartbeat(
+        generation=GENERATION,
+        active_model="qwen2.5-coder:7b",
+        active_model_param_size=7.0,
+        current_load=Load.of(0),
+        model_swap_in_progress=False,
+        full=True,
+        power=Power(on_external_power=True, battery_pct=100, thermal_state=1),
+        device_type=DeviceType.LAPTOP,
+        memory_mb=16_384,
+        slots=2,
+        tokens_per_s=20,
+        holdings_digest=b"abcdefgh",
+        cluster_config_hash=b"12345678",
+    ),
+    "heartbeat as a delta": Heartbeat(
+        generation=GENERATION,
+        active_model="qwen2.5-coder:7b",
+        active_model_param_size=7.0,
+        current_load=Load.LOADING,
+        model_swap_in_progress=True,
+        full=False,
+    ),
+    "heartbeatAck": HeartbeatAck(epoch=3, seq=99, coordinator_time_ms=1_767_258_000_000, known=True),
+    "taskRequest": TaskRequest(
+        task_id=TASK,
+        prompt="def add(a, b):\n    # größer\n",
+        model="qwen2.5-coder:7b",
+        min_param_size=3.0,
+        max_tokens=256,
+        deadline_ms=120_000,
+        stream=True,
+        hops=1,
+    ),
+    "taskResponse": TaskResponse(
+        task_id=TASK,
+        status=ResponseStatus.DONE,
+        index=4,
+        text="return a + b",
+        tokens=5,
+        served_by=OTHER,
+        model="qwen2.5-coder-7b",
+    ),
+    "taskResponse that refuses": TaskResponse(
+        task_id=TASK, status=ResponseStatus.REFUSED, index=0, reason=Reason.LOADING, served_by=OTHER
+    ),
+    "cancel": Cancel(task_id=TASK, reason=Reason.DEADLINE),
+    "summary": Summary(
+        coordinator_id=SENDER,
+        agent_count=3,
+        model_availability={
+            "qwen2.5-coder:7b": ModelAvailability(agent_count=2, total_param_capacity=14.0, avg_load=0.5, free_slots=3)
+        },
+        holdings={"60e05f2100071479f596b964f89f510f057ce397ea22f2833a0cfe029bfc2463": 2},
+    ),
+}
+"""By a name that begins with the message's type."""
+
+
+def envelope(message: Message, seq: int) -> bytes:
+    """The message in a signed envelope."""
+    return ByteSigner(IdealKey(SENDER)).seal(Header("edgecoder", SENDER, 3, seq, 45_000), message)

@@ -1,0 +1,337 @@
+"""The report: complete, readable without a network, true to the tables, and safe with any text in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import vl_convert
+
+from edgecoder.core.ids import Medium
+from edgecoder.errors import ConfigError
+from edgecoder.trace import PeerLearned
+from edgecoder_sim import chart_data, charts, report
+from edgecoder_sim.recorder import Recorder
+from edgecoder_sim.results import Run
+from tests.sim import made_runs as made
+from tests.sim.made_runs import AGENT, IDS, PEER, PHONE, SECOND, made_run
+
+HOSTILE = "</script><script>alert(1)</script> & <b>bold</b>"
+
+
+class Page(HTMLParser):
+    """What a browser would load, run and show."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.scripts: list[str] = []
+        self.shown = ""
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+        self.loads += [value or "" for name, value in attrs if name == "src" or (tag == "link" and name == "href")]
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.links += [values["href"] or ""] if tag == "a" else []
+
+    def handle_endtag(self, _: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.shown += data
+
+
+def read(run: Run) -> tuple[str, Page, dict[str, Any]]:
+    """The report's text, its page, and the charts in it."""
+    text = report.write_report(run).read_text(encoding="utf-8")
+    page = Page(text)
+    specs = re.search(r"const specs = (\{.*\});", page.scripts[1])
+    assert specs is not None
+    return text, page, json.loads(specs[1])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that was made by hand."""
+    return made_run(tmp_path_factory.mktemp("runs"))
+
+
+def test_one_file_that_loads_nothing(run: Run) -> None:
+    text, page, specs = read(run)
+    assert page.loads == []
+    assert "@import" not in text
+    assert "url(" not in text.partition("</style>")[0]
+    assert len(page.scripts) == 2  # the library, once, and the charts
+    assert "vegaEmbed" in page.scripts[0]
+    assert len(text.encode()) - len(page.scripts[0].encode()) < 2_000_000
+    assert len(specs) > 8
+
+
+def test_every_chart_has_its_place_and_every_link_its_target(run: Run) -> None:
+    _, page, specs = read(run)
+    assert len(page.ids) == len(set(page.ids))
+    assert specs.keys() <= set(page.ids)
+    assert {link.removeprefix("#") for link in page.links if link.startswith("#")} <= set(page.ids)
+
+
+def test_vega_draws_every_chart(run: Run) -> None:
+    _, _, specs = read(run)
+    for key, spec in specs.items():
+        assert "config" not in spec, key
+        svg = vl_convert.vegalite_to_svg({**spec, "width": 400})
+        drawn = re.findall(r'<path[^>]*aria-roledescription="[^"]*"|aria-roledescription="\w+ mark container"', svg)
+        assert drawn, key
+        assert "NaN" not in svg, key
+
+
+def test_the_words_say_what_the_tables_hold(run: Run) -> None:
+    _, page, _ = read(run)
+    shown = " ".join(page.shown.split())
+    assert (
+        "5 nodes, 60 s of their time, in 0.5 s of ours. 66.7 % of 3 tasks were answered, half of them within 1 s."
+        in shown
+    )
+    assert "1,234 events checked" in shown
+    assert "1 no_route" in shown
+    assert run.summary["digest"] in shown
+    assert f"edgecoder run {run.path.as_posix()}/scenario.resolved.yaml" in shown
+    assert f"edgecoder why {run.path.as_posix()} task {made.task_id(3).hex()}" in shown
+    assert "name: office" in shown  # the scenario
+    assert "pyarrow " in shown
+    assert "stopped early" not in shown
+    assert "violated. What follows" not in shown
+
+
+def test_the_boundaries_are_those_of_the_docstrings(run: Run) -> None:
+    found = dict(report.boundaries())
+    assert {"host", "network", "engine", "radio", "workload", "recorder"} <= found.keys()
+    assert "crypto" in found
+    assert all(text.endswith(".") and "Fidelity" not in text for text in found.values())
+    _, page, _ = read(run)
+    assert "which nobody in a real mesh could" in page.shown
+
+
+def test_text_of_a_user_stays_text(tmp_path: Path) -> None:
+    def tell(recorder: Recorder) -> None:
+        recorder.command(1, HOSTILE)
+        recorder.record(SECOND, PHONE, made.submitted(1))
+        recorder.record(2 * SECOND, PHONE, made.ended(1, PHONE))
+
+    run = made_run(tmp_path, description="Ann's & Bob's <office>.", tell=tell)
+    text, page, specs = read(run)
+    assert "<script>alert" not in text
+    assert len(page.scripts) == 2
+    assert HOSTILE in page.shown
+    assert "Ann's & Bob's <office>." in page.shown
+    assert HOSTILE in json.dumps(specs["latency-kind"])
+
+
+def test_a_run_in_which_nothing_happened_has_a_report(tmp_path: Path) -> None:
+    _, page, specs = read(made_run(tmp_path, tell=lambda recorder: None))
+    assert specs == {}
+    assert not {"tasks", "models", "swaps", "knowledge", "messages"} & set(page.ids)
+    assert "0 of its" not in page.shown
+
+
+@pytest.mark.parametrize(
+    ("summary", "notice"),
+    [
+        ({"partial": True}, "This run was stopped early."),
+        ({"partial": True, "invariants": {"checked": 5, "violated": 1}}, "An invariant was violated."),
+    ],
+)
+def test_a_run_that_ended_badly_says_so_first(tmp_path: Path, summary: dict[str, Any], notice: str) -> None:
+    _, page, _ = read(made_run(tmp_path, **summary))
+    assert notice in page.shown
+
+
+def test_a_torn_table_is_an_error_and_leaves_the_old_report(tmp_path: Path) -> None:
+    run = made_run(tmp_path)
+    path = report.write_report(run)
+    before = path.stat()
+    (run.path / "tasks.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ConfigError, match="torn"):
+        report.write_report(Run(run.path))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+# -- the numbers of the charts -----------------------------------------------------------------------------------------
+
+
+def test_a_curve_of_latency_ends_at_the_share_that_was_answered(run: Run) -> None:
+    frame = chart_data.latency_by_kind(run.tasks)
+    assert frame[frame["kind"] == "chat"].to_dict("list") == {
+        "kind": ["chat", "chat"],
+        "x": [1.0, 2.01],
+        "share": [50.0, 100.0],
+        "values": [2, 2],
+    }
+    assert "review" not in set(frame["kind"])  # none of them was answered
+    assert list(chart_data.latency_by_via(run.tasks)["via"]) == ["coordinator", "self"]
+
+
+def test_a_long_curve_keeps_its_shape_in_few_points() -> None:
+    frame = chart_data.cumulative([number / 1000 for number in range(1, 100_001)], total=200_000)
+    assert len(frame) < 200
+    assert frame["x"].iloc[-1] == 100.0
+    assert frame["share"].iloc[-1] == 50.0
+    assert (frame["share"] * 2 - frame["x"]).abs().max() < 1e-9
+    assert frame["share"].is_monotonic_increasing
+
+
+def test_outcomes_by_kind(run: Run) -> None:
+    rows = {row["kind"]: row for row in chart_data.outcomes(run.tasks).to_dict("records")}
+    assert (rows["chat"]["asked"], rows["chat"]["answered_pct"], rows["chat"]["self_pct"]) == (2, 100.0, 50.0)
+    assert (rows["review"]["answered_pct"], rows["review"]["failed"]) == (0.0, "1 no_route")
+    assert pd.isna(rows["review"]["p50_s"])
+
+
+def test_nodes_changing_their_model_are_an_exact_mean(run: Run) -> None:
+    frame = chart_data.loading(run.swaps, 60.0, chart_data.time_unit(60.0))
+    width_s = 60.0 / (len(frame) - 1)
+    assert frame["value"].iloc[:-1].sum() * width_s == pytest.approx(4.0)  # one node, 20 s to 24 s
+    assert frame.loc[frame["at"].between(20, 23), "value"].tolist() == pytest.approx([1.0] * 8)
+
+
+def test_the_profile_shows_each_swap_and_picks_evenly_of_many(run: Run) -> None:
+    profile = chart_data.swap_profile(run.swaps, run.nodes["name"])
+    assert set(profile["who"]) == {"phone-0 · swap 2"}
+    assert profile.sort_values("order")["phase"].tolist() == [
+        "announcing",
+        "draining",
+        "unloading",
+        "loading",
+        "confirming",
+    ]
+    assert profile["seconds"].sum() == pytest.approx(4.005)
+    one = run.swaps[run.swaps["swap"] == 2]
+    many = pd.concat([one.assign(swap=number, total_s=float(number)) for number in range(2, 1002)], ignore_index=True)
+    ranks = chart_data.swap_profile(many, run.nodes["name"]).groupby("rank")["total_s"].first()
+    assert len(ranks) == chart_data.SWAPS_SHOWN
+    assert (ranks.iloc[0], ranks.iloc[-1]) == (1001.0, 2.0)
+
+
+def test_phases_are_spread_over_the_swaps_that_went_through_them(run: Run) -> None:
+    frame = chart_data.phase_spread(run.swaps).set_index("phase")
+    assert "rolling back" not in frame.index
+    assert frame.loc["loading", "p50"] == pytest.approx(2.8)
+    assert frame.loc[chart_data.WHOLE, "max"] == pytest.approx(4.005)
+    assert frame.loc["loading", "swaps"] == 1  # the first loads do not count
+
+
+def test_message_rates_add_up_to_the_messages(run: Run) -> None:
+    unit = chart_data.time_unit(60.0)
+    rates = chart_data.message_rates(run.messages, nodes=5, sim_s=60.0, unit=unit, value="bytes")
+    bins = sorted(set(rates["at"]))
+    width_min = (bins[1] - bins[0]) / 60
+    whole = rates[rates["at"] < bins[-1]]["rate"].sum() * 5 * width_min  # the last edge repeats the last bin
+    assert whole == pytest.approx(run.messages["bytes"].sum())
+    assert set(rates["type"]) == {"heartbeat", "summary"}
+
+
+def test_rare_message_types_are_added_up() -> None:
+    messages = pd.DataFrame(
+        {
+            "at_s": [float(number // 10 * 10 + 10) for number in range(100)],
+            "type": [f"type{number % 10}" for number in range(100)],
+            "medium": ["lan"] * 100,
+            "count": [10 - number % 10 for number in range(100)],
+            "bytes": [1] * 100,
+        }
+    )
+    rates = chart_data.message_rates(messages, 1, 100.0, chart_data.time_unit(100.0), "count")
+    kinds = list(dict.fromkeys(rates["type"]))
+    assert kinds == [*(f"type{number}" for number in range(chart_data.TYPES_SHOWN)), chart_data.OTHER]
+    assert rates[(rates["type"] == chart_data.OTHER) & (rates["at"] == 0)]["rate"].iloc[0] == pytest.approx(
+        10 / (10 / 60)
+    )
+
+
+def test_a_timeline_is_binned_to_mean_and_largest() -> None:
+    at_s = [float(second) for second in range(10, 3610, 10)]
+    timeline = pd.DataFrame({"at_s": at_s, "metric": "m", "key": "k", "value": [number % 5 for number in range(360)]})
+    frame = chart_data.binned(timeline, "m", "k", 3600.0, chart_data.time_unit(3600.0))
+    assert len(frame) == chart_data.BINS + 1
+    assert set(frame["mean"]) == {2.0}
+    assert set(frame["max"]) == {4}
+    assert (frame["at"].iloc[0], frame["at"].iloc[-1]) == (0.0, 60.0)
+
+
+def test_news_of_all_channels_have_a_curve(tmp_path: Path) -> None:
+    def tell(recorder: Recorder) -> None:
+        made.boot(recorder)
+        made.capabilities(recorder, 2 * SECOND, PEER, 2, None, loading=True)
+        for holder, medium in ((PHONE, Medium.BLE), (AGENT, Medium.LAN)):
+            recorder.record(3 * SECOND, holder, PeerLearned(IDS[PEER], 1, loading=False, medium=medium))
+            recorder.record(4 * SECOND, holder, PeerLearned(IDS[PEER], 2, loading=True, medium=medium))
+        made.heartbeat(recorder, 5 * SECOND, PEER, 2, None, loading=True)
+
+    run = made_run(tmp_path, tell=tell)
+    delays = chart_data.news_delay(run.gossip, "delay_s")
+    assert dict(zip(delays["channel"], delays["x"], strict=True)) == {
+        "Bluetooth": 2.0,
+        "LAN peer": 2.0,
+        "heartbeat": 3.0,
+    }
+    spec = next(figure.spec for figure in charts.gallery(run).figures() if figure.key == "news-delay")
+    assert "Bluetooth (1)" in json.dumps(spec)
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value_s", "text"),
+    [
+        (0, "0 s"),
+        (2.5e-7, "0.25 µs"),
+        (0.0109, "10.9 ms"),
+        (2.084, "2.08 s"),
+        (125.2, "2 min 5 s"),
+        (5400, "1 h 30 min"),
+    ],
+)
+def test_durations_for_people(value_s: float, text: str) -> None:
+    assert report.seconds(value_s) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0, "0 %"), (1, "100 %"), (0.9919, "99.2 %"), (0.99996, "99.996 %"), (0.5, "50 %"), (0.000131, "0.0131 %")],
+)
+def test_shares_are_never_rounded_to_all_or_nothing(share: float, text: str) -> None:
+    assert report.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (5324.0, "tasks", ("5,324", "tasks")),
+        (3.76e-5, "s", ("37.6", "µs")),
+        (40.8, "s", ("40.8", "s")),
+        (240.0, "s", ("240", "s")),
+        (0.25, "share", ("25", "%")),
+        (15.126, "envelopes per node and minute", ("15.13", "envelopes per node and minute")),
+    ],
+)
+def test_figures_with_their_units(value: float, unit: str, shown: tuple[str, str]) -> None:
+    assert report.number(value, unit) == shown
+
+
+def test_a_figure_that_is_not_documented_is_shown_all_the_same() -> None:
+    assert report.figures({"new_figure": 1.5})["Other"] == [("new_figure", "1.5", "", "")]

@@ -1,0 +1,241 @@
+"""`edgecoder why` and `edgecoder report`: what they tell, and one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecoder.cli import app
+from edgecoder.mesh.router import Why
+from edgecoder_sim.results import Run
+from edgecoder_sim.runner import run_scenario
+from edgecoder_sim.scenario import load_scenario
+from tests.sim import made_runs as made
+from tests.sim.made_runs import made_run, task_id
+
+COMMANDS = [EntryPoint(name, f"edgecoder_sim.commands.{name}:command [sim]", app.GROUP) for name in ("why", "report")]
+
+
+@pytest.fixture(autouse=True)
+def _commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "entry_points", lambda group: COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that was made by hand."""
+    return made_run(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A small storm of swaps as the simulator runs it."""
+    sets = ["duration_s=240", "phones.count=12", "agents.count=3"]
+    outcome = run_scenario(load_scenario("swap_storm", sets), root=tmp_path_factory.mktemp("real"), reproduce="")
+    assert outcome.violation is None
+    assert outcome.directory is not None
+    return Run(outcome.directory)
+
+
+def tell(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """What a command prints that succeeds."""
+    code = app.run(list(args))
+    said = capsys.readouterr()
+    assert (code, said.err) == (0, "")
+    return said.out
+
+
+def tell_json(capsys: pytest.CaptureFixture[str], *args: str) -> Any:
+    """The same as JSON."""
+    return json.loads(tell(capsys, *args, "--json"))
+
+
+def test_the_story_of_a_task(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    said = tell(capsys, "why", str(run.path), "task", task_id(2).hex())
+    small, lost = "2 model too small", "phone-1 refused, failed or was lost"
+    found, of_it = "by a node that the coordinator found", "of which 1.01 s until an engine began"
+    assert said.splitlines() == [
+        f"task {task_id(2).hex()} (chat) of phone-0",
+        "  wanted: any model of 7 B or more",
+        "  00:00:04.000  phone-0        its user asked: 100 bytes of prompt",
+        "  00:00:04.000  phone-0        asked coordinator-0, its coordinator: nobody fitting in reach; ruled out: "
+        + small,
+        "  00:00:04.005  coordinator-0  chose phone-1: cheapest of 1 at cost 20.0",
+        f"  00:00:05.000  coordinator-0  {lost}; chose agent-0: cheapest of 1 at cost 40.0; ruled out: 1 tried before",
+        "  00:00:05.010  agent-0        began to answer with large-7b",
+        "  00:00:06.000  agent-0        done: 12 tokens in 990 ms",
+        "  00:00:06.010  phone-0        its user got the answer",
+        f"  answered by agent-0 with large-7b, {found}: 12 tokens in 2.01 s, {of_it}; attempts: 1",
+    ]
+
+
+def test_the_story_of_a_task_that_failed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    said = tell(capsys, "why", str(run.path), "task", task_id(3).hex()).splitlines()
+    assert "  wanted: huge-70b" in said
+    assert "  00:00:07.000  phone-0  nobody can take it now; ruled out: 3 wrong model" in said
+    assert said[-1] == "  not answered after 10.00 s: no_route (nobody reachable can do it)"
+
+
+def test_a_new_request_from_upstream_is_no_failure_downstream(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def again(recorder: Any) -> None:
+        recorder.record(0, made.PHONE, made.submitted(1))
+        for at_us in (1, 2_000_001):
+            recorder.record(at_us, made.PHONE, made.routed(1, made.HUB, Why.COORDINATOR))
+            recorder.record(at_us + 1, made.HUB, made.routed(1, made.AGENT, Why.CHEAPEST, 1.0))
+
+    run = made_run(tmp_path, tell=again)
+    story = tell_json(capsys, "why", str(run.path), "task", task_id(1).hex())
+    texts = [moment["text"] for moment in story["moments"][1:]]
+    assert [text.startswith("coordinator-0 refused, failed or was lost; asked") for text in texts] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert [text.startswith("chose agent-0") for text in texts] == [False, True, False, True]
+    assert story["end"] == "not answered: unfinished (it was open when the run ended)"
+
+
+def test_a_task_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    story = tell_json(capsys, "why", str(run.path), "task", task_id(2).hex()[:32])
+    decided = [moment["facts"] for moment in story["moments"] if "why" in moment.get("facts", {})]
+    assert decided[0] == {
+        "to": "coordinator-0",
+        "excluded": {"model too small": 2},
+        "why": "asked the coordinator",
+        "cost": None,
+        "eligible": 0,
+    }
+    assert decided[2]["cost"] == 40.0
+
+
+def test_without_an_id_some_tasks_are_listed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    said = tell(capsys, "why", str(run.path), "task").splitlines()
+    assert said[0] == f"3 tasks in {run.path}; some of them:"
+    assert said[1:3] == ["failed:", f"  {task_id(3).hex()}  00:00:07.000  phone-0 review: no_route, 10.00 s, routes: 1"]
+    assert said[3:5] == ["slowest:", f"  {task_id(2).hex()}  00:00:04.000  phone-0 chat: done, 2.01 s, routes: 3"]
+    listed = tell_json(capsys, "why", str(run.path), "task")
+    assert [task["task_id"] for task in listed["slowest"]] == [task_id(2).hex(), task_id(1).hex()]
+
+
+def test_the_story_of_a_swap(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    said = tell(capsys, "why", str(run.path), "swap", "phone-0", "2")
+    assert said.splitlines() == [
+        "swap 2 of phone-0: small-1b → large-7b",
+        "  wanted by: user; requests: 1",
+        "  00:00:20.000  phone-0  journalled the intent and told its peers: 100 ms",
+        "  00:00:20.100  phone-0  let running tasks end: 900 ms",
+        "  00:00:21.000  phone-0  freed the old model: 200 ms",
+        "  00:00:21.200  phone-0  loaded the new model: 2.80 s",
+        "  00:00:24.000  phone-0  made the outcome durable, serving again: 5 ms",
+        "  done in 4.00 s: large-7b serves",
+    ]
+
+
+@pytest.mark.parametrize("node", ["phone-0", "0", made.IDS[made.PHONE].hex()[:8]])
+def test_the_swaps_of_a_node(run: Run, capsys: pytest.CaptureFixture[str], node: str) -> None:
+    said = tell(capsys, "why", str(run.path), "swap", node).splitlines()
+    assert said[0] == f"2 swaps of {node} in {run.path}:"
+    assert said[2] == "  00:00:20.000  swap 2   small-1b → large-7b (user): done, 4.00 s"
+    rows = tell_json(capsys, "why", str(run.path), "swap", node)
+    assert [(row["swap"], row["cause"]) for row in rows] == [(1, "boot"), (2, "user")]
+
+
+@pytest.mark.parametrize("words", [["task"], ["last", "task"], ["swap", "phone-0"]])
+def test_the_newest_run_is_meant_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = made_run(Path("runs"))
+    assert str(run.path) in tell(capsys, "why", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["task", "zz"], "task zz: no task has an id that begins so; leave the id out"),
+        (["task", ""], "task : 3 tasks have ids that begin so; give more digits: "),
+        (["swap"], "why: no node is given; write edgecoder why"),
+        (
+            ["swap", "nobody"],
+            "node nobody: there is no such node; give a node's name or index; there are phone-0, phone-1,",
+        ),
+        (["swap", "phone-0", "9"], "phone-0 has no swap 9; leave the number out for a list"),
+        (["swap", "phone-0", "x"], "why: the swap is 'x'; give its number, such as 2"),
+        (["swap", "phone-0", "2", "3"], "why: '3' is one word too many; write edgecoder why"),
+        (["task", "1", "2"], "why: '2' is one word too many; write edgecoder why"),
+        (["byte"], "why: what to tell is 'byte', not task or swap; write edgecoder why"),
+        ([], "why: what to tell is 'nothing', not task or swap; write edgecoder why"),
+    ],
+)
+def test_a_mistake_is_one_line(run: Run, capsys: pytest.CaptureFixture[str], words: list[str], line: str) -> None:
+    assert app.run(["why", str(run.path), *words]) == 2
+    said = capsys.readouterr()
+    assert line in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+def test_no_run_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["why", "nowhere", "task"], ["why", "task"], ["report", "nowhere"], ["report"]):
+        assert app.run(words) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_report_is_written_again(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run.path / "report.html"
+    path.unlink(missing_ok=True)
+    assert tell(capsys, "report", str(run.path)) == f"{path.as_posix()}\n"
+    assert path.is_file()
+    assert tell_json(capsys, "report", str(run.path), str(run.path)) == {"reports": [path.as_posix()] * 2}
+
+
+# -- a run of the simulator --------------------------------------------------------------------------------------------
+
+
+def test_every_task_and_swap_of_a_real_run_has_a_story(real_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    tasks = real_run.tasks
+    assert len(tasks) > 50
+    for task in tasks.sort_values("routes").tail(5)["task_id"]:
+        story = tell_json(capsys, "why", str(real_run.path), "task", task)
+        at_s = [moment["at_s"] for moment in story["moments"]]
+        assert at_s == sorted(at_s)
+        assert len(story["moments"]) >= 2
+    swaps = real_run.swaps[real_run.swaps["swap"] > 1]
+    assert len(swaps) > 5
+    row = swaps.iloc[-1]
+    told = tell_json(capsys, "why", str(real_run.path), "swap", str(row["node"]), str(row["swap"]))
+    assert sum(moment["facts"]["took_s"] for moment in told[0]["moments"]) == pytest.approx(row["total_s"])
+
+
+def test_the_tables_of_a_real_run_agree_with_each_other(real_run: Run) -> None:
+    tasks, routes, work, metrics = real_run.tasks, real_run.routes, real_run.work, real_run.summary["metrics"]
+    assert tasks["task_id"].is_unique
+    assert metrics["tasks_submitted"] == len(tasks)
+    assert metrics["task_routes"] == len(routes) == tasks["routes"].sum()
+    done = tasks[tasks["reason"].isna()]
+    assert metrics["tasks_done"] == len(done)
+    assert done["via"].notna().all()
+    assert done["started_s"].notna().all()
+    assert metrics["task_latency_p50_s"] == pytest.approx(done["latency_s"].quantile(0.5, "lower"), rel=0.01)
+    assert set(done["task_id"]) <= set(work[work["reason"].isna()]["task_id"])
+    assert (done["tokens"].to_numpy() > 0).all()
+    swaps = real_run.swaps
+    phases = [name for name in swaps.columns if name.endswith("ing_s") or name == "rolling_back_s"]
+    assert (swaps[phases].sum(axis=1) - swaps["total_s"]).abs().max() < 1e-6
+    assert (swaps["ended_s"] - swaps["started_s"] - swaps["total_s"]).abs().max() < 1e-6
+    assert metrics["messages"] == real_run.messages["count"].sum()
+    ready = real_run.timeline[real_run.timeline["metric"] == "nodes_ready"].groupby("at_s")["value"].sum()
+    assert 13 <= ready.max() <= 15  # of 15 nodes that have a model; some are always in a swap
+    learned = real_run.gossip[real_run.gossip["event"] == "learned"]
+    assert (learned["delay_s"].dropna() >= 0).all()
+    assert {"ble", "heartbeat", "summary"} <= set(learned["channel"])
