@@ -114,8 +114,9 @@ class HeartbeatSender:
         self._missed, self._is_awaiting = 0, False
         self._step(OnlineStep.ACKNOWLEDGED)
         if not message.known:
-            self._acknowledged = None
-            self._send()
+            was_delta, self._acknowledged = self._acknowledged is not None, None
+            if was_delta:  # a full one would be refused again: the coordinator has no room
+                self._send()
         elif message.seq == self._sent[0]:
             self._acknowledged, self._is_news_open = self._sent[1], False
 
@@ -124,7 +125,8 @@ class HeartbeatSender:
             self._missed += 1
             too_many = self._missed >= self._context.cluster.missed_heartbeats_max
             self._step(OnlineStep.MISSED_TOO_MANY if too_many else OnlineStep.MISSED)
-        self._next += self._period
+        late = self._context.now - self._next
+        self._next += self._period * (1 + late // self._period)  # no burst for what a late wake-up missed
         self._context.timers.set(_PERIODIC, self._next, self._beat)
         self._send()
 

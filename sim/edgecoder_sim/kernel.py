@@ -324,10 +324,10 @@ class _Wheel(_RecurringEvent):
         if timer.fn is None:
             return
         kernel = self._kernel
-        # All due times of a wheel lie within one period. The earliest that can still come is past the last whole tick.
+        # All due times of a wheel lie within one period, and what was due by the last whole tick had its turn: a timer
+        # that starts further ahead than that joins when its first turn has come.
         last_tick_us = _round_up(kernel.now, kernel.tick_us) - kernel.tick_us
-        if due_us > min(last_tick_us, self._due_us - 1) + self._period_us:
-            # So a timer that starts further ahead joins when its first turn has come.
+        if due_us > last_tick_us + self._period_us:
             start: Any = _RecurringEvent(lambda: self.join(timer, due_us))
             kernel.schedule(start, URGENT, _round_up(due_us, kernel.tick_us) - kernel.now)
             return

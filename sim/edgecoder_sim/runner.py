@@ -53,24 +53,24 @@ def run_scenario(
     that
     does the same again; a violated invariant names it. Raises DiskFull, and OSError where the directory cannot be
     made."""
-    directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
-    started_s = time.monotonic()
-    checkers = make_checkers(scenario.rng_seed, reproduce) if scenario.checkers else []
-    world = World(scenario, checkers)
-    recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
-    world.start_users(recorder)
-    world.kernel.every(scenario.sample_interval_us, scenario.sample_interval_us, _sample, (recorder, world))
-    violation: InvariantViolated | None = None
-    interrupted = False
-    try:
-        with _patient_interrupts() as is_interrupted, rare_collections():
-            interrupted = not _run(world, scenario.duration_us, started_s, progress, is_interrupted)
-        if not interrupted:
-            world.watch.finish()
-    except InvariantViolated as error:
-        violation = error
-    finally:
-        metrics = recorder.close(world.kernel.now)
+    with _patient_interrupts() as is_interrupted:
+        started_s = time.monotonic()
+        directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
+        world = World(scenario, make_checkers(scenario.rng_seed, reproduce) if scenario.checkers else [])
+        recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
+        world.start_users(recorder)
+        world.kernel.every(scenario.sample_interval_us, scenario.sample_interval_us, _sample, (recorder, world))
+        violation: InvariantViolated | None = None
+        interrupted = False
+        try:
+            with rare_collections():
+                interrupted = not _run(world, scenario.duration_us, started_s, progress, is_interrupted)
+            if not interrupted:
+                world.watch.finish()
+        except InvariantViolated as error:
+            violation = error
+        finally:
+            metrics = recorder.close(world.kernel.now)
     summary = {
         "scenario": scenario.name,
         "digest": world.watch.digest.hexdigest(),

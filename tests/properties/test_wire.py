@@ -1,6 +1,8 @@
-"""The wire under fire: everything round-trips, and nothing that comes from outside raises anything but the one error."""
+"""The wire under fire: everything round-trips, and nothing from outside raises anything but the one error."""
 
 from __future__ import annotations
+
+import contextlib
 
 import msgspec
 import pytest
@@ -74,10 +76,8 @@ def test_arbitrary_bytes_are_refused(frame: bytes) -> None:
 
 @given(st.sampled_from(sorted(TYPES)), st.binary(max_size=400))
 def test_arbitrary_bodies_are_a_message_or_the_one_error(type_name: str, body: bytes) -> None:
-    try:
+    with contextlib.suppress(RemoteProtocolError):
         assert isinstance(decode_body(type_name, body), TYPES[type_name])
-    except RemoteProtocolError:
-        pass
 
 
 @given(st.sampled_from(sorted(TYPES)), st.dictionaries(st.text(max_size=12), st.integers() | st.text() | st.floats()))
@@ -85,10 +85,8 @@ def test_well_formed_bodies_of_wrong_shape_are_a_message_or_the_one_error(
     type_name: str, body: dict[str, object]
 ) -> None:
     in_range = {key: value for key, value in body.items() if not isinstance(value, int) or abs(value) < 1 << 63}
-    try:
+    with contextlib.suppress(RemoteProtocolError):
         assert isinstance(decode_body(type_name, msgspec.msgpack.encode(in_range)), TYPES[type_name])
-    except RemoteProtocolError:
-        pass
 
 
 @pytest.mark.parametrize("deep", [b"\x91" * 5000 + b"\xc0", b"\x81\xa1x" * 5000 + b"\xc0"])

@@ -129,6 +129,17 @@ def test_the_way_an_answer_came(tmp_path: Path, decisions: list[tuple[int, int, 
     assert sum(value for name, value in metrics.items() if name.startswith("tasks_via_")) == 1.0
 
 
+def test_the_begin_that_counts_is_that_of_the_node_that_answered(tmp_path: Path) -> None:
+    recorder = made.recorder(tmp_path)
+    recorder.record(0, PHONE, made.submitted(1))
+    for at_us, node in ((1 * SECOND, AGENT), (2 * SECOND, PEER), (3 * SECOND, PHONE)):
+        recorder.record(at_us, node, TaskStarted(task_id(1), LARGE))
+    recorder.record(4 * SECOND, PHONE, made.ended(1, PEER))
+    recorder.close(5 * SECOND)
+    task = rows(tmp_path, "tasks")[0]
+    assert (task["served_by"], task["started_s"], task["waited_s"]) == (PEER, 2.0, 2.0)
+
+
 def test_failed_and_unfinished_tasks(tmp_path: Path) -> None:
     recorder = made.recorder(tmp_path)
     for number in (1, 2):
@@ -317,6 +328,21 @@ def test_rows_that_are_dropped_and_configurations_that_differ(tmp_path: Path) ->
     ]
     assert timeline(tmp_path, "rows_held", 6) == {"registry": 2, "peers": 0, "summaries": 1}
     assert timeline(tmp_path, "nodes_known", 6) == {SMALL: 2}
+
+
+@pytest.mark.parametrize(
+    ("node", "held"),
+    [(PHONE, {"registry": 3, "peers": 0, "summaries": 1}), (HUB, {"registry": 0, "peers": 1, "summaries": 1})],
+)
+def test_a_restart_loses_what_the_node_believed(tmp_path: Path, node: int, held: dict[str, int]) -> None:
+    recorder = made.recorder(tmp_path)
+    made.boot(recorder)
+    recorder.record(5 * SECOND, node, NodeReady(epoch=2))
+    recorder.sample(6 * SECOND)
+    recorder.close(6 * SECOND)
+    assert timeline(tmp_path, "rows_held", 6) == held
+    assert timeline(tmp_path, "nodes_known", 6) == {SMALL: held["registry"]}
+    assert timeline(tmp_path, "rows_wrong", 6)["registry"] == (1 if node == PHONE else 0)  # its model is gone, too
 
 
 def test_the_timeline_compares_truth_with_what_is_known(tmp_path: Path) -> None:
@@ -533,9 +559,10 @@ class SmallDisk:
         return False
 
 
-def small_disk(room_bytes: int) -> Callable[[Path], Any]:
-    """Opens files of which that of the drops has little room."""
-    return lambda path: SmallDisk(open_new(path), room_bytes if path.stem == "drops" else 1 << 30)
+def small_disk(room_bytes: int, **others_bytes: int) -> Callable[[Path], Any]:
+    """Opens files of which that of the drops, and perhaps some others, have little room."""
+    room = {"drops": room_bytes, **others_bytes}
+    return lambda path: SmallDisk(open_new(path), room.get(path.stem, 1 << 30))
 
 
 def dev_full(path: Path) -> IO[bytes]:
@@ -559,6 +586,17 @@ def test_a_full_disk_is_one_clear_error_and_spares_the_other_tables(tmp_path: Pa
     for name in TABLES.keys() - {"drops"}:
         rows(tmp_path, name)
     assert len(rows(tmp_path, "nodes")) == len(made.NAMES)
+    gc.collect()
+
+
+def test_what_waits_when_the_disk_is_full_is_given_up_and_tears_nothing(tmp_path: Path) -> None:
+    recorder = made.recorder(tmp_path, open_file=small_disk(20_000, gossip=10_000))
+    for number in range(1, 5000):
+        recorder.record(number * number, PHONE, PeerLearned(IDS[PEER], number, loading=False, medium=Medium.BLE))
+    with pytest.raises(DiskFull):
+        drops(recorder, GROUP_ROWS)
+    recorder.close(made.MINUTE)
+    assert rows(tmp_path, "gossip") == []
     gc.collect()
 
 

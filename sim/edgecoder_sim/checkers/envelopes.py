@@ -39,13 +39,15 @@ class Envelopes(Rule):
         epoch, seq = header.epoch, header.seq
         if epoch != book.epoch:
             self.fail(book, f"sends with epoch {epoch}, which is not durable (durable is {book.epoch})")
-        if epoch == book.sealed_epoch and seq > book.sealed_seq:
-            book.sealed_seq = seq
-        elif epoch > book.sealed_epoch:
-            book.sealed_epoch, book.sealed_seq = epoch, seq
-        else:
+        if epoch == book.sealed_epoch:
+            if seq <= book.sealed_seq:
+                self.fail(book, f"sends (epoch, seq) {(epoch, seq)} after {(epoch, book.sealed_seq)}")
+        elif epoch < book.sealed_epoch:
             newest = (book.sealed_epoch, book.sealed_seq)
             self.fail(book, f"sends (epoch, seq) {(epoch, seq)} after {newest}")
+        else:
+            book.sealed_epoch = epoch
+        book.sealed_seq = seq
         if header.sender != book.node:
             self.fail(book, f"sends in the name of {header.sender.hex()}")
         if size_bytes > FRAME_BYTES_MAX:

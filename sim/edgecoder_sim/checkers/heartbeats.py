@@ -29,9 +29,11 @@ _NOTHING: Final = (None,) * len(_FIELDS)
 
 
 class _State:
-    __slots__ = ("full_wanted", "last_us", "link", "power", "said", "since", "tokens_per_s", "verified")
+    __slots__ = ("full_wanted", "gap_us", "last_us", "link", "power", "said", "since", "tokens_per_s", "verified")
 
-    def __init__(self) -> None:
+    def __init__(self, gap_us: Micros) -> None:
+        self.gap_us = gap_us
+        """Longest time between two heartbeats."""
         self.link: LinkId | None = None
         self.last_us: Micros = 0
         self.since: list[tuple[int, _Values]] = []
@@ -64,7 +66,7 @@ class Heartbeats(Rule):
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
-        self._of[book.index] = _State()
+        self._of[book.index] = _State(book.cluster.heartbeat_interval_ms * 1000 + SLACK_US)
 
     def finish(self) -> None:
         """See `Rule`."""
@@ -73,9 +75,10 @@ class Heartbeats(Rule):
 
     def _sent(self, book: Book, link: LinkId, header: Header, message: Heartbeat) -> None:
         state = self._of[book.index]
-        if link == state.link:
+        now_us = self.panel.now
+        if link == state.link and now_us - state.last_us > state.gap_us:
             self._judge_gap(book, state)
-        state.link, state.last_us = link, self.panel.now
+        state.link, state.last_us = link, now_us
         if link == book.coordinator_link:
             book.coordinator_told = message.current_load is Load.LOADING
         self._judge_news(book, state, message)
@@ -89,7 +92,7 @@ class Heartbeats(Rule):
 
     def _judge_gap(self, book: Book, state: _State) -> None:
         gap_us = self.panel.now - state.last_us
-        if state.link is not None and gap_us > book.cluster.heartbeat_interval_ms * 1000 + SLACK_US:
+        if state.link is not None and gap_us > state.gap_us:
             self.fail(
                 book,
                 f"sent no heartbeat for {gap_us / 1e6:.3f} s; the interval is {book.cluster.heartbeat_interval_ms} ms",

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from edgecoder.errors import ConfigError
 from edgecoder_sim.headlines import outcome_lines
 from edgecoder_sim.report import write_report
 from edgecoder_sim.results import Run
@@ -38,6 +39,10 @@ def command(
 ) -> None:
     """Simulate what a scenario describes: devices swap models, learn of each other, and route tasks."""
     loaded = load_scenario(scenario, sets or (), rng_seed)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(f"--out {out}", None, "there is a file in its place", "name a directory") from None
     console = Console(stderr=True, quiet=as_json)
     with _Shown(console, loaded) as shown:
         outcome = run_scenario(
