@@ -7,6 +7,7 @@ node that is silent for `agent_alive_ms` is in no answer, and is dropped soon af
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import fsum
 
 import msgspec
 
@@ -175,11 +176,12 @@ class Registry:
 
 
 def summarise(rows: list[AgentRow]) -> ModelAvailability:
-    """One model's availability over the rows that serve it (seed; vectors/capability_summary)."""
+    """One model's availability over the rows that serve it (seed; vectors/capability_summary). The exact sum: n agents of
+    size s are worth n·s, so that a query for `s` finds them."""
     loads = [row.load.tasks for row in rows]
     return ModelAvailability(
         agent_count=len(rows),
-        total_param_capacity=sum(row.heartbeat.active_model_param_size or 0.0 for row in rows),
+        total_param_capacity=fsum(row.heartbeat.active_model_param_size or 0.0 for row in rows),
         avg_load=sum(loads) / len(rows),
         free_slots=sum(max(0, row.slots - load) for row, load in zip(rows, loads, strict=True)),
     )

@@ -16,6 +16,7 @@ from edgecoder.core.ids import LinkId, Micros, NodeId
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel
+from edgecoder.models.catalog import normalise
 from edgecoder.trace import SummaryExpired, SummaryLearned, SummarySent
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import ModelAvailability, Summary
@@ -102,7 +103,8 @@ class Summaries:
         return {
             name: row
             for name, row in availability.items()
-            if (names is None or name in names) and row.total_param_capacity >= min_param_size * row.agent_count
+            if (names is None or normalise(name) in names)
+            and row.total_param_capacity >= min_param_size * row.agent_count
         }
 
     @property
@@ -110,7 +112,8 @@ class Summaries:
         return self._context.cluster.summary_interval_ms * self._context.cluster.summary_periods_max
 
     def _tick(self) -> None:
-        self._next += self._period
+        late = self._context.now - self._next
+        self._next += self._period * (1 + late // self._period)  # no burst for what a late wake-up missed
         self._context.timers.set(_TIMER, self._next, self._tick)
         for node in [node for node, row in self.rows.items() if row.expires_at <= self._context.now]:
             del self.rows[node]

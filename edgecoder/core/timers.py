@@ -47,6 +47,10 @@ class TimerTable:
         """Forget a timer; one that is not set is no error."""
         self._actions.pop(name, None)
 
+    def is_idle(self, name: Name) -> bool:
+        """Whether no timer of this name is set."""
+        return name not in self._actions
+
     @property
     def next_deadline(self) -> Micros | None:
         """The earliest deadline, None without timers."""

@@ -11,14 +11,17 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.context import Context
+from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import CancelOp, RunTask
 from edgecoder.core.events import TaskChunk, TaskDone, TaskFailed
-from edgecoder.core.ids import LinkId, OpId, TaskId
+from edgecoder.core.ids import LinkId, Micros, OpId, TaskId
 from edgecoder.errors import Reason
 from edgecoder.trace import TaskStarted, TaskStopped
 from edgecoder.wire.messages import ResponseStatus, TaskRequest, TaskResponse
 
+SIGNS_PER_SILENCE = 3
+"""An accepted task gives so many signs of life in the time after which its origin takes it as lost."""
+_SIGNS = ("work.signs", 0)
 Sink = Callable[[TaskResponse], None]
 """Takes the responses to one task, in order."""
 
@@ -54,6 +57,8 @@ class _Work(msgspec.Struct):
     tokens: int = 0
     parts: list[str] = msgspec.field(default_factory=list)
     """What was written so far and not sent: the whole answer goes with `done` where nothing is streamed."""
+    said_at: Micros = 0
+    """When its sink heard of it last."""
     stopped_for: Reason | None = None
     """Why it is being stopped: the reason that its sink gets."""
 
@@ -93,6 +98,8 @@ class Executor:
             ("work.deadline", request.task_id), deadline, lambda: self._stop(work, Reason.DEADLINE)
         )
         self._say(work, ResponseStatus.ACCEPTED)
+        if link is not None and self._context.timers.is_idle(_SIGNS):
+            self._schedule_signs()
         self._fill_slots()
         self._on_load()
 
@@ -209,7 +216,25 @@ class Executor:
             model=None if status is ResponseStatus.CHUNK else work.model,
         )
         work.index += 1
+        work.said_at = self._context.now
         work.sink(response)
+
+    def _schedule_signs(self) -> None:
+        self._context.timers.set(_SIGNS, self._context.in_ms(self._sign_ms), self._give_signs)
+
+    def _give_signs(self) -> None:
+        """Tell those who have waited for long, over a link, that their task is not lost: it waits for a slot, or it is
+        not streamed. A sign is a part without text."""
+        distant = [work for work in self._work.values() if work.link is not None]
+        for work in distant:
+            if work.said_at + self._sign_ms * MILLI <= self._context.now:
+                self._say(work, ResponseStatus.CHUNK)
+        if distant:
+            self._schedule_signs()
+
+    @property
+    def _sign_ms(self) -> int:
+        return max(1, self._context.config.task_silence_ms // SIGNS_PER_SILENCE)
 
     @property
     def _me(self) -> bytes:

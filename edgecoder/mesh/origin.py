@@ -249,6 +249,10 @@ class Origin:
             self._expect_answer(task, self._context.config.task_silence_ms)
 
     def _chunk(self, task: _Task, response: TaskResponse) -> None:
+        if not response.text and not response.tokens:  # a sign of life: nothing is shown, nothing is bound
+            if task.state is not TaskState.ASKED:
+                self._patience(task)
+            return
         if not self._step(task, TaskStep.CHUNK):
             return
         task.parts.append(response.text)

@@ -310,7 +310,7 @@ def _rates(rates: pd.DataFrame, what: str, sim_s: float, unit: data.TimeUnit) ->
         .encode(
             x=_time(sim_s, unit),
             y=alt.Y("rate:Q", title=what, stack="zero", axis=_count_axis(4)),
-            color=alt.Color("type:N", title=None, scale=alt.Scale(domain=order), legend=alt.Legend(columns=4)),
+            color=alt.Color("type:N", title=None, scale=alt.Scale(domain=order)),
             tooltip=[_text("type"), _number("rate", f"{what} per node and minute")],
         )
     )
@@ -325,7 +325,7 @@ def _cdf(frame: pd.DataFrame, by: str, what: str, share: str, order: list[str] |
     frame = frame.assign(**{by: frame[by].map(labels)}).drop(columns="values")
     x = alt.X("x:Q", scale=_LOG, title=f"{what}, seconds, logarithmic", axis=_log_axis())
     y = alt.Y("share:Q", scale=_PERCENT, title=share, axis=alt.Axis(values=[0, 25, 50, 75, 90, 100]))
-    legend = alt.Legend(symbolType="stroke", columns=4)
+    legend = alt.Legend(symbolType="stroke")
     colour = alt.Color(f"{by}:N", title=None, scale=alt.Scale(domain=list(labels.values())), legend=legend)
     tooltip = [_text(by), _seconds("x", f"{what}, s"), _number("share", share)]
     base = alt.Chart(_rounded(frame)).encode(x=x, y=y, color=colour)

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from edgecoder.core.ids import Medium
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import Why
@@ -30,7 +32,7 @@ from edgecoder_sim import rundir
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.results import Run
 from edgecoder_sim.scenario import load_scenario, resolved_yaml
-from edgecoder_sim.tables import NodeRow
+from edgecoder_sim.tables import TABLES, NodeRow
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -68,6 +70,12 @@ def node_rows() -> list[NodeRow]:
 def recorder(directory: Path | None = None, **options: Any) -> Recorder:
     """A recorder for these nodes."""
     return Recorder(directory, node_rows(), 10 * SECOND, **options)
+
+
+def rows(directory: Path, table: str) -> list[dict[str, Any]]:
+    """A table as it is on disk."""
+    found: list[dict[str, Any]] = pq.read_table(directory / TABLES[table].file_name).to_pylist()
+    return found
 
 
 def task_id(number: int, origin: int = PHONE) -> bytes:
