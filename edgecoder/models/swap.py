@@ -165,7 +165,7 @@ class Swap:
         self._in_engine = False
         quarantined = reason in _CRASHES and self._inventory.note_crash(self.active)
         if self.is_settled:
-            self._failure = reason
+            self._previous, self._failure = self.active, reason
             self._number += 1
             self._step(SwapStep.ENGINE_FAILED_BARE if quarantined else SwapStep.ENGINE_FAILED)
         elif quarantined:
@@ -206,7 +206,7 @@ class Swap:
     # -- the machine ---------------------------------------------------------------------------------------------------
 
     def _begin(self, request: Request) -> None:
-        self._current = request
+        self._current, self._previous, self._failure = request, self.active, None
         self._number += 1
         self._step(SwapStep.REQUESTED)
 
@@ -223,7 +223,6 @@ class Swap:
 
     def write_intent(self) -> None:
         """Journal what is about to happen."""
-        self._failure, self._previous = None, self.active
         self._persist(self._persisted_intent, intent=self._target().sha256)
 
     def announce(self) -> None:
@@ -263,7 +262,6 @@ class Swap:
 
     def recover(self) -> None:
         """The engine lost the model: say so, and load it again. Its tasks failed with it."""
-        self._previous = self.active
         self._around.advertise_loading(lambda _: None)
         self._around.drain_tasks(lambda: None)
         self.reload()

@@ -19,6 +19,7 @@ from edgecoder.core.events import (
     PowerChanged,
     QueryMesh,
     QueryStatus,
+    Started,
     SubmitTask,
     SwapModel,
 )
@@ -223,7 +224,7 @@ class Trouble:
         sim.node = Node(setup, signer, verifier, sim.rng_seed)
         sim.engine = Engine(kernel, sim.device, sim.stream(f"engine.{self._lives}"), sim.post)
         sim._wake_us = -1
-        sim.start(WALL_START_MS + kernel.now // 1000)
+        sim._handle(Started(dict(sim.disk), WALL_START_MS + kernel.now // 1000))  # before all that is on its way
 
     def _reopen(self, link: IpLink | BleLink) -> None:
         number = self.world._next_link()

@@ -104,8 +104,7 @@ def ended(number: int, by: int | None, reason: Reason | None = None, tokens: int
 def phases(recorder: Recorder, node: int, swap: int, at: dict[str, int], previous: str | None = SMALL) -> None:
     """A swap enters phases at the given times, µs."""
     for phase, at_us in at.items():
-        stale = "the swap before" if phase == "announcing" else previous  # it is traced before it is known
-        recorder.record(at_us, node, SwapPhase(swap, phase, LARGE, stale))
+        recorder.record(at_us, node, SwapPhase(swap, phase, LARGE, previous))
 
 
 def capabilities(recorder: Recorder, at_us: int, node: int, generation: int, model: str | None, loading: bool) -> None:

@@ -242,7 +242,7 @@ def test_a_task_that_none_here_can_take_goes_to_the_best_other_coordinator(offic
 
 
 def test_own_agents_come_first(office: Office) -> None:
-    other, agent = office.coordinator("other", free=50), office.agent("agent", load=9)
+    other, agent = office.coordinator("other", free=50), office.agent("agent", load=7)
     office.ask()
     assert agent.all(TaskRequest)
     assert not other.all(TaskRequest)

@@ -29,7 +29,7 @@ class _Swap:
         self.started_us = self.entered_us = at_us
         self.phase = record.phase
         self.model = record.model
-        self.previous: str | None = None
+        self.previous = record.previous
         self.is_asked_for = record.phase not in ENGINE_LOST
         self.phases_us: dict[str, int] = dict.fromkeys((*PHASES, _CONFIRMING), 0)
 
@@ -95,7 +95,6 @@ class SwapBook:
             swap = self._open[key] = _Swap(at_us, record)
         else:
             swap.enter(at_us, record.phase)
-            swap.previous = record.previous
         if record.phase in SETTLED and not swap.is_asked_for:
             del self._open[key]
             self._recoveries += 1
