@@ -241,7 +241,8 @@ class Cluster:
         self, kind: type[Message], times: int = 1, *, source: Host | Puppet | None = None, target: Host | None = None
     ) -> list[Carried]:
         """Lose the next frames of a type; the list fills with those that were lost."""
-        rule = _Rule(NAMES[kind], times, source and source.name, target and target.name)
+        source_name = None if source is None else source.name
+        rule = _Rule(NAMES[kind], times, source_name, None if target is None else target.name)
         self._rules.append(rule)
         return rule.dropped
 

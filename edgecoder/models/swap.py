@@ -170,6 +170,7 @@ class Swap:
             self._step(SwapStep.ENGINE_FAILED_BARE if quarantined else SwapStep.ENGINE_FAILED)
         elif quarantined:
             self.active = None
+        self._around.drain_tasks(lambda: None)  # what waits must not be run on an empty engine
 
     def _take(self, request: Request) -> None:
         refusal = self._refusal(request.entry, request.cause)
@@ -263,7 +264,6 @@ class Swap:
     def recover(self) -> None:
         """The engine lost the model: say so, and load it again. Its tasks failed with it."""
         self._around.advertise_loading(lambda _: None)
-        self._around.drain_tasks(lambda: None)
         self.reload()
 
     def give_up(self) -> None:

@@ -113,6 +113,7 @@ class SimNode:
         "_is_draining",
         "_kernel",
         "_services",
+        "_tick_us",
         "_wake_us",
         "_watcher",
         "device",
@@ -141,6 +142,7 @@ class SimNode:
         rng_seed: int,
     ) -> None:
         self._kernel = kernel
+        self._tick_us = kernel.tick_us
         self._services = services
         self._watcher = watcher
         self.index = index
@@ -189,7 +191,10 @@ class SimNode:
     def _receive(self, event: FrameReceived, crossing: Crossing) -> None:
         sender, medium, size_bytes = crossing
         self._watcher.delivered(sender, self, medium, event.frame, size_bytes)
-        self._arrive(event, None)
+        if self._inbox or self._cpu_free_us >= self._kernel.now + self._tick_us:
+            self._queue(event)
+        else:
+            self._handle(event)
 
     def _wake(self, deadline_us: int, _: object) -> None:
         if deadline_us == self._wake_us:
@@ -197,19 +202,22 @@ class SimNode:
             self._arrive(_WAKE, None)
 
     def _arrive(self, event: Event, _: object) -> None:
-        """Queue for the CPU. An event whose turn comes within this tick is handled in it."""
-        kernel = self._kernel
-        if self._inbox or self._cpu_free_us >= kernel.now + kernel.tick_us:
-            self._inbox.append(event)
-            if not self._is_draining:
-                self._is_draining = True
-                self._kernel.call_at(self._cpu_free_us, self._drain)
+        """Take an event. One whose turn on the CPU comes within this tick is handled in it."""
+        if self._inbox or self._cpu_free_us >= self._kernel.now + self._tick_us:
+            self._queue(event)
         else:
             self._handle(event)
 
+    def _queue(self, event: Event) -> None:
+        """Wait for the CPU."""
+        self._inbox.append(event)
+        if not self._is_draining:
+            self._is_draining = True
+            self._kernel.call_at(self._cpu_free_us, self._drain)
+
     def _drain(self, _: object, __: object) -> None:
         inbox = self._inbox
-        end_us = self._kernel.now + self._kernel.tick_us
+        end_us = self._kernel.now + self._tick_us
         while inbox and self._cpu_free_us < end_us:
             self._handle(inbox.popleft())
         self._is_draining = bool(inbox)

@@ -29,7 +29,7 @@ class Access:
         "jitter_us",
         "latency_us",
         "loss_pct",
-        "stream",
+        "state",
         "up_bytes_per_s",
         "up_free_us",
     )
@@ -40,15 +40,22 @@ class Access:
         self.latency_us = network.latency_us
         self.jitter_us = network.jitter_us
         self.loss_pct = network.loss_pct
-        self.stream = node.stream("jitter")
+        self.state = node.stream("network").word()
         self.up_free_us = 0
         self.down_free_us = 0
+
+    def draw(self, bound: int) -> int:
+        """A uniform integer in [0, bound), bound at most 2³². Every envelope draws, so this is Knuth's MMIX generator
+        (The Art of Computer Programming, 3.3.4) in place of a `Stream`: a third of the time, and good enough for
+        jitter."""
+        self.state = state = (self.state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
+        return (state >> 32) * bound >> 32
 
 
 class _Way:
     """One direction of a link."""
 
-    __slots__ = ("flight_us", "jitter_us", "loss_pct", "receiver", "source", "target")
+    __slots__ = ("flight_us", "jitter_us", "loss_ppm", "receiver", "source", "target")
 
     def __init__(self, source: Access, receiver: SimNode, target: Access) -> None:
         self.source = source
@@ -56,7 +63,7 @@ class _Way:
         self.target = target
         self.flight_us = source.latency_us + target.latency_us
         self.jitter_us = source.jitter_us + target.jitter_us
-        self.loss_pct = source.loss_pct + target.loss_pct
+        self.loss_ppm = round((source.loss_pct + target.loss_pct) * 10_000)
 
 
 class IpLink:
@@ -89,11 +96,11 @@ class IpLink:
             sent_us = depart_us
         sent_us += size * SECOND_US // source.up_bytes_per_s
         source.up_free_us = sent_us
-        if way.loss_pct and source.stream.uniform() * 100 < way.loss_pct:
+        if way.loss_ppm and source.draw(1_000_000) < way.loss_ppm:
             return None
         received_us = sent_us + way.flight_us
         if way.jitter_us:
-            received_us += source.stream.below(way.jitter_us + 1)
+            received_us += source.draw(way.jitter_us + 1)
         if received_us < target.down_free_us:  # noqa: PLR1730 - hot: a call to max costs more
             received_us = target.down_free_us
         received_us += size * SECOND_US // target.down_bytes_per_s

@@ -23,7 +23,7 @@ from edgecoder.core.events import (
     SubmitTask,
     SwapModel,
 )
-from edgecoder.core.ids import CommandId, LinkId
+from edgecoder.core.ids import CommandId, LinkId, Medium
 from edgecoder.core.node import Node
 from edgecoder.errors import Reason
 from edgecoder.wire.envelope import Envelope, Frame, peek
@@ -32,8 +32,6 @@ from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.crypto import crypto
 from edgecoder_sim.engine import Engine
 from edgecoder_sim.host import SimNode
-from edgecoder_sim.network import IpLink
-from edgecoder_sim.radio import BleLink
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.scenario_model import Wire
 from edgecoder_sim.watch import TraceSink
@@ -80,12 +78,15 @@ workload:
     - {{name: mind, per_node_per_hour: 60}}
     - {{name: storm, at_s: 40, within_s: 5, share_pct: 60}}
 config:
-  cluster: {{summary_interval_ms: 4000}}
-  phones: {{drain_ms: 2000, load_timeout_ms: 8000, task_queue_max: 1}}
+  cluster: {{heartbeat_interval_ms: 5000, agent_alive_ms: 16000, summary_interval_ms: 4000}}
+  phones: {{drain_ms: 2000, load_timeout_ms: 8000, task_queue_max: 2}}
   agents: {{drain_ms: 2000, load_timeout_ms: 8000, task_queue_max: 2}}
 """
 _FIRST_COMMAND: Final = 1_000_000
-"""Commands of the trouble count from here, far above those of the workload."""
+_FIRST_LINK: Final = 1_000_000
+"""Commands and links of the trouble count from here, far above those of the world."""
+_LATE: Final = {"summary": (3, 5 * SECOND_US), "heartbeat": (7, 1_300_000)}
+"""Which of these messages comes late, and by how much."""
 
 
 class Sink:
@@ -127,7 +128,14 @@ class Trouble:
     def __init__(self, world: World) -> None:
         self.world = world
         self._commands: CommandId = _FIRST_COMMAND
+        self._links: LinkId = _FIRST_LINK
         self._lives = 0
+        self._frames = 0
+        self._counts: dict[str, int] = {}
+        self._mute: set[int] = set()
+        """Nodes of which nothing arrives over IP, though their links are up."""
+        self._deaf: set[int] = set()
+        """Nodes at which nothing arrives over IP."""
 
     def begin(self) -> None:
         """Schedule it."""
@@ -143,13 +151,17 @@ class Trouble:
             self.at(second + 1, lambda k=second: self.waver(phones[(k + 3) % 9]))
         for second in range(20, DURATION_S - 30, 11):
             self.at(second, lambda k=second: self.crash_engine(phones[(k + 5) % 9]))
+        for second in (30, 33, 36):  # the second crash of a model quarantines it
+            self.at(second, lambda: self.burst(phones[8], 15))
+            self.at(second + 0.5, lambda: self.crash_engine(phones[8]))
         self.at(70, lambda: self.restart(phones[1]))
         self.at(80, lambda: self.restart(agents[2]))
         self.at(90, lambda: self.restart(hubs[0]))
         self.at(60, lambda: self.flicker(phones[6]))
-        self.at(55, lambda: self.deafen(agents[0], hubs))
-        self.at(55, lambda: self.deafen(agents[1], hubs))
-        self.meddle()
+        self.at(55, lambda: self._mute.update((agents[0].index, agents[3].index)))
+        for sim in self.world.nodes:
+            _Meddled.trouble[sim] = self
+            sim.__class__ = _Meddled
 
     def at(self, second: float, action: Callable[[], object]) -> None:
         """Do something at a time."""
@@ -167,10 +179,11 @@ class Trouble:
 
     # -- users ---------------------------------------------------------------------------------------------------------
 
-    def burst(self, sim: SimNode) -> None:
+    def burst(self, sim: SimNode, count: int = 5) -> None:
         """More tasks at once than the queue holds; the user takes some of them back."""
-        for number in range(5):
-            task = self.ask(sim, SubmitTask, prompt="why?" * 20, max_tokens=40 + 60 * number, deadline_ms=15_000)
+        for number in range(count):
+            tokens = 40 + 60 * number
+            task = self.ask(sim, SubmitTask, prompt="why?" * 20, max_tokens=tokens, deadline_ms=15_000)
             if number % 2:
                 self.later(1.5, lambda task=task: self.ask(sim, CancelTask, task=task))
         for large in range(2):
@@ -184,13 +197,11 @@ class Trouble:
             self.ask(sim, SwapModel, model=model)
 
     def flicker(self, sim: SimNode) -> None:
-        """A charge that goes down and up again while nothing comes back from the coordinator."""
-        link = _home_link(sim)
-        back = link._back if link._first is sim else link._there
-        back.loss_pct = 100.0
-        for second, percent in ((0.0, 60), (1.5, 50), (3.0, 60), (4.5, 50)):
+        """A charge that goes down and back again while nothing comes from the coordinator."""
+        for second, percent in ((0, 60), (5, 50), (7, 60), (9, 50), (11, 60)):
             self.later(second, lambda percent=percent: sim.post(PowerChanged(percent, on_external_power=False)))
-        self.later(10, lambda: setattr(back, "loss_pct", 0.0))
+        self.later(4, lambda: self._deaf.add(sim.index))
+        self.later(14, lambda: self._deaf.discard(sim.index))
 
     # -- machines ------------------------------------------------------------------------------------------------------
 
@@ -200,25 +211,16 @@ class Trouble:
             sim.engine.crash(Reason.ENGINE_CRASHED)
             sim.post(EngineFailed(Reason.ENGINE_CRASHED))
 
-    def deafen(self, agent: SimNode, hubs: list[SimNode]) -> None:
-        """What an agent sends to its coordinator gets lost from now on, though the link stays up."""
-        link = _home_link(agent)
-        assert link._first is agent
-        assert link._there.receiver in hubs
-        link._there.loss_pct = 100.0
-
     def restart(self, sim: SimNode) -> None:
-        """End the node's life and begin another with its disk, on new links."""
-        kernel, old = self.world.kernel, list(sim.links.values())
+        """End the node's life and begin another with its disk; its links come back as new ones."""
+        kernel = self.world.kernel
         self._lives += 1
-        for link in old:
-            if isinstance(link, Dead):
-                continue
-            for end in _ends(cast("IpLink | BleLink", link)):
+        for link in [link for link in sim.links.values() if not isinstance(link, Dead)]:
+            for end in [end for end in self.world.nodes if end.links.get(link.id) is link]:
                 end.links[link.id] = Dead(link.id)
                 if end is not sim:
                     end.post(LinkDown(link.id))
-            self.later(1, lambda link=link: self._reopen(cast("IpLink | BleLink", link)))
+            self.later(1, lambda link=link: self._reopen(link))
         setup, encoded = sim.node.setup, self.world.scenario.wire is Wire.ENCODED
         signer, verifier = crypto(sim.node_id, setup.cluster.network_id, encoded=encoded)
         sim.node = Node(setup, signer, verifier, sim.rng_seed)
@@ -226,48 +228,37 @@ class Trouble:
         sim._wake_us = -1
         sim._handle(Started(dict(sim.disk), WALL_START_MS + kernel.now // 1000))  # before all that is on its way
 
-    def _reopen(self, link: IpLink | BleLink) -> None:
-        number = self.world._next_link()
-        if isinstance(link, IpLink):
-            there = link._there
-            IpLink(number, link.medium, (link._first, there.source), (there.receiver, there.target)).open()
-            return
-        again = BleLink(number, *link._ends, self.world.scenario.radio, 3.0)
-        again.open()
+    def _reopen(self, link: Any) -> None:
+        """The same carrier under another id: what it carried before is on its way to a link that is down."""
+        self._links += 1
+        link.id = self._links
+        link.open()
 
     # -- the ether -----------------------------------------------------------------------------------------------------
 
-    def meddle(self) -> None:
-        """Let every 23rd frame come twice, every third summary and every seventh heartbeat late."""
-        counts: dict[str, int] = {}
-
-        def spread(sim: SimNode, at_us: int, link: LinkId, frame: Frame, carry: Callable[..., None]) -> None:
-            kind = NAMES[type(frame.message)] if isinstance(frame, Envelope) else peek(frame)[0]
-            counts[kind] = count = counts.get(kind, 0) + 1
-            counts["all"] = counts.get("all", 0) + 1
-            late_s = {"summary": 5.0 if count % 3 == 0 else 0.0, "heartbeat": 0.4 if count % 7 == 0 else 0.0}
-            carry(at_us + round(late_s.get(kind, 0.0) * SECOND_US))
-            if counts["all"] % 23 == 0:
-                sim.post_at(at_us + 8 * SECOND_US, FrameReceived(link, frame))
-
-        for sim in self.world.nodes:
-            _Meddled.spread[sim] = spread
-            sim.__class__ = _Meddled
+    def spread(self, sim: SimNode, at_us: int, link: LinkId, frame: Frame, crossing: Any) -> None:
+        """Every 23rd frame comes twice, every third summary and every seventh heartbeat late; some do not come."""
+        sender, medium, _ = crossing
+        if medium == Medium.LAN.value and (sender.index in self._mute or sim.index in self._deaf):
+            return
+        kind = NAMES[type(frame.message)] if isinstance(frame, Envelope) else peek(frame)[0]
+        self._frames += 1
+        self._counts[kind] = count = self._counts.get(kind, 0) + 1
+        nth, late_us = _LATE.get(kind, (1, 0))
+        SimNode.deliver_at(sim, at_us if count % nth else at_us + late_us, link, frame, crossing)
+        if self._frames % 23 == 0:
+            sim.post_at(at_us + 8 * SECOND_US, FrameReceived(link, frame))
 
 
 class _Meddled(SimNode):
-    """A node whose frames come as the trouble wants."""
+    """A node whose frames come as its trouble wants."""
 
     __slots__ = ()
-    spread: ClassVar[dict[SimNode, Callable[..., None]]] = {}
+    trouble: ClassVar[dict[SimNode, Trouble]] = {}
 
     def deliver_at(self, at_us: int, link: LinkId, frame: Frame, crossing: Any) -> None:
         """See `SimNode`."""
-
-        def carry(when_us: int) -> None:
-            SimNode.deliver_at(self, when_us, link, frame, crossing)
-
-        self.spread[self](self, at_us, link, frame, carry)
+        self.trouble[self].spread(self, at_us, link, frame, crossing)
 
 
 class Dead:
@@ -278,12 +269,3 @@ class Dead:
 
     def send(self, *_: object) -> None:
         """Nothing arrives."""
-
-
-def _ends(link: IpLink | BleLink) -> tuple[SimNode, SimNode]:
-    return (link._first, link._there.receiver) if isinstance(link, IpLink) else link._ends
-
-
-def _home_link(sim: SimNode) -> IpLink:
-    (link,) = [link for link in sim.links.values() if isinstance(link, IpLink)]
-    return link

@@ -83,7 +83,7 @@ def test_an_agent_advertises_the_name_that_ollama_shows(
     assert told.active_model == name
 
 
-def test_the_first_change_of_load_goes_out_at_once(cluster: Cluster, phone: Host) -> None:
+def test_the_first_change_of_load_goes_out_at_once(phone: Host) -> None:
     phone.plan(RunTask, HANGS)
     phone.submit()
     assert said(phone) == [Load.of(1)]

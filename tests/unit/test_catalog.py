@@ -22,7 +22,15 @@ from edgecoder.models.catalog import (
 )
 from tests.catalogs import AGENT_ONLY, CATALOG, LARGE, LATEST, PHONE_ONLY, SMALL, entry
 
-GOOD_NAMES = ["a", "0", "qwen2.5-coder:7b", "library/qwen:latest", "a_b.c-d", "x" * 96, f"{'x' * 96}/{'y' * 96}:{'z' * 96}"]
+GOOD_NAMES = [
+    "a",
+    "0",
+    "qwen2.5-coder:7b",
+    "library/qwen:latest",
+    "a_b.c-d",
+    "x" * 96,
+    f"{'x' * 96}/{'y' * 96}:{'z' * 96}",
+]
 BAD_NAMES = [
     "",
     "A",

@@ -29,6 +29,7 @@ from edgecoder.wire.messages import (
 from tests.strategies import MESSAGES, TASK_ID, capabilities, full_heartbeat, response, task_request
 
 NODE = b"n" * 32
+OFFER = {"agentCount": 1, "totalParamCapacity": 1.0, "avgLoad": 0.0, "freeSlots": 0}
 
 
 def on_the_wire(message: Message) -> dict[str, Any]:
@@ -51,7 +52,8 @@ def test_the_seeds_names() -> None:
     fields = on_the_wire(full_heartbeat())
     assert {"activeModel", "activeModelParamSize", "currentLoad", "modelSwapInProgress"} <= fields.keys()
     assert (fields["activeModel"], fields["activeModelParamSize"]) == ("small", 1.5)
-    told = on_the_wire(Summary(coordinator_id=NODE, agent_count=1, model_availability={"m": ModelAvailability(1, 7.0, 2.0, 0)}))
+    offer = {"m": ModelAvailability(1, 7.0, 2.0, 0)}
+    told = on_the_wire(Summary(coordinator_id=NODE, agent_count=1, model_availability=offer))
     assert told["modelAvailability"]["m"] == {
         "agentCount": 1,
         "totalParamCapacity": 7.0,
@@ -71,7 +73,7 @@ def test_loading_is_minus_one_on_the_wire_and_nowhere_else(load: Load, wire: int
 
 
 def test_a_load_is_made_by_its_names_alone() -> None:
-    with pytest.raises(TypeError, match="Load.of"):
+    with pytest.raises(TypeError, match=r"Load\.of"):
         Load()
     with pytest.raises(ValueError, match="0 to 65535"):
         Load.of(-1)
@@ -80,12 +82,10 @@ def test_a_load_is_made_by_its_names_alone() -> None:
     assert Load.of(0).is_loading is False
 
 
-@pytest.mark.parametrize("load", [-2, 65_536, 1 << 70, 1.0, True + 0.5, "0", None, [], {}, b"\x00"])
+@pytest.mark.parametrize("load", [-2, 65_536, (1 << 64) - 1, 1.0, True + 0.5, "0", None, [], {}, b"\x00"])
 def test_other_loads_are_refused(load: object) -> None:
-    body = on_the_wire(full_heartbeat()) | {"currentLoad": 0}
-    encoded = msgspec.msgpack.encode(body | ({"currentLoad": load} if load != 1 << 70 else {"currentLoad": (1 << 64) - 1}))
     with pytest.raises(RemoteProtocolError) as error:
-        decode_body("heartbeat", encoded)
+        decoded("heartbeat", on_the_wire(full_heartbeat()) | {"currentLoad": load})
     assert error.value.reason is Reason.BAD_FRAME
 
 
@@ -132,7 +132,7 @@ def test_missing_fields_are_refused(field: str) -> None:
         (Summary(coordinator_id=NODE, agent_count=0, model_availability={}), {"modelAvailability": {"m": {}}}),
         (
             Summary(coordinator_id=NODE, agent_count=0, model_availability={}),
-            {"modelAvailability": {str(n): {"agentCount": 1, "totalParamCapacity": 1.0, "avgLoad": 0.0, "freeSlots": 0} for n in range(1025)}},
+            {"modelAvailability": {str(number): OFFER for number in range(1025)}},
         ),
     ],
 )  # fmt: skip

@@ -89,26 +89,26 @@ def test_a_full_disk_is_said(cluster: Cluster, phone: Host) -> None:
 
 
 @pytest.mark.parametrize(("model", "reason"), [("nobody", Reason.UNKNOWN_MODEL), ("desk", Reason.INCOMPATIBLE)])
-def test_what_cannot_be_pulled(model: str, reason: Reason, cluster: Cluster, phone: Host) -> None:
+def test_what_cannot_be_pulled(model: str, reason: Reason, phone: Host) -> None:
     command = phone.ask(PullModel, model=model)
     assert phone.result(command, PullResult) == PullResult(model, reason)
     assert phone.did(FetchFile) == []
 
 
-def test_a_quarantined_file_is_not_fetched(cluster: Cluster, phone: Host) -> None:
+def test_a_quarantined_file_is_not_fetched(phone: Host) -> None:
     for step in (DownloadStep.WANTED, DownloadStep.ARRIVED, DownloadStep.MATCHED, DownloadStep.CRASHED_TOO_OFTEN):
         phone.member.inventory.step(SMALL, step)
     command = phone.ask(PullModel, model="small")
     assert phone.result(command, PullResult).reason is Reason.QUARANTINED
 
 
-def test_nothing_is_fetched_for_a_model_that_does_not_fit(cluster: Cluster, phone: Host) -> None:
+def test_nothing_is_fetched_for_a_model_that_does_not_fit(phone: Host) -> None:
     command = phone.swap("huge", pull=True)
     assert phone.result(command, SwapResult).reason is Reason.INSUFFICIENT_MEMORY
     assert phone.did(FetchFile) == []
 
 
-def test_without_pull_a_missing_model_is_refused(cluster: Cluster, phone: Host) -> None:
+def test_without_pull_a_missing_model_is_refused(phone: Host) -> None:
     assert phone.result(phone.swap("small"), SwapResult).reason is Reason.NOT_INSTALLED
 
 

@@ -80,12 +80,18 @@ def test_refusals(changed: dict[str, object], reason: Reason) -> None:
 
 def test_the_widest_header_passes() -> None:
     verified = VERIFIER.open(envelope(epoch=(1 << 32) - 1, seq=(1 << 63) - 1, ttl_ms=TTL_MS_MAX))
-    assert (verified.header.epoch, verified.header.seq, verified.header.ttl_ms) == ((1 << 32) - 1, (1 << 63) - 1, TTL_MS_MAX)
+    assert (verified.header.epoch, verified.header.seq, verified.header.ttl_ms) == (
+        (1 << 32) - 1,
+        (1 << 63) - 1,
+        TTL_MS_MAX,
+    )
 
 
 def test_later_fields_are_allowed() -> None:
     signed = msgspec.msgpack.encode([*FIELDS.values(), "later", [1, 2]])
-    assert VERIFIER.open(msgspec.msgpack.encode([signed, IdealKey(ANN).sign(SIGNATURE_TAG + signed)])).message == MESSAGE
+    assert (
+        VERIFIER.open(msgspec.msgpack.encode([signed, IdealKey(ANN).sign(SIGNATURE_TAG + signed)])).message == MESSAGE
+    )
 
 
 def test_the_signature_covers_the_received_bytes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ class Bench:
         self.link: LinkId = cluster.link(self.asker, self.agent)
         cluster.drive()
 
-    def ask(self, number: int = 0, **fields: object) -> bytes:
+    def ask(self, number: int = 0, **fields: Any) -> bytes:
         """Send a request and let it be judged; its task id."""
         task_id = bytes([number]) * 16 if number else TASK_ID
         self.asker.say(self.link, task_request(task_id=task_id, **fields))
@@ -121,7 +122,7 @@ def test_late_parts_are_no_news(bench: Bench) -> None:
         ({"prompt": "é" * 131_073}, Reason.TOO_LARGE),
     ],
 )
-def test_refusals(fields: dict[str, object], reason: Reason, bench: Bench) -> None:
+def test_refusals(fields: dict[str, Any], reason: Reason, bench: Bench) -> None:
     bench.ask(**fields)
     (refused,) = bench.answers()
     assert (refused.status, refused.reason, refused.served_by) == (REFUSED, reason, bench.agent.node_id)
@@ -132,7 +133,7 @@ def test_refusals(fields: dict[str, object], reason: Reason, bench: Bench) -> No
     "fields",
     [{"model": "small"}, {"model": "SMALL-coder:1.5b"}, {"min_param_size": 1.5}, {"prompt": "é" * 131_072}],
 )
-def test_what_just_fits(fields: dict[str, object], bench: Bench) -> None:
+def test_what_just_fits(fields: dict[str, Any], bench: Bench) -> None:
     bench.ask(**fields)
     assert bench.end().status is DONE
 

@@ -49,9 +49,7 @@ def test_fault_1_a_loading_peer_is_never_preferred() -> None:
     """-1 as a count lowered the cost by 20. Here every loading node would be the cheapest, and none is chosen."""
     loading, serving = capabilities(b"a" * 32, load=Load.LOADING), capabilities(b"b" * 32, load=Load.of(9))
     candidates = [
-        Candidate(
-            told.agent_id, 7.0, told.current_load, told.device_type, told.battery_pct, None, 0.0, 100
-        )
+        Candidate(told.agent_id, 7.0, told.current_load, told.device_type, told.battery_pct, None, 0.0, 100)
         for told in (loading, serving)
     ]
     assert cost(candidates[0]) < cost(candidates[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ class Scene:
         assert self.phone.member.heartbeat.is_online
         return puppet
 
-    def ask(self, **fields: object) -> int:
+    def ask(self, **fields: Any) -> int:
         """Submit a task and let the first request arrive."""
         command = self.phone.submit(**fields)
         self.cluster.run_for(15)
@@ -424,7 +425,9 @@ def test_open_tasks_are_bounded(cluster: Cluster) -> None:
     assert len(scene.phone.member.origin) == 2
 
 
-@pytest.mark.parametrize(("prompt", "fits"), [("x" * 100, True), ("x" * 101, False), ("é" * 50, True), ("é" * 51, False)])
+@pytest.mark.parametrize(
+    ("prompt", "fits"), [("x" * 100, True), ("x" * 101, False), ("é" * 50, True), ("é" * 51, False)]
+)
 def test_prompts_are_bounded_in_bytes(prompt: str, fits: bool, cluster: Cluster) -> None:
     scene = Scene(cluster, prompt_bytes_max=100)
     command = scene.ask(prompt=prompt)

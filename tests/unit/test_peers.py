@@ -124,9 +124,7 @@ def test_each_peer_is_forgotten_in_its_own_time(cluster: Cluster, phone: Host) -
     assert phone.member.peers.rows == {}
 
 
-def test_the_newer_of_two_links_is_used_and_an_old_one_that_goes_changes_nothing(
-    cluster: Cluster, phone: Host
-) -> None:
+def test_the_newer_of_two_links_is_used_and_an_old_one_that_goes_changes_nothing(cluster: Cluster, phone: Host) -> None:
     puppet, old = meet(cluster, phone, "peer")
     new = cluster.link(puppet, phone, Medium.BLE)
     puppet.say(new, capabilities(puppet.node_id, 1))

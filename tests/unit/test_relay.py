@@ -60,9 +60,7 @@ class Office:
         """Another coordinator whose agents serve a model."""
         puppet = self.join(self.cluster.puppet(name, Role.COORDINATOR))
         offer = {model: ModelAvailability(1, 1.5, 0.0, free)}
-        puppet.say(
-            self.links[name], Summary(coordinator_id=puppet.node_id, agent_count=1, model_availability=offer)
-        )
+        puppet.say(self.links[name], Summary(coordinator_id=puppet.node_id, agent_count=1, model_availability=offer))
         self.cluster.run_for(15)
         return puppet
 

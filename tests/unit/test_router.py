@@ -29,7 +29,9 @@ def router(rng_seed: int = 1) -> CostRouter:
 
 
 def test_the_cheapest_wins() -> None:
-    decision = router().choose([candidate("a", load=Load.of(2)), candidate("b", load=Load.of(1)), candidate("c", load=Load.of(3))])
+    decision = router().choose(
+        [candidate("a", load=Load.of(2)), candidate("b", load=Load.of(1)), candidate("c", load=Load.of(3))]
+    )
     assert decision.node == candidate("b").node
     assert (decision.cost, decision.eligible, decision.excluded) == (20.0, 3, {})
 
@@ -72,7 +74,9 @@ candidates = st.builds(
 @given(st.lists(candidates, max_size=8, unique_by=lambda one: one.node), st.integers(0, 100))
 def test_the_choice_is_the_least_cost_of_those_that_may_be_chosen(options: list[Candidate], rng_seed: int) -> None:
     decision = router(rng_seed).choose(options)
-    allowed = [one for one in options if one.excluded is None and not one.load.is_loading and cost(one) < CONFIG.cost_max]
+    allowed = [
+        one for one in options if one.excluded is None and not one.load.is_loading and cost(one) < CONFIG.cost_max
+    ]
     assert decision.eligible == len(allowed)
     assert decision.eligible + sum(decision.excluded.values()) == len(options)
     if allowed:
@@ -141,7 +145,15 @@ def test_five_failures_in_a_row_blacklist_for_a_while() -> None:
 
 @pytest.mark.parametrize(
     ("drops", "latency_ms", "failed", "quality"),
-    [(0, 0, 0, 100), (4, 0, 0, 90), (10, 0, 0, 75), (20, 0, 0, 75), (0, 1_000, 0, 95), (0, 9_000, 0, 75), (0, 0, 1, 88)],
+    [
+        (0, 0, 0, 100),
+        (4, 0, 0, 90),
+        (10, 0, 0, 75),
+        (20, 0, 0, 75),
+        (0, 1_000, 0, 95),
+        (0, 9_000, 0, 75),
+        (0, 0, 1, 88),
+    ],
 )
 def test_quality_has_four_parts(drops: int, latency_ms: int, failed: int, quality: int) -> None:
     stats = PeerStats(drops=drops)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from edgecoder.config import ClusterConfig, NodeConfig
@@ -63,9 +65,14 @@ def ids(rows: tuple[CoordinatorRow, ...]) -> list[bytes]:
 
 def test_a_summary_goes_out_at_k_times_the_period(cluster: Cluster, hub: Host) -> None:
     cluster.run_for(10 * PERIOD_MS)
-    moments = [at for at, _, effects in hub.log for effect in effects if isinstance(getattr(effect, "record", None), SummarySent)]
+    moments = [
+        at
+        for at, _, effects in hub.log
+        for effect in effects
+        if isinstance(getattr(effect, "record", None), SummarySent)
+    ]
     assert len(moments) == 10
-    assert {later - earlier for earlier, later in zip(moments, moments[1:], strict=False)} == {PERIOD_MS * 1000}
+    assert {later - earlier for earlier, later in pairwise(moments)} == {PERIOD_MS * 1000}
 
 
 def test_every_coordinator_in_reach_gets_it(cluster: Cluster, hub: Host) -> None:
@@ -197,9 +204,7 @@ def test_a_name_that_ends_in_latest_is_found_under_every_spelling(cluster: Clust
         assert row.coordinator_id == hub.node_id
 
 
-@pytest.mark.parametrize(
-    ("min_param_size", "found"), [(0.0, True), (6.9, True), (7.0, True), (7.1, False)]
-)
+@pytest.mark.parametrize(("min_param_size", "found"), [(0.0, True), (6.9, True), (7.0, True), (7.1, False)])
 def test_a_query_for_a_least_size(min_param_size: float, found: bool, cluster: Cluster, hub: Host) -> None:
     join(cluster, hub, "a", summary(cluster.puppet("a"), 3, large=offer(3, 7.0)))
     assert bool(query(hub, min_param_size=min_param_size)) is found
@@ -228,7 +233,9 @@ def test_best_first_most_free_slots_then_least_load_then_most_agents(cluster: Cl
     }
     for name, availability in told.items():
         join(cluster, hub, name, summary(cluster.puppet(name), 1, small=availability))
-    order = [next(name for name in told if cluster.puppet(name).node_id == node) for node in ids(query(hub, model="small"))]
+    order = [
+        next(name for name in told if cluster.puppet(name).node_id == node) for node in ids(query(hub, model="small"))
+    ]
     assert order == ["free", "calm", "many", "busy"]
 
 
@@ -264,7 +271,7 @@ def test_the_row_of_a_coordinator_that_left_is_served_until_it_expires(cluster: 
 
 def test_coordinators_learn_of_each_others_agents(both: Cluster) -> None:
     hubs = [both.add(name, Role.COORDINATOR) for name in ("first", "second")]
-    both.link(*hubs, Medium.WAN)
+    both.link(hubs[0], hubs[1], Medium.WAN)
     agent = both.puppet("agent", Role.AGENT)
     link = both.link(agent, hubs[0])
     agent.say(link, full_heartbeat("large", 7.0))

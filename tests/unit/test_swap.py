@@ -1,4 +1,4 @@
-"""The swap as users and peers see it: the six steps and their order, single flight, roll-back, quarantine, deadlines."""
+"""The swap as users and peers see it: the six steps and their order, single flight, roll-back, quarantine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edgecoder.core.effects import (
     Effect,
     LoadModel,
     ModelStatus,
+    Operation,
     Persist,
     Reply,
     RunTask,
@@ -30,6 +31,15 @@ from tests.harness import Cluster
 from tests.hosts import HANGS, Host, Outcome, fails
 
 LOAD_FAILS = fails(Reason.LOAD_FAILED)
+BREAKS: dict[str, type[Operation]] = {
+    "persist": Persist,
+    "advertise": Advertise,
+    "drain": RunTask,
+    "unload": UnloadModel,
+    "load": LoadModel,
+    "rollback": LoadModel,
+}
+"""What a swap waits for in each of its phases."""
 SWAP_EFFECTS = (Persist, Advertise, UnloadModel, LoadModel, Reply)
 
 
@@ -171,7 +181,7 @@ def test_a_refused_swap_touches_nothing(model: str, reason: Reason, cluster: Clu
     assert phone.member.swap.state is SwapState.READY
 
 
-def test_a_swap_to_the_active_model_is_done_at_once(cluster: Cluster, phone: Host) -> None:
+def test_a_swap_to_the_active_model_is_done_at_once(phone: Host) -> None:
     command = phone.swap("small-coder:1.5b")
     assert phone.replies[command] == SwapResult("small", "small", 1.5)
     assert phone.did(LoadModel) == []
@@ -322,10 +332,10 @@ def test_tasks_that_end_late_do_not_hold_up_those_that_come_after_a_recovery(clu
     assert phone.task(late).reason is None
 
 
-@pytest.mark.parametrize("phase", ["persist", "advertise", "drain", "unload", "load", "rollback"])
+@pytest.mark.parametrize("phase", BREAKS)
 def test_an_engine_that_crashes_during_a_swap(phase: str, cluster: Cluster, phone: Host) -> None:
     slow = Outcome(after_us=50_000)
-    kind = {"persist": Persist, "advertise": Advertise, "drain": RunTask, "unload": UnloadModel}.get(phase, LoadModel)
+    kind = BREAKS[phase]
     phone.plan(kind, *([LOAD_FAILS] if phase == "rollback" else []), slow)
     if phase == "drain":
         phone.submit()

@@ -84,9 +84,7 @@ def kept(phone: Host) -> SwapJournal:
 
 @pytest.mark.parametrize("keep_writes", [False, True], ids=["lost", "kept"])
 @pytest.mark.parametrize(("life", "outcomes"), LIVES, ids=[life.__name__ for life, _ in LIVES])
-def test_crash_at_every_step(
-    life: Life, outcomes: tuple[CatalogEntry | None, ...], keep_writes: bool
-) -> None:
+def test_crash_at_every_step(life: Life, outcomes: tuple[CatalogEntry | None, ...], keep_writes: bool) -> None:
     steps = length(life)
     assert steps > 4
     seen = set()

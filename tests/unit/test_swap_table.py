@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -146,7 +147,7 @@ def test_row(row: tuple[SwapState, SwapStep], cluster: Cluster, monkeypatch: pyt
     assert steps.following(*row), "the scenario does not get there"
     phases = ["empty", *(record.phase for record in phone.traced(SwapPhase))]
     if following is not row[0]:
-        assert (row[0].value, following.value) in list(zip(phases, phases[1:], strict=False))
+        assert (row[0].value, following.value) in list(pairwise(phases))
 
 
 def hanging(kind: type, *before: object) -> Callable[[Cluster], Host]:

@@ -106,9 +106,7 @@ def test_moving_a_timer_for_ever_does_not_grow_the_heap() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(["set", "cancel", "fire"]), st.integers(0, 5), st.integers(0, 50)), max_size=120
-    )
+    st.lists(st.tuples(st.sampled_from(["set", "cancel", "fire"]), st.integers(0, 5), st.integers(0, 50)), max_size=120)
 )
 def test_the_table_is_a_dict_of_deadlines(operations: list[tuple[str, int, int]]) -> None:
     """Against the simplest model: a dict from name to (deadline, order of setting)."""

@@ -70,7 +70,7 @@ class Generations(Rule):
         newest = self._newest.get(book.index, -1)
         if record.generation <= newest:
             self.fail(book, f"changes its capabilities to generation {record.generation}, after {newest}")
-        if record.generation >> COUNTER_BITS != book.epoch:
+        if book.is_ready and record.generation >> COUNTER_BITS != book.epoch:
             self.fail(book, f"has generation {record.generation}, which is not of its epoch {book.epoch}")
         self._newest[book.index] = record.generation
 

@@ -83,9 +83,10 @@ class SwapBook:
         return metrics
 
     def _node_ready(self, at_us: int, node: int, record: NodeReady) -> None:
-        for number in [number for other, number in self._open if other == node]:
-            self._failed += 1
-            self._write(at_us, node, number, self._open.pop((node, number)), RESTARTED)
+        if record.epoch > 1:  # before a first life nothing can be open
+            for number in [number for other, number in self._open if other == node]:
+                self._failed += 1
+                self._write(at_us, node, number, self._open.pop((node, number)), RESTARTED)
         self._epochs[node] = record.epoch
 
     def _phase(self, at_us: int, node: int, record: SwapPhase) -> None:
