@@ -75,8 +75,8 @@ workload:
       deadline_s: 8
       stream: false
   swaps:
-    - {{name: mind, per_node_per_hour: 60}}
-    - {{name: storm, at_s: 40, within_s: 5, share_pct: 60}}
+    - {{name: mind, source: phones, per_node_per_hour: 80}}
+    - {{name: storm, source: phones, at_s: 40, within_s: 5, share_pct: 60}}
 config:
   cluster: {{heartbeat_interval_ms: 5000, agent_alive_ms: 16000, summary_interval_ms: 4000}}
   phones: {{drain_ms: 2000, load_timeout_ms: 8000, task_queue_max: 2}}
@@ -87,6 +87,17 @@ _FIRST_LINK: Final = 1_000_000
 """Commands and links of the trouble count from here, far above those of the world."""
 _LATE: Final = {"summary": (3, 5 * SECOND_US), "heartbeat": (7, 1_300_000)}
 """Which of these messages comes late, and by how much."""
+
+
+_ALONE: Final = (
+    "phones.count=1",
+    "agents.count=0",
+    "coordinators.count=0",
+    "workload.tasks=[]",
+    "workload.swaps=[]",
+    "devices.phone_mid.load_failure_pct=0",
+    "config.phones.task_queue_max=8",
+)
 
 
 class Sink:
@@ -102,24 +113,39 @@ class Sink:
         """A command."""
 
 
-def build(*sets: str, rng_seed: int = 1, checkers: bool = True) -> World:
-    """The world at its beginning; `sets` change the scenario."""
+def build(*sets: str, rng_seed: int = 1) -> World:
+    """The world of `SCENARIO` at its beginning, with checkers; `sets` change the scenario."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "eventful.yaml"
         path.write_text(SCENARIO, encoding="utf-8")
         scenario = load_scenario(path, sets, rng_seed)
-    world = World(scenario, make_checkers(rng_seed, "pytest tests/sim/test_planted_faults.py") if checkers else ())
+    world = World(scenario, make_checkers(rng_seed, "pytest tests/sim/test_planted_faults.py"))
     world.start_users(cast("TraceSink", Sink()))
-    Trouble(world).begin()
+    return world
+
+
+def finish(world: World) -> World:
+    """Let a world run to its end. Raises InvariantViolated."""
+    world.kernel.run(world.scenario.duration_us)
+    world.watch.finish()
     return world
 
 
 def run(*sets: str, rng_seed: int = 1) -> World:
-    """The world at its end. Raises InvariantViolated."""
+    """The eventful world at its end. Raises InvariantViolated."""
     world = build(*sets, rng_seed=rng_seed)
-    world.kernel.run(world.scenario.duration_us)
-    world.watch.finish()
-    return world
+    Trouble(world).begin()
+    return finish(world)
+
+
+def run_alone(*sets: str) -> World:
+    """A phone without anybody, that has tasks waiting when its engine crashes, twice."""
+    world = build(*_ALONE, *sets)
+    trouble, phone = Trouble(world), world.phones[0].sim
+    for second in (20, 40):
+        trouble.at(second, lambda: trouble.burst(phone))
+        trouble.at(second + 0.5, lambda: trouble.crash_engine(phone))
+    return finish(world)
 
 
 class Trouble:
@@ -151,13 +177,14 @@ class Trouble:
             self.at(second + 1, lambda k=second: self.waver(phones[(k + 3) % 9]))
         for second in range(20, DURATION_S - 30, 11):
             self.at(second, lambda k=second: self.crash_engine(phones[(k + 5) % 9]))
-        for second in (30, 33, 36):  # the second crash of a model quarantines it
-            self.at(second, lambda: self.burst(phones[8], 15))
-            self.at(second + 0.5, lambda: self.crash_engine(phones[8]))
+        for second in range(25, DURATION_S - 30, 13):
+            self.at(second, lambda k=second: self.swap_back_and_forth(agents[1 + k % 2]))
         self.at(70, lambda: self.restart(phones[1]))
         self.at(80, lambda: self.restart(agents[2]))
         self.at(90, lambda: self.restart(hubs[0]))
         self.at(60, lambda: self.flicker(phones[6]))
+        for sim in (phones[0], agents[4]):
+            self.at(50, lambda sim=sim: self.wish_the_impossible(sim))
         self.at(55, lambda: self._mute.update((agents[0].index, agents[3].index)))
         for sim in self.world.nodes:
             _Meddled.trouble[sim] = self
@@ -179,9 +206,9 @@ class Trouble:
 
     # -- users ---------------------------------------------------------------------------------------------------------
 
-    def burst(self, sim: SimNode, count: int = 5) -> None:
+    def burst(self, sim: SimNode) -> None:
         """More tasks at once than the queue holds; the user takes some of them back."""
-        for number in range(count):
+        for number in range(5):
             tokens = 40 + 60 * number
             task = self.ask(sim, SubmitTask, prompt="why?" * 20, max_tokens=tokens, deadline_ms=15_000)
             if number % 2:
@@ -191,10 +218,19 @@ class Trouble:
             self.later(1 + large, lambda task=task: self.ask(sim, CancelTask, task=task))
         self.ask(sim, QueryStatus)
 
+    def wish_the_impossible(self, sim: SimNode) -> None:
+        """A task that no model here is large enough for waits until its deadline."""
+        self.ask(sim, SubmitTask, prompt="why?", min_param_size=400.0, deadline_ms=10_000)
+
     def waver(self, sim: SimNode) -> None:
         """Three swaps at once: the one between is superseded."""
         for model in ("qwen2.5-coder-1.5b", "qwen2.5-coder-3b", "qwen2.5-coder-0.5b", "qwen2.5-coder-0.5b"):
             self.ask(sim, SwapModel, model=model)
+
+    def swap_back_and_forth(self, sim: SimNode) -> None:
+        """To a small model, and back to the large one soon after."""
+        self.ask(sim, SwapModel, model="qwen2.5-coder:1.5b")
+        self.later(6, lambda: self.ask(sim, SwapModel, model="qwen2.5-coder:7b"))
 
     def flicker(self, sim: SimNode) -> None:
         """A charge that goes down and back again while nothing comes from the coordinator."""

@@ -16,9 +16,10 @@ from edgecoder.coordinator.registry import AgentRow, Registry, summarise
 from edgecoder.coordinator.relay import Relays
 from edgecoder.coordinator.summaries import Summaries, SummaryRow
 from edgecoder.core.context import Context
-from edgecoder.core.effects import Persist, Reply, RunTask, TaskResult, Trace
+from edgecoder.core.effects import Persist, Reply, RunTask, TaskResult
 from edgecoder.core.events import Persisted, Started
 from edgecoder.core.node import EPOCH_KEY, Node
+from edgecoder.core.timers import Name, TimerTable
 from edgecoder.errors import Reason
 from edgecoder.mesh import heartbeat
 from edgecoder.mesh.announcer import Announcer
@@ -34,26 +35,29 @@ from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import Capabilities, Heartbeat, Load, ResponseStatus, TaskResponse
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
+from edgecoder_sim.world import World
+from tests.sim.eventful import run, run_alone
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
 class Fault(NamedTuple):
-    """A fault and who must see it."""
+    """A fault, who must see it, and where."""
 
     name: str
     checker: str
     plant: Patch
+    run: Callable[[], World]
 
 
 FAULTS: Final[list[Fault]] = []
 
 
-def fault(checker: str) -> Callable[[Patch], Patch]:
+def fault(checker: str, where: Callable[[], World] = run) -> Callable[[Patch], Patch]:
     """Enter a patch, which is called what its function is, with the checker that must see it."""
 
     def enter(plant: Patch) -> Patch:
-        FAULTS.append(Fault(plant.__name__, checker, plant))
+        FAULTS.append(Fault(plant.__name__, checker, plant, where))
         return plant
 
     return enter
@@ -413,7 +417,7 @@ def look_again_for_a_task_that_runs_here(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Origin, "_ask", keep)
 
 
-@fault("tasks run once")
+@fault("tasks run once", run_alone)
 def run_on_an_empty_engine(patch: pytest.MonkeyPatch) -> None:
     """Tasks that wait are run although the engine has lost its model."""
     failed = Swap.engine_failed
@@ -486,6 +490,20 @@ def say_done_too_early(patch: pytest.MonkeyPatch) -> None:
 
 
 @fault("load is advertised")
+def lose_a_timer_that_is_set_again(patch: pytest.MonkeyPatch) -> None:
+    """A timer that is moved is forgotten."""
+    set_ = TimerTable.set
+
+    def forget(self: TimerTable, name: Name, deadline: int, action: Callable[[], None]) -> None:
+        if name in self._actions:
+            self.cancel(name)
+        else:
+            set_(self, name, deadline, action)
+
+    patch.setattr(TimerTable, "set", forget)
+
+
+@fault("load is advertised")
 def forget_to_say_idle(patch: pytest.MonkeyPatch) -> None:
     """News that has to wait for its turn is forgotten."""
     patch.setattr(Announcer, "_announce_if_changed", lambda self: None)
@@ -515,6 +533,3 @@ def forget_to_wake(patch: pytest.MonkeyPatch) -> None:
             wake(self, deadline_us, _)
 
     patch.setattr(SimNode, "_wake", sleep)
-
-
-__all__ = ["FAULTS", "Fault", "Trace"]

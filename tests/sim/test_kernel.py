@@ -102,19 +102,6 @@ class TestEvery:
         points = [-(-(offset_us + k * period_us) // tick_us) * tick_us for k in range(1000)]
         assert log == [(at_us, "x") for at_us in points if at_us < 1_000_000]
 
-    def test_a_million_periods_do_not_drift(self) -> None:
-        kernel, log = Kernel(), Log()
-        kernel.every(1001, 7, recorder(kernel, log), "x")
-        kernel.run(until=100_000_000)
-        assert log[-1][0] == -(-(7 + (len(log) - 1) * 1001) // 1000) * 1000
-        assert len(log) == (100_000_000 - 1000 - 7) // 1001 + 1
-
-    def test_a_grid_that_began_in_the_past_starts_at_its_next_point(self) -> None:
-        kernel, log = Kernel(), Log()
-        kernel.call_at(10_000, lambda _a, _b: kernel.every(4000, 1000, recorder(kernel, log), "x"))
-        kernel.run(until=20_000)
-        assert log == [(13_000, "x"), (17_000, "x")]
-
     def test_registered_at_its_own_time_it_runs_at_once(self) -> None:
         kernel, log = Kernel(), Log()
         note = recorder(kernel, log)
@@ -143,18 +130,14 @@ class TestEvery:
     def test_joining_while_a_turn_waits_for_its_tick_disturbs_neither(self) -> None:
         kernel, log = Kernel(), Log()
         note = recorder(kernel, log)
-        kernel.every(2500, 4300, note, "waits from 4300 to 5000")
+        kernel.every(2500, 4300, note, "waiting")
 
         def join(_: simpy.Event) -> None:
-            kernel.every(2500, 4640, note, "joins at 4650")
+            kernel.every(2500, 4640, note, "joining")
 
         kernel.timeout(4650).callbacks.append(join)
         kernel.run(until=8500)
-        assert log == [
-            (5000, "waits from 4300 to 5000"),
-            (7000, "waits from 4300 to 5000"),
-            (8000, "joins at 4650"),
-        ]
+        assert log == [(5000, "waiting"), (7000, "waiting"), (8000, "joining")]
 
     def test_a_cancelled_timer_is_silent_and_the_others_go_on(self) -> None:
         kernel, log = Kernel(), Log()
@@ -195,29 +178,16 @@ class TestEvery:
         kernel.run()
         assert log == []
 
-    def test_a_wheel_with_nothing_left_leaves_the_heap(self) -> None:
-        kernel = Kernel()
+    def test_a_wheel_with_nothing_left_leaves_the_heap_and_may_come_back(self) -> None:
+        kernel, log = Kernel(), Log()
         timer = kernel.every(1000, 0, lambda _a, _b: None)
         kernel.run(until=2500)
         timer.cancel()
         kernel.run()
         assert (kernel.events, kernel.now, kernel.peek()) == (3, 3000, float("inf"))
-
-    def test_a_wheel_that_ran_empty_can_be_used_again(self) -> None:
-        kernel, log = Kernel(), Log()
-        kernel.every(1000, 0, lambda _a, _b: None).cancel()
-        kernel.run()
         kernel.every(1000, 4000, recorder(kernel, log), "x")
         kernel.run(until=6000)
         assert log == [(4000, "x"), (5000, "x")]
-
-    def test_an_identical_registration_survives_the_cancelling_of_the_other(self) -> None:
-        kernel, log = Kernel(), Log()
-        note = recorder(kernel, log)
-        kernel.every(1000, 0, note, "x")
-        kernel.every(1000, 0, note, "x").cancel()
-        kernel.run(until=1500)
-        assert log == [(0, "x"), (1000, "x")]
 
     def test_of_identical_registrations_the_one_whose_turn_comes_last_leaves(self) -> None:
         kernel, log = Kernel(), Log()
