@@ -257,6 +257,11 @@ class Cluster:
         for cable in self.cables.values():
             cable.cut = False
 
+    def lossless(self) -> None:
+        """From here on every frame arrives."""
+        self.heal()
+        self._rules.clear()
+
     # -- carrying ------------------------------------------------------------------------------------------------------
 
     def carry(self, source: Host | Puppet, link: LinkId, frame: Frame) -> None:

@@ -31,7 +31,7 @@ from edgecoder.core.ids import CommandId, LinkId, OpId
 from edgecoder.core.node import EARLY_EVENTS_MAX, EPOCH_KEY, Node
 from edgecoder.mesh.member import Member
 from edgecoder.protocol import FRAME_BYTES_MAX, TTL_MS_MAX
-from edgecoder.trace import CapabilitiesChanged
+from edgecoder.trace import CapabilitiesChanged, NodeReady
 from edgecoder.wire.codec import decode_body, encode_body
 from edgecoder.wire.envelope import Envelope, Frame, peek
 from edgecoder.wire.messages import NAMES, Message
@@ -121,18 +121,21 @@ class Growth:
 
 
 class Frames:
-    """What is sent can be read by whoever gets it, and is sent over links that are up."""
+    """What is sent can be read by whoever gets it, and is sent over links that are up. A link that came and went before
+    the node was ready does not count: it hears of both in one go."""
 
     def __init__(self) -> None:
         self.links: set[LinkId] = set()
+        self._is_ready = False
 
     def saw_event(self, event: Event) -> None:
         match event:
             case Started():
                 self.links.clear()
+                self._is_ready = False
             case LinkUp(link=link):
                 self.links.add(link)
-            case LinkDown(link=link):
+            case LinkDown(link=link) if self._is_ready:
                 self.links.discard(link)
 
     def saw_effect(self, effect: Effect) -> None:
@@ -142,6 +145,8 @@ class Frames:
                 assert_readable(frame)
             case Advertise(frame=frame):
                 assert_readable(frame)
+            case Trace(record=NodeReady()):
+                self._is_ready = True
 
 
 def assert_readable(frame: Frame) -> None:

@@ -64,7 +64,7 @@ class Announcer:
         self._announce(on_completion)
 
     def load_changed(self) -> None:
-        """Advertise soon, if by then the load is not what was said last."""
+        """Advertise soon, if by then the load, the battery or the files are not what was said last."""
         if self._said_at is None:
             return
         due = self._said_at + self._context.config.readvertise_interval_ms * 1000

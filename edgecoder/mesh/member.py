@@ -82,7 +82,7 @@ class Member:
         self._power = Power(on_external_power=False, battery_pct=100)
         self._self_stats = PeerStats()
         self._is_stopping = False
-        self.inventory = Inventory(context)
+        self.inventory = Inventory(context, lambda: self.announcer.load_changed())
         self.downloads = Downloads(context, self.inventory)
         self.swap = Swap(context, self.inventory, self)
         self.peers = Peers(context)

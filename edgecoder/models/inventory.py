@@ -7,6 +7,7 @@ A file is its SHA-256. What the inventory says is persisted as one value, writte
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from enum import Enum
 
 import msgspec
@@ -78,8 +79,10 @@ def encode_rows(rows: dict[str, FileRow]) -> bytes:
 class Inventory:
     """The files of one node."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, on_change: Callable[[], None]) -> None:
+        """`on_change` is called when other files are installed than before."""
         self._context = context
+        self._on_change = on_change
         self._rows: dict[str, FileRow] = {}
         self._digest: bytes | None = None
 
@@ -111,12 +114,15 @@ class Inventory:
         following = DOWNLOAD_TABLE.get((row.state, step))
         if following is None:
             return False
+        is_change = DownloadState.INSTALLED in (row.state, following)
         row.state = following
         if following is DownloadState.ABSENT:
             row.bytes_done = row.crashes = 0
         self._digest = None
         self._context.trace(DownloadPhase(entry.model_id, following.value, row.bytes_done, reason))
         self._context.persist(KEY, encode_rows(self._rows))
+        if is_change:
+            self._on_change()
         return True
 
     def note_bytes(self, entry: CatalogEntry, bytes_done: int) -> None:

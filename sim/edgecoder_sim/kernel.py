@@ -2,6 +2,9 @@
 
 It decides when, and in which order, calls and SimPy events run. What a call means (a delivery, a heartbeat, a finished
 download) is the business of whoever made it.
+
+Fidelity boundary: two calls less than a tick apart may happen at the same simulated time, in the order in which they
+were asked for, and a call is up to `tick_us - 1` late, never early. Processor time is not modelled here.
 """
 
 from __future__ import annotations
@@ -55,9 +58,6 @@ class Kernel(Environment):
     An exception from a call leaves `run()` with `now` at the time of that call. The failed call is not repeated; what
     was left of its tick runs when `run()` is called again. After `KeyboardInterrupt`, which may strike between any two
     instructions, `now` and what the calls recorded can be read, but the call under way is lost: do not continue.
-
-    Fidelity boundary: two calls less than a tick apart happen at the same simulated time, in the order in which they
-    were asked for, and a call is up to `tick_us - 1` late, never early. Processor time is not modelled here.
     """
 
     # Slots, because reading one takes a third of the time of a property, and each call reads `now` and `_queue`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
@@ -138,9 +139,9 @@ def run(*sets: str, rng_seed: int = 1) -> World:
     return finish(world)
 
 
-def run_alone(*sets: str) -> World:
+def run_alone(*sets: str, rng_seed: int = 1) -> World:
     """A phone without anybody, that has tasks waiting when its engine crashes, twice."""
-    world = build(*_ALONE, *sets)
+    world = build(*_ALONE, *sets, rng_seed=rng_seed)
     trouble, phone = Trouble(world), world.phones[0].sim
     for second in (20, 40):
         trouble.at(second, lambda: trouble.burst(phone))
@@ -173,18 +174,18 @@ class Trouble:
         for second in range(5, DURATION_S - 20, 5):
             self.at(second, lambda: [self.ask(hub, QueryMesh) for hub in hubs])
         for second in range(10, DURATION_S - 30, 7):
-            self.at(second, lambda k=second: self.burst(phones[k % 9]))
-            self.at(second + 1, lambda k=second: self.waver(phones[(k + 3) % 9]))
+            self.at(second, partial(self.burst, phones[second % 9]))
+            self.at(second + 1, partial(self.waver, phones[(second + 3) % 9]))
         for second in range(20, DURATION_S - 30, 11):
-            self.at(second, lambda k=second: self.crash_engine(phones[(k + 5) % 9]))
+            self.at(second, partial(self.crash_engine, phones[(second + 5) % 9]))
         for second in range(25, DURATION_S - 30, 13):
-            self.at(second, lambda k=second: self.swap_back_and_forth(agents[1 + k % 2]))
+            self.at(second, partial(self.swap_back_and_forth, agents[1 + second % 2]))
         self.at(70, lambda: self.restart(phones[1]))
         self.at(80, lambda: self.restart(agents[2]))
         self.at(90, lambda: self.restart(hubs[0]))
         self.at(60, lambda: self.flicker(phones[6]))
         for sim in (phones[0], agents[4]):
-            self.at(50, lambda sim=sim: self.wish_the_impossible(sim))
+            self.at(50, partial(self.wish_the_impossible, sim))
         self.at(55, lambda: self._mute.update((agents[0].index, agents[3].index)))
         for sim in self.world.nodes:
             _Meddled.trouble[sim] = self
@@ -212,10 +213,10 @@ class Trouble:
             tokens = 40 + 60 * number
             task = self.ask(sim, SubmitTask, prompt="why?" * 20, max_tokens=tokens, deadline_ms=15_000)
             if number % 2:
-                self.later(1.5, lambda task=task: self.ask(sim, CancelTask, task=task))
+                self.later(1.5, partial(self.ask, sim, CancelTask, task=task))
         for large in range(2):
             task = self.ask(sim, SubmitTask, prompt="why?", min_param_size=7.0, max_tokens=900, deadline_ms=25_000)
-            self.later(1 + large, lambda task=task: self.ask(sim, CancelTask, task=task))
+            self.later(1 + large, partial(self.ask, sim, CancelTask, task=task))
         self.ask(sim, QueryStatus)
 
     def wish_the_impossible(self, sim: SimNode) -> None:
@@ -235,7 +236,7 @@ class Trouble:
     def flicker(self, sim: SimNode) -> None:
         """A charge that goes down and back again while nothing comes from the coordinator."""
         for second, percent in ((0, 60), (5, 50), (7, 60), (9, 50), (11, 60)):
-            self.later(second, lambda percent=percent: sim.post(PowerChanged(percent, on_external_power=False)))
+            self.later(second, partial(sim.post, PowerChanged(percent, on_external_power=False)))
         self.later(4, lambda: self._deaf.add(sim.index))
         self.later(14, lambda: self._deaf.discard(sim.index))
 
@@ -256,7 +257,7 @@ class Trouble:
                 end.links[link.id] = Dead(link.id)
                 if end is not sim:
                     end.post(LinkDown(link.id))
-            self.later(1, lambda link=link: self._reopen(link))
+            self.later(1, partial(self._reopen, link))
         setup, encoded = sim.node.setup, self.world.scenario.wire is Wire.ENCODED
         signer, verifier = crypto(sim.node_id, setup.cluster.network_id, encoded=encoded)
         sim.node = Node(setup, signer, verifier, sim.rng_seed)

@@ -47,13 +47,13 @@ class Fault(NamedTuple):
     name: str
     checker: str
     plant: Patch
-    run: Callable[[], World]
+    run: Callable[..., World]
 
 
 FAULTS: Final[list[Fault]] = []
 
 
-def fault(checker: str, where: Callable[[], World] = run) -> Callable[[Patch], Patch]:
+def fault(checker: str, where: Callable[..., World] = run) -> Callable[[Patch], Patch]:
     """Enter a patch, which is called what its function is, with the checker that must see it."""
 
     def enter(plant: Patch) -> Patch:
