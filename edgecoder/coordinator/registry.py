@@ -176,8 +176,8 @@ class Registry:
 
 
 def summarise(rows: list[AgentRow]) -> ModelAvailability:
-    """One model's availability over the rows that serve it (seed; vectors/capability_summary). The exact sum: n agents of
-    size s are worth n·s, so that a query for `s` finds them."""
+    """One model's availability over the rows that serve it (seed; vectors/capability_summary). The sum is exact: n
+    agents of size s are worth n·s, so that a query for `s` finds them."""
     loads = [row.load.tasks for row in rows]
     return ModelAvailability(
         agent_count=len(rows),

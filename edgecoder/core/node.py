@@ -95,7 +95,7 @@ class Node:
     def _frame(self, event: FrameReceived) -> None:
         part = self.part
         if part is None:
-            self.context.drop("frame", Reason.UNAVAILABLE)
+            self._keep_for_later(event)
             return
         received = self.gate.receive(event)
         if received is None:
@@ -168,4 +168,7 @@ class Node:
         self.part.start(self._snapshot)
         early, self._early, self._snapshot = self._early, [], {}
         for event in early:
-            self._other(event)
+            if type(event) is FrameReceived:
+                self._frame(event)
+            else:
+                self._other(event)

@@ -82,7 +82,7 @@ class Member:
         self._power = Power(on_external_power=False, battery_pct=100)
         self._self_stats = PeerStats()
         self._is_stopping = False
-        self.inventory = Inventory(context, lambda: self.announcer.load_changed())
+        self.inventory = Inventory(context, self._holdings_changed)
         self.downloads = Downloads(context, self.inventory)
         self.swap = Swap(context, self.inventory, self)
         self.peers = Peers(context)
@@ -316,6 +316,9 @@ class Member:
 
     def _power_changed(self, event: PowerChanged) -> None:
         self._power = Power(on_external_power=event.on_external_power, battery_pct=event.battery_pct)
+        self.announcer.load_changed()
+
+    def _holdings_changed(self) -> None:
         self.announcer.load_changed()
 
     def _on_capabilities(self, link: Link, verified: Verified) -> None:

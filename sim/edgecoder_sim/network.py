@@ -69,26 +69,26 @@ class _Way:
 class IpLink:
     """A link between two nodes, in both directions; `id` is the same at both ends."""
 
-    __slots__ = ("_back", "_first", "_medium", "_there", "id", "medium")
+    __slots__ = ("_back", "_medium", "_there", "first", "id", "medium")
 
     def __init__(self, link: LinkId, medium: Medium, a: tuple[SimNode, Access], b: tuple[SimNode, Access]) -> None:
         self.id = link
         self.medium = medium
         self._medium: str = medium.value
-        self._first = a[0]
+        self.first = a[0]
         self._there = _Way(a[1], *b)
         self._back = _Way(b[1], *a)
 
     def open(self) -> None:
         """Tell both ends."""
-        for node in (self._first, self._there.receiver):
+        for node in (self.first, self._there.receiver):
             node.attach(self.id, self)
             node.post(LinkUp(self.id, self.medium))
 
     def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int | None:
         """Carry a frame from `sender`, which is done with it at `depart_us`. Returns when it arrives, None if it is
         lost."""
-        way = self._there if sender is self._first else self._back
+        way = self._there if sender is self.first else self._back
         source, target = way.source, way.target
         size = frame_size(frame)
         sent_us = source.up_free_us

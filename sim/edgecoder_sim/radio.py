@@ -30,11 +30,12 @@ ACK_BYTES = 20
 class BleLink:
     """A link between two nodes in range."""
 
-    __slots__ = ("_ends", "_free_us", "_latency_us", "_rate", "ack_us", "id", "rssi_dbm")
+    __slots__ = ("_ends", "_free_us", "_latency_us", "_rate", "ack_us", "first", "id", "rssi_dbm")
 
     def __init__(self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float) -> None:
         self.id = link
         self.rssi_dbm = radio.rssi_dbm(distance_m)
+        self.first = a
         self._ends = (a, b)
         self._rate = radio.bytes_per_s
         self._latency_us = radio.latency_us
@@ -75,10 +76,10 @@ def advertise(node: SimNode, effect: Advertise, depart_us: int) -> None:
     node.post_at(max(in_time) if all_in_time else effect.deadline, Advertised(effect.op, len(in_time)))
 
 
-def place_nodes(count: int, radio: Radio, stream: Stream) -> list[tuple[float, float]]:
-    """Where nodes stand: uniform on the floor, metres."""
+def stand(radio: Radio, stream: Stream) -> tuple[float, float]:
+    """Where a node stands: uniform on the floor, metres."""
     width, depth = radio.area_m
-    return [(stream.uniform() * width, stream.uniform() * depth) for _ in range(count)]
+    return stream.uniform() * width, stream.uniform() * depth
 
 
 def nearest_links(positions: Sequence[tuple[float, float]], radio: Radio) -> list[tuple[int, int, float]]:

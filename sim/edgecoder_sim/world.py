@@ -12,14 +12,13 @@ import networkx as nx
 from edgecoder.core.effects import Advertise, FetchFile, HashFile
 from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
-from edgecoder.core.rng import Stream
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.network import Access, IpLink
 from edgecoder_sim.population import Place, Population
-from edgecoder_sim.radio import BleLink, advertise, nearest_links, place_nodes
+from edgecoder_sim.radio import BleLink, advertise, nearest_links, stand
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
 from edgecoder_sim.watch import Checker, TraceSink, Watch
@@ -44,7 +43,6 @@ class World:
         self.scenario = scenario
         self.kernel = Kernel(scenario.tick_us)
         self.watch = Watch(self.kernel, checkers)
-        self._stream = Stream(scenario.rng_seed, b"", "sim.world")
         self._link_count = 0
         self._cdn = CdnService(self.kernel, scenario.cdn)
         population = Population(scenario, self._make_host)
@@ -54,7 +52,7 @@ class World:
         self.members = self.phones + self.agents
         self.nodes: list[SimNode] = [place.sim for place in self.members] + self.coordinators
         for sim in self.nodes:
-            self.kernel.call_at(self._stream.below(BOOT_US), _start, sim)
+            self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
         self.positions = self._link_radios()
         for place in self.members:
@@ -132,7 +130,7 @@ class World:
         """Bluetooth links between those that stand near each other; the positions, by node index."""
         radio = self.scenario.radio
         bearers = [place.sim for place in self.members if place.sim.node.setup.config.has_radio]
-        positions = place_nodes(len(bearers), radio, self._stream)
+        positions = [stand(radio, sim.stream("position")) for sim in bearers]
         for i, j, distance_m in nearest_links(positions, radio):
             self._open(BleLink(self._next_link(), bearers[i], bearers[j], radio, distance_m))
         return {sim.index: position for sim, position in zip(bearers, positions, strict=True)}
@@ -142,11 +140,12 @@ class World:
         return self._link_count
 
     def _open(self, link: IpLink | BleLink) -> None:
-        self.kernel.call_at(BOOT_US + self._stream.below(LINKS_UP_US), _open, link)
+        delay_us = link.first.stream(f"link.{link.id}").below(LINKS_UP_US)
+        self.kernel.call_at(BOOT_US + delay_us, _open, link)
 
     def _watch_battery(self, place: Place) -> None:
         battery = Battery(place, POWER_PERIOD_US)
-        offset_us = LINKS_UP_US + self._stream.below(POWER_PERIOD_US)
+        offset_us = LINKS_UP_US + place.sim.stream("power").below(POWER_PERIOD_US)
         self.kernel.call_at(0, _tell_power, place)
         self.kernel.every(POWER_PERIOD_US, offset_us, _drain_battery, battery)
 

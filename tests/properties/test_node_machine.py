@@ -1,4 +1,4 @@
-"""Random lives of a small mesh: whatever users, radios, engines and disks do, every invariant holds and all comes to rest.
+"""Random lives of a small mesh: whatever happens to users, radios, engines and disks, all holds and comes to rest.
 
 The invariants are those that the harness asks after each event (`tests.invariants`). When the rules have had their say,
 everybody is left alone: then every command gets its reply, every queue empties, every swap settles, and the coordinator
@@ -7,6 +7,7 @@ knows what its nodes serve.
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -45,16 +46,19 @@ from tests.hosts import HANGS, Host, Outcome
 PHONE = NodeConfig(task_queue_max=2, origin_tasks_max=4, peers_max=2, task_memory_max=2, links_max=4, senders_max=4)
 HUB = NodeConfig(has_radio=False, relayed_tasks_max=3, task_attempts_max=2)
 MEMBERS = ("ann", "bob", "desk")
-MODELS = ("small", "large", "tiny", "small-coder:1.5b", "huge", "nobody")
+MODELS = ("small", "large", "tiny", "small-coder:1.5b", "small", "large", "tiny", "huge", "nobody")
 MEDIA = {("ann", "bob"): Medium.BLE, ("ann", "hub"): Medium.WAN, ("bob", "hub"): Medium.WAN}
 PAIRS = [
-    ("ann", "bob"), ("ann", "desk"), ("bob", "desk"), ("ann", "hub"), ("bob", "hub"), ("desk", "hub"), ("desk", "far"),
-    ("hub", "far"),
+    ("ann", "bob"), ("ann", "hub"), ("bob", "hub"), ("hub", "far"), ("desk", "far"), ("desk", "hub"), ("ann", "desk"),
+    ("bob", "desk"),
 ]  # fmt: skip
+"""Who can be linked; the first five are at the start."""
 ENDS_LATE = st.builds(Outcome, reason=st.none() | st.sampled_from(Reason), after_us=st.integers(0, 2_000_000))
 OUTCOMES: dict[type[Operation], st.SearchStrategy[Outcome]] = {
     Persist: ENDS_LATE,
-    Advertise: st.builds(Outcome, reason=st.none() | st.just(Reason.ADVERTISE_FAILED), after_us=st.integers(0, 500_000)),
+    Advertise: st.builds(
+        Outcome, reason=st.none() | st.just(Reason.ADVERTISE_FAILED), after_us=st.integers(0, 500_000)
+    ),
     LoadModel: ENDS_LATE | st.just(HANGS) | st.just(Outcome(after_us=121_000_000, ignores_cancel=True)),
     UnloadModel: ENDS_LATE,
     RunTask: ENDS_LATE | st.just(HANGS) | st.just(Outcome(after_us=31_000_000, ignores_cancel=True)),
@@ -63,23 +67,31 @@ OUTCOMES: dict[type[Operation], st.SearchStrategy[Outcome]] = {
 }
 members = st.sampled_from(MEMBERS)
 models = st.sampled_from(MODELS)
+delays_ms = st.sampled_from([0, 1, 5, 30, 200, 1_500, 40_000])
+SWAP_OPERATIONS = (Persist, Advertise, UnloadModel, LoadModel, LoadModel, FetchFile, HashFile)
+troubles = st.sampled_from(SWAP_OPERATIONS).flatmap(lambda kind: st.tuples(st.just(kind), OUTCOMES[kind]))
+"""An operation of a swap, and how it ends."""
 
 
 class Mesh(RuleBasedStateMachine):
     """Two phones, a laptop and two coordinators; who is linked to whom changes."""
 
-    @initialize(encoded=st.booleans(), rng_seed=st.integers(0, 1_000))
-    def build(self, encoded: bool, rng_seed: int) -> None:
-        """Everybody is up, the phones and their coordinator are linked."""
+    @initialize(encoded=st.booleans(), rng_seed=st.integers(0, 1_000), settled_ms=st.sampled_from([100, 1_500, 0]))
+    def build(self, encoded: bool, rng_seed: int, settled_ms: int) -> None:
+        """Everybody is up; phones, laptop and coordinators are linked."""
         self.cluster = Cluster(encoded=encoded, rng_seed=rng_seed, config=ClusterConfig(summary_interval_ms=20_000))
         self.up: dict[tuple[str, str], int] = {}
         self.cluster.add("hub", Role.COORDINATOR, config=HUB)
         self.cluster.add("far", Role.COORDINATOR, config=server())
         self.cluster.add("ann", config=PHONE, installed=[SMALL, LARGE], active=SMALL)
-        self.cluster.add("bob", config=PHONE, installed=[TINY])
-        self.cluster.add("desk", Role.AGENT, config=laptop(), platform=Platform.NODE, installed=[LARGE], active=LARGE)
-        for pair in (("ann", "hub"), ("bob", "hub"), ("ann", "bob")):
+        self.cluster.add("bob", config=PHONE, installed=[TINY, SMALL])
+        desk = msgspec.structs.replace(laptop(), task_queue_max=2)
+        self.cluster.add(
+            "desk", Role.AGENT, config=desk, platform=Platform.NODE, installed=[LARGE, SMALL], active=LARGE
+        )
+        for pair in PAIRS[:5]:
             self.toggle(pair)
+        self.cluster.run_for(settled_ms)
 
     def host(self, name: str) -> Host:
         """One of them."""
@@ -96,9 +108,33 @@ class Mesh(RuleBasedStateMachine):
 
     # -- users ---------------------------------------------------------------------------------------------------------
 
-    @rule(name=members, model=models, cause=st.sampled_from(SwapCause), pull=st.booleans())
-    def swap(self, name: str, model: str, cause: SwapCause, pull: bool) -> None:
+    @rule(
+        name=members,
+        model=models,
+        cause=st.sampled_from(SwapCause),
+        pull=st.booleans(),
+        troubles=st.lists(troubles, max_size=3),
+        then_ms=delays_ms,
+    )
+    def swap(
+        self,
+        name: str,
+        model: str,
+        cause: SwapCause,
+        pull: bool,
+        troubles: list[tuple[type[Operation], Outcome]],
+        then_ms: int,
+    ) -> None:
+        for kind, outcome in troubles:
+            self.host(name).plan(kind, outcome)
         self.host(name).swap(model, cause=cause, pull=pull)
+        self.cluster.run_for(then_ms)
+
+    @rule(name=members, model=models, then_ms=delays_ms)
+    def swap_back_and_forth(self, name: str, model: str, then_ms: int) -> None:
+        for target in (model, "small", model, "large"):
+            self.host(name).swap(target)
+        self.cluster.run_for(then_ms)
 
     @rule(name=members, model=models)
     def pull(self, name: str, model: str) -> None:
@@ -110,13 +146,26 @@ class Mesh(RuleBasedStateMachine):
         size=st.sampled_from([0.0, 1.0, 5.0]),
         deadline_ms=st.integers(1, 60_000),
         stream=st.booleans(),
-        count=st.integers(1, 4),
+        outcomes=st.lists(OUTCOMES[RunTask], max_size=3),
+        count=st.integers(1, 5),
+        then_ms=delays_ms,
     )
     def submit(
-        self, name: str, model: str | None, size: float, deadline_ms: int, stream: bool, count: int
+        self,
+        name: str,
+        model: str | None,
+        size: float,
+        deadline_ms: int,
+        stream: bool,
+        outcomes: list[Outcome],
+        count: int,
+        then_ms: int,
     ) -> None:
+        for member in MEMBERS:
+            self.host(member).plan(RunTask, *outcomes)
         for _ in range(count):
             self.host(name).submit(model=model, min_param_size=size, deadline_ms=deadline_ms, stream=stream)
+        self.cluster.run_for(then_ms)
 
     @rule(name=members, task=st.integers(1, 20))
     def cancel(self, name: str, task: int) -> None:
@@ -126,6 +175,7 @@ class Mesh(RuleBasedStateMachine):
     def look(self, name: str) -> None:
         self.host(name).ask(QueryStatus)
         self.host(name).ask(QueryModels)
+        self.host(name).take(Wake())
         self.host("hub").ask(QueryMesh, model="small")
 
     @rule(name=members)
@@ -137,10 +187,6 @@ class Mesh(RuleBasedStateMachine):
     @rule(pair=st.sampled_from(PAIRS))
     def move(self, pair: tuple[str, str]) -> None:
         self.toggle(pair)
-
-    @rule(name=members, kind=st.sampled_from(sorted(OUTCOMES, key=lambda kind: kind.__name__)), data=st.data())
-    def plan(self, name: str, kind: type[Operation], data: st.DataObject) -> None:
-        self.host(name).plan(kind, data.draw(OUTCOMES[kind]))
 
     @rule(name=members, reason=st.sampled_from([Reason.ENGINE_CRASHED, Reason.OUT_OF_MEMORY, Reason.LOAD_FAILED]))
     def crash_engine(self, name: str, reason: Reason) -> None:
@@ -183,10 +229,6 @@ class Mesh(RuleBasedStateMachine):
     @rule(delay_ms=st.sampled_from([50, 5_000, 300_000]))
     def sleep(self, delay_ms: int) -> None:
         self.cluster.jump(delay_ms)
-
-    @rule(name=members)
-    def wake(self, name: str) -> None:
-        self.host(name).take(Wake())
 
     # -- what holds ----------------------------------------------------------------------------------------------------
 

@@ -187,6 +187,7 @@ class Trouble:
         for sim in (phones[0], agents[4]):
             self.at(50, partial(self.wish_the_impossible, sim))
         self.at(55, lambda: self._mute.update((agents[0].index, agents[3].index)))
+        _Meddled.trouble.clear()  # one eventful world runs at a time, and the last one can go
         for sim in self.world.nodes:
             _Meddled.trouble[sim] = self
             sim.__class__ = _Meddled

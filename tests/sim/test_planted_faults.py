@@ -21,10 +21,12 @@ from edgecoder.errors import InvariantViolated
 from edgecoder.mesh.heartbeat import _PERIODIC, HeartbeatSender
 from edgecoder.wire.messages import Heartbeat
 from tests.harness import Cluster
+from tests.sim import faults, faults_of_the_mesh
 from tests.sim.eventful import build, run, run_alone
-from tests.sim.faults import FAULTS, Fault
+from tests.sim.planted import Fault
 
 ROOT = Path(__file__).parents[2]
+FAULTS = [*faults.FAULTS, *faults_of_the_mesh.FAULTS]
 SEEDS = (1, 2, 3)
 """A fault that shows only now and then is looked for in several runs."""
 

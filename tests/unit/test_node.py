@@ -122,14 +122,17 @@ def test_what_comes_early_is_bounded(cluster: Cluster) -> None:
     assert len(phone.replies) == len(commands)
 
 
-def test_frames_before_the_start_are_dropped(cluster: Cluster) -> None:
+def test_frames_before_the_start_wait_too(cluster: Cluster) -> None:
+    """The other end says who it is only once."""
     phone = cluster.add("phone", start=False)
     phone.plan(Persist, Outcome(after_us=50_000))
     phone.start()
     other = cluster.puppet("other")
-    cluster.link(other, phone, latency_us=1_000)
+    link = cluster.link(other, phone, latency_us=1_000)
     cluster.run_for(10)
-    assert Dropped("frame", Reason.UNAVAILABLE) in phone.traced(Dropped)
+    assert phone.alive.part is None
+    cluster.run_for(100)
+    assert phone.alive.gate.links[link].peer == other.node_id
 
 
 def test_a_life_starts_once(phone: Host) -> None:

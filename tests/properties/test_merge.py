@@ -1,0 +1,119 @@
+"""What a node keeps of another is the newest that it heard, in whatever order and however often it heard it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecoder.core.events import FrameReceived
+from edgecoder.core.ids import Role
+from edgecoder.wire.envelope import Frame
+from edgecoder.wire.messages import Heartbeat, Load, Message, ModelAvailability, Summary
+from tests.harness import Cluster, Puppet
+from tests.hosts import Host
+from tests.strategies import capabilities, full_heartbeat
+
+orders = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 100)), min_size=1, max_size=40)
+"""(epoch, seq) of what arrives, in the order in which it does; repeated ones are replays."""
+
+
+def meet(role: Role, target: Role) -> tuple[Host, Puppet, int]:
+    """A node, and a puppet of some role that is linked to it, and which said so in its epoch 0."""
+    cluster = Cluster()
+    host = cluster.add("host", target)
+    puppet = cluster.puppet("puppet", role)
+    puppet.epoch = 0
+    cluster.drive()
+    link = cluster.link(puppet, host)
+    cluster.run_for(25)
+    return host, puppet, link
+
+
+def deliver(host: Host, link: int, frames: Sequence[Frame]) -> None:
+    """Hand frames to a node in this order."""
+    for frame in frames:
+        host.take(FrameReceived(link, frame))
+
+
+def sealed(puppet: Puppet, message: Message, order: tuple[int, int]) -> Frame:
+    """A message with its place in the sender's order."""
+    return puppet.seal(message, epoch=order[0], seq=order[1], ttl_ms=180_000)
+
+
+def number(order: tuple[int, int]) -> int:
+    """A number that grows with the order."""
+    return order[0] * 1_000 + order[1]
+
+
+@given(orders)
+def test_the_newest_heartbeat_wins(arrivals: list[tuple[int, int]]) -> None:
+    hub, agent, link = meet(Role.AGENT, Role.COORDINATOR)
+    beats = [
+        full_heartbeat(f"m{number(order)}", 1.5, slots=number(order), generation=number(order)) for order in arrivals
+    ]
+    deliver(hub, link, [sealed(agent, beat, order) for beat, order in zip(beats, arrivals, strict=True)])
+    row = hub.hub.registry.rows[agent.node_id]
+    newest = max(arrivals)
+    assert (row.epoch, row.seq) == newest
+    assert (row.heartbeat.active_model, row.slots) == (f"m{number(newest)}", number(newest))
+
+
+@given(orders, st.data())
+def test_the_newest_heartbeat_wins_among_deltas(arrivals: list[tuple[int, int]], data: st.DataObject) -> None:
+    hub, agent, link = meet(Role.AGENT, Role.COORDINATOR)
+    deliver(hub, link, [sealed(agent, full_heartbeat("first"), (1, 0))])
+    arrivals = [(1, seq) for _, seq in arrivals]
+    for order in arrivals:
+        beat: Heartbeat = full_heartbeat(f"m{number(order)}", load=Load.of(order[1]), generation=number(order))
+        if data.draw(st.booleans()):
+            beat = Heartbeat(
+                generation=number(order),
+                active_model=f"m{number(order)}",
+                active_model_param_size=1.5,
+                current_load=Load.of(order[1]),
+                model_swap_in_progress=False,
+                full=False,
+            )
+        deliver(hub, link, [sealed(agent, beat, order)])
+    row = hub.hub.registry.rows[agent.node_id]
+    newest = max(arrivals)
+    assert (row.heartbeat.active_model, row.load) == (f"m{number(newest)}", Load.of(newest[1]))
+
+
+@given(orders)
+def test_the_newest_summary_wins(arrivals: list[tuple[int, int]]) -> None:
+    hub, other, link = meet(Role.COORDINATOR, Role.COORDINATOR)
+    for order in arrivals:
+        offer = {"small": ModelAvailability(number(order), 1.0, 0.0, 1)}
+        summary = Summary(coordinator_id=other.node_id, agent_count=number(order), model_availability=offer)
+        deliver(hub, link, [sealed(other, summary, order)])
+    row = hub.hub.summaries.rows[other.node_id]
+    newest = max(arrivals)
+    assert (row.epoch, row.seq, row.summary.agent_count) == (*newest, number(newest))
+
+
+@given(orders)
+def test_the_newest_capabilities_win(arrivals: list[tuple[int, int]]) -> None:
+    phone, peer, link = meet(Role.PHONE, Role.PHONE)
+    frames = [sealed(peer, capabilities(peer.node_id, number(order)), order) for order in arrivals]
+    deliver(phone, link, frames)
+    known = phone.member.peers.rows[peer.node_id].capabilities
+    assert known is not None
+    assert known.generation == number(max(arrivals))
+
+
+@given(orders, st.randoms(use_true_random=False))
+def test_any_order_gives_the_same_row(arrivals: list[tuple[int, int]], random: object) -> None:
+    """Within the replay window: what is older than that is lost, and is never the newest."""
+    rows = []
+    for shuffle in (False, True):
+        hub, agent, link = meet(Role.AGENT, Role.COORDINATOR)
+        frames = [sealed(agent, full_heartbeat(f"m{number(order)}"), order) for order in arrivals]
+        if shuffle:
+            random.shuffle(frames)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
+        deliver(hub, link, frames)
+        row = hub.hub.registry.rows[agent.node_id]
+        rows.append((row.epoch, row.seq, row.heartbeat))
+    assert rows[0] == rows[1]
