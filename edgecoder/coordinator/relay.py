@@ -18,7 +18,7 @@ from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel, fitting
 from edgecoder.mesh.router import NOT_ITS_FAULT, CostRouter, Decision, Why
-from edgecoder.protocol import TTL_MS_MAX
+from edgecoder.protocol import RESPONSE_INDEX_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
 
@@ -247,7 +247,7 @@ class Relays:
     def _pass_back(self, relay: _Relay, response: TaskResponse) -> None:
         """As it came, with its index: a response that was lost on the way here leaves a gap, which the origin sees."""
         self._send(relay.origin.id, response)
-        relay.index = response.index + 1
+        relay.index = min(response.index + 1, RESPONSE_INDEX_MAX)
 
     def _end(self, relay: _Relay, status: ResponseStatus, reason: Reason) -> None:
         response = TaskResponse(task_id=relay.request.task_id, status=status, index=relay.index, reason=reason)

@@ -13,6 +13,7 @@ from edgecoder.core.events import CancelTask
 from edgecoder.core.ids import LinkId, Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import Why
+from edgecoder.protocol import RESPONSE_INDEX_MAX
 from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import (
     Cancel,
@@ -188,6 +189,15 @@ def test_a_response_that_was_lost_on_the_way_leaves_a_gap(office: Office) -> Non
     office.say(agent, ACCEPTED, 0)
     office.say(agent, CHUNK, 2, text="b", tokens=1)
     assert [answer.index for answer in office.answers] == [0, 2]
+
+
+def test_the_last_index_has_no_successor(office: Office) -> None:
+    agent = office.agent("agent")
+    office.ask()
+    office.say(agent, ACCEPTED, RESPONSE_INDEX_MAX)
+    office.cluster.unlink(office.links["agent"])
+    office.cluster.run_for(15)
+    assert (office.answers[-1].status, office.answers[-1].index) == (FAILED, RESPONSE_INDEX_MAX)
 
 
 def test_only_who_was_asked_answers(office: Office) -> None:
