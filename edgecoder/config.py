@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import Enum
+from functools import lru_cache
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -54,8 +55,13 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def digest(self) -> bytes:
         """Eight bytes that differ when any value differs; nodes compare them by heartbeat."""
-        encoded = msgspec.msgpack.encode(msgspec.structs.asdict(self), order="sorted")
-        return hashlib.blake2b(encoded, digest_size=8).digest()
+        return _digest(self)
+
+
+@lru_cache(maxsize=16)
+def _digest(config: ClusterConfig) -> bytes:
+    encoded = msgspec.msgpack.encode(msgspec.structs.asdict(config), order="sorted")
+    return hashlib.blake2b(encoded, digest_size=8).digest()
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,8 +98,15 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """An accepted task whose node has been silent for so long is taken as lost."""
     task_retry_ms: Millis = 2_000
     """How often a task that nobody can take looks again."""
-    prompt_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=16_777_216)] = 262_144
-    """Longest prompt, UTF-8 bytes."""
+    prompt_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 262_144
+    """Longest prompt, UTF-8 bytes; it has to fit into a frame of 1 MiB."""
+    answer_chars_max: Annotated[int, msgspec.Meta(ge=1, le=250_000)] = 200_000
+    """Longest answer, characters; at 4 bytes each it fits into a frame. A longer one ends as too large."""
+    joined_commands_max: Count = 256
+    """Commands that may wait for one swap or one download."""
+    capabilities_ttl_ms: Millis = 600_000
+    """How long peers believe capabilities without a word; they are repeated at half of it. Shorter: a silent peer on a
+    link that looks alive is noticed sooner; longer: less radio."""
     task_memory_max: Count = 1024
     """Ended task ids that are remembered, so that a repeated request runs once."""
     drain_ms: Millis = 30_000
@@ -114,6 +127,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Peers that are remembered; the one not seen for longest goes first."""
     peer_expiry_ms: Millis = 60_000
     """A peer whose link is down is forgotten after this."""
+    identify_retry_ms: Millis = 2_000
+    """How often a node says who it is on a link whose other end has not answered."""
     links_max: Count = 16
     """Links that are open at once; a coordinator needs one a node."""
     senders_max: Count = 20_000

@@ -108,6 +108,7 @@ class Reason(Enum):
     NO_ANSWER = "no_answer"
     DUPLICATE = "duplicate"
     TOO_LARGE = "too_large"
+    INVALID = "invalid"
     UNAVAILABLE = "unavailable"
     BAD_FRAME = "bad_frame"
     BAD_SIGNATURE = "bad_signature"
@@ -161,6 +162,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.NO_ANSWER: ReasonInfo("the node did not answer in time", "ask again", 504),
     Reason.DUPLICATE: ReasonInfo("this task is already known there", "nothing to do", 409),
     Reason.TOO_LARGE: ReasonInfo("it is larger than the limit", "send less", 413),
+    Reason.INVALID: ReasonInfo("a value is out of its range, or no text", "correct the request", 400),
     Reason.UNAVAILABLE: ReasonInfo("not available here", "ask a coordinator", 404),
     Reason.BAD_FRAME: ReasonInfo("the bytes are no envelope", "check the peer's version", 400),
     Reason.BAD_SIGNATURE: ReasonInfo("the signature is wrong", "check the peer's key", 401),

@@ -19,20 +19,12 @@ NODE_ID_BYTES: Final = 32
 
 LOAD_UNAVAILABLE: Final = -1
 """`currentLoad` of a node that is changing its model (seed, "Model Swap Flow" 3). Only the codec knows it."""
+PARAM_SIZE_MAX: Final = 10_000
+"""Billions of parameters; the largest models have a tenth of it."""
+OUTPUT_TOKENS_MAX: Final = 1 << 20
+"""Tokens that one task may ask for."""
 RESPONSE_INDEX_MAX: Final = 1_000_000
 """A streamed response has at most this many parts."""
-
-COORDINATOR_PORT: Final = 4301
-AGENT_PORT: Final = 4302
-"""(seed, "HTTP Endpoints")"""
-TRANSFER_PORT: Final = 4303
-OLLAMA_PORT: Final = 11434
-
-CAPABILITY_SUMMARY_INTERVAL_MS: Final = 60_000
-"""(seed, "Network-Wide Capability Advertisement")"""
-
-ADVERTISEMENT_FLAG_LOADING: Final = 0x01
-"""Bit 0 of the flags byte in the BLE advertisement's manufacturer data."""
 
 FRAME_BYTES_MAX: Final = 1 << 20
 """A longer envelope is dropped unread."""

@@ -193,6 +193,13 @@ class Answers:
                 self.operations.add(op)
 
 
+def assert_nothing_left(node: Node) -> None:
+    """A node without open tasks and swaps has no timer for one."""
+    timers = node.context.timers._actions
+    left = [name for name in timers if isinstance(name[1], bytes) or name[0] in ("swap.load", "work.drain")]
+    assert not left, f"timers without a purpose: {left}"
+
+
 def assert_bounds(node: Node) -> None:
     """Whatever a node keeps stays within its configuration."""
     config = node.setup.config

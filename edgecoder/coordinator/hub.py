@@ -11,6 +11,7 @@ from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.events import QueryMesh, ShutDown
 from edgecoder.core.ids import Role
+from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.router import CostRouter
 from edgecoder.models.catalog import Catalog
@@ -51,11 +52,14 @@ class Hub:
         self._context.reply(query.command, self.summaries.query(query))
 
     def _shut_down(self, command: ShutDown) -> None:
-        self._context.reply(command.command, None)
+        self.relays.drain(lambda: self._context.reply(command.command, None))
 
     def _on_heartbeat(self, link: Link, verified: Verified) -> None:
         message = verified.message
         assert isinstance(message, Heartbeat)
+        if link.role is Role.COORDINATOR:
+            self._context.drop("heartbeat", Reason.UNKNOWN_SENDER)
+            return
         known = self.registry.learn(link, verified.header, message)
         time_ms = (self._wall_us + self._context.now) // MILLI
         header = verified.header
@@ -65,6 +69,9 @@ class Hub:
     def _on_summary(self, link: Link, verified: Verified) -> None:
         message = verified.message
         assert isinstance(message, Summary)
+        if link.role is not Role.COORDINATOR:
+            self._context.drop("summary", Reason.UNKNOWN_SENDER)
+            return
         self.summaries.learn(link, verified.header, message)
 
     def _on_task_request(self, link: Link, verified: Verified) -> None:

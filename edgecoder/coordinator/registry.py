@@ -55,12 +55,17 @@ class Registry:
         self._context = context
         self._links = links
         self._alive_us: Micros = context.cluster.agent_alive_ms * MILLI
+        self._next_sweep: Micros = 0
         self.rows: dict[NodeId, AgentRow] = {}
 
     def start(self) -> None:
         """Begin to sweep."""
-        period = self._context.cluster.heartbeat_interval_ms * MILLI
-        self._context.timers.set(_SWEEP, self._context.now + period, self._sweep)
+        self._next_sweep = self._context.now
+        self._schedule_sweep()
+
+    def _schedule_sweep(self) -> None:
+        self._next_sweep += self._context.cluster.heartbeat_interval_ms * MILLI
+        self._context.timers.set(_SWEEP, self._next_sweep, self._sweep)
 
     def learn(self, link: Link, header: Header, message: Heartbeat) -> bool:
         """Take a heartbeat. False: it is a delta, and there is nothing to add it to."""
@@ -169,7 +174,7 @@ class Registry:
             row.holdings_digest = message.holdings_digest
 
     def _sweep(self) -> None:
-        self.start()
+        self._schedule_sweep()
         for row in [row for row in self.rows.values() if not self.is_alive(row)]:
             del self.rows[row.node]
             self._context.trace(AgentExpired(row.node))

@@ -6,6 +6,7 @@ take to one other coordinator, which does not hand it on. Prompts and answers pa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 import msgspec
@@ -61,6 +62,10 @@ RELAY_TABLE: dict[tuple[RelayState, RelayStep], RelayState] = {
 }
 
 
+def _nobody() -> None:
+    """Nobody waits any more."""
+
+
 class _Relay(msgspec.Struct):
     request: TaskRequest
     origin: Link
@@ -86,15 +91,16 @@ class Relays:
         self._router = router
         self._same_model = same_model
         self._open: dict[TaskId, _Relay] = {}
+        self._on_drained: Callable[[], None] | None = None
+        """Who waits for the open tasks to end; set once this coordinator takes no more."""
 
     def __len__(self) -> int:
         return len(self._open)
 
     def request(self, link: Link, request: TaskRequest) -> None:
         """A node of this coordinator, or another coordinator, wants a task done."""
-        full = len(self._open) >= self._context.config.relayed_tasks_max
-        if request.task_id in self._open or full:
-            reason = Reason.BUSY if full else Reason.DUPLICATE
+        reason = self._refusal(request)
+        if reason is not None:
             self._send(
                 link.id, TaskResponse(task_id=request.task_id, status=ResponseStatus.REFUSED, index=0, reason=reason)
             )
@@ -106,6 +112,31 @@ class Relays:
         name = ("relay.deadline", request.task_id)
         self._context.timers.set(name, deadline, lambda: self._give_up(relay, Reason.DEADLINE))
         self._route(relay)
+
+    def _refusal(self, request: TaskRequest) -> Reason | None:
+        if self._on_drained is not None:
+            return Reason.SHUTTING_DOWN
+        if len(self._open) >= self._context.config.relayed_tasks_max:
+            return Reason.BUSY
+        return Reason.DUPLICATE if request.task_id in self._open else None
+
+    def drain(self, on_drained: Callable[[], None]) -> None:
+        """Take no more tasks, let those that are open end, to the drain deadline; then call back."""
+        self._on_drained = on_drained
+        deadline = self._context.in_ms(self._context.config.drain_ms)
+        self._context.timers.set(("relay.drain", 0), deadline, self._drain_deadline)
+        self._check_drained()
+
+    def _drain_deadline(self) -> None:
+        for relay in list(self._open.values()):
+            self._give_up(relay, Reason.SHUTTING_DOWN)
+
+    def _check_drained(self) -> None:
+        if self._open or self._on_drained is None:
+            return
+        on_drained, self._on_drained = self._on_drained, _nobody
+        self._context.timers.cancel(("relay.drain", 0))
+        on_drained()
 
     def response(self, link: LinkId, response: TaskResponse) -> None:
         """A node that was asked answers."""
@@ -260,5 +291,6 @@ class Relays:
     def _forget(self, relay: _Relay) -> None:
         task_id = relay.request.task_id
         self._open.pop(task_id, None)
+        self._check_drained()
         self._context.timers.cancel(("relay.deadline", task_id))
         self._context.timers.cancel(("relay.answer", task_id))

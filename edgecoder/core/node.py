@@ -37,6 +37,8 @@ from edgecoder.wire.envelope import Signer, Verifier
 from edgecoder.wire.messages import Identity
 
 EPOCH_KEY = "epoch"
+EPOCH_BYTES = 4
+EPOCH_MAX = (1 << 32) - 1
 EARLY_EVENTS_MAX = 1024
 """Events that may wait until the epoch is durable."""
 _EPOCH_RETRY_MS = 1000
@@ -103,8 +105,7 @@ class Node:
         link, verified = received
         message = verified.message
         if isinstance(message, Identity):
-            if link.peer is None:
-                link.peer, link.role = verified.header.sender, message.role
+            if self.gate.bind(link, verified.header.sender, message):
                 part.link_bound(link)
             return
         handler = part.MESSAGES.get(type(message))
@@ -146,12 +147,23 @@ class Node:
         if self.context.epoch:
             raise LocalProtocolError("a life starts once; make a new Node for the next")
         self._snapshot, self._wall_ms = event.snapshot, event.wall_ms
-        self.context.epoch = int.from_bytes(event.snapshot.get(EPOCH_KEY, b""), "big") + 1
+        self.context.epoch = self._next_epoch(event)
         self.context.ops.epoch = self.context.epoch
         self._persist_epoch()
 
+    def _next_epoch(self, event: Started) -> int:
+        """One more than the last. A damaged record must not lead back to an epoch that was used: seconds of Unix time
+        are more than any count of lives."""
+        kept = event.snapshot.get(EPOCH_KEY, b"")
+        if len(kept) in (0, EPOCH_BYTES):
+            epoch = int.from_bytes(kept, "big") + 1
+        else:
+            self.context.drop(EPOCH_KEY, Reason.STORE_FAILED)
+            epoch = event.wall_ms // 1000
+        return min(max(1, epoch), EPOCH_MAX)
+
     def _persist_epoch(self) -> None:
-        self.context.persist(EPOCH_KEY, self.context.epoch.to_bytes(4, "big"), self._epoch_persisted)
+        self.context.persist(EPOCH_KEY, self.context.epoch.to_bytes(EPOCH_BYTES, "big"), self._epoch_persisted)
 
     def _epoch_persisted(self, completion: Persisted | PersistFailed) -> None:
         if isinstance(completion, PersistFailed):  # without it nothing may be sent: try until it works

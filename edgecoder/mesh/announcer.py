@@ -13,11 +13,12 @@ from typing import Protocol
 from edgecoder.core.context import Context
 from edgecoder.core.effects import Advertise
 from edgecoder.core.events import Advertised, AdvertiseFailed
-from edgecoder.core.ids import COUNTER_BITS, LinkId, Micros
+from edgecoder.core.ids import COUNTER_BITS, LinkId, Micros, OpId
 from edgecoder.trace import CapabilitiesChanged
 from edgecoder.wire.messages import Capabilities, Load, Power
 
 _TIMER = ("announce", 0)
+_REPEAT = ("announce.repeat", 0)
 
 
 class Offer(Protocol):
@@ -76,7 +77,7 @@ class Announcer:
     def tell(self, link: LinkId) -> None:
         """Send the newest capabilities to a peer that has just come."""
         if self.current is not None:
-            self._context.send(link, self.current, self._context.config.peer_expiry_ms)
+            self._context.send(link, self.current, self._context.config.capabilities_ttl_ms)
 
     def _announce_if_changed(self) -> None:
         if self._state() != self._said:
@@ -97,12 +98,21 @@ class Announcer:
         )
         if self._context.config.has_radio:
             op = self._context.ops.begin(on_completion or self._advertised)
-            frame = self._context.seal(capabilities, self._context.config.peer_expiry_ms)
-            deadline = self._context.in_ms(self._context.config.advertise_wait_ms)
-            self._context.out.append(Advertise(op, capabilities, frame, deadline))
+            self._advertise(op, capabilities)
         self._on_change()
         if not self._context.config.has_radio and on_completion is not None:
             on_completion(Advertised(0, 0))
+
+    def _advertise(self, op: OpId, capabilities: Capabilities) -> None:
+        """Tell the neighbours, and once more before they stop believing it."""
+        config = self._context.config
+        frame = self._context.seal(capabilities, config.capabilities_ttl_ms)
+        deadline = self._context.in_ms(config.advertise_wait_ms)
+        self._context.out.append(Advertise(op, capabilities, frame, deadline))
+        again = self._context.in_ms(config.capabilities_ttl_ms // 2)
+        self._context.timers.set(
+            _REPEAT, again, lambda: self._advertise(self._context.ops.begin(self._advertised), capabilities)
+        )
 
     def _advertised(self, completion: Advertised | AdvertiseFailed) -> None:
         if isinstance(completion, AdvertiseFailed):

@@ -17,6 +17,7 @@ from edgecoder.core.events import TaskChunk, TaskDone, TaskFailed
 from edgecoder.core.ids import LinkId, Micros, OpId, TaskId
 from edgecoder.errors import Reason
 from edgecoder.trace import TaskStarted, TaskStopped
+from edgecoder.wire.codec import is_text
 from edgecoder.wire.messages import ResponseStatus, TaskRequest, TaskResponse
 
 SIGNS_PER_SILENCE = 3
@@ -57,6 +58,8 @@ class _Work(msgspec.Struct):
     tokens: int = 0
     parts: list[str] = msgspec.field(default_factory=list)
     """What was written so far and not sent: the whole answer goes with `done` where nothing is streamed."""
+    text_size: int = 0
+    """Characters written so far."""
     said_at: Micros = 0
     """When its sink heard of it last."""
     stopped_for: Reason | None = None
@@ -127,11 +130,15 @@ class Executor:
         """The engine wrote a part of an answer."""
         work = self._by_op.get(event.op)
         if work is not None and (work.state, WorkStep.CHUNK) in WORK_TABLE:
+            text = event.text if is_text(event.text) else event.text.encode(errors="replace").decode()
             work.tokens += event.tokens
-            if work.request.stream:
-                self._say(work, ResponseStatus.CHUNK, event.tokens, event.text)
+            work.text_size += len(text)
+            if work.text_size > self._context.config.answer_chars_max:
+                self._stop(work, Reason.TOO_LARGE)
+            elif work.request.stream:
+                self._say(work, ResponseStatus.CHUNK, event.tokens, text)
             else:
-                work.parts.append(event.text)
+                work.parts.append(text)
 
     # -- the life of a task --------------------------------------------------------------------------------------------
 

@@ -54,13 +54,35 @@ class Gate:
     def identify(self, link: LinkId) -> None:
         """Say who is here."""
         config = self._context.config
+        known = self.links[link].peer is not None
         identity = Identity(
-            role=self._role, device_type=config.device_type, cluster_config_hash=self._context.cluster_digest
+            role=self._role,
+            device_type=config.device_type,
+            cluster_config_hash=self._context.cluster_digest,
+            knows_you=known,
         )
         self._context.send(link, identity, IDENTITY_TTL_MS)
+        if not known:  # it may get lost: ask until there is an answer
+            again = self._context.in_ms(config.identify_retry_ms)
+            self._context.timers.set(("gate.identify", link), again, lambda: self._identify_again(link))
+
+    def _identify_again(self, link: LinkId) -> None:
+        if link in self.links and self.links[link].peer is None:
+            self.identify(link)
+
+    def bind(self, link: Link, peer: NodeId, identity: Identity) -> bool:
+        """Take what the other end says of itself, and answer one that does not know us yet. True where it is new."""
+        is_new = link.peer is None
+        if is_new:
+            link.peer, link.role = peer, identity.role
+            self._context.timers.cancel(("gate.identify", link.id))
+        elif not identity.knows_you:
+            self.identify(link.id)
+        return is_new
 
     def link_down(self, link: LinkId) -> Link | None:
         """Forget a link; what it was, if it was known."""
+        self._context.timers.cancel(("gate.identify", link))
         return self.links.pop(link, None)
 
     def receive(self, event: FrameReceived) -> tuple[Link, Verified] | None:

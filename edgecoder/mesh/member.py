@@ -78,10 +78,11 @@ class Member:
         self._gate = gate
         self._catalog = catalog
         self._platform = platform
-        self._by_digest = {entry.sha256: entry for entry in catalog.entries}
         self._power = Power(on_external_power=False, battery_pct=100)
         self._self_stats = PeerStats()
         self._is_stopping = False
+        self._wishes = 0
+        """Swaps that users and tasks have asked for: a pull that ends late must not undo a later wish."""
         self.inventory = Inventory(context, self._holdings_changed)
         self.downloads = Downloads(context, self.inventory)
         self.swap = Swap(context, self.inventory, self)
@@ -98,7 +99,7 @@ class Member:
         """The node may send: restore what earlier lives kept, load the last model, begin to beat."""
         self.inventory.restore(snapshot.get(INVENTORY_KEY))
         self.heartbeat.start()
-        self.swap.boot(snapshot.get(SWAP_KEY), self._by_digest.get)
+        self.swap.boot(snapshot.get(SWAP_KEY), self._catalog.by_digest.get)
         if self.swap.state is SwapState.EMPTY:
             self.announcer.model_changed()
 
@@ -162,7 +163,7 @@ class Member:
     def active_model(self) -> tuple[str | None, float | None]:
         """See `announcer.Offer`."""
         entry = self.swap.active
-        return (None, None) if entry is None else (self._public_name(entry), entry.param_size)
+        return (None, None) if entry is None else (entry.model_id, entry.param_size)
 
     def tokens_per_s(self) -> int:
         """See `announcer.Offer`."""
@@ -245,17 +246,27 @@ class Member:
         if isinstance(entry, Reason):
             self._refuse_swap(command, entry)
         elif command.pull and self.admits(entry) is Reason.NOT_INSTALLED:
-            wanted = entry
-
-            def fetched(reason: Reason | None) -> None:
-                if reason is None:
-                    self.swap.request(wanted, command.cause, command.command)
-                else:
-                    self._refuse_swap(command, reason)
-
-            self.downloads.want(entry, command.command, fetched)
+            self._pull_first(command, entry)
         else:
+            self._wishes += 1
             self.swap.request(entry, command.cause, command.command)
+
+    def _pull_first(self, command: SwapModel, entry: CatalogEntry) -> None:
+        """Fetch the file, then swap to it, unless somebody has wished for another model in between."""
+        self._wishes += 1
+        wish = self._wishes
+
+        def fetched(reason: Reason | None) -> None:
+            if reason is None and self._is_stopping:
+                reason = Reason.SHUTTING_DOWN
+            if reason is None and wish != self._wishes:
+                reason = Reason.SUPERSEDED
+            if reason is None:
+                self.swap.request(entry, command.cause, command.command)
+            else:
+                self._refuse_swap(command, reason)
+
+        self.downloads.want(entry, command.command, fetched)
 
     def _refuse_swap(self, command: SwapModel, reason: Reason) -> None:
         serving = self.swap.serving
@@ -285,7 +296,7 @@ class Member:
         self._context.reply(
             command.command,
             ModelStatus(
-                None if serving is None else self._public_name(serving),
+                None if serving is None else serving.model_id,
                 None if serving is None else serving.param_size,
                 "pulling" if len(self.downloads) and status in ("ready", "no_model") else status,
                 self.load(),
@@ -324,7 +335,7 @@ class Member:
     def _on_capabilities(self, link: Link, verified: Verified) -> None:
         message = verified.message
         assert isinstance(message, Capabilities)
-        if self.peers.learn(link, message) and not message.current_load.is_loading:
+        if self.peers.learn(link, message, verified.header.ttl_ms) and not message.current_load.is_loading:
             self.origin.reach_changed()
 
     def _on_heartbeat_ack(self, link: Link, verified: Verified) -> None:
@@ -364,12 +375,8 @@ class Member:
         if serving is None:
             return Reason.NO_MODEL
         fits = fitting(request.model, request.min_param_size, self._catalog.same_model)
-        name = self._public_name(serving)
+        name = serving.model_id
         return name if fits(name, serving.param_size) is None else Reason.NO_MODEL
-
-    def _public_name(self, entry: CatalogEntry) -> str:
-        """The name to advertise: beside Ollama its tag, elsewhere the model id."""
-        return entry.aliases[0] if self._platform is Platform.NODE and entry.aliases else entry.model_id
 
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
         SwapModel: _swap_model,

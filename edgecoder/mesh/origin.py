@@ -19,8 +19,10 @@ from edgecoder.core.events import CancelTask, SubmitTask
 from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, TaskId, task_id
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import NOT_ITS_FAULT, Candidate, CostRouter, Decision, Why
-from edgecoder.protocol import TTL_MS_MAX
+from edgecoder.models.catalog import is_model_name
+from edgecoder.protocol import OUTPUT_TOKENS_MAX, PARAM_SIZE_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskEnded, TaskRouted, TaskSubmitted
+from edgecoder.wire.codec import is_text
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
 
 
@@ -91,6 +93,8 @@ class _Task(msgspec.Struct):
     """Of the response that comes next."""
     retry_at: Micros = 0
     parts: list[str] = msgspec.field(default_factory=list)
+    text_size: int = 0
+    """Characters in `parts`."""
     tokens: int = 0
     last: Reason = Reason.NO_ROUTE
 
@@ -111,11 +115,11 @@ class Origin:
     def submit(self, spec: SubmitTask) -> None:
         """Take a task of the user."""
         config = self._context.config
-        prompt_bytes = len(spec.prompt.encode())
-        too_large = prompt_bytes > config.prompt_bytes_max
-        if too_large or len(self._tasks) >= config.origin_tasks_max:
-            self._context.reply(spec.command, Reason.TOO_LARGE if too_large else Reason.OVERFLOW)
+        refusal = self._judge(spec)
+        if refusal is not None:
+            self._context.reply(spec.command, refusal)
             return
+        prompt_bytes = len(spec.prompt.encode())
         self._counter += 1
         identity = task_id(self._context.node_id, self._context.epoch, self._counter)
         deadline = self._context.in_ms(min(spec.deadline_ms or config.task_deadline_ms, TTL_MS_MAX))
@@ -123,6 +127,17 @@ class Origin:
         self._context.trace(TaskSubmitted(identity, spec.command, spec.model, spec.min_param_size, prompt_bytes))
         self._context.timers.set(("task.deadline", identity), deadline, lambda: self._give_up(task, Reason.DEADLINE))
         self._route(task)
+
+    def _judge(self, spec: SubmitTask) -> Reason | None:
+        """Why a task cannot be taken. What no peer would take for a message is refused here, not blamed on the peer."""
+        if not is_text(spec.prompt) or not (spec.model is None or is_model_name(spec.model.lower())):
+            return Reason.INVALID
+        in_range = 0 < spec.max_tokens <= OUTPUT_TOKENS_MAX and 0 <= spec.min_param_size <= PARAM_SIZE_MAX
+        if not in_range or (spec.deadline_ms is not None and spec.deadline_ms < 1):
+            return Reason.INVALID
+        if len(spec.prompt.encode()) > self._context.config.prompt_bytes_max:
+            return Reason.TOO_LARGE
+        return Reason.OVERFLOW if len(self._tasks) >= self._context.config.origin_tasks_max else None
 
     def cancel(self, command: CancelTask) -> None:
         """The user does not want a task any more."""
@@ -252,6 +267,10 @@ class Origin:
         if not response.text and not response.tokens:  # a sign of life: nothing is shown, nothing is bound
             if task.state is not TaskState.ASKED:
                 self._patience(task)
+            return
+        task.text_size += len(response.text)
+        if task.text_size > self._context.config.answer_chars_max:
+            self._lost(task, Reason.TOO_LARGE)
             return
         if not self._step(task, TaskStep.CHUNK):
             return

@@ -30,6 +30,8 @@ class PeerRow(msgspec.Struct):
     capabilities: Capabilities | None
     stats: PeerStats
     last_seen: Micros
+    holds_until: Micros = 0
+    """Until when the capabilities are believed, by their envelope's ttl on this node's clock."""
 
 
 class Peers:
@@ -65,13 +67,16 @@ class Peers:
         if row is not None:
             row.stats.note_rssi(rssi_dbm)
 
-    def learn(self, link: Link, capabilities: Capabilities) -> bool:
-        """Keep a peer's capabilities if they are newer. True where they were."""
+    def learn(self, link: Link, capabilities: Capabilities, ttl_ms: int) -> bool:
+        """Keep a peer's capabilities for `ttl_ms` if they are newer, or repeated. True where they are new."""
         row = self.rows.get(capabilities.agent_id)
         if row is None or capabilities.agent_id != link.peer:
             return False
         row.last_seen = self._context.now
-        if row.capabilities is not None and capabilities.generation <= row.capabilities.generation:
+        held = row.capabilities
+        if held is None or capabilities.generation >= held.generation:
+            row.holds_until = self._context.in_ms(min(ttl_ms, self._context.config.capabilities_ttl_ms))
+        if held is not None and capabilities.generation <= held.generation:
             return False
         row.capabilities = capabilities
         loading = capabilities.current_load.is_loading
@@ -90,6 +95,8 @@ class Peers:
                 why = Why.UNREACHABLE
             elif capabilities.current_load.is_loading:
                 why = Why.IS_LOADING
+            elif row.holds_until <= now:
+                why = Why.EXPIRED
             elif row.stats.blacklisted_until > now:
                 why = Why.BLACKLISTED
             elif row.node in tried:

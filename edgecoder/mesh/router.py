@@ -100,7 +100,7 @@ class PeerStats(msgspec.Struct):
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """What the router knows of one node. `model_fits` is judged by whoever knows the catalog."""
+    """What the router knows of one node. `excluded` says why it is out before any cost."""
 
     node: NodeId
     param_size: float | None

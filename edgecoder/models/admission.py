@@ -17,12 +17,18 @@ def memory_needed_mb(entry: CatalogEntry, config: NodeConfig) -> int:
     return max(entry.min_memory_mb, -(-file_and_cache // MIB) + config.engine_overhead_mb)
 
 
-def admit(entry: CatalogEntry, platform: Platform, config: NodeConfig, inventory: Inventory) -> Reason | None:
-    """Why this node cannot load `entry` now, or None."""
+def fits(entry: CatalogEntry, platform: Platform, config: NodeConfig) -> Reason | None:
+    """Why a machine like this can never run `entry`, or None: wrong platform, too little memory."""
     if platform not in entry.platforms:
         return Reason.INCOMPATIBLE
-    if memory_needed_mb(entry, config) > config.memory_budget_mb:
-        return Reason.INSUFFICIENT_MEMORY
+    return Reason.INSUFFICIENT_MEMORY if memory_needed_mb(entry, config) > config.memory_budget_mb else None
+
+
+def admit(entry: CatalogEntry, platform: Platform, config: NodeConfig, inventory: Inventory) -> Reason | None:
+    """Why this node cannot load `entry` now, or None."""
+    obstacle = fits(entry, platform, config)
+    if obstacle is not None:
+        return obstacle
     state = inventory.state(entry)
     if state is DownloadState.QUARANTINED:
         return Reason.QUARANTINED

@@ -73,6 +73,7 @@ class Catalog:
 
     def __init__(self, entries: Iterable[CatalogEntry]) -> None:
         self.entries: tuple[CatalogEntry, ...] = tuple(entries)
+        self.by_digest = {entry.sha256: entry for entry in self.entries}
         self._by_name: dict[tuple[str, Platform], CatalogEntry] = {}
         self._names: dict[str, frozenset[str]] = {}
         for entry in self.entries:

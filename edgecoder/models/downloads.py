@@ -46,7 +46,9 @@ class Downloads:
             on_end(None)
             return
         fetch = self._by_file.get(entry.sha256)
-        if fetch is not None:
+        if fetch is not None and len(fetch.ends) >= self._context.config.joined_commands_max:
+            on_end(Reason.OVERFLOW)
+        elif fetch is not None:
             fetch.ends.append(on_end)
             fetch.commands.append(command)
         elif not self._inventory.step(entry, DownloadStep.WANTED):

@@ -193,16 +193,23 @@ class Swap:
     def _join(self, request: Request) -> None:
         """A change is under way: join it, or wait behind it in place of whoever waited. The latest wish wins."""
         if self._waiting is not None and self._waiting.entry is request.entry:
-            self._waiting.commands += request.commands
+            self._add(self._waiting, request)
             return
         if self._waiting is not None:
             superseded, self._waiting = self._waiting, None
             self._answer(superseded.commands, Reason.SUPERSEDED)
             self._trace_end(0, superseded, Reason.SUPERSEDED)
         if self._current is not None and self._current.entry is request.entry:
-            self._current.commands += request.commands
+            self._add(self._current, request)
         else:
             self._waiting = request
+
+    def _add(self, to: Request, request: Request) -> None:
+        """Let commands wait for a request that is there already, as many as may."""
+        if len(to.commands) + len(request.commands) > self._context.config.joined_commands_max:
+            self._answer(request.commands, Reason.OVERFLOW)
+        else:
+            to.commands += request.commands
 
     # -- the machine ---------------------------------------------------------------------------------------------------
 

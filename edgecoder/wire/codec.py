@@ -31,7 +31,17 @@ _decoders = {
     name: msgspec.msgpack.Decoder(kind, dec_hook=_from_wire, ext_hook=lambda code, data: None)
     for name, kind in TYPES.items()
 }
-_json_encoder = msgspec.json.Encoder(enc_hook=_to_wire)
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` can go on the wire: a Python string may hold half of a surrogate pair, UTF-8 may not."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 encode_body: Callable[[Message], bytes] = msgspec.msgpack.Encoder(enc_hook=_to_wire).encode
@@ -48,8 +58,3 @@ def decode_body(type_name: str, body: bytes | msgspec.Raw) -> Message:
     except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValidationError is a DecodeError
         raise RemoteProtocolError(Reason.BAD_FRAME, f"{type_name}: {error}") from None
     return message
-
-
-def to_json(value: Any) -> bytes:
-    """JSON with the wire's names, as the HTTP interfaces and the journal show it."""
-    return _json_encoder.encode(value)

@@ -100,6 +100,8 @@ class Identity(Message, frozen=True):
     role: Role
     device_type: DeviceType
     cluster_config_hash: WireDigest
+    knows_you: bool = False
+    """Whether the sender knows who is at the other end; one who does not is told again."""
 
 
 class Capabilities(Message, frozen=True):

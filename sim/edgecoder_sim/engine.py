@@ -52,7 +52,6 @@ class Engine:
 
     __slots__ = (
         "_device",
-        "_is_loading",
         "_kernel",
         "_loads",
         "_post",
@@ -71,7 +70,6 @@ class Engine:
         self._warm: set[str] = set()
         self._loads: dict[OpId, CatalogEntry] = {}
         self._runs: dict[OpId, _Run] = {}
-        self._is_loading = False
         self.loaded: CatalogEntry | None = None
         self.busy_us = 0
         """Time spent decoding, summed over the slots."""

@@ -17,7 +17,7 @@ from edgecoder.core.ids import Role
 from edgecoder.core.node import Node, Setup
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.member import Member
-from edgecoder.models.admission import memory_needed_mb
+from edgecoder.models.admission import fits
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, FileRow, encode_rows
@@ -59,8 +59,7 @@ class Place:
 
     def fits(self, entry: CatalogEntry) -> bool:
         """Whether the file runs here: right platform, enough memory."""
-        config = self.sim.node.setup.config
-        return self.platform in entry.platforms and memory_needed_mb(entry, config) <= config.memory_budget_mb
+        return fits(entry, self.platform, self.sim.node.setup.config) is None
 
     def active(self) -> CatalogEntry | None:
         """The model that is active here."""

@@ -17,7 +17,7 @@ from msgspec import Meta
 from edgecoder.config import ClusterConfig, DeviceType, NodeConfig, laptop, phone, server
 from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
-from edgecoder.models.admission import memory_needed_mb
+from edgecoder.models.admission import fits
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder_sim.profiles import Cdn, Device, Network, ProfileName, Radio
 
@@ -148,7 +148,7 @@ class SwapLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether a node draws among what it could install too, which is what fits its memory; it then fetches the file
     first."""
     cause: SwapCause = SwapCause.USER
-    """Who wants it: `task` waits for the minimal residency of the active model, `user` does not."""
+    """Who wants it: one of `task` is refused within the minimal residency of the active model, one of `user` is not."""
 
     @property
     def at_us(self) -> int | None:
@@ -268,8 +268,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def fits(self, entry: CatalogEntry, role: Role, device: Device) -> bool:
         """Whether a model runs on a device of this role: right platform, enough memory."""
-        config = self.node_config(role, device)
-        return device.platform in entry.platforms and memory_needed_mb(entry, config) <= config.memory_budget_mb
+        return fits(entry, device.platform, self.node_config(role, device)) is None
 
 
 def node_defaults(device: Device) -> NodeConfig:

@@ -42,6 +42,7 @@ from edgecoder.wire.messages import TYPES
 from tests.catalogs import LARGE, SMALL, TINY
 from tests.harness import Cluster
 from tests.hosts import HANGS, Host, Outcome
+from tests.invariants import assert_nothing_left
 
 PHONE = NodeConfig(task_queue_max=2, origin_tasks_max=4, peers_max=2, task_memory_max=2, links_max=4, senders_max=4)
 HUB = NodeConfig(has_radio=False, relayed_tasks_max=3, task_attempts_max=2)
@@ -257,6 +258,7 @@ class Mesh(RuleBasedStateMachine):
             member = self.host(name).member
             assert member.swap.is_settled
             assert (member.executor.tasks, len(member.origin), len(member.downloads)) == (0, 0, 0)
+            assert_nothing_left(self.host(name).alive)
 
     def the_coordinator_knows(self) -> None:
         self.cluster.lossless()
@@ -267,6 +269,7 @@ class Mesh(RuleBasedStateMachine):
         self.cluster.run_for(50_000)
         self.cluster.drive()
         assert len(self.host("hub").hub.relays) == 0
+        assert_nothing_left(self.host("hub").alive)
         for name in ("ann", "bob"):
             host = self.host(name)
             row = self.host("hub").hub.registry.rows[host.node_id]

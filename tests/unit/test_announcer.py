@@ -12,7 +12,7 @@ from edgecoder.errors import Reason
 from edgecoder.models.catalog import Platform
 from edgecoder.trace import CapabilitiesChanged, Dropped
 from edgecoder.wire.messages import Capabilities, Heartbeat, Load
-from tests.catalogs import AGENT_ONLY, LARGE, LATEST, SMALL
+from tests.catalogs import LARGE, SMALL
 from tests.harness import Cluster
 from tests.hosts import HANGS, Host, Outcome, fails
 from tests.strategies import task_request
@@ -58,29 +58,20 @@ def test_capabilities_say_what_the_node_is(cluster: Cluster) -> None:
     cluster.drive()
     told = agent.member.announcer.current
     assert told is not None
-    assert (told.active_model, told.active_model_param_size, told.tokens_per_s) == ("small-coder:1.5b", 1.5, 20)
+    assert (told.active_model, told.active_model_param_size, told.tokens_per_s) == ("small", 1.5, 20)
     assert (told.memory_mb, told.slots, told.languages) == (4_000, 3, ("python", "go"))
     assert told.piece_map_digest == agent.member.inventory.digest()
     assert told.battery_pct == 100
 
 
-@pytest.mark.parametrize(
-    ("platform", "entry", "name"),
-    [
-        (Platform.IOS, SMALL, "small"),
-        (Platform.NODE, SMALL, "small-coder:1.5b"),
-        (Platform.NODE, AGENT_ONLY, "desk"),
-        (Platform.NODE, LATEST, "newest:latest"),
-    ],
-)
-def test_an_agent_advertises_the_name_that_ollama_shows(
-    platform: Platform, entry: object, name: str, cluster: Cluster
-) -> None:
-    agent = cluster.add("agent", platform=platform, active=entry)  # type: ignore[arg-type]
+@pytest.mark.parametrize("platform", Platform)
+def test_the_name_that_is_advertised_is_the_catalogs_id(platform: Platform, cluster: Cluster) -> None:
+    """One name for one file in every table; queries find it by any alias."""
+    agent = cluster.add("agent", platform=platform, active=SMALL)
     cluster.drive()
     told = agent.member.announcer.current
     assert told is not None
-    assert told.active_model == name
+    assert told.active_model == SMALL.model_id
 
 
 def test_the_first_change_of_load_goes_out_at_once(phone: Host) -> None:

@@ -11,7 +11,7 @@ import pytest
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason, RemoteProtocolError
-from edgecoder.wire.codec import decode_body, encode_body, to_json
+from edgecoder.wire.codec import decode_body, encode_body
 from edgecoder.wire.messages import (
     NAMES,
     TYPES,
@@ -150,14 +150,6 @@ def test_unknown_types_are_refused(kind: str) -> None:
         decode_body(kind, b"\x80")
     assert error.value.reason is Reason.UNKNOWN_TYPE
     assert len(str(error.value)) < 100
-
-
-def test_json_shows_the_same_names() -> None:
-    shown = msgspec.json.decode(to_json(full_heartbeat(load=Load.LOADING)))
-    assert shown["currentLoad"] == -1
-    assert shown["activeModelParamSize"] == 1.5
-    with pytest.raises(NotImplementedError):
-        to_json(object())
 
 
 def test_a_heartbeat_that_says_little_is_small() -> None:

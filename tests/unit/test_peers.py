@@ -103,7 +103,7 @@ def test_a_peer_whose_link_is_down_is_unreachable_then_forgotten(cluster: Cluste
 
 def test_a_peer_that_comes_back_is_known_still(cluster: Cluster, phone: Host) -> None:
     puppet, link = meet(cluster, phone, "peer")
-    puppet.say(link, capabilities(puppet.node_id, 1))
+    puppet.say(link, capabilities(puppet.node_id, 1), ttl_ms=600_000)
     cluster.run_for(15)
     cluster.unlink(link)
     cluster.run_for(30_000)
@@ -138,7 +138,7 @@ def test_the_newer_of_two_links_is_used_and_an_old_one_that_goes_changes_nothing
 def test_a_peer_stays_in_reach_while_another_link_to_it_is_up(cluster: Cluster, phone: Host) -> None:
     puppet, old = meet(cluster, phone, "peer")
     new = cluster.link(puppet, phone, Medium.BLE)
-    puppet.say(new, capabilities(puppet.node_id, 1))
+    puppet.say(new, capabilities(puppet.node_id, 1), ttl_ms=600_000)
     cluster.run_for(15)
     cluster.unlink(new)
     assert phone.member.peers.link_to(puppet.node_id) == old
@@ -186,7 +186,7 @@ def test_candidates_carry_what_is_known(cluster: Cluster, phone: Host) -> None:
 
 def test_a_blacklisted_peer_is_passed_over_until_its_time_is_up(cluster: Cluster, phone: Host) -> None:
     puppet, link = meet(cluster, phone, "peer")
-    puppet.say(link, capabilities(puppet.node_id, 1))
+    puppet.say(link, capabilities(puppet.node_id, 1), ttl_ms=600_000)
     cluster.run_for(15)
     for _ in range(phone.setup.config.blacklist_failures):
         phone.member.note_outcome(puppet.node_id, None)

@@ -27,6 +27,7 @@ from edgecoder.wire.messages import (
 from tests.catalogs import LARGE, SMALL
 from tests.harness import Cluster, Puppet
 from tests.hosts import HANGS, Host, Outcome, fails
+from tests.invariants import assert_nothing_left
 from tests.steps import ids, missing, watch
 from tests.strategies import TASK_ID, full_heartbeat, response, task_request
 
@@ -391,6 +392,8 @@ def test_a_whole_life_through_one_coordinator(both: Cluster) -> None:
     assert phone.task(commands[0]).reason is Reason.CANCELLED
     both.run_for(130_000)
     assert all(agent.member.executor.tasks == 0 for agent in agents)
+    for node in (hub, phone, *agents):
+        assert_nothing_left(node.alive)
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

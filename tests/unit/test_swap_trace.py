@@ -18,5 +18,5 @@ def test_every_phase_names_the_model_before() -> None:
         host.swap(target.model_id)
         cluster.drive()
         phases = host.traced(SwapPhase)[seen:]
-        assert [record.phase for record in phases][0] == "announcing"
+        assert phases[0].phase == "announcing"
         assert {record.previous for record in phases} == {before.model_id}
