@@ -32,7 +32,9 @@ def _row(name: str, text: str) -> str:
 def _tasks(figures: _Figures) -> list[str]:
     if not figures.get("tasks_submitted"):
         return [_row("tasks", "none asked")]
-    asked, done, failed = (figures.get(f"tasks_{name}", 0) for name in ("submitted", "done", "failed"))
+    asked, done, failed, still_open = (
+        figures.get(f"tasks_{name}", 0) for name in ("submitted", "done", "failed", "unfinished")
+    )
     where = ", ".join(
         f"{100 * figures[key]:.0f} % {name}"
         for key, name in (
@@ -43,7 +45,7 @@ def _tasks(figures: _Figures) -> list[str]:
         )
         if key in figures
     )
-    lines = [_row("tasks", f"{asked:,.0f} asked, {done:,.0f} answered, {failed:,.0f} failed")]
+    lines = [_row("tasks", f"{asked:,.0f} asked, {done:,.0f} answered, {failed:,.0f} failed, {still_open:,.0f} open at the end")]
     if where:
         lines.append(_row("", where))
     lines += _spread(figures, "latency", "task_latency", ("p50", "p90", "p99"))
@@ -59,17 +61,25 @@ def _swaps(figures: _Figures) -> list[str]:
 def _knowledge(figures: _Figures) -> list[str]:
     names = {"peers": "peers", "registry": "registries", "summaries": "summaries"}
     parts = [
-        f"{names.get(kind, kind)} {100 * figures[f'{kind}_wrong_share']:.2f} %"
+        f"{names.get(kind, kind)} {_percent(figures[f'{kind}_wrong_share'])}"
         for kind in (key.removesuffix("_wrong_share") for key in figures if key.endswith("_wrong_share"))
     ]
-    return [_row("wrong rows", f"share of time: {', '.join(parts)}")] if parts else []
+    if not parts:
+        return []
+    why = "a summary is sent each minute and is wrong once any of its counts has changed"
+    return [_row("wrong rows", f"share of time: {', '.join(parts)}"), _row("", f"({why})")]
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return "0 %" if percent == 0 else "below 0.01 %" if percent < 0.01 else f"{percent:.2f} %"
 
 
 def _messages(figures: _Figures) -> list[str]:
     if not figures.get("messages"):
         return []
     rate, size = figures["messages_per_node_per_min"], figures["message_bytes_per_node_per_min"]
-    return [_row("messages", f"{figures['messages']:,.0f}; {rate:.1f} and {size / 1000:.2f} kB a node and minute")]
+    return [_row("messages", f"{figures['messages']:,.0f}; {rate:.1f} envelopes, {size / 1000:.2f} kB a node and minute")]
 
 
 def _spread(figures: _Figures, name: str, key: str, quantiles: tuple[str, ...]) -> list[str]:

@@ -78,7 +78,8 @@ def lede(summary: dict[str, Any]) -> str:
     theirs, ours = duration(summary["sim_s"]), duration(summary["wall_s"])
     text = f"{summary['nodes']:,} nodes, {theirs} of their time, in {ours} of ours."
     if "tasks_done_share" in metrics:
-        text += f" {percent(metrics['tasks_done_share'])} of {metrics['tasks_submitted']:,.0f} tasks were answered"
+        ended = metrics["tasks_done"] + metrics["tasks_failed"]
+        text += f" {percent(metrics['tasks_done_share'])} of the {ended:,.0f} tasks that ended were answered"
         if "task_latency_p50_s" in metrics:
             text += f", half of them within {seconds(metrics['task_latency_p50_s'])}"
         text += "."

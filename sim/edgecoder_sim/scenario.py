@@ -93,7 +93,7 @@ def resolved_yaml(scenario: Scenario) -> str:
     dumper.width = 120
     text = io.StringIO()
     dumper.dump(_plain(msgspec.to_builtins(scenario)), text)
-    return f"# A complete scenario, written by EdgeCoder: every default is spelled out.\n{text.getvalue()}"
+    return f"# The scenario that ran, resolved by EdgeCoder. Fields of NodeConfig that `config` does not name have the\n# defaults of the version in provenance.json.\n{text.getvalue()}"
 
 
 def _exists(path: str | Path) -> bool:

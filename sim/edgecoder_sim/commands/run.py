@@ -43,6 +43,8 @@ def command(
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ConfigError(f"--out {out}", None, "there is a file in its place", "name a directory") from None
+    except FileNotFoundError:
+        raise ConfigError(f"--out {out}", None, "no directory can be made there", "name another place") from None
     console = Console(stderr=True, quiet=as_json)
     with _Shown(console, loaded) as shown:
         outcome = run_scenario(
