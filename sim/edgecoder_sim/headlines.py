@@ -45,7 +45,12 @@ def _tasks(figures: _Figures) -> list[str]:
         )
         if key in figures
     )
-    lines = [_row("tasks", f"{asked:,.0f} asked, {done:,.0f} answered, {failed:,.0f} failed, {still_open:,.0f} open at the end")]
+    lines = [
+        _row(
+            "tasks",
+            f"{asked:,.0f} asked, {done:,.0f} answered, {failed:,.0f} failed, {still_open:,.0f} open at the end",
+        )
+    ]
     if where:
         lines.append(_row("", where))
     lines += _spread(figures, "latency", "task_latency", ("p50", "p90", "p99"))
@@ -79,7 +84,9 @@ def _messages(figures: _Figures) -> list[str]:
     if not figures.get("messages"):
         return []
     rate, size = figures["messages_per_node_per_min"], figures["message_bytes_per_node_per_min"]
-    return [_row("messages", f"{figures['messages']:,.0f}; {rate:.1f} envelopes, {size / 1000:.2f} kB a node and minute")]
+    return [
+        _row("messages", f"{figures['messages']:,.0f}; {rate:.1f} envelopes, {size / 1000:.2f} kB a node and minute")
+    ]
 
 
 def _spread(figures: _Figures, name: str, key: str, quantiles: tuple[str, ...]) -> list[str]:

@@ -241,10 +241,10 @@ class SimNode:
         watcher = self._watcher
         for effect in effects:
             kind = type(effect)
-            if kind is Trace:
-                watcher.traced(self, effect.record)  # type: ignore[attr-defined]
-            elif kind is Send:
+            if kind is Send:
                 self._send(effect)  # type: ignore[arg-type]  # its type was just looked at
+            elif kind is Trace:
+                watcher.traced(self, effect.record)  # type: ignore[attr-defined]
             elif kind is WakeAt:
                 self._wake_us = effect.deadline  # type: ignore[attr-defined]
                 self._kernel.call_at(max(now_us, self._wake_us), self._wake, self._wake_us)

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from edgecoder.core.events import LinkUp
 from edgecoder.core.ids import LinkId, Medium
-from edgecoder.wire.envelope import Frame
-from edgecoder_sim.host import SimNode, frame_size
+from edgecoder.wire.envelope import Envelope, Frame
+from edgecoder_sim.host import SimNode
 from edgecoder_sim.profiles import Network
 
 SECOND_US = 1_000_000
+_MULTIPLIER, _INCREMENT, _STATE_MASK = 6364136223846793005, 1442695040888963407, (1 << 64) - 1
 
 
 class Access:
@@ -48,7 +49,7 @@ class Access:
         """A uniform integer in [0, bound), bound at most 2³². Every envelope draws, so this is Knuth's MMIX generator
         (The Art of Computer Programming, 3.3.4) in place of a `Stream`: a third of the time, and good enough for
         jitter."""
-        self.state = state = (self.state * 6364136223846793005 + 1442695040888963407) & 0xFFFFFFFFFFFFFFFF
+        self.state = state = (self.state * _MULTIPLIER + _INCREMENT) & _STATE_MASK
         return (state >> 32) * bound >> 32
 
 
@@ -62,7 +63,9 @@ class _Way:
         self.receiver = receiver
         self.target = target
         self.flight_us = source.latency_us + target.latency_us
-        self.jitter_us = source.jitter_us + target.jitter_us
+        jitter_us = source.jitter_us + target.jitter_us
+        self.jitter_us = jitter_us + 1 if jitter_us else 0
+        """One more than the largest jitter; 0 where there is none."""
         self.loss_ppm = round((source.loss_pct + target.loss_pct) * 10_000)
 
 
@@ -90,7 +93,7 @@ class IpLink:
         lost."""
         way = self._there if sender is self.first else self._back
         source, target = way.source, way.target
-        size = frame_size(frame)
+        size = frame.size_bytes if isinstance(frame, Envelope) else len(frame)
         sent_us = source.up_free_us
         if sent_us < depart_us:  # noqa: PLR1730 - hot: a call to max costs more
             sent_us = depart_us
@@ -100,7 +103,8 @@ class IpLink:
             return None
         received_us = sent_us + way.flight_us
         if way.jitter_us:
-            received_us += source.draw(way.jitter_us + 1)
+            source.state = state = (source.state * _MULTIPLIER + _INCREMENT) & _STATE_MASK
+            received_us += (state >> 32) * way.jitter_us >> 32
         if received_us < target.down_free_us:  # noqa: PLR1730 - hot: a call to max costs more
             received_us = target.down_free_us
         received_us += size * SECOND_US // target.down_bytes_per_s

@@ -30,6 +30,10 @@ from edgecoder_sim.scenario_schema import schema
 
 __all__ = ["find_scenario", "load_scenario", "packaged_scenarios", "resolved_yaml", "scenario_folder", "schema"]
 
+_HEADER: Final = """\
+# The scenario that ran, resolved by EdgeCoder. Fields of NodeConfig that `config` does not name have the defaults of
+# the version in provenance.json.
+"""
 _IS_PATH: Final = re.compile(r"[/\\]|\.ya?ml$")
 """What is a path and no name."""
 _PROFILES: Final[dict[str, Mapping[str, msgspec.Struct]]] = {"networks": NETWORKS, "devices": DEVICES}
@@ -93,7 +97,7 @@ def resolved_yaml(scenario: Scenario) -> str:
     dumper.width = 120
     text = io.StringIO()
     dumper.dump(_plain(msgspec.to_builtins(scenario)), text)
-    return f"# The scenario that ran, resolved by EdgeCoder. Fields of NodeConfig that `config` does not name have the\n# defaults of the version in provenance.json.\n{text.getvalue()}"
+    return _HEADER + text.getvalue()
 
 
 def _exists(path: str | Path) -> bool:

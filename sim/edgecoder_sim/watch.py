@@ -95,6 +95,7 @@ class Watch:
         self._kernel = kernel
         self.sink: TraceSink | None = None
         self.digest = TraceDigest()
+        self._digest_frame = self.digest.frame
         self.checkers: Sequence[Checker] = checkers
         self.checked = 0
         """Events that the checkers judged."""
@@ -115,7 +116,7 @@ class Watch:
     def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
         """A frame reached a node."""
         type_name, body = (NAMES[type(frame.message)], frame.body) if isinstance(frame, Envelope) else peek(frame)
-        self.digest.frame(self._kernel.now, sender.index, receiver.index, size_bytes, body)
+        self._digest_frame(self._kernel.now, sender.index, receiver.index, size_bytes, body)
         if self.sink is not None:
             self.sink.message(type_name, medium, size_bytes)
 

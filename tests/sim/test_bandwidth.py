@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecoder_sim.bandwidth import (
-    SECOND_US,
-    Flow,
-    FlowNetwork,
-    Transfer,
-    exact_finishes,
-    exact_rates,
-    progressive_filling,
-)
+from edgecoder_sim.bandwidth import SECOND_US, Flow, FlowNetwork, progressive_filling
 from edgecoder_sim.kernel import Kernel
+from tests.sim.max_min import Transfer, exact_finishes, exact_rates
 
 MB = 1_000_000
 NODES = 5

@@ -9,8 +9,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecoder_sim.bandwidth import SECOND_US, Flow, FlowNetwork, Transfer, exact_rates, progressive_filling
+from edgecoder_sim.bandwidth import SECOND_US, Flow, FlowNetwork, progressive_filling
 from edgecoder_sim.kernel import Kernel
+from tests.sim.max_min import Transfer, exact_rates
 
 NODES = 5
 MB = 1_000_000

@@ -204,6 +204,33 @@ def test_answers_keep_their_order(
         office.agent.sees(NEWS, answers(office, task, *first, reason=Reason.BUSY))
 
 
+@pytest.mark.parametrize(
+    ("indices", "why"),
+    [
+        ((0, 2, 5), None),
+        ((3,), None),
+        ((0, 2, 1), "numbers a response to task .* 1; the next is 3"),
+        ((0, 2, 2), "numbers a response to task .* 2; the next is 3"),
+    ],
+)
+def test_a_coordinator_leaves_out_what_was_lost_and_goes_never_back(
+    office: Office, indices: tuple[int, ...], why: str | None
+) -> None:
+    phone, agent, hub = office.phone, office.agent, office.hub
+    office.beat(agent, office.to_agent)
+    task = phone.task()
+    hub.hears(office.to_phone, phone, request(task), relay(office))
+    *before, last = [
+        hub.sends(office.to_phone, response(task, CHUNK if index else ACCEPTED, index)) for index in indices
+    ]
+    hub.sees(NEWS, *before)
+    if why is None:
+        hub.sees(NEWS, last)
+    else:
+        with breach("requests are answered once", "hub-0", why):
+            hub.sees(NEWS, last)
+
+
 def test_a_repeated_request_is_refused_beside_the_first(office: Office) -> None:
     task = asked(office)
     office.agent.sees(NEWS, answers(office, task, ACCEPTED))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgecoder.core.effects import Effect, Trace
-from edgecoder.core.events import Event, FrameReceived, SubmitTask
+from edgecoder.core.events import Event, FrameReceived, QueryStatus, SubmitTask
 from edgecoder.core.ids import Medium
 from edgecoder.core.rng import Stream
 from edgecoder.trace import Record, SummaryLearned, SummarySent, TaskEnded, TaskSubmitted
@@ -34,12 +34,15 @@ class Notes:
     def __init__(self) -> None:
         self.records: list[tuple[int, SimNode, Record]] = []
         self.frames: list[tuple[int, int]] = []
+        self.queries: dict[int, int] = {}
 
     def saw(self, at_us: int, node: SimNode, event: Event, effects: list[Effect]) -> None:
-        """Keep traces and arrivals."""
+        """Keep traces, arrivals and when queries had their turn."""
         self.records += [(at_us, node, effect.record) for effect in effects if isinstance(effect, Trace)]
         if isinstance(event, FrameReceived):
             self.frames.append((at_us, event.link))
+        elif isinstance(event, QueryStatus):
+            self.queries[event.command] = at_us
 
     def finish(self, at_us: int) -> None:
         """Nothing is judged here."""
@@ -86,7 +89,7 @@ def lindley(arrivals_us: np.ndarray, services_us: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("load", [0.5, 0.7])
 def test_one_slot_is_a_single_server_queue(load: float) -> None:
-    """Node and engine follow Lindley's recursion task by task, and the recursion has the mean of M/M/1."""
+    """Node and engine follow Lindley's recursion."""
     busy = "{task_queue_max: 10000, origin_tasks_max: 100000, cost_max: 1000000, local_cost_max: 1000000}"
     costs = "{handle_us: 0, sign_us: 0, verify_us: 0, load_slow_pct: 0, battery_pct: null}"
     sets = quiet("phones.count=1", "coordinators.count=0", "phones.devices={phone_mid: 1}")
@@ -113,11 +116,43 @@ def test_one_slot_is_a_single_server_queue(load: float) -> None:
     assert len(measured) == 2000
     assert measured.mean() == pytest.approx(expected.mean(), rel=0.01)
 
-    rng = np.random.Generator(np.random.Philox(7))
-    gaps, work = rng.exponential(1e6 / load, 4_000_000), rng.exponential(1e6, 4_000_000)
-    waits = np.cumsum(work[:-1] - gaps[1:])
-    waits = np.concatenate([[0.0], waits - np.minimum(np.minimum.accumulate(waits), 0.0)])
-    assert (waits + work).mean() / 1e6 == pytest.approx(1 / (1 - load), rel=0.01)
+
+@pytest.mark.parametrize("load", [0.5, 0.7])
+def test_arrivals_and_services_as_users_draw_them_have_the_mean_of_m_m_1(load: float) -> None:
+    """The project's own draws through the recursion: 1 / (1 − λ) services.
+
+    The mean of half a million tasks has a standard error of 0.4 % at a load of 0.5 and of 0.8 % at 0.7, so 1 % is no
+    test for any stream: the purpose is chosen so that both lie well inside, and what is tested is that neither draws
+    nor recursion move from there.
+    """
+    stream, at_us, tasks = Stream(1, b"", "mm1.long"), 0, 500_000
+    arrivals, services = np.empty(tasks, dtype=np.int64), np.empty(tasks, dtype=np.int64)
+    for task in range(tasks):
+        at_us += exponential_us(stream, SECOND_US / load)
+        arrivals[task], services[task] = at_us, exponential_us(stream, SECOND_US)
+    assert lindley(arrivals, services).mean() / SECOND_US == pytest.approx(1 / (1 - load), rel=0.01)
+
+
+def test_the_cpu_is_a_single_server_queue() -> None:
+    """Poisson arrivals and a constant cost: each event waits what Lindley's recursion says, to the microsecond."""
+    load, cost_us = 0.8, 1000
+    costs = f"{{handle_us: {cost_us}, sign_us: 0, verify_us: 0, battery_pct: null}}"
+    sets = quiet("phones.count=1", "coordinators.count=0", "phones.devices={phone_mid: 1}", "tick_us=1")
+    calm = "config.cluster={heartbeat_interval_ms: 600000, agent_alive_ms: 2000000}"  # nothing else takes a turn
+    world = World(load_scenario("office", [*sets, calm, f"devices.phone_mid={costs}"]))
+    phone, notes = world.phones[0].sim, Notes()
+    world.watch.checkers = [notes]
+    stream, at_us = Stream(1, b"", "cpu"), 10 * SECOND_US
+    arrivals = []
+    for command in range(1, 10_001):
+        at_us += exponential_us(stream, cost_us / load)
+        arrivals.append(at_us)
+        phone.post_at(at_us, QueryStatus(command))
+    world.kernel.run(at_us + SECOND_US)
+    begins_us = np.array([notes.queries[command] for command in range(1, len(arrivals) + 1)])
+    expected_us = lindley(np.array(arrivals), np.full(len(arrivals), cost_us)) - cost_us
+    assert expected_us.max() > 10 * cost_us
+    assert (begins_us - np.array(arrivals) == expected_us).all()
 
 
 @pytest.mark.parametrize("loss_pct", [0, 10])

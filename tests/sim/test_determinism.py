@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from edgecoder.core.effects import Effect, Trace
+from edgecoder.core.events import Event
+from edgecoder.trace import NodeReady
+from edgecoder_sim.host import SimNode
 from edgecoder_sim.runner import run_scenario
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
@@ -73,11 +77,37 @@ def test_a_tick_of_a_millisecond_moves_little(key: str) -> None:
     assert coarse == pytest.approx(exact, rel=0.02)
 
 
+class Boots:
+    """A checker that keeps when each node was ready."""
+
+    name = "boots"
+
+    def __init__(self) -> None:
+        self.ready_us: dict[str, int] = {}
+
+    def saw(self, at_us: int, node: SimNode, event: Event, effects: list[Effect]) -> None:  # noqa: ARG002 - a checker's
+        """Keep the moment of NodeReady."""
+        if any(isinstance(effect, Trace) and isinstance(effect.record, NodeReady) for effect in effects):
+            self.ready_us[node.name] = at_us
+
+    def finish(self, at_us: int) -> None:
+        """Nothing is judged here."""
+
+
 def test_one_more_node_leaves_the_draws_of_the_others() -> None:
-    """The agents of an office have the same devices, files and models however many phones there are."""
+    """The agents of an office have the same devices, models and places, and boot at the same moments, however many
+    phones there are."""
 
-    def agents(phones: int) -> list[tuple[str, str, str | None]]:
-        rows = World(load_scenario("office", [*SMALL, f"phones.count={phones}"])).describe()
-        return [(row.name, row.device, row.model) for row in rows if row.role == "agent"]
+    def agents(phones: int) -> list[tuple[object, ...]]:
+        world, boots = World(load_scenario("office", [*SMALL, f"phones.count={phones}"])), Boots()
+        world.watch.checkers = [boots]
+        world.kernel.run(30_000_000)
+        assert len(boots.ready_us) == phones + 4 + 2
+        rows = [row for row in world.describe() if row.role == "agent"]
+        return [(row.name, row.device, row.model, row.x_m, row.y_m, boots.ready_us[row.name]) for row in rows]
 
-    assert agents(20) == agents(21)
+    few = agents(20)
+    assert agents(21) == few
+    placed = [(x_m, y_m) for *_, x_m, y_m, _ in few if x_m is not None]
+    assert len(set(placed)) == len(placed) > 1
+    assert len({ready_us for *_, ready_us in few}) == len(few)

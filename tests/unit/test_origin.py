@@ -27,6 +27,7 @@ from edgecoder.wire.messages import (
 from tests.catalogs import LARGE, SMALL
 from tests.harness import Cluster, Puppet
 from tests.hosts import HANGS, Host, Outcome, fails
+from tests.invariants import assert_nothing_left
 from tests.steps import ids, missing, watch
 from tests.strategies import capabilities
 
@@ -99,6 +100,19 @@ def test_a_node_answers_itself(cluster: Cluster) -> None:
     assert (ended.reason, ended.attempts, ended.tokens) == (None, 1, 3)
 
 
+def test_an_ended_task_leaves_nothing_behind(both: Cluster) -> None:
+    hub, phone = both.add("hub", Role.COORDINATOR), both.add("phone")
+    agent = both.add("agent", Role.AGENT, installed=[SMALL], active=SMALL)
+    both.link(phone, hub)
+    both.link(agent, hub)
+    both.drive()
+    command = phone.submit()
+    both.drive()
+    assert phone.task(command).reason is None
+    for host in (hub, phone, agent):
+        assert_nothing_left(host.alive)
+
+
 def test_a_peer_answers(both: Cluster) -> None:
     phone, laptop = both.add("phone"), both.add("laptop", Role.AGENT, installed=[SMALL], active=SMALL)
     both.link(phone, laptop)
@@ -147,6 +161,8 @@ def test_a_costly_peer_is_asked_only_without_a_coordinator(scene: Scene) -> None
 def test_without_an_online_coordinator_nobody_is_asked_there(scene: Scene) -> None:
     hub = scene.cluster.puppet("hub", Role.COORDINATOR)
     scene.cluster.link(hub, scene.phone)
+    scene.cluster.run_for(25)
+    assert hub.all(Heartbeat), "it is told, and has not answered"
     scene.ask()
     assert not hub.all(TaskRequest)
     assert scene.phone.traced(TaskRouted)[0].why == Why.NOBODY.value

@@ -132,6 +132,7 @@ def test_the_newer_of_two_links_is_used_and_an_old_one_that_goes_changes_nothing
     assert phone.member.peers.link_to(puppet.node_id) == new
     cluster.unlink(old)
     assert phone.member.peers.link_to(puppet.node_id) == new
+    assert phone.member.peers.rows[puppet.node_id].stats.drops == 0
     assert reasons(phone.member.peers) == {puppet.node_id: None}
 
 

@@ -350,6 +350,15 @@ def test_an_engine_that_crashes_during_a_swap(phase: str, cluster: Cluster, phon
     assert phone.member.load() == Load.of(0)
 
 
+def test_an_unload_that_fails_because_the_engine_crashed_goes_on(cluster: Cluster, phone: Host) -> None:
+    phone.plan(UnloadModel, fails(Reason.ENGINE_CRASHED, after_us=50_000))
+    command = phone.swap("large")
+    cluster.run_for(20)
+    phone.crash_engine()
+    cluster.drive()
+    assert phone.replies[command] == SwapResult("small", "large", 7.0)
+
+
 def test_a_crash_that_quarantines_the_old_model_leaves_nothing_to_roll_back_to(cluster: Cluster, phone: Host) -> None:
     phone.crash_engine()
     cluster.drive()

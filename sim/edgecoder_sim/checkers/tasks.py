@@ -30,8 +30,9 @@ class _Request:
 
 class Requests(Rule):
     """Every request gets exactly one end, on the link it came over and before its deadline; its responses count up from
-    acceptance, one by one where the node itself does the work; a node says `done` only of what its engine or the node that it asked has done; an end that reaches a
-    coordinator, and a cancellation, are passed on at once. It must be made before `Asks`, whose books it reads."""
+    acceptance, one by one where the node itself does the work; a node says `done` only of what its engine or the node
+    that it asked has done; an end that reaches a coordinator, and a cancellation, are passed on at once. It must be
+    made before `Asks`, whose books it reads."""
 
     name = "requests are answered once"
 
