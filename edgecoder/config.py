@@ -116,7 +116,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     load_timeout_ms: Millis = 120_000
     """A load that takes longer counts as failed."""
     min_residency_ms: Annotated[int, msgspec.Meta(ge=0)] = 60_000
-    """A model that tasks asked for serves at least so long; a user's swap never waits for it."""
+    """A model serves at least so long before a swap that a task wants; a user's swap is never refused for it."""
     engine_crashes_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     """A model that crashed the engine so often is quarantined."""
     readvertise_interval_ms: Millis = 1_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from edgecoder.config import DeviceType
@@ -88,6 +89,13 @@ def task_request(**fields: Any) -> TaskRequest:
 def response(status: ResponseStatus, index: int = 0, **fields: Any) -> TaskResponse:
     """A response to that request."""
     return msgspec.structs.replace(TaskResponse(task_id=TASK_ID, status=status, index=index), **fields)
+
+
+def examples(times: int) -> settings:
+    """The settings of the profile, with so many times its examples."""
+    profile = settings.default
+    assert profile is not None
+    return settings(profile, max_examples=profile.max_examples * times)
 
 
 # -- strategies --------------------------------------------------------------------------------------------------------

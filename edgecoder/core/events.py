@@ -83,7 +83,8 @@ class Command(Event, frozen=True):
 
 
 class SwapCause(Enum):
-    """Who wants a swap. Tasks wait for the minimal residency of the active model; users do not."""
+    """Who wants a swap. One that a task wants is refused while the active model has not served for the minimal
+    residency; one that a user wants never is."""
 
     USER = "user"
     TASK = "task"

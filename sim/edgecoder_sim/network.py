@@ -72,19 +72,19 @@ class _Way:
 class IpLink:
     """A link between two nodes, in both directions; `id` is the same at both ends."""
 
-    __slots__ = ("_back", "_medium", "_there", "first", "id", "medium")
+    __slots__ = ("_back", "_medium", "_there", "first", "id", "medium", "second")
 
     def __init__(self, link: LinkId, medium: Medium, a: tuple[SimNode, Access], b: tuple[SimNode, Access]) -> None:
         self.id = link
         self.medium = medium
         self._medium: str = medium.value
-        self.first = a[0]
+        self.first, self.second = a[0], b[0]
         self._there = _Way(a[1], *b)
         self._back = _Way(b[1], *a)
 
     def open(self) -> None:
         """Tell both ends."""
-        for node in (self.first, self._there.receiver):
+        for node in (self.first, self.second):
             node.attach(self.id, self)
             node.post(LinkUp(self.id, self.medium))
 

@@ -30,12 +30,12 @@ ACK_BYTES = 20
 class BleLink:
     """A link between two nodes in range."""
 
-    __slots__ = ("_ends", "_free_us", "_latency_us", "_rate", "ack_us", "first", "id", "rssi_dbm")
+    __slots__ = ("_ends", "_free_us", "_latency_us", "_rate", "ack_us", "first", "id", "rssi_dbm", "second")
 
     def __init__(self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float) -> None:
         self.id = link
         self.rssi_dbm = radio.rssi_dbm(distance_m)
-        self.first = a
+        self.first, self.second = a, b
         self._ends = (a, b)
         self._rate = radio.bytes_per_s
         self._latency_us = radio.latency_us

@@ -140,7 +140,7 @@ class World:
         return self._link_count
 
     def _open(self, link: IpLink | BleLink) -> None:
-        delay_us = link.first.stream(f"link.{link.id}").below(LINKS_UP_US)
+        delay_us = link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
         self.kernel.call_at(BOOT_US + delay_us, _open, link)
 
     def _watch_battery(self, place: Place) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecoder.config import NodeConfig
@@ -32,7 +32,7 @@ from edgecoder.wire.messages import (
 from tests.catalogs import LARGE, SMALL
 from tests.harness import Cluster, Puppet
 from tests.hosts import Host
-from tests.strategies import MESSAGES, capabilities, full_heartbeat, messages
+from tests.strategies import MESSAGES, capabilities, examples, full_heartbeat, messages
 
 TIGHT = NodeConfig(
     task_queue_max=2,
@@ -91,7 +91,7 @@ def play(cluster: Cluster, host: Host, speakers: list[Puppet], said: list[tuple[
         cluster.run_for(wait_ms)
 
 
-@settings(max_examples=settings.default.max_examples * 2)
+@examples(2)
 @given(says, st.booleans())
 def test_a_member_survives_its_peers(said: list[tuple[int, Any, int]], encoded: bool) -> None:
     cluster = Cluster(encoded=encoded)
@@ -109,7 +109,7 @@ def test_a_member_survives_its_peers(said: list[tuple[int, Any, int]], encoded: 
     assert phone.member.executor.tasks <= phone.setup.config.slots + phone.setup.config.task_queue_max
 
 
-@settings(max_examples=settings.default.max_examples * 2)
+@examples(2)
 @given(says, st.booleans())
 def test_a_coordinator_survives_its_nodes(said: list[tuple[int, Any, int]], encoded: bool) -> None:
     cluster = Cluster(encoded=encoded)

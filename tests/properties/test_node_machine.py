@@ -43,6 +43,7 @@ from tests.catalogs import LARGE, SMALL, TINY
 from tests.harness import Cluster
 from tests.hosts import HANGS, Host, Outcome
 from tests.invariants import assert_nothing_left
+from tests.strategies import examples
 
 PHONE = NodeConfig(task_queue_max=2, origin_tasks_max=4, peers_max=2, task_memory_max=2, links_max=4, senders_max=4)
 HUB = NodeConfig(has_radio=False, relayed_tasks_max=3, task_attempts_max=2)
@@ -69,7 +70,15 @@ OUTCOMES: dict[type[Operation], st.SearchStrategy[Outcome]] = {
 members = st.sampled_from(MEMBERS)
 models = st.sampled_from(MODELS)
 delays_ms = st.sampled_from([0, 1, 5, 30, 200, 1_500, 40_000])
-SWAP_OPERATIONS = (Persist, Advertise, UnloadModel, LoadModel, LoadModel, FetchFile, HashFile)
+SWAP_OPERATIONS: tuple[type[Operation], ...] = (
+    Persist,
+    Advertise,
+    UnloadModel,
+    LoadModel,
+    LoadModel,
+    FetchFile,
+    HashFile,
+)
 troubles = st.sampled_from(SWAP_OPERATIONS).flatmap(lambda kind: st.tuples(st.just(kind), OUTCOMES[kind]))
 """An operation of a swap, and how it ends."""
 
@@ -280,4 +289,4 @@ class Mesh(RuleBasedStateMachine):
 
 
 TestMesh = Mesh.TestCase
-TestMesh.settings = settings(settings.default, stateful_step_count=40, max_examples=settings.default.max_examples * 2)
+TestMesh.settings = settings(examples(5), stateful_step_count=40)

@@ -103,8 +103,8 @@ def test_the_words_say_what_the_tables_hold(run: Run) -> None:
     _, page, _ = read(run)
     shown = " ".join(page.shown.split())
     assert (
-        "5 nodes, 60 s of their time, in 0.5 s of ours. 66.7 % of 3 tasks were answered, half of them within 1 s."
-        in shown
+        "5 nodes, 60 s of their time, in 0.5 s of ours. 66.7 % of the 3 tasks that ended were answered, half of "
+        "them within 1 s." in shown
     )
     assert "1,234 events checked" in shown
     assert "1 no_route" in shown

@@ -2,79 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import LoadModel, Progress, RunTask, TaskResult
 from edgecoder.core.events import CancelTask
-from edgecoder.core.ids import LinkId, Role
+from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.mesh.origin import TASK_TABLE, Origin, TaskState, TaskStep
 from edgecoder.mesh.router import Why
 from edgecoder.trace import TaskEnded, TaskRouted, TaskSubmitted
 from edgecoder.wire.messages import (
     Cancel,
     Heartbeat,
-    HeartbeatAck,
     Load,
     ResponseStatus,
     TaskRequest,
     TaskResponse,
 )
 from tests.catalogs import LARGE, SMALL
-from tests.harness import Cluster, Puppet
-from tests.hosts import HANGS, Host, Outcome, fails
+from tests.harness import Cluster
+from tests.hosts import HANGS, Outcome, fails
 from tests.invariants import assert_nothing_left
-from tests.steps import ids, missing, watch
+from tests.scenes import Scene
 from tests.strategies import capabilities
 
 ACCEPTED, CHUNK, DONE, REFUSED, FAILED = ResponseStatus
-
-
-class Scene:
-    """A phone without a model, and peers that a test plays."""
-
-    def __init__(self, cluster: Cluster, **config: object) -> None:
-        self.cluster = cluster
-        self.phone: Host = cluster.add("phone", config=NodeConfig(**config))  # type: ignore[arg-type]  # by name
-        self.links: dict[str, LinkId] = {}
-        cluster.drive()
-
-    def peer(self, name: str, load: Load | None = None, **fields: object) -> Puppet:
-        """A laptop in reach that serves `small`."""
-        puppet = self.cluster.puppet(name)
-        self.links[name] = self.cluster.link(puppet, self.phone)
-        puppet.say(self.links[name], capabilities(puppet.node_id, 1, load, **fields))
-        self.cluster.run_for(15)
-        return puppet
-
-    def coordinator(self) -> Puppet:
-        """A coordinator that answers heartbeats."""
-        puppet = self.cluster.puppet("hub", Role.COORDINATOR)
-        link = self.links["hub"] = self.cluster.link(puppet, self.phone)
-        self.cluster.run_for(25)
-        assert puppet.all(Heartbeat)
-        seq = self.phone.alive.context.seq
-        puppet.say(link, HeartbeatAck(epoch=1, seq=seq, coordinator_time_ms=0, known=True))
-        self.cluster.run_for(15)
-        assert self.phone.member.heartbeat.is_online
-        return puppet
-
-    def ask(self, **fields: Any) -> int:
-        """Submit a task and let the first request arrive."""
-        command = self.phone.submit(**fields)
-        self.cluster.run_for(15)
-        return command
-
-    def say(self, puppet: Puppet, status: ResponseStatus, index: int, **fields: object) -> None:
-        """Answer the newest request that a peer heard."""
-        request = puppet.last(TaskRequest)
-        response = TaskResponse(task_id=request.task_id, status=status, index=index, **fields)  # type: ignore[arg-type]
-        puppet.say(self.links[puppet.name], response)
-        self.cluster.run_for(25)
 
 
 @pytest.fixture
@@ -450,109 +402,13 @@ def test_prompts_are_bounded_in_bytes(prompt: str, fits: bool, cluster: Cluster)
     assert (scene.phone.replies.get(command) is Reason.TOO_LARGE) is not fits
 
 
-# -- the table ---------------------------------------------------------------------------------------------------------
-
-S, T = TaskState, TaskStep
-
-
-def asked(scene: Scene) -> Puppet:
-    peer = scene.peer("peer")
-    scene.ask()
-    return peer
-
-
-def accepted(scene: Scene) -> Puppet:
-    peer = asked(scene)
-    scene.say(peer, ACCEPTED, 0)
-    return peer
-
-
-def streaming(scene: Scene) -> Puppet:
-    peer = accepted(scene)
-    scene.say(peer, CHUNK, 1, text="a", tokens=1)
-    return peer
-
-
-BEFORE: dict[TaskState, Callable[[Scene], object]] = {
-    S.WAITING: lambda scene: scene.ask(),
-    S.ASKED: asked,
-    S.ACCEPTED: accepted,
-    S.STREAMING: streaming,
-}
-INDEX = {S.WAITING: 0, S.ASKED: 0, S.ACCEPTED: 1, S.STREAMING: 2}
-
-
-def peer_of(scene: Scene) -> Puppet:
-    """The peer that was asked."""
-    (cable,) = [cable for cable in scene.cluster.cables.values() if isinstance(cable.ends[0], Puppet)]
-    puppet = cable.ends[0]
-    assert isinstance(puppet, Puppet)
-    return puppet
-
-
-def saying(status: ResponseStatus) -> Callable[[Scene, TaskState], None]:
-    """The peer answers so."""
-    return lambda scene, state: scene.say(peer_of(scene), status, INDEX[state], tokens=1)
-
-
-HAPPEN: dict[TaskStep, Callable[[Scene, TaskState], object]] = {
-    T.ROUTED: lambda scene, _: scene.peer("peer"),
-    T.ACCEPTED: saying(ACCEPTED),
-    T.CHUNK: saying(CHUNK),
-    T.REFUSED: saying(REFUSED),
-    T.DONE: saying(DONE),
-    T.FAILED: saying(FAILED),
-    T.LOST: lambda scene, _: scene.cluster.unlink(scene.links["peer"]),
-    T.GIVEN_UP: lambda scene, _: scene.phone.ask(CancelTask, task=1),
-}
-ROWS: dict[tuple[TaskState, TaskStep], TaskState] = {
-    (S.WAITING, T.ROUTED): S.ASKED,
-    (S.WAITING, T.GIVEN_UP): S.ENDED,
-    (S.ASKED, T.ACCEPTED): S.ACCEPTED,
-    (S.ASKED, T.REFUSED): S.WAITING,
-    (S.ASKED, T.FAILED): S.WAITING,
-    (S.ASKED, T.LOST): S.WAITING,
-    (S.ASKED, T.GIVEN_UP): S.ENDED,
-    (S.ACCEPTED, T.CHUNK): S.STREAMING,
-    (S.ACCEPTED, T.DONE): S.ENDED,
-    (S.ACCEPTED, T.FAILED): S.WAITING,
-    (S.ACCEPTED, T.LOST): S.WAITING,
-    (S.ACCEPTED, T.GIVEN_UP): S.ENDED,
-    (S.STREAMING, T.CHUNK): S.STREAMING,
-    (S.STREAMING, T.DONE): S.ENDED,
-    (S.STREAMING, T.FAILED): S.ENDED,
-    (S.STREAMING, T.LOST): S.ENDED,
-    (S.STREAMING, T.GIVEN_UP): S.ENDED,
-}
-
-
-@pytest.mark.parametrize("row", TASK_TABLE, ids=ids)
-def test_row(row: tuple[TaskState, TaskStep], scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert TASK_TABLE[row] is ROWS[row]
-    steps = watch(monkeypatch, Origin, TaskState, TaskStep)
-    BEFORE[row[0]](scene)
-    (task,) = scene.phone.member.origin._tasks.values()
-    assert task.state is row[0]
-    HAPPEN[row[1]](scene, row[0])
-    assert steps.following(*row) == {ROWS[row]}
-    assert (1 in scene.phone.replies) is (ROWS[row] is S.ENDED)
-
-
-@pytest.mark.parametrize("pair", missing(TASK_TABLE, TaskState, TaskStep), ids=ids)
-def test_without_a_row_nothing_changes(pair: tuple[TaskState, TaskStep], scene: Scene) -> None:
-    BEFORE.get(pair[0], streaming)(scene)
-    origin, out = scene.phone.member.origin, scene.phone.alive.context.out
-    (task,) = origin._tasks.values()
-    task.state = pair[0]
-    out.clear()
-    assert not origin._step(task, pair[1])
-    assert (task.state, out) == (pair[0], [])
-
-
 def test_progress_goes_to_the_command_that_asked(scene: Scene) -> None:
-    peer = streaming(scene)
-    assert scene.phone.progress == [Progress(1, "a", 1)]
-    assert peer.node_id in scene.phone.member.peers.rows
+    peer = scene.peer("peer")
+    first, second = scene.ask(), scene.ask()
+    scene.say(peer, ACCEPTED, 0)
+    scene.say(peer, CHUNK, 1, text="a", tokens=1)
+    assert scene.phone.progress == [Progress(second, "a", 1)]
+    assert first not in scene.phone.replies
 
 
 def test_a_peer_that_streams_unasked_shows_nothing(scene: Scene) -> None:

@@ -322,6 +322,16 @@ def test_who_asked_may_cancel(office: Office) -> None:
     assert len(office.answers) == 1
 
 
+def test_a_task_that_was_cancelled_is_not_held_against_who_had_it(office: Office) -> None:
+    agent = office.agent("agent")
+    office.ask()
+    office.asker.say(office.links["asker"], Cancel(task_id=TASK_ID, reason=Reason.CANCELLED))
+    office.cluster.run_for(office.hub.setup.config.relay_answer_ms + 25)
+    assert len(agent.all(Cancel)) == 1
+    assert office.hub.hub.registry.rows[agent.node_id].stats.failed == 0
+    assert_nothing_left(office.hub.alive)
+
+
 def test_nobody_else_may_cancel(office: Office) -> None:
     agent = office.agent("agent")
     office.ask()
