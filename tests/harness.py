@@ -353,3 +353,16 @@ class Cluster:
     def jump(self, delay_ms: int) -> None:
         """Let time pass while nothing happens: what was due comes late."""
         self.now += delay_ms * 1000
+
+
+class Pair(Cluster):
+    """A phone that asks and a laptop that serves, the link between them, and all at rest."""
+
+    def __init__(
+        self, serves: CatalogEntry, *, medium: Medium = Medium.LAN, encoded: bool = False, rng_seed: int = 1
+    ) -> None:
+        super().__init__(encoded=encoded, rng_seed=rng_seed)
+        self.phone = self.add("phone")
+        self.laptop = self.add("laptop", Role.AGENT, installed=[serves], active=serves)
+        self.between = self.link(self.phone, self.laptop, medium)
+        self.drive()

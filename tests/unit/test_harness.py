@@ -6,11 +6,11 @@ import pytest
 
 from edgecoder.core.effects import LoadModel, ModelStatus, Operation, Reply, SwapResult
 from edgecoder.core.events import QueryStatus
-from edgecoder.core.ids import Role
+from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.wire.messages import Heartbeat, HeartbeatAck
 from tests.catalogs import LARGE, SMALL
-from tests.harness import Cluster, Livelock
+from tests.harness import Cluster, Livelock, Pair
 from tests.hosts import FAILURES, HANGS, fails
 
 
@@ -25,6 +25,16 @@ def test_a_node_comes_to_rest_and_swaps(both: Cluster) -> None:
     both.drive()
     assert phone.result(command, SwapResult) == SwapResult("small", "large", 7.0)
     assert both.is_at_rest
+
+
+def test_a_pair_is_linked_and_at_rest() -> None:
+    pair = Pair(SMALL, medium=Medium.BLE)
+    assert pair.is_at_rest
+    assert pair.phone.member.peers.link_to(pair.laptop.node_id) == pair.between
+    known = pair.phone.member.peers.rows[pair.laptop.node_id].capabilities
+    assert known == pair.laptop.member.announcer.current
+    pair.unlink(pair.between)
+    assert pair.phone.member.peers.link_to(pair.laptop.node_id) is None
 
 
 def test_driving_jumps_over_idle_time(cluster: Cluster) -> None:

@@ -7,7 +7,7 @@ import pytest
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import LoadModel, Progress, RunTask, TaskResult
 from edgecoder.core.events import CancelTask
-from edgecoder.core.ids import Role
+from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import Why
 from edgecoder.trace import TaskEnded, TaskRouted, TaskSubmitted
@@ -20,7 +20,7 @@ from edgecoder.wire.messages import (
     TaskResponse,
 )
 from tests.catalogs import LARGE, SMALL
-from tests.harness import Cluster
+from tests.harness import Cluster, Pair
 from tests.hosts import HANGS, Outcome, fails
 from tests.invariants import assert_nothing_left
 from tests.scenes import Scene
@@ -65,24 +65,23 @@ def test_an_ended_task_leaves_nothing_behind(both: Cluster) -> None:
         assert_nothing_left(host.alive)
 
 
-def test_a_peer_answers(both: Cluster) -> None:
-    phone, laptop = both.add("phone"), both.add("laptop", Role.AGENT, installed=[SMALL], active=SMALL)
-    both.link(phone, laptop)
-    both.drive()
-    command = phone.submit(model="small-coder:1.5b")
-    both.drive()
-    assert phone.task(command) == TaskResult("one two three", 3, laptop.node_id, "small")
-    assert len(laptop.did(RunTask)) == 1
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize("medium", Medium)
+def test_a_peer_answers(medium: Medium, encoded: bool) -> None:
+    pair = Pair(SMALL, medium=medium, encoded=encoded)
+    command = pair.phone.submit(model="small-coder:1.5b")
+    pair.drive()
+    assert pair.phone.task(command) == TaskResult("one two three", 3, pair.laptop.node_id, "small")
+    assert len(pair.laptop.did(RunTask)) == 1
 
 
-def test_an_answer_that_is_not_streamed_comes_at_once(both: Cluster) -> None:
-    phone, laptop = both.add("phone"), both.add("laptop", Role.AGENT, installed=[SMALL], active=SMALL)
-    both.link(phone, laptop)
-    both.drive()
-    command = phone.submit(stream=False)
-    both.drive()
-    assert phone.task(command) == TaskResult("one two three", 3, laptop.node_id, "small")
-    assert phone.progress == []
+@pytest.mark.parametrize("encoded", [False, True])
+def test_an_answer_that_is_not_streamed_comes_at_once(encoded: bool) -> None:
+    pair = Pair(SMALL, encoded=encoded)
+    command = pair.phone.submit(stream=False)
+    pair.drive()
+    assert pair.phone.task(command) == TaskResult("one two three", 3, pair.laptop.node_id, "small")
+    assert pair.phone.progress == []
 
 
 def test_the_request_says_what_was_asked(scene: Scene) -> None:
