@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from itertools import product
 from typing import Any, Generic, TypeVar
@@ -41,7 +42,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, machine: type, states: type[S], steps
     return seen
 
 
-def missing(table: dict[tuple[S, P], Any], states: type[S], steps: type[P]) -> list[tuple[S, P]]:
+def missing(table: Mapping[tuple[S, P], Any], states: type[S], steps: type[P]) -> list[tuple[S, P]]:
     """The pairs of which the table says nothing."""
     return [pair for pair in product(states, steps) if pair not in table]
 

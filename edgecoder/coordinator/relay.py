@@ -6,8 +6,9 @@ take to one other coordinator, which does not hand it on. Prompts and answers pa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 
 import msgspec
 
@@ -48,18 +49,20 @@ class RelayStep(Enum):
     GIVEN_UP = "givenUp"
 
 
-RELAY_TABLE: dict[tuple[RelayState, RelayStep], RelayState] = {
-    (RelayState.ROUTING, RelayStep.ROUTED): RelayState.ASKED,
-    (RelayState.ROUTING, RelayStep.NOBODY): RelayState.ENDED,
-    (RelayState.ASKED, RelayStep.ANSWERED): RelayState.ANSWERING,
-    (RelayState.ASKED, RelayStep.REFUSED): RelayState.ROUTING,
-    (RelayState.ASKED, RelayStep.LOST): RelayState.ROUTING,
-    (RelayState.ASKED, RelayStep.GIVEN_UP): RelayState.ENDED,
-    (RelayState.ANSWERING, RelayStep.ANSWERED): RelayState.ANSWERING,
-    (RelayState.ANSWERING, RelayStep.LOST): RelayState.ENDED,
-    (RelayState.ANSWERING, RelayStep.FINISHED): RelayState.ENDED,
-    (RelayState.ANSWERING, RelayStep.GIVEN_UP): RelayState.ENDED,
-}
+RELAY_TABLE: Mapping[tuple[RelayState, RelayStep], RelayState] = MappingProxyType(
+    {
+        (RelayState.ROUTING, RelayStep.ROUTED): RelayState.ASKED,
+        (RelayState.ROUTING, RelayStep.NOBODY): RelayState.ENDED,
+        (RelayState.ASKED, RelayStep.ANSWERED): RelayState.ANSWERING,
+        (RelayState.ASKED, RelayStep.REFUSED): RelayState.ROUTING,
+        (RelayState.ASKED, RelayStep.LOST): RelayState.ROUTING,
+        (RelayState.ASKED, RelayStep.GIVEN_UP): RelayState.ENDED,
+        (RelayState.ANSWERING, RelayStep.ANSWERED): RelayState.ANSWERING,
+        (RelayState.ANSWERING, RelayStep.LOST): RelayState.ENDED,
+        (RelayState.ANSWERING, RelayStep.FINISHED): RelayState.ENDED,
+        (RelayState.ANSWERING, RelayStep.GIVEN_UP): RelayState.ENDED,
+    }
+)
 
 
 def _nobody() -> None:

@@ -6,8 +6,9 @@ A task is accepted or refused at once; an accepted one ends in exactly one `done
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 
 import msgspec
 
@@ -269,13 +270,15 @@ class Executor:
         self._known[task_id] = None
 
 
-WORK_TABLE: dict[tuple[WorkState, WorkStep], WorkState] = {
-    (WorkState.WAITING, WorkStep.SLOT_FREE): WorkState.RUNNING,
-    (WorkState.WAITING, WorkStep.STOP): WorkState.ENDED,
-    (WorkState.RUNNING, WorkStep.CHUNK): WorkState.RUNNING,
-    (WorkState.RUNNING, WorkStep.STOP): WorkState.STOPPING,
-    (WorkState.RUNNING, WorkStep.DONE): WorkState.ENDED,
-    (WorkState.RUNNING, WorkStep.FAILED): WorkState.ENDED,
-    (WorkState.STOPPING, WorkStep.DONE): WorkState.ENDED,
-    (WorkState.STOPPING, WorkStep.FAILED): WorkState.ENDED,
-}
+WORK_TABLE: Mapping[tuple[WorkState, WorkStep], WorkState] = MappingProxyType(
+    {
+        (WorkState.WAITING, WorkStep.SLOT_FREE): WorkState.RUNNING,
+        (WorkState.WAITING, WorkStep.STOP): WorkState.ENDED,
+        (WorkState.RUNNING, WorkStep.CHUNK): WorkState.RUNNING,
+        (WorkState.RUNNING, WorkStep.STOP): WorkState.STOPPING,
+        (WorkState.RUNNING, WorkStep.DONE): WorkState.ENDED,
+        (WorkState.RUNNING, WorkStep.FAILED): WorkState.ENDED,
+        (WorkState.STOPPING, WorkStep.DONE): WorkState.ENDED,
+        (WorkState.STOPPING, WorkStep.FAILED): WorkState.ENDED,
+    }
+)

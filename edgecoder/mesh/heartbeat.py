@@ -8,8 +8,9 @@ it online again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import LinkId, Micros
@@ -39,12 +40,14 @@ class OnlineStep(Enum):
     MISSED_TOO_MANY = "missedTooMany"
 
 
-ONLINE_TABLE: dict[tuple[OnlineState, OnlineStep], OnlineState] = {
-    (OnlineState.OFFLINE, OnlineStep.ACKNOWLEDGED): OnlineState.ONLINE,
-    (OnlineState.ONLINE, OnlineStep.ACKNOWLEDGED): OnlineState.ONLINE,
-    (OnlineState.ONLINE, OnlineStep.MISSED): OnlineState.ONLINE,
-    (OnlineState.ONLINE, OnlineStep.MISSED_TOO_MANY): OnlineState.OFFLINE,
-}
+ONLINE_TABLE: Mapping[tuple[OnlineState, OnlineStep], OnlineState] = MappingProxyType(
+    {
+        (OnlineState.OFFLINE, OnlineStep.ACKNOWLEDGED): OnlineState.ONLINE,
+        (OnlineState.ONLINE, OnlineStep.ACKNOWLEDGED): OnlineState.ONLINE,
+        (OnlineState.ONLINE, OnlineStep.MISSED): OnlineState.ONLINE,
+        (OnlineState.ONLINE, OnlineStep.MISSED_TOO_MANY): OnlineState.OFFLINE,
+    }
+)
 
 
 class HeartbeatSender:

@@ -7,8 +7,9 @@ task to who wrote them: then a lost peer ends it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -342,22 +343,24 @@ class Origin:
         self._context.trace(TaskEnded(task.id, reason, served_by, model, tokens, attempts))
 
 
-TASK_TABLE: dict[tuple[TaskState, TaskStep], TaskState] = {
-    (TaskState.WAITING, TaskStep.ROUTED): TaskState.ASKED,
-    (TaskState.WAITING, TaskStep.GIVEN_UP): TaskState.ENDED,
-    (TaskState.ASKED, TaskStep.ACCEPTED): TaskState.ACCEPTED,
-    (TaskState.ASKED, TaskStep.REFUSED): TaskState.WAITING,
-    (TaskState.ASKED, TaskStep.FAILED): TaskState.WAITING,
-    (TaskState.ASKED, TaskStep.LOST): TaskState.WAITING,
-    (TaskState.ASKED, TaskStep.GIVEN_UP): TaskState.ENDED,
-    (TaskState.ACCEPTED, TaskStep.CHUNK): TaskState.STREAMING,
-    (TaskState.ACCEPTED, TaskStep.DONE): TaskState.ENDED,
-    (TaskState.ACCEPTED, TaskStep.FAILED): TaskState.WAITING,
-    (TaskState.ACCEPTED, TaskStep.LOST): TaskState.WAITING,
-    (TaskState.ACCEPTED, TaskStep.GIVEN_UP): TaskState.ENDED,
-    (TaskState.STREAMING, TaskStep.CHUNK): TaskState.STREAMING,
-    (TaskState.STREAMING, TaskStep.DONE): TaskState.ENDED,
-    (TaskState.STREAMING, TaskStep.FAILED): TaskState.ENDED,
-    (TaskState.STREAMING, TaskStep.LOST): TaskState.ENDED,
-    (TaskState.STREAMING, TaskStep.GIVEN_UP): TaskState.ENDED,
-}
+TASK_TABLE: Mapping[tuple[TaskState, TaskStep], TaskState] = MappingProxyType(
+    {
+        (TaskState.WAITING, TaskStep.ROUTED): TaskState.ASKED,
+        (TaskState.WAITING, TaskStep.GIVEN_UP): TaskState.ENDED,
+        (TaskState.ASKED, TaskStep.ACCEPTED): TaskState.ACCEPTED,
+        (TaskState.ASKED, TaskStep.REFUSED): TaskState.WAITING,
+        (TaskState.ASKED, TaskStep.FAILED): TaskState.WAITING,
+        (TaskState.ASKED, TaskStep.LOST): TaskState.WAITING,
+        (TaskState.ASKED, TaskStep.GIVEN_UP): TaskState.ENDED,
+        (TaskState.ACCEPTED, TaskStep.CHUNK): TaskState.STREAMING,
+        (TaskState.ACCEPTED, TaskStep.DONE): TaskState.ENDED,
+        (TaskState.ACCEPTED, TaskStep.FAILED): TaskState.WAITING,
+        (TaskState.ACCEPTED, TaskStep.LOST): TaskState.WAITING,
+        (TaskState.ACCEPTED, TaskStep.GIVEN_UP): TaskState.ENDED,
+        (TaskState.STREAMING, TaskStep.CHUNK): TaskState.STREAMING,
+        (TaskState.STREAMING, TaskStep.DONE): TaskState.ENDED,
+        (TaskState.STREAMING, TaskStep.FAILED): TaskState.ENDED,
+        (TaskState.STREAMING, TaskStep.LOST): TaskState.ENDED,
+        (TaskState.STREAMING, TaskStep.GIVEN_UP): TaskState.ENDED,
+    }
+)

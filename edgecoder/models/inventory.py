@@ -7,8 +7,9 @@ A file is its SHA-256. What the inventory says is persisted as one value, writte
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 
 import msgspec
 
@@ -43,19 +44,21 @@ class DownloadStep(Enum):
     REMOVED = "removed"
 
 
-DOWNLOAD_TABLE: dict[tuple[DownloadState, DownloadStep], DownloadState] = {
-    (DownloadState.ABSENT, DownloadStep.WANTED): DownloadState.PARTIAL,
-    (DownloadState.PARTIAL, DownloadStep.WANTED): DownloadState.PARTIAL,
-    (DownloadState.PARTIAL, DownloadStep.INTERRUPTED): DownloadState.PARTIAL,
-    (DownloadState.PARTIAL, DownloadStep.ARRIVED): DownloadState.VERIFYING,
-    (DownloadState.PARTIAL, DownloadStep.REMOVED): DownloadState.ABSENT,
-    (DownloadState.VERIFYING, DownloadStep.MATCHED): DownloadState.INSTALLED,
-    (DownloadState.VERIFYING, DownloadStep.DIFFERED): DownloadState.ABSENT,
-    (DownloadState.VERIFYING, DownloadStep.UNREADABLE): DownloadState.PARTIAL,
-    (DownloadState.INSTALLED, DownloadStep.CRASHED_TOO_OFTEN): DownloadState.QUARANTINED,
-    (DownloadState.INSTALLED, DownloadStep.REMOVED): DownloadState.ABSENT,
-    (DownloadState.QUARANTINED, DownloadStep.REMOVED): DownloadState.ABSENT,
-}
+DOWNLOAD_TABLE: Mapping[tuple[DownloadState, DownloadStep], DownloadState] = MappingProxyType(
+    {
+        (DownloadState.ABSENT, DownloadStep.WANTED): DownloadState.PARTIAL,
+        (DownloadState.PARTIAL, DownloadStep.WANTED): DownloadState.PARTIAL,
+        (DownloadState.PARTIAL, DownloadStep.INTERRUPTED): DownloadState.PARTIAL,
+        (DownloadState.PARTIAL, DownloadStep.ARRIVED): DownloadState.VERIFYING,
+        (DownloadState.PARTIAL, DownloadStep.REMOVED): DownloadState.ABSENT,
+        (DownloadState.VERIFYING, DownloadStep.MATCHED): DownloadState.INSTALLED,
+        (DownloadState.VERIFYING, DownloadStep.DIFFERED): DownloadState.ABSENT,
+        (DownloadState.VERIFYING, DownloadStep.UNREADABLE): DownloadState.PARTIAL,
+        (DownloadState.INSTALLED, DownloadStep.CRASHED_TOO_OFTEN): DownloadState.QUARANTINED,
+        (DownloadState.INSTALLED, DownloadStep.REMOVED): DownloadState.ABSENT,
+        (DownloadState.QUARANTINED, DownloadStep.REMOVED): DownloadState.ABSENT,
+    }
+)
 
 
 class FileRow(msgspec.Struct):

@@ -8,8 +8,9 @@ are told and how tasks drain is left to `mesh`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
@@ -388,25 +389,27 @@ class Swap:
 
 
 _Row = tuple[SwapState, Callable[[Swap], None]]
-TABLE: dict[tuple[SwapState, SwapStep], _Row] = {
-    (SwapState.EMPTY, SwapStep.BOOTED): (SwapState.ANNOUNCING, Swap.announce),
-    (SwapState.EMPTY, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
-    (SwapState.READY, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
-    (SwapState.FAILED, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
-    (SwapState.ANNOUNCING, SwapStep.INTENT_KEPT): (SwapState.ANNOUNCING, Swap.announce),
-    (SwapState.ANNOUNCING, SwapStep.INTENT_LOST): (SwapState.READY, Swap.abandon),
-    (SwapState.ANNOUNCING, SwapStep.INTENT_LOST_BARE): (SwapState.EMPTY, Swap.abandon),
-    (SwapState.ANNOUNCING, SwapStep.ENGINE_FAILED): (SwapState.ROLLING_BACK, Swap.recover),
-    (SwapState.ANNOUNCING, SwapStep.ANNOUNCED): (SwapState.DRAINING, Swap.drain),
-    (SwapState.DRAINING, SwapStep.DRAINED): (SwapState.UNLOADING, Swap.unload),
-    (SwapState.DRAINING, SwapStep.DRAINED_BARE): (SwapState.LOADING, Swap.load),
-    (SwapState.UNLOADING, SwapStep.UNLOADED): (SwapState.LOADING, Swap.load),
-    (SwapState.UNLOADING, SwapStep.UNLOAD_FAILED): (SwapState.READY, Swap.keep_old),
-    (SwapState.LOADING, SwapStep.LOADED): (SwapState.READY, Swap.commit),
-    (SwapState.LOADING, SwapStep.LOAD_FAILED): (SwapState.ROLLING_BACK, Swap.reload),
-    (SwapState.LOADING, SwapStep.LOAD_FAILED_BARE): (SwapState.EMPTY, Swap.settle),
-    (SwapState.ROLLING_BACK, SwapStep.LOADED): (SwapState.READY, Swap.settle),
-    (SwapState.ROLLING_BACK, SwapStep.LOAD_FAILED): (SwapState.FAILED, Swap.give_up),
-    (SwapState.READY, SwapStep.ENGINE_FAILED): (SwapState.ROLLING_BACK, Swap.recover),
-    (SwapState.READY, SwapStep.ENGINE_FAILED_BARE): (SwapState.FAILED, Swap.give_up),
-}
+TABLE: Mapping[tuple[SwapState, SwapStep], _Row] = MappingProxyType(
+    {
+        (SwapState.EMPTY, SwapStep.BOOTED): (SwapState.ANNOUNCING, Swap.announce),
+        (SwapState.EMPTY, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
+        (SwapState.READY, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
+        (SwapState.FAILED, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
+        (SwapState.ANNOUNCING, SwapStep.INTENT_KEPT): (SwapState.ANNOUNCING, Swap.announce),
+        (SwapState.ANNOUNCING, SwapStep.INTENT_LOST): (SwapState.READY, Swap.abandon),
+        (SwapState.ANNOUNCING, SwapStep.INTENT_LOST_BARE): (SwapState.EMPTY, Swap.abandon),
+        (SwapState.ANNOUNCING, SwapStep.ENGINE_FAILED): (SwapState.ROLLING_BACK, Swap.recover),
+        (SwapState.ANNOUNCING, SwapStep.ANNOUNCED): (SwapState.DRAINING, Swap.drain),
+        (SwapState.DRAINING, SwapStep.DRAINED): (SwapState.UNLOADING, Swap.unload),
+        (SwapState.DRAINING, SwapStep.DRAINED_BARE): (SwapState.LOADING, Swap.load),
+        (SwapState.UNLOADING, SwapStep.UNLOADED): (SwapState.LOADING, Swap.load),
+        (SwapState.UNLOADING, SwapStep.UNLOAD_FAILED): (SwapState.READY, Swap.keep_old),
+        (SwapState.LOADING, SwapStep.LOADED): (SwapState.READY, Swap.commit),
+        (SwapState.LOADING, SwapStep.LOAD_FAILED): (SwapState.ROLLING_BACK, Swap.reload),
+        (SwapState.LOADING, SwapStep.LOAD_FAILED_BARE): (SwapState.EMPTY, Swap.settle),
+        (SwapState.ROLLING_BACK, SwapStep.LOADED): (SwapState.READY, Swap.settle),
+        (SwapState.ROLLING_BACK, SwapStep.LOAD_FAILED): (SwapState.FAILED, Swap.give_up),
+        (SwapState.READY, SwapStep.ENGINE_FAILED): (SwapState.ROLLING_BACK, Swap.recover),
+        (SwapState.READY, SwapStep.ENGINE_FAILED_BARE): (SwapState.FAILED, Swap.give_up),
+    }
+)

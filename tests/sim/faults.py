@@ -6,6 +6,7 @@ found in this one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +22,8 @@ from edgecoder.mesh.executor import Executor
 from edgecoder.mesh.heartbeat import HeartbeatSender
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.replay import ReplayWindow
-from edgecoder.models.swap import TABLE, Swap, SwapState, SwapStep
+from edgecoder.models import swap as swap_module
+from edgecoder.models.swap import Swap, SwapState, SwapStep
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import Capabilities
 from edgecoder_sim.host import SimNode
@@ -29,6 +31,15 @@ from tests.sim.planted import Faults
 
 FAULTS: Final = Faults()
 fault = FAULTS.enter
+Key = tuple[SwapState, SwapStep]
+
+
+def change_rows(
+    patch: pytest.MonkeyPatch, rows: dict[Key, tuple[SwapState, Callable[[Swap], None]]], without: Key | None = None
+) -> None:
+    """Put another swap table in the place of the real one, which is read-only: other tests draw it."""
+    changed = {**swap_module.TABLE, **rows}
+    patch.setattr(swap_module, "TABLE", {key: row for key, row in changed.items() if key != without})
 
 
 # -- swaps -------------------------------------------------------------------------------------------------------------
@@ -37,7 +48,7 @@ fault = FAULTS.enter
 @fault("one model")
 def load_beside_the_old_model(patch: pytest.MonkeyPatch) -> None:
     """The new model is loaded before the old one is freed."""
-    patch.setitem(TABLE, (SwapState.DRAINING, SwapStep.DRAINED), (SwapState.LOADING, Swap.load))
+    change_rows(patch, {(SwapState.DRAINING, SwapStep.DRAINED): (SwapState.LOADING, Swap.load)})
 
 
 @fault("one model")
@@ -54,7 +65,7 @@ def unload_before_peers_know(patch: pytest.MonkeyPatch) -> None:
         swap._around.advertise_loading(lambda _: None)
         swap._step(SwapStep.ANNOUNCED)
 
-    patch.setitem(TABLE, (SwapState.ANNOUNCING, SwapStep.INTENT_KEPT), (SwapState.ANNOUNCING, hasten))
+    change_rows(patch, {(SwapState.ANNOUNCING, SwapStep.INTENT_KEPT): (SwapState.ANNOUNCING, hasten)})
 
 
 @fault("told before unload")
@@ -79,7 +90,7 @@ def roll_back_without_a_word(patch: pytest.MonkeyPatch) -> None:
             quiet.setattr(type(swap._around), "advertise_settled", lambda _: None)
             swap._settle()
 
-    patch.setitem(TABLE, (SwapState.ROLLING_BACK, SwapStep.LOADED), (SwapState.READY, settle))
+    change_rows(patch, {(SwapState.ROLLING_BACK, SwapStep.LOADED): (SwapState.READY, settle)})
 
 
 @fault("intent is journalled")
@@ -91,19 +102,19 @@ def swap_without_a_journal(patch: pytest.MonkeyPatch) -> None:
         swap._step(SwapStep.INTENT_KEPT)
 
     for state in (SwapState.READY, SwapState.EMPTY, SwapState.FAILED):
-        patch.setitem(TABLE, (state, SwapStep.REQUESTED), (SwapState.ANNOUNCING, skip))
+        change_rows(patch, {(state, SwapStep.REQUESTED): (SwapState.ANNOUNCING, skip)})
 
 
 @fault("intent is journalled")
 def give_up_at_the_first_failure(patch: pytest.MonkeyPatch) -> None:
     """A load that fails is not rolled back."""
-    patch.setitem(TABLE, (SwapState.LOADING, SwapStep.LOAD_FAILED), (SwapState.FAILED, Swap.give_up))
+    change_rows(patch, {(SwapState.LOADING, SwapStep.LOAD_FAILED): (SwapState.FAILED, Swap.give_up)})
 
 
 @fault("swaps end")
 def lose_a_load(patch: pytest.MonkeyPatch) -> None:
     """A failure of the second load is overlooked."""
-    patch.delitem(TABLE, (SwapState.ROLLING_BACK, SwapStep.LOAD_FAILED))
+    change_rows(patch, {}, without=(SwapState.ROLLING_BACK, SwapStep.LOAD_FAILED))
 
 
 @fault("one reply")
