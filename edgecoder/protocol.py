@@ -23,6 +23,10 @@ PARAM_SIZE_MAX: Final = 10_000
 """Billions of parameters; the largest models have a tenth of it."""
 OUTPUT_TOKENS_MAX: Final = 1 << 20
 """Tokens that one task may ask for."""
+SLOTS_MAX: Final = 65_535
+"""Tasks that a node may say it runs at once: sums over many nodes must fit into what the wire can say."""
+HOPS_MAX: Final = 1
+"""Coordinators behind a task's home coordinator that may pass it on."""
 RESPONSE_INDEX_MAX: Final = 1_000_000
 """A streamed response has at most this many parts."""
 

@@ -100,18 +100,20 @@ class OneModel:
 
 
 class Growth:
-    """Generations and (epoch, seq) only grow, restarts or not."""
+    """Generations and (epoch, seq) only grow, restarts or not. One envelope may go over several links."""
 
     def __init__(self) -> None:
         self.generation = 0
         self.order = (0, 0)
+        self._newest: Frame | None = None
 
     def saw_event(self, event: Event) -> None:
         """Events say nothing of it."""
 
     def saw_effect(self, effect: Effect) -> None:
         match effect:
-            case Send(frame=frame) | Advertise(frame=frame):
+            case Send(frame=frame) | Advertise(frame=frame) if frame is not self._newest:
+                self._newest = frame
                 order = order_of(frame)
                 assert order > self.order, f"{order} was sealed after {self.order}"
                 self.order = order
@@ -203,7 +205,7 @@ def assert_nothing_left(node: Node) -> None:
 def assert_bounds(node: Node) -> None:
     """Whatever a node keeps stays within its configuration."""
     config = node.setup.config
-    assert len(node._early) <= EARLY_EVENTS_MAX
+    assert len(node._early) <= EARLY_EVENTS_MAX + config.links_max
     assert len(node.gate.links) <= config.links_max
     assert len(node.gate._windows) <= config.senders_max
     part = node.part

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.protocol import RESPONSE_INDEX_MAX
+from edgecoder.protocol import RESPONSE_INDEX_MAX, SLOTS_MAX
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import (
     Cancel,
@@ -102,6 +102,7 @@ def examples(times: int) -> settings:
 
 counters = st.integers(0, (1 << 63) - 1)
 small_counters = st.integers(0, 1000)
+slots = st.integers(0, SLOTS_MAX)
 percents = st.integers(0, 100)
 node_ids = st.binary(min_size=32, max_size=32)
 task_ids = st.binary(min_size=16, max_size=16)
@@ -131,7 +132,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         active_model_param_size=st.none() | param_sizes,
         current_load=loads,
         memory_mb=counters,
-        slots=counters,
+        slots=slots,
         tokens_per_s=counters,
         battery_pct=percents,
         device_type=st.sampled_from(DeviceType),
@@ -149,7 +150,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         power=st.none() | powers,
         device_type=st.none() | st.sampled_from(DeviceType),
         memory_mb=st.none() | counters,
-        slots=st.none() | counters,
+        slots=st.none() | slots,
         tokens_per_s=st.none() | counters,
         holdings_digest=st.none() | digests,
         cluster_config_hash=st.none() | digests,
@@ -166,7 +167,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         max_tokens=counters,
         deadline_ms=counters,
         stream=st.booleans(),
-        hops=counters,
+        hops=st.integers(0, 255),
     ),
     TaskResponse: st.builds(
         TaskResponse,

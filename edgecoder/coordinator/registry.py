@@ -14,6 +14,7 @@ import msgspec
 from edgecoder.config import DeviceType
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import LinkId, Micros, NodeId
+from edgecoder.core.timers import next_turn
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.peers import FitsModel
 from edgecoder.mesh.router import Candidate, PeerStats, Why
@@ -64,7 +65,8 @@ class Registry:
         self._schedule_sweep()
 
     def _schedule_sweep(self) -> None:
-        self._next_sweep += self._context.cluster.heartbeat_interval_ms * MILLI
+        period = self._context.cluster.heartbeat_interval_ms * MILLI
+        self._next_sweep = next_turn(self._next_sweep, period, self._context.now)
         self._context.timers.set(_SWEEP, self._next_sweep, self._sweep)
 
     def learn(self, link: Link, header: Header, message: Heartbeat) -> bool:

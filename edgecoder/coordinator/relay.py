@@ -20,12 +20,9 @@ from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel, fitting
 from edgecoder.mesh.router import NOT_ITS_FAULT, CostRouter, Decision, Why
-from edgecoder.protocol import RESPONSE_INDEX_MAX, TTL_MS_MAX
+from edgecoder.protocol import HOPS_MAX, RESPONSE_INDEX_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
-
-HOPS_MAX = 1
-"""Coordinators behind a task's home coordinator that may pass it on."""
 
 
 class RelayState(Enum):
@@ -65,10 +62,6 @@ RELAY_TABLE: Mapping[tuple[RelayState, RelayStep], RelayState] = MappingProxyTyp
 )
 
 
-def _nobody() -> None:
-    """Nobody waits any more."""
-
-
 class _Relay(msgspec.Struct):
     request: TaskRequest
     origin: Link
@@ -94,8 +87,9 @@ class Relays:
         self._router = router
         self._same_model = same_model
         self._open: dict[TaskId, _Relay] = {}
-        self._on_drained: Callable[[], None] | None = None
-        """Who waits for the open tasks to end; set once this coordinator takes no more."""
+        self._is_draining = False
+        self._on_drained: list[Callable[[], None]] = []
+        """Who waits for the open tasks to end."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -117,15 +111,18 @@ class Relays:
         self._route(relay)
 
     def _refusal(self, request: TaskRequest) -> Reason | None:
-        if self._on_drained is not None:
+        if self._is_draining:
             return Reason.SHUTTING_DOWN
+        if request.hops > HOPS_MAX:
+            return Reason.INVALID
         if len(self._open) >= self._context.config.relayed_tasks_max:
             return Reason.BUSY
         return Reason.DUPLICATE if request.task_id in self._open else None
 
     def drain(self, on_drained: Callable[[], None]) -> None:
         """Take no more tasks, let those that are open end, to the drain deadline; then call back."""
-        self._on_drained = on_drained
+        self._is_draining = True
+        self._on_drained.append(on_drained)
         deadline = self._context.in_ms(self._context.config.drain_ms)
         self._context.timers.set(("relay.drain", 0), deadline, self._drain_deadline)
         self._check_drained()
@@ -135,11 +132,12 @@ class Relays:
             self._give_up(relay, Reason.SHUTTING_DOWN)
 
     def _check_drained(self) -> None:
-        if self._open or self._on_drained is None:
+        if self._open or not self._on_drained:
             return
-        on_drained, self._on_drained = self._on_drained, _nobody
+        waiting, self._on_drained = self._on_drained, []
         self._context.timers.cancel(("relay.drain", 0))
-        on_drained()
+        for on_drained in waiting:
+            on_drained()
 
     def response(self, link: LinkId, response: TaskResponse) -> None:
         """A node that was asked answers."""

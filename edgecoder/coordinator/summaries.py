@@ -10,16 +10,17 @@ import msgspec
 
 from edgecoder.coordinator.registry import Registry
 from edgecoder.core.context import MILLI, Context
-from edgecoder.core.effects import CoordinatorRow, MeshCapabilities
+from edgecoder.core.effects import CoordinatorRow, MeshCapabilities, Send
 from edgecoder.core.events import QueryMesh
 from edgecoder.core.ids import LinkId, Micros, NodeId
+from edgecoder.core.timers import next_turn
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel
 from edgecoder.models.catalog import normalise
 from edgecoder.trace import SummaryExpired, SummaryLearned, SummarySent
 from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import ModelAvailability, Summary
+from edgecoder.wire.messages import MODELS_MAX, ModelAvailability, Summary
 
 _TIMER = ("summary", 0)
 
@@ -112,8 +113,7 @@ class Summaries:
         return self._context.cluster.summary_interval_ms * self._context.cluster.summary_periods_max
 
     def _tick(self) -> None:
-        late = self._context.now - self._next
-        self._next += self._period * (1 + late // self._period)  # no burst for what a late wake-up missed
+        self._next = next_turn(self._next, self._period, self._context.now)
         self._context.timers.set(_TIMER, self._next, self._tick)
         for node in [node for node, row in self.rows.items() if row.expires_at <= self._context.now]:
             del self.rows[node]
@@ -124,12 +124,21 @@ class Summaries:
         return Summary(
             coordinator_id=self._context.node_id,
             agent_count=self._registry.agent_count(),
-            model_availability=self._registry.availability(),
+            model_availability=self._told(self._registry.availability()),
         )
 
+    def _told(self, availability: dict[str, ModelAvailability]) -> dict[str, ModelAvailability]:
+        """As many models as one summary names: those that most agents serve."""
+        if len(availability) <= MODELS_MAX:
+            return availability
+        self._context.drop("summary models", Reason.OVERFLOW)
+        most = sorted(availability, key=lambda model: (-availability[model].agent_count, model))[:MODELS_MAX]
+        return {model: availability[model] for model in sorted(most)}
+
     def _send(self, links: list[LinkId], summary: Summary) -> None:
-        for link in links:
-            self._context.send(link, summary, self._lifetime_ms)
+        """One envelope for all: its (epoch, seq) is the summary's."""
+        frame = self._context.seal(summary, self._lifetime_ms)
+        self._context.out += [Send(link, frame) for link in links]
         available = {model: row.agent_count for model, row in summary.model_availability.items()}
         self._context.trace(
             SummarySent(self._context.epoch, self._context.seq, summary.agent_count, available, len(links))

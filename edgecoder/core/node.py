@@ -40,7 +40,7 @@ EPOCH_KEY = "epoch"
 EPOCH_BYTES = 4
 EPOCH_MAX = (1 << 32) - 1
 EARLY_EVENTS_MAX = 1024
-"""Events that may wait until the epoch is durable."""
+"""Frames that may wait until the epoch is durable; of other events so many, and one a link beside them."""
 _EPOCH_RETRY_MS = 1000
 
 
@@ -134,7 +134,10 @@ class Node:
             self.context.drop(type(event).__name__, Reason.UNAVAILABLE)
 
     def _keep_for_later(self, event: Event) -> None:
-        if len(self._early) < EARLY_EVENTS_MAX:
+        room = EARLY_EVENTS_MAX
+        if type(event) is not FrameReceived:  # frames may get lost; a link that is forgotten never comes again
+            room += self.setup.config.links_max
+        if len(self._early) < room:
             self._early.append(event)
         elif isinstance(event, Command):
             self.context.reply(event.command, Reason.OVERFLOW)

@@ -17,6 +17,12 @@ _Entry = tuple[Micros, int, Name]
 _GONE = (0, None)
 
 
+def next_turn(turn: Micros, period: Micros, now: Micros) -> Micros:
+    """The first turn after `turn` that is still to come: k periods on, and no burst for those that a late wake-up
+    missed."""
+    return turn + period * (1 + max(0, now - turn) // period)
+
+
 class TimerTable:
     """Deadlines by name. Moved and cancelled entries stay in the heap until they surface or outnumber the live ones."""
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import LinkId, Micros
+from edgecoder.core.timers import next_turn
 from edgecoder.mesh.announcer import Announcer, Offer
 from edgecoder.trace import OnlineChanged
 from edgecoder.wire.messages import Heartbeat, HeartbeatAck, Load, Power
@@ -114,13 +115,14 @@ class HeartbeatSender:
         """The coordinator has a heartbeat of this life."""
         if message.epoch != self._context.epoch:
             return
-        self._missed, self._is_awaiting = 0, False
-        self._step(OnlineStep.ACKNOWLEDGED)
-        if not message.known:
+        if not message.known:  # it answers, and has no row of this node: that counts as a miss until it has
             was_delta, self._acknowledged = self._acknowledged is not None, None
             if was_delta:  # a full one would be refused again: the coordinator has no room
                 self._send()
-        elif message.seq == self._sent[0]:
+            return
+        self._missed, self._is_awaiting = 0, False
+        self._step(OnlineStep.ACKNOWLEDGED)
+        if message.seq == self._sent[0]:
             self._acknowledged, self._is_news_open = self._sent[1], False
 
     def _beat(self) -> None:
@@ -128,8 +130,7 @@ class HeartbeatSender:
             self._missed += 1
             too_many = self._missed >= self._context.cluster.missed_heartbeats_max
             self._step(OnlineStep.MISSED_TOO_MANY if too_many else OnlineStep.MISSED)
-        late = self._context.now - self._next
-        self._next += self._period * (1 + late // self._period)  # no burst for what a late wake-up missed
+        self._next = next_turn(self._next, self._period, self._context.now)
         self._context.timers.set(_PERIODIC, self._next, self._beat)
         self._send()
 

@@ -24,6 +24,7 @@ from edgecoder.core.events import (
     ShutDown,
     SignalMeasured,
     SubmitTask,
+    SwapCause,
     SwapModel,
     TaskChunk,
 )
@@ -80,9 +81,9 @@ class Member:
         self._platform = platform
         self._power = Power(on_external_power=False, battery_pct=100)
         self._self_stats = PeerStats()
-        self._is_stopping = False
-        self._wishes = 0
-        """Swaps that users and tasks have asked for: a pull that ends late must not undo a later wish."""
+        self.is_stopping = False
+        self._wished: CatalogEntry | None = None
+        """What a user wanted last and was not refused: a pull that ends late must not undo a later wish."""
         self.inventory = Inventory(context, self._holdings_changed)
         self.downloads = Downloads(context, self.inventory)
         self.swap = Swap(context, self.inventory, self)
@@ -131,7 +132,8 @@ class Member:
         return None
 
     def _shut_down(self, command: ShutDown) -> None:
-        self._is_stopping = True
+        self.is_stopping = True
+        self.announcer.model_changed()  # no router may send anything here any more
         self.origin.give_up_all(Reason.SHUTTING_DOWN)
         self.executor.drain(lambda: self._context.reply(command.command, None))
 
@@ -158,7 +160,8 @@ class Member:
 
     def load(self) -> Load:
         """See `announcer.Offer`."""
-        return Load.of(self.executor.tasks) if self.swap.is_settled else Load.LOADING
+        is_available = self.swap.is_settled and not self.is_stopping
+        return Load.of(self.executor.tasks) if is_available else Load.LOADING
 
     def active_model(self) -> tuple[str | None, float | None]:
         """See `announcer.Offer`."""
@@ -241,25 +244,25 @@ class Member:
 
     def _swap_model(self, command: SwapModel) -> None:
         entry = self._find(command.model)
-        if self._is_stopping:
+        if self.is_stopping:
             entry = Reason.SHUTTING_DOWN
         if isinstance(entry, Reason):
             self._refuse_swap(command, entry)
         elif command.pull and self.admits(entry) is Reason.NOT_INSTALLED:
             self._pull_first(command, entry)
-        else:
-            self._wishes += 1
-            self.swap.request(entry, command.cause, command.command)
+        elif self.swap.request(entry, command.cause, command.command) and command.cause is SwapCause.USER:
+            self._wished = entry
 
     def _pull_first(self, command: SwapModel, entry: CatalogEntry) -> None:
-        """Fetch the file, then swap to it, unless somebody has wished for another model in between."""
-        self._wishes += 1
-        wish = self._wishes
+        """Fetch the file, then swap to it, unless a user has wished for another model in between."""
+        is_wish = command.cause is SwapCause.USER
+        if is_wish:
+            self._wished = entry
 
         def fetched(reason: Reason | None) -> None:
-            if reason is None and self._is_stopping:
+            if reason is None and self.is_stopping:
                 reason = Reason.SHUTTING_DOWN
-            if reason is None and wish != self._wishes:
+            if reason is None and is_wish and self._wished is not entry:
                 reason = Reason.SUPERSEDED
             if reason is None:
                 self.swap.request(entry, command.cause, command.command)
@@ -285,7 +288,7 @@ class Member:
         )
 
     def _submit_task(self, command: SubmitTask) -> None:
-        if self._is_stopping:
+        if self.is_stopping:
             self._context.reply(command.command, Reason.SHUTTING_DOWN)
         else:
             self.origin.submit(command)
@@ -367,7 +370,7 @@ class Member:
 
     def _model_for(self, request: TaskRequest) -> str | Reason:
         """The active model, if it may answer this request now."""
-        if self._is_stopping:
+        if self.is_stopping:
             return Reason.SHUTTING_DOWN
         if not self.swap.is_settled:
             return Reason.LOADING

@@ -68,6 +68,8 @@ class FileRow(msgspec.Struct):
     bytes_done: int = 0
     crashes: int = 0
     """How often the engine crashed with it, since it was installed."""
+    deaths: int = 0
+    """How many lives of the node ended before a load of it did, in a row."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -120,7 +122,7 @@ class Inventory:
         is_change = DownloadState.INSTALLED in (row.state, following)
         row.state = following
         if following is DownloadState.ABSENT:
-            row.bytes_done = row.crashes = 0
+            row.bytes_done = row.crashes = row.deaths = 0
         self._digest = None
         self._context.trace(DownloadPhase(entry.model_id, following.value, row.bytes_done, reason))
         self._context.persist(KEY, encode_rows(self._rows))
@@ -136,7 +138,24 @@ class Inventory:
         """Count a crash of the engine with this file. True when it is quarantined by this one."""
         row = self.row(entry)
         row.crashes += 1
-        if row.crashes >= self._context.config.engine_crashes_max:
+        return self._judge(entry, row.crashes)
+
+    def note_death(self, entry: CatalogEntry) -> bool:
+        """The node died while this file was to be loaded: an engine in its own process may have taken it along. True
+        when the file is quarantined by this one."""
+        row = self.row(entry)
+        row.deaths += 1
+        return self._judge(entry, row.deaths)
+
+    def note_loaded(self, entry: CatalogEntry) -> None:
+        """This file could be loaded: whatever the node died of, it was not that."""
+        row = self.row(entry)
+        if row.deaths:
+            row.deaths = 0
+            self._context.persist(KEY, encode_rows(self._rows))
+
+    def _judge(self, entry: CatalogEntry, crashes: int) -> bool:
+        if crashes >= self._context.config.engine_crashes_max:
             return self.step(entry, DownloadStep.CRASHED_TOO_OFTEN, Reason.ENGINE_CRASHED)
         self._context.persist(KEY, encode_rows(self._rows))
         return False

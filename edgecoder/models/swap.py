@@ -73,7 +73,7 @@ class SwapStep(Enum):
 
 
 class SwapJournal(msgspec.Struct, frozen=True):
-    """What survives a crash: the SHA-256 of the model that serves, and of the one it is being changed to."""
+    """What survives a crash: the SHA-256 of the model that served last, and of the one that is about to be loaded."""
 
     active: str | None = None
     intent: str | None = None
@@ -118,6 +118,8 @@ class Swap:
         self.active: CatalogEntry | None = None
         """The model that serves, or to which a failed swap goes back."""
         self.tokens_per_s = 0
+        self._last: str | None = None
+        """SHA-256 of the model that served last: a start takes it up again, also after a load that failed."""
         self._in_engine = False
         self._current: Request | None = None
         self._waiting: Request | None = None
@@ -126,6 +128,8 @@ class Swap:
         self._number = 0
         self._ready_since: Micros = 0
         self._load_op: OpId | None = None
+        self._loading: CatalogEntry | None = None
+        """What is being loaded, or was last."""
         self._timed_out = False
 
     @property
@@ -141,18 +145,22 @@ class Swap:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def request(self, entry: CatalogEntry, cause: SwapCause, command: CommandId | None) -> None:
-        """Make `entry` active. The command gets one SwapResult, now or later."""
-        self._take(Request(entry, cause, [] if command is None else [command]))
+    def request(self, entry: CatalogEntry, cause: SwapCause, command: CommandId | None) -> bool:
+        """Make `entry` active. The command gets one SwapResult, now or later. False where it is refused at once."""
+        return self._take(Request(entry, cause, [] if command is None else [command]))
 
     def boot(self, journal: bytes | None, find: Callable[[str], CatalogEntry | None]) -> None:
         """Load the model that served before this life. An intent that a crash cut off is not taken up again: whoever
-        asked is gone, and the target may be what crashed."""
+        asked is gone, and the target may be what crashed; that is counted against it."""
         try:
             kept = msgspec.msgpack.decode(journal, type=SwapJournal) if journal else SwapJournal()
         except (msgspec.DecodeError, ValueError):
             kept = SwapJournal()
             self._context.drop(KEY, Reason.STORE_FAILED)
+        self._last = kept.active
+        suspect = find(kept.intent) if kept.intent else None
+        if suspect is not None:
+            self._inventory.note_death(suspect)
         entry = find(kept.active) if kept.active else None
         if entry is None or self._around.admits(entry) is not None:
             return
@@ -173,7 +181,7 @@ class Swap:
             self.active = None
         self._around.drain_tasks(lambda: None)  # what waits must not be run on an empty engine
 
-    def _take(self, request: Request) -> None:
+    def _take(self, request: Request) -> bool:
         refusal = self._refusal(request.entry, request.cause)
         is_active = self.state is SwapState.READY and request.entry is self.active
         if refusal is not None or is_active:
@@ -182,7 +190,8 @@ class Swap:
         elif self.is_settled:
             self._begin(request)
         else:
-            self._join(request)
+            return self._join(request)
+        return refusal is None
 
     def _refusal(self, entry: CatalogEntry, cause: SwapCause) -> Reason | None:
         if refusal := self._around.admits(entry):
@@ -191,19 +200,27 @@ class Swap:
         is_young = self.state is SwapState.READY and served < self._context.config.min_residency_ms * 1000
         return Reason.RESIDENT if cause is SwapCause.TASK and is_young and entry is not self.active else None
 
-    def _join(self, request: Request) -> None:
-        """A change is under way: join it, or wait behind it in place of whoever waited. The latest wish wins."""
+    def _join(self, request: Request) -> bool:
+        """A change is under way: join it, or wait behind it in place of whoever waited. The latest wish of a user wins;
+        what a task wishes joins or is refused, because the model that comes is to stay for a while."""
+        is_current = self._current is not None and self._current.entry is request.entry
         if self._waiting is not None and self._waiting.entry is request.entry:
             self._add(self._waiting, request)
-            return
-        if self._waiting is not None:
-            superseded, self._waiting = self._waiting, None
-            self._answer(superseded.commands, Reason.SUPERSEDED)
-            self._trace_end(0, superseded, Reason.SUPERSEDED)
-        if self._current is not None and self._current.entry is request.entry:
-            self._add(self._current, request)
+        elif request.cause is SwapCause.TASK and not is_current:
+            self._answer(request.commands, Reason.RESIDENT)
+            self._trace_end(0, request, Reason.RESIDENT)
+            return False
         else:
-            self._waiting = request
+            if self._waiting is not None and request.cause is SwapCause.USER:
+                superseded, self._waiting = self._waiting, None
+                self._answer(superseded.commands, Reason.SUPERSEDED)
+                self._trace_end(0, superseded, Reason.SUPERSEDED)
+            if is_current:
+                assert self._current is not None
+                self._add(self._current, request)
+            else:
+                self._waiting = request
+        return True
 
     def _add(self, to: Request, request: Request) -> None:
         """Let commands wait for a request that is there already, as many as may."""
@@ -233,6 +250,10 @@ class Swap:
     def write_intent(self) -> None:
         """Journal what is about to happen."""
         self._persist(self._persisted_intent, intent=self._target().sha256)
+
+    def note_intent(self) -> None:
+        """The same at a start, which goes on without it: to serve counts more than to know what it died of."""
+        self._persist(lambda _: self._step(SwapStep.INTENT_KEPT), intent=self._target().sha256)
 
     def announce(self) -> None:
         """Tell the peers that this node is about to be unavailable."""
@@ -310,20 +331,22 @@ class Swap:
 
     def _loaded(self, completion: ModelLoaded | ModelLoadFailed) -> None:
         self._context.timers.cancel(_LOAD_TIMER)
-        self._load_op = None
+        assert self._loading is not None, "a load that nobody began"
+        self._load_op, loading = None, self._loading
         if isinstance(completion, ModelLoaded):
             self._in_engine = True
+            self._ready_since = self._context.now
             self.tokens_per_s = completion.tokens_per_s
+            self._inventory.note_loaded(loading)
             self._step(SwapStep.LOADED)
             return
-        loading = self._target() if self.state is SwapState.LOADING else self.active
-        if completion.reason in _CRASHES and loading is not None:
+        if completion.reason in _CRASHES:
             self._inventory.note_crash(loading)
         self._failure = self._failure or (Reason.LOAD_TIMEOUT if self._timed_out else completion.reason)
         self._step(SwapStep.LOAD_FAILED if self.active is not None else SwapStep.LOAD_FAILED_BARE)
 
     def _load(self, entry: CatalogEntry) -> None:
-        self._timed_out = False
+        self._timed_out, self._loading = False, entry
         self._load_op = self._context.ops.begin(self._loaded)
         self._context.out.append(LoadModel(self._load_op, entry, self._context.config.context_tokens))
         deadline = self._context.in_ms(self._context.config.load_timeout_ms)
@@ -340,7 +363,6 @@ class Swap:
         """Journal what is active now, advertise it, answer when it is durable, and take up what waited."""
         request, self._current, number = self._current, None, self._number
         result = SwapResult(self._name(self._previous), self._name(self.serving), self._param_size(), self._failure)
-        self._ready_since = self._context.now
 
         def persisted(completion: Persisted | PersistFailed) -> None:
             if request is None:
@@ -358,7 +380,9 @@ class Swap:
             self._take(waiting)  # judged again: much may have changed while it waited
 
     def _persist(self, on_completion: Callable[[Persisted | PersistFailed], None], intent: str | None) -> None:
-        journal = SwapJournal(None if self.active is None else self.active.sha256, intent)
+        if self.active is not None:
+            self._last = self.active.sha256
+        journal = SwapJournal(self._last, intent)
         self._context.persist(KEY, msgspec.msgpack.encode(journal), on_completion)
 
     def _answer(self, commands: list[CommandId], reason: Reason | None) -> None:
@@ -391,7 +415,7 @@ class Swap:
 _Row = tuple[SwapState, Callable[[Swap], None]]
 TABLE: Mapping[tuple[SwapState, SwapStep], _Row] = MappingProxyType(
     {
-        (SwapState.EMPTY, SwapStep.BOOTED): (SwapState.ANNOUNCING, Swap.announce),
+        (SwapState.EMPTY, SwapStep.BOOTED): (SwapState.ANNOUNCING, Swap.note_intent),
         (SwapState.EMPTY, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
         (SwapState.READY, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
         (SwapState.FAILED, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),

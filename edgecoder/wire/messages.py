@@ -14,7 +14,7 @@ import msgspec
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.protocol import LOAD_UNAVAILABLE, NODE_ID_BYTES, RESPONSE_INDEX_MAX
+from edgecoder.protocol import LOAD_UNAVAILABLE, NODE_ID_BYTES, RESPONSE_INDEX_MAX, SLOTS_MAX
 
 WireNodeId = Annotated[bytes, msgspec.Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
 WireTaskId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -24,7 +24,11 @@ WireName = Annotated[str, msgspec.Meta(max_length=300)]
 ParamSize = Annotated[float, msgspec.Meta(ge=0, le=10_000)]
 """Billions of parameters."""
 Counter = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Slots = Annotated[int, msgspec.Meta(ge=0, le=SLOTS_MAX)]
+Hops = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+MODELS_MAX = 1024
+"""Models that one summary names."""
 
 
 class Load:
@@ -115,7 +119,7 @@ class Capabilities(Message, frozen=True):
     """Billions of parameters."""
     current_load: Load
     memory_mb: Counter
-    slots: Counter
+    slots: Slots
     tokens_per_s: Counter
     battery_pct: Percent
     device_type: DeviceType
@@ -147,7 +151,7 @@ class Heartbeat(Message, frozen=True):
     power: Power | None = None
     device_type: DeviceType | None = None
     memory_mb: Counter | None = None
-    slots: Counter | None = None
+    slots: Slots | None = None
     tokens_per_s: Counter | None = None
     holdings_digest: WireDigest | None = None
     cluster_config_hash: WireDigest | None = None
@@ -173,7 +177,7 @@ class TaskRequest(Message, frozen=True):
     deadline_ms: Counter
     """What is left of the deadline when this is sent."""
     stream: bool
-    hops: Counter = 0
+    hops: Hops = 0
     """Coordinators that have passed it on."""
 
 
@@ -224,7 +228,7 @@ class Summary(Message, frozen=True):
 
     coordinator_id: WireNodeId
     agent_count: Counter
-    model_availability: Annotated[dict[WireName, ModelAvailability], msgspec.Meta(max_length=1024)]
+    model_availability: Annotated[dict[WireName, ModelAvailability], msgspec.Meta(max_length=MODELS_MAX)]
     holdings: Annotated[dict[WireName, Counter], msgspec.Meta(max_length=4096)] = {}
     """Live seeders of each file, by SHA-256."""
 

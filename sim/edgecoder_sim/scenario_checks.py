@@ -17,6 +17,7 @@ from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.yamlio.document import Document
 from edgecoder.yamlio.explain import Where, dotted, one_of
+from edgecoder_sim.bandwidth import QUANTUM_US
 from edgecoder_sim.profiles import DEVICES, Device
 from edgecoder_sim.scenario_model import (
     DEVICE_DECIDES,
@@ -404,12 +405,26 @@ def _world(document: Document, scenario: Scenario) -> None:
         problem = f"tick_us is {scenario.tick_us}, and {place} has a latency of {shortest} µs"
         hint = f"use a tick_us of at most {shortest}: deliveries round up to a tick"
         raise document.error(("tick_us",) if document.has(("tick_us",)) else ("networks",), problem, hint)
+    _clock(document, scenario)
     for name, device in _role_devices(scenario, Role.PHONE).items():
         limit = scenario.node_config(Role.PHONE, device).links_max
         if scenario.radio.links_max >= limit and scenario.phones.count > 0:
             problem = f"radio.links_max is {scenario.radio.links_max}, and {name} keeps {limit} links in all"
             hint = "leave one for the coordinator: lower it, or raise config.phones.links_max"
             raise document.error(("radio", "links_max"), problem, hint)
+
+
+def _clock(document: Document, scenario: Scenario) -> None:
+    """What the kernel and the files' bandwidth need of the tick."""
+    tick_us = scenario.tick_us
+    if QUANTUM_US % tick_us:
+        problem = f"tick_us is {tick_us}, and bandwidth is shared anew every {QUANTUM_US} µs"
+        raise document.error(("tick_us",), problem, f"use a divisor of {QUANTUM_US}, such as 1, 100 or 1000")
+    for key in ("duration_s", "sample_interval_s"):
+        span_s = getattr(scenario, key)
+        if span_s * 1_000_000 < tick_us:
+            problem = f"{key} is {span_s:g}, and a tick is {tick_us} µs"
+            raise document.error((key,) if document.has((key,)) else (), problem, "it lasts one tick at least")
 
 
 def _shortest_latency_us(scenario: Scenario) -> tuple[int, str]:

@@ -247,7 +247,8 @@ class Mesh(RuleBasedStateMachine):
         for name in MEMBERS:
             if self.host(name).alive.part is not None:
                 member = self.host(name).member
-                assert member.load().is_loading is not member.swap.is_settled
+                is_available = member.swap.is_settled and not member.is_stopping
+                assert member.load().is_loading is not is_available
 
     def teardown(self) -> None:
         """Leave everybody alone."""

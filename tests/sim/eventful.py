@@ -52,8 +52,8 @@ phones:
   count: 9
   network: wifi
   devices: {{phone_mid: 1}}
-  installed: {{qwen2.5-coder-0.5b: 1, qwen2.5-coder-1.5b: 1, qwen2.5-coder-3b: 0.5}}
-  active: {{qwen2.5-coder-0.5b: 1, qwen2.5-coder-1.5b: 1}}
+  installed: {{qwen2.5-coder-0.5b: 1, qwen2.5-coder-1.5b: 0.7, qwen2.5-coder-3b: 0.5}}
+  active: {{qwen2.5-coder-1.5b: 1}}  # who has it not starts without a model
 agents:
   count: 5
   network: lan
@@ -92,6 +92,7 @@ _LATE: Final = {"summary": (3, 5 * SECOND_US), "heartbeat": (7, 1_300_000)}
 
 _ALONE: Final = (
     "phones.count=1",
+    "phones.installed={qwen2.5-coder-0.5b: 1, qwen2.5-coder-1.5b: 1, qwen2.5-coder-3b: 0.5}",
     "agents.count=0",
     "coordinators.count=0",
     "workload.tasks=[]",

@@ -114,7 +114,8 @@ def test_what_comes_early_is_bounded(cluster: Cluster) -> None:
     phone = cluster.add("phone", start=False)
     phone.plan(Persist, Outcome(after_us=50_000))
     phone.start()
-    commands = [phone.ask(QueryStatus) for _ in range(EARLY_EVENTS_MAX + 1)]
+    room = EARLY_EVENTS_MAX + phone.alive.setup.config.links_max
+    commands = [phone.ask(QueryStatus) for _ in range(room + 1)]
     assert phone.replies == {commands[-1]: Reason.OVERFLOW}
     phone.take(LinkUp(1, Medium.LAN))
     assert phone.traced(Dropped) == [Dropped("LinkUp", Reason.OVERFLOW)]

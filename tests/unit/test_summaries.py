@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from edgecoder.config import ClusterConfig, NodeConfig
-from edgecoder.core.effects import CoordinatorRow, MeshCapabilities
+from edgecoder.core.effects import CoordinatorRow, MeshCapabilities, Send
 from edgecoder.core.events import FrameReceived, QueryMesh
 from edgecoder.core.ids import LinkId, Medium, Role
 from edgecoder.errors import Reason
@@ -17,6 +17,7 @@ from edgecoder.wire.messages import Load, ModelAvailability, Summary
 from tests.catalogs import LATEST
 from tests.harness import Cluster, Puppet
 from tests.hosts import Host
+from tests.invariants import order_of
 from tests.strategies import full_heartbeat
 
 PERIOD_MS = ClusterConfig().summary_interval_ms
@@ -83,7 +84,10 @@ def test_every_coordinator_in_reach_gets_it(cluster: Cluster, hub: Host) -> None
     for other in others:
         assert len(other.all(Summary)) == 2, "one to greet it and one when the period ended"
     assert agent.all(Summary) == []
-    assert hub.traced(SummarySent)[-1].peers == 2
+    newest = hub.traced(SummarySent)[-1]
+    assert newest.peers == 2
+    sealed = {order_of(send.frame) for send in hub.did(Send)[-2:]}
+    assert sealed == {(newest.epoch, newest.seq)}, "one summary is one envelope, whoever gets it"
 
 
 def test_a_newcomer_is_told_at_once(cluster: Cluster, hub: Host) -> None:

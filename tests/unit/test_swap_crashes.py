@@ -11,14 +11,15 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from edgecoder.core.effects import LoadModel, SwapResult, UnloadModel
+from edgecoder.core.effects import LoadModel, Persist, SwapResult, UnloadModel
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
+from edgecoder.models.inventory import DownloadState
 from edgecoder.models.swap import KEY, SwapJournal, SwapState
 from edgecoder.wire.messages import Load
 from tests.catalogs import LARGE, SMALL, TINY
 from tests.harness import Cluster
-from tests.hosts import Host, fails
+from tests.hosts import Host, Outcome, fails
 
 Life = Callable[[Host], None]
 
@@ -55,7 +56,7 @@ def two_swaps(phone: Host) -> None:
 LIVES: list[tuple[Life, tuple[CatalogEntry | None, ...]]] = [
     (swap, (SMALL, LARGE)),
     (failing_swap, (SMALL,)),
-    (lost_swap, (SMALL, None)),
+    (lost_swap, (SMALL,)),
     (stuck_swap, (SMALL,)),
     (two_swaps, (SMALL, LARGE, TINY)),
 ]
@@ -171,6 +172,62 @@ def test_a_boot_whose_load_fails_leaves_the_node_empty_and_usable(cluster: Clust
     command = phone.swap("large")
     cluster.drive()
     assert phone.result(command, SwapResult) == SwapResult(None, "large", 7.0)
+
+
+def test_a_disk_that_cannot_be_written_keeps_no_node_from_serving(cluster: Cluster) -> None:
+    phone = cluster.add("phone", installed=[SMALL], active=SMALL, start=False)
+    phone.plan(Persist, Outcome(), fails(Reason.STORE_FAILED), fails(Reason.STORE_FAILED))
+    phone.start()
+    cluster.drive()
+    assert phone.member.swap.serving is SMALL
+
+
+def test_the_last_model_survives_a_boot_whose_load_failed(cluster: Cluster) -> None:
+    phone = cluster.add("phone", installed=[SMALL], active=SMALL)
+    phone.plan(LoadModel, fails(Reason.LOAD_FAILED))
+    cluster.drive()
+    assert phone.member.swap.serving is None
+    cluster.restart(phone)
+    cluster.drive()
+    assert phone.member.swap.serving is SMALL
+
+
+@pytest.mark.parametrize("life", ["boot", "swap"])
+def test_a_model_that_takes_the_process_along_twice_is_quarantined(life: str, cluster: Cluster) -> None:
+    """An engine may run in the node's own process: then nobody is left to report the crash."""
+    phone = cluster.add("phone", installed=[SMALL, LARGE], active=SMALL, start=False)
+    if life == "boot":
+        phone.disk[KEY] = msgspec.msgpack.encode(SwapJournal(LARGE.sha256))
+    phone.start()
+    for _ in range(2):
+        if life == "swap":
+            cluster.drive()
+            phone.swap("large")
+        while not phone.did(LoadModel) or phone.did(LoadModel)[-1].entry is not LARGE:
+            cluster.step()
+        phone.effects.clear()
+        cluster.restart(phone)
+    cluster.drive()
+    assert phone.member.inventory.state(LARGE) is DownloadState.QUARANTINED
+    assert phone.member.swap.serving is (None if life == "boot" else SMALL)
+
+
+def test_deaths_before_a_load_that_works_are_forgotten(cluster: Cluster) -> None:
+    """A battery that is pulled out now and then is not the model's fault."""
+    phone = cluster.add("phone", installed=[SMALL, LARGE], active=SMALL)
+    for _ in range(4):
+        cluster.drive()
+        phone.effects.clear()
+        phone.swap("large")
+        while not phone.did(UnloadModel):
+            cluster.step()
+        cluster.restart(phone)
+        for name in ("large", "small"):
+            cluster.drive()
+            phone.swap(name)
+            cluster.drive()
+            assert phone.member.swap.serving in (SMALL, LARGE)
+            assert phone.member.inventory.state(LARGE) is DownloadState.INSTALLED
 
 
 @pytest.mark.parametrize("value", [b"\xc1", b"\x93\x01", b"\x81\xa6active\x05", b"\x81\xa6active\xa1\xff"])

@@ -68,6 +68,7 @@ class Book:
         "node",
         "role",
         "runs",
+        "sealed",
         "sealed_epoch",
         "sealed_seq",
         "tokens_per_s",
@@ -88,6 +89,8 @@ class Book:
         self.life = 0
         self.sealed_epoch = self.sealed_seq = -1
         """Of the newest envelope, over all lives."""
+        self.sealed: Frame | None = None
+        """That envelope itself: it may go over several links."""
         self.begin()
 
     def begin(self) -> None:
@@ -285,8 +288,10 @@ class Panel:
             except RemoteProtocolError as error:
                 self.fail("frames can be read", book, f"makes a frame that nobody can open: {error}")
             size_bytes = len(frame)
-        for judge in self._sealed:
-            judge(book, opened.header, size_bytes)
+        if frame is not book.sealed:
+            book.sealed = frame
+            for judge in self._sealed:
+                judge(book, opened.header, size_bytes)
         return opened
 
     def _frame(self, book: Book, event: FrameReceived, effects: list[Effect]) -> None:

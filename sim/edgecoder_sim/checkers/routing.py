@@ -5,9 +5,9 @@ The rules keep rows of their own, from the frames that the node itself received,
 
 from __future__ import annotations
 
-from edgecoder.coordinator.relay import HOPS_MAX
 from edgecoder.core.ids import LinkId, NodeId, Role
 from edgecoder.models.catalog import normalise
+from edgecoder.protocol import HOPS_MAX
 from edgecoder.trace import PeerForgotten
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import Capabilities, TaskRequest

@@ -202,6 +202,29 @@ CASES = [
     ),
     # -- the world
     broken(
+        "tick that fits no quantum",
+        "duration_s: 60",
+        "duration_s: 60\ntick_us: 7",
+        3,
+        "tick_us is 7, and bandwidth is shared anew every 50000 µs",
+        "use a divisor of 50000, such as 1, 100 or 1000",
+    ),
+    broken(
+        "sampled within a tick",
+        "duration_s: 60",
+        "duration_s: 60\nsample_interval_s: 0.0001",
+        3,
+        "sample_interval_s is 0.0001, and a tick is 1000 µs",
+        "it lasts one tick at least",
+    ),
+    flag(
+        "shorter than a tick",
+        "duration_s=0.0000001",
+        problem="duration_s is 1e-07, and a tick is 1000 µs",
+        hint="it lasts one tick at least",
+        label="--set duration_s=0.0000001",
+    ),
+    broken(
         "tick too long",
         "duration_s: 60",
         "duration_s: 60\ntick_us: 5000",
