@@ -77,13 +77,11 @@ def test_a_link_takes_size_over_capacity_and_latency() -> None:
 
 
 def lindley(arrivals_us: np.ndarray, services_us: np.ndarray) -> np.ndarray:
-    """Response times of a single server, first come first served."""
-    finish = np.empty_like(arrivals_us)
-    free = 0
-    for i, (arrival, service) in enumerate(zip(arrivals_us.tolist(), services_us.tolist(), strict=True)):
-        free = max(free, arrival) + service
-        finish[i] = free
-    responses: np.ndarray = finish - arrivals_us
+    """Response times of a single server, first come first served: a wait is how far the work that came since exceeds
+    the time since, over the worst beginning (Lindley's recursion, solved)."""
+    excess = np.concatenate(([0], np.cumsum(services_us[:-1] - np.diff(arrivals_us))))
+    waits = excess - np.minimum.accumulate(excess)
+    responses: np.ndarray = waits + services_us
     return responses
 
 
@@ -119,13 +117,9 @@ def test_one_slot_is_a_single_server_queue(load: float) -> None:
 
 @pytest.mark.parametrize("load", [0.5, 0.7])
 def test_arrivals_and_services_as_users_draw_them_have_the_mean_of_m_m_1(load: float) -> None:
-    """The project's own draws through the recursion: 1 / (1 − λ) services.
-
-    The mean of half a million tasks has a standard error of 0.4 % at a load of 0.5 and of 0.8 % at 0.7, so 1 % is no
-    test for any stream: the purpose is chosen so that both lie well inside, and what is tested is that neither draws
-    nor recursion move from there.
-    """
-    stream, at_us, tasks = Stream(1, b"", "mm1.long"), 0, 500_000
+    """The project's own draws through the recursion: 1 / (1 − λ) services. The mean of two million tasks has a standard
+    error of 0.2 % at a load of 0.5 and of 0.4 % at 0.7."""
+    stream, at_us, tasks = Stream(1, b"", "mm1"), 0, 2_000_000
     arrivals, services = np.empty(tasks, dtype=np.int64), np.empty(tasks, dtype=np.int64)
     for task in range(tasks):
         at_us += exponential_us(stream, SECOND_US / load)
