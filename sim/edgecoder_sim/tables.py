@@ -269,6 +269,7 @@ TIMELINE_METRICS: Final = {
     "nodes_seen": "Nodes ready in the eyes of a coordinator, its summaries of the others included, mean over "
     "coordinators; key: model.",
     "nodes_loading": "Nodes that are changing their model.",
+    "nodes_without_model": "Phones and agents that have no model and are not loading one.",
     "online_share": "Share of phones and agents whose coordinator answers, 0 to 1.",
     "tasks_open": "Tasks that users wait for.",
     "swaps_open": "Swaps under way.",

@@ -237,7 +237,42 @@ def test_a_lost_engine_is_a_swap_that_nobody_asked_for(tmp_path: Path) -> None:
     assert (recovered["cause"], recovered["reason"], recovered["active"]) == ("engine", None, LARGE)
     assert (recovered["rolling_back_s"], recovered["total_s"]) == (2.0, 2.0)
     assert (lost["cause"], lost["reason"], lost["active"]) == ("engine", "engine_crashed", None)
-    assert (metrics["engine_recoveries"], metrics["swaps_unfinished"]) == (2, 0)
+    assert (metrics["engine_recoveries"], metrics["engine_recoveries_failed"]) == (2, 1)
+    assert metrics["swaps_unfinished"] == 0
+
+
+def test_what_a_failed_load_leaves_behind_is_told_apart() -> None:
+    recorder = made.recorder()
+    for node, requests, active in ((PHONE, 1, SMALL), (PEER, 1, None), (AGENT, 0, None)):
+        made.phases(recorder, node, 1, {"announcing": 0, "loading": SECOND, "failed": 2 * SECOND})
+        recorder.record(2 * SECOND, node, SwapEnded(1, LARGE, active, Reason.LOAD_FAILED, requests, "user"))
+    metrics = recorder.close(8 * SECOND)
+    names = ("swaps_failed", "swaps_failed_kept", "swaps_failed_empty", "boot_loads", "boot_loads_failed")
+    assert [metrics[name] for name in names] == [2, 1, 1, 1, 1]
+
+
+def test_nodes_without_a_model_are_counted_from_the_failed_load_to_the_next(tmp_path: Path) -> None:
+    recorder = made.recorder(tmp_path)
+    made.boot(recorder)
+    made.capabilities(recorder, 2 * SECOND, PHONE, 2, None, loading=True)
+    made.capabilities(recorder, 3 * SECOND, PHONE, 3, None, loading=False)
+    recorder.sample(10 * SECOND)
+    made.phases(recorder, PHONE, 2, {"announcing": 18 * SECOND})
+    recorder.sample(20 * SECOND)
+    made.capabilities(recorder, 21 * SECOND, AGENT, 2, None, loading=False)
+    metrics = recorder.close(30 * SECOND)
+    counts = [timeline(tmp_path, "nodes_without_model", at_s)[""] for at_s in (10, 20, 30)]
+    assert counts == [1.0, 0.0, 1.0]
+    assert (metrics["no_model_nodes"], metrics["no_model_longest_s"]) == (2, 15.0)
+    assert metrics["no_model_share"] == pytest.approx((15 + 9) / (3 * 30))
+
+
+def test_a_new_life_is_not_without_a_model_until_it_says_so() -> None:
+    recorder = made.recorder()
+    made.boot(recorder)
+    made.capabilities(recorder, 2 * SECOND, PHONE, 2, None, loading=False)
+    recorder.record(5 * SECOND, PHONE, NodeReady(epoch=2))
+    assert recorder.close(30 * SECOND)["no_model_longest_s"] == 3.0
 
 
 # -- knowledge ---------------------------------------------------------------------------------------------------------
@@ -451,12 +486,28 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
     assert METRICS.keys() - figures[0].keys() == {"peers_wrong_p50_s", "peers_wrong_p99_s"} | {
         f"summaries_wrong_p{percent}_s" for percent in (50, 99)
     }
-    assert all(isinstance(value, float) for value in figures[0].values())
+    for name, value in figures[0].items():
+        is_count = METRICS[name].unit in {
+            "tasks",
+            "decisions",
+            "tokens",
+            "swaps",
+            "requests",
+            "loads",
+            "times",
+            "nodes",
+        }
+        is_count |= METRICS[name].unit in {"envelopes", "bytes", "drops", "changes"}
+        assert isinstance(value, int if is_count else float), name
+
+
+def test_no_two_figures_of_a_group_have_one_label() -> None:
+    assert len({(metric.group, metric.label) for metric in METRICS.values()}) == len(METRICS)
 
 
 def test_a_run_in_which_nothing_happens_has_figures(tmp_path: Path) -> None:
     metrics = Recorder(tmp_path, [], SECOND).close(0)
-    assert metrics["tasks_submitted"] == 0.0
+    assert metrics["tasks_submitted"] == 0
     assert all(len(rows(tmp_path, name)) == 0 for name in TABLES if name != "timeline")
 
 
