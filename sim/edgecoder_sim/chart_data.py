@@ -143,6 +143,8 @@ def binned(timeline: pd.DataFrame, metric: str, key: str, sim_s: float, unit: Ti
 
 def loading(swaps: pd.DataFrame, sim_s: float, unit: TimeUnit) -> pd.DataFrame:
     """Nodes that were out of service for a swap, mean over each bin of time: `at` in `unit` (its begin), `value`."""
+    if not sim_s:
+        return pd.DataFrame({"at": [], "value": []}, dtype=float)
     made = made_swaps(swaps)
     begins = made["started_s"].to_numpy()
     ends = begins + made["total_s"].to_numpy() - made["confirming_s"].to_numpy()

@@ -113,7 +113,8 @@ class Run:
         except FileNotFoundError:
             raise self._problem(path, "the table is missing", "run the scenario again") from None
         except (pa.ArrowInvalid, OSError) as error:
-            problem = f"the table is torn ({str(error).partition('.')[0]})"
+            what = str(error).replace(str(path), table.file_name).partition(". ")[0].rstrip(".")
+            problem = f"the table is torn ({what})"
             raise self._problem(path, problem, "the run was killed or its disk was full: run it again") from None
         if not found.schema.equals(table.schema):
             hint = "read it with the version of EdgeCoder that wrote it, or run the scenario again"

@@ -241,40 +241,6 @@ def test_a_lost_engine_is_a_swap_that_nobody_asked_for(tmp_path: Path) -> None:
     assert metrics["swaps_unfinished"] == 0
 
 
-def test_what_a_failed_load_leaves_behind_is_told_apart() -> None:
-    recorder = made.recorder()
-    for node, requests, active in ((PHONE, 1, SMALL), (PEER, 1, None), (AGENT, 0, None)):
-        made.phases(recorder, node, 1, {"announcing": 0, "loading": SECOND, "failed": 2 * SECOND})
-        recorder.record(2 * SECOND, node, SwapEnded(1, LARGE, active, Reason.LOAD_FAILED, requests, "user"))
-    metrics = recorder.close(8 * SECOND)
-    names = ("swaps_failed", "swaps_failed_kept", "swaps_failed_empty", "boot_loads", "boot_loads_failed")
-    assert [metrics[name] for name in names] == [2, 1, 1, 1, 1]
-
-
-def test_nodes_without_a_model_are_counted_from_the_failed_load_to_the_next(tmp_path: Path) -> None:
-    recorder = made.recorder(tmp_path)
-    made.boot(recorder)
-    made.capabilities(recorder, 2 * SECOND, PHONE, 2, None, loading=True)
-    made.capabilities(recorder, 3 * SECOND, PHONE, 3, None, loading=False)
-    recorder.sample(10 * SECOND)
-    made.phases(recorder, PHONE, 2, {"announcing": 18 * SECOND})
-    recorder.sample(20 * SECOND)
-    made.capabilities(recorder, 21 * SECOND, AGENT, 2, None, loading=False)
-    metrics = recorder.close(30 * SECOND)
-    counts = [timeline(tmp_path, "nodes_without_model", at_s)[""] for at_s in (10, 20, 30)]
-    assert counts == [1.0, 0.0, 1.0]
-    assert (metrics["no_model_nodes"], metrics["no_model_longest_s"]) == (2, 15.0)
-    assert metrics["no_model_share"] == pytest.approx((15 + 9) / (3 * 30))
-
-
-def test_a_new_life_is_not_without_a_model_until_it_says_so() -> None:
-    recorder = made.recorder()
-    made.boot(recorder)
-    made.capabilities(recorder, 2 * SECOND, PHONE, 2, None, loading=False)
-    recorder.record(5 * SECOND, PHONE, NodeReady(epoch=2))
-    assert recorder.close(30 * SECOND)["no_model_longest_s"] == 3.0
-
-
 # -- knowledge ---------------------------------------------------------------------------------------------------------
 
 

@@ -148,6 +148,11 @@ def test_a_run_in_which_nothing_happened_has_a_report(tmp_path: Path) -> None:
     assert "0 of its" not in page.shown
 
 
+def test_a_run_without_a_second_of_time_has_a_report(tmp_path: Path) -> None:
+    _, page, _ = read(made_run(tmp_path, tell=lambda recorder: None, partial=True, sim_s=0.0))
+    assert "This run was stopped early." in page.shown
+
+
 @pytest.mark.parametrize(
     ("summary", "notice"),
     [
@@ -299,8 +304,10 @@ def test_news_of_all_channels_have_a_curve(tmp_path: Path) -> None:
     ("value_s", "text"),
     [
         (0, "0 s"),
-        (2.5e-7, "0.25 µs"),
-        (0.0109, "10.9 ms"),
+        (2.5e-7, "below 1 ms"),
+        (0.0069915, "7 ms"),
+        (0.99949, "999 ms"),
+        (0.9997, "1 s"),
         (2.084, "2.08 s"),
         (125.2, "2 min 5 s"),
         (5400, "1 h 30 min"),
@@ -322,7 +329,7 @@ def test_shares_are_never_rounded_to_all_or_nothing(share: float, text: str) -> 
     ("value", "unit", "shown"),
     [
         (5324.0, "tasks", ("5,324", "tasks")),
-        (3.76e-5, "s", ("37.6", "µs")),
+        (3.76e-5, "s", ("below 1", "ms")),
         (40.8, "s", ("40.8", "s")),
         (240.0, "s", ("240", "s")),
         (0.25, "share", ("25", "%")),
