@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from edgecoder_sim.tables import BELIEF_NAMES
+
 _Figures = Mapping[str, float]
 _WAYS: Final = {
     "tasks_via_self_share": "on the asking node",
@@ -74,9 +76,8 @@ def _swaps(figures: _Figures) -> list[str]:
 
 
 def _knowledge(figures: _Figures) -> list[str]:
-    names = {"peers": "peers", "registry": "registries", "summaries": "summaries"}
     parts = [
-        f"{names.get(kind, kind)} {_percent(figures[f'{kind}_wrong_share'])}"
+        f"{BELIEF_NAMES.get(kind, kind)} {_percent(figures[f'{kind}_wrong_share'])}"
         for kind in (key.removesuffix("_wrong_share") for key in figures if key.endswith("_wrong_share"))
     ]
     if not parts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from edgecoder_sim.tables import BELIEFS
+from edgecoder_sim.tables import BELIEF_NAMES, BELIEFS
 
 
 class Metric(NamedTuple):
@@ -79,15 +79,16 @@ METRICS: Final[dict[str, Metric]] = {
 """The figures, in the order of the report."""
 
 for _kind, _what in BELIEFS.items():
+    _name = BELIEF_NAMES[_kind]
     METRICS[f"{_kind}_wrong_share"] = Metric(
-        "Knowledge", f"Wrong rows: {_kind}", "share", f"Of the time that rows were held; {_what}."
+        "Knowledge", f"Wrong rows: {_name}", "share", f"Of the time that rows were held; {_what}."
     )
     METRICS[f"{_kind}_staleness_mean_s"] = Metric(
-        "Knowledge", f"Staleness: {_kind}", "s", "How long a row had been wrong, mean over rows and time."
+        "Knowledge", f"Staleness: {_name}", "s", "How long a row had been wrong, mean over rows and time."
     )
     METRICS[f"{_kind}_wrong_p50_s"] = Metric(
-        "Knowledge", f"Wrong until news: {_kind}, median", "s", "How long a row was wrong until news put it right."
+        "Knowledge", f"Wrong until news: {_name}, median", "s", "How long a row was wrong until news put it right."
     )
     METRICS[f"{_kind}_wrong_p99_s"] = Metric(
-        "Knowledge", f"Wrong until news: {_kind}, 99 %", "s", "The same for all but one in a hundred corrections."
+        "Knowledge", f"Wrong until news: {_name}, 99 %", "s", "The same for all but one in a hundred corrections."
     )

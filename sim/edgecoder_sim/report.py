@@ -19,7 +19,6 @@ import jinja2
 import markupsafe
 import msgspec
 import vl_convert
-from ruamel.yaml import YAML
 
 from edgecoder_sim import chart_data, rundir
 from edgecoder_sim.charts import gallery
@@ -47,7 +46,7 @@ def write_report(run: Run) -> Path:
     charts = gallery(run)
     specs = {figure.key: figure.spec for figure in charts.figures()}
     summary = run.summary
-    scenario = YAML(typ="safe", pure=True).load(run.scenario_text)  # not checked: it was when it ran
+    scenario = run.scenario_values
     page = _template().render(
         name=scenario["name"].replace("_", " "),
         description=scenario.get("description", ""),

@@ -16,6 +16,7 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ruamel.yaml import YAML
 
 from edgecoder.errors import ConfigError
 from edgecoder_sim import rundir
@@ -98,6 +99,12 @@ class Run:
     def scenario_text(self) -> str:
         """The complete scenario as YAML."""
         return (self.path / rundir.SCENARIO).read_text(encoding="utf-8")
+
+    @cached_property
+    def scenario_values(self) -> dict[str, Any]:
+        """The complete scenario as plain values; not checked, since it was when it ran."""
+        values: dict[str, Any] = YAML(typ="safe", pure=True).load(self.scenario_text)
+        return values
 
     @cached_property
     def scenario(self) -> Scenario:

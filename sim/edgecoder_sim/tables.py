@@ -263,6 +263,11 @@ BELIEFS: Final = {
 }
 """The kinds of table in which a node keeps what it believes of others: keys of the staleness metrics."""
 
+BELIEF_NAMES: Final = {"registry": "registries", "peers": "peer tables", "summaries": "summaries"}
+"""The same kinds as people are told of them."""
+MEDIUM_NAMES: Final = {"ble": "Bluetooth", "lan": "local network", "wan": "WAN"}
+"""The media of links as people are told of them; the local network is the LAN, and the Wi-Fi of phones."""
+
 TIMELINE_METRICS: Final = {
     "nodes_ready": "Nodes that really have the model active and are not changing it; key: model.",
     "nodes_known": "Nodes that coordinators' registries show as ready; key: model.",
