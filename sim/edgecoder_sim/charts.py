@@ -280,7 +280,7 @@ def _ages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
 
 def _mean_text(highest_s: float, *, seen: bool) -> str:
     mean = "ean over all rows and the time of a bar, right rows counting 0"
-    return f"Line: m{mean}." if seen else f"The m{mean}, never exceeds {highest_s * 1000:.2g} ms and is not drawn."
+    return f"Line: m{mean}." if seen else f"The m{mean}, stays below {int(highest_s * 1000) + 1} ms and is not drawn."
 
 
 def _age(frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit, *, with_mean: bool) -> Spec:
