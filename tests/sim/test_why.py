@@ -297,10 +297,13 @@ def test_a_list_of_swaps_counts_by_sort(tmp_path: Path, capsys: pytest.CaptureFi
         for at_s in (4, 5):
             refused = SwapEnded(0, made.LARGE, made.SMALL, Reason.INSUFFICIENT_MEMORY, 1, "user")
             recorder.record(at_s * made.SECOND, made.PHONE, refused)
+        recorder.record(6 * made.SECOND, made.PHONE, SwapEnded(0, made.SMALL, made.SMALL, None, 1, "user"))
 
     run = made_run(tmp_path, tell=tell_of_them)
     said = tell(capsys, "why", str(run.path), "swap", "phone-0").splitlines()
-    assert said[0].startswith("1 load at a start, 1 engine recovery, 2 requests that changed nothing of phone-0 in ")
+    assert said[0].startswith("1 load at a start, 1 engine recovery, 3 requests that changed nothing of phone-0 in ")
+    assert said[4] == "  00:00:05.000  refused  small-1b → large-7b (user): insufficient_memory, 0 ms"
+    assert said[5] == "  00:00:06.000  no swap  small-1b → small-1b (user): it was active already, 0 ms"
 
 
 @pytest.mark.parametrize("node", ["phone-0", "0", made.IDS[made.PHONE].hex()[:8]])

@@ -305,8 +305,9 @@ def _row_kind(row: dict[str, Any]) -> int:
 
 def swap_line(row: dict[str, Any]) -> str:
     """One swap in one line."""
-    number = f"swap {row['swap']}" if row["swap"] else "refused"
-    outcome = "done" if row["reason"] is None else row["reason"]
+    number = f"swap {row['swap']}" if row["swap"] else "refused" if row["reason"] else "no swap"
+    done = "done" if row["swap"] else "it was active already"
+    outcome = done if row["reason"] is None else row["reason"]
     what = f"{row['previous'] or 'no model'} → {row['model']} ({row['cause']})"
     return f"  {clock(row['started_s'])}  {number:<8} {what}: {outcome}, {span(row['total_s'])}"
 
