@@ -47,8 +47,8 @@ class Settings(NamedTuple):
     cluster: ClusterConfig
     node: NodeConfig
     origins: dict[str, str]
-    """By key, in the order of the sections and their fields: `default`, `preset phone`, `node.yaml:3`, the variable, or
-    the flag."""
+    """By key, in the order of the sections and their fields: `default`, `preset laptop` where the preset differs from
+    it, `node.yaml:3`, the variable, or the flag."""
 
 
 def default_file(environ: Mapping[str, str]) -> Path | None:
@@ -88,12 +88,14 @@ def load_settings(
             config.validate()
         except ConfigError as error:
             raise document.blame((section,), error) from None
-    unsaid = {"cluster": "default", "node": f"preset {said.preset}"}
-    origins = {
-        f"{section}.{name}": str(document.place((section, name))) if document.has((section, name)) else unsaid[section]
-        for section, struct in SECTIONS.items()
-        for name in struct.__struct_fields__
-    }
+    preset_node, default_node = PRESETS[said.preset](), NodeConfig()
+    origins: dict[str, str] = {}
+    for section, struct in SECTIONS.items():
+        for name in struct.__struct_fields__:
+            is_preset = section == "node" and getattr(preset_node, name) != getattr(default_node, name)
+            unsaid = f"preset {said.preset}" if is_preset else "default"
+            has_said = document.has((section, name))
+            origins[f"{section}.{name}"] = str(document.place((section, name))) if has_said else unsaid
     return Settings(said.preset, cluster, node, origins)
 
 

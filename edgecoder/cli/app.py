@@ -33,7 +33,14 @@ EXIT_FAILED: Final = 1
 EXIT_OUTSIDE: Final = 3
 """A driver, an extra or the disk is missing or broken."""
 EXIT_INTERRUPTED: Final = 130
-_OUTSIDE_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+_OUTSIDE_HINTS: Final = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "choose another place, or ask for the right to use this one",
+    errno.EPERM: "choose another place, or ask for the right to use this one",
+}
+"""What the operating system may refuse without a fault of ours, and the next step."""
 
 
 class _LazyCommand(TyperCommand):
@@ -132,9 +139,9 @@ def run(args: Sequence[str] | None = None) -> int:
         _complain(line)
         return EXIT_OUTSIDE
     except OSError as error:
-        if error.errno not in _OUTSIDE_ERRNOS:
+        if error.errno not in _OUTSIDE_HINTS:
             raise
-        _complain(f"{error.filename}: {error.strerror}" if error.filename else f"edgecoder: {error.strerror}")
+        _complain(f"{error.filename or 'edgecoder'}: {error.strerror}; {_OUTSIDE_HINTS[error.errno]}")
         return EXIT_OUTSIDE
     return 0
 

@@ -5,6 +5,7 @@ Prints what `settings` merged; decides nothing itself.
 
 from __future__ import annotations
 
+import json
 import os
 from enum import Enum
 from pathlib import Path
@@ -58,7 +59,12 @@ def _json(settings: Settings) -> str:
 
 
 def _lines(settings: Settings) -> str:
-    rows = [(key, str(value), origin) for key, value, origin in _rows(settings)]
+    rows = [(key, _yaml(value), origin) for key, value, origin in _rows(settings)]
     key_width = max(len(key) for key, _, _ in rows)
     value_width = max(len(value) for _, value, _ in rows)
     return "\n".join(f"{key:<{key_width}}  {value:<{value_width}}  {origin}" for key, value, origin in rows)
+
+
+def _yaml(value: object) -> str:
+    """A value as a file would say it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from edgecoder_sim.tables import PHASES
+from edgecoder_sim.tables import MEDIUM_NAMES, PHASES
 
 CDF_POINTS: Final = 160
 """Points of one cumulative curve."""
@@ -20,6 +20,8 @@ TIME_POINTS: Final = 300
 """Points of one curve over time."""
 BINS: Final = 72
 """Bins of time in charts that average."""
+LOADING_BINS: Final = 2 * BINS
+"""The same for the chart of nodes out of service."""
 SWAPS_SHOWN: Final = 240
 """Swaps drawn one by one; of more, every so manieth by length."""
 TYPES_SHOWN: Final = 6
@@ -30,9 +32,7 @@ FLOOR_S: Final = 0.001
 """Logarithmic time axes begin here, s."""
 CHANNELS: Final = {
     "heartbeat": "heartbeat",
-    "ble": "Bluetooth",
-    "lan": "LAN peer",
-    "wan": "WAN peer",
+    **{medium: f"peer, {name}" for medium, name in MEDIUM_NAMES.items()},
     "summary": "summary",
 }
 """How news travels, as the legend says it."""
@@ -58,16 +58,17 @@ def time_unit(sim_s: float) -> TimeUnit:
 
 
 def cumulative(values: Iterable[float], total: int | None = None) -> pd.DataFrame:
-    """The cumulative distribution of durations, s: `x`, and `share` in percent of `total` (else of the values). Column
-    `values` says how many there are."""
+    """The cumulative distribution of durations, s, from 0 on: `x`, and `share` in percent of `total` (else of the
+    values). Column `values` says how many there are."""
     ordered = np.sort(np.asarray(list(values), dtype=float))
     if not len(ordered):
         return pd.DataFrame({"x": [], "share": [], "values": []}, dtype=float)
     ranks = np.unique(np.linspace(0, len(ordered) - 1, CDF_POINTS).round().astype(int))
     tail = len(ordered) - 1 - np.arange(min(20, len(ordered)))  # the last few one by one: that is where tails are
     ranks = np.unique(np.concatenate([ranks, tail]))
-    share = 100 * (ranks + 1) / (total or len(ordered))
-    return pd.DataFrame({"x": np.maximum(FLOOR_S, ordered[ranks]), "share": share, "values": len(ordered)})
+    share = np.concatenate([[0.0], 100 * (ranks + 1) / (total or len(ordered))])
+    x = np.maximum(FLOOR_S, ordered[np.concatenate([[0], ranks])])
+    return pd.DataFrame({"x": x, "share": share, "values": len(ordered)})
 
 
 def cumulative_by(frame: pd.DataFrame, value: str, by: str, totals: dict[str, int] | None = None) -> pd.DataFrame:
@@ -143,23 +144,38 @@ def binned(timeline: pd.DataFrame, metric: str, key: str, sim_s: float, unit: Ti
 
 def loading(swaps: pd.DataFrame, sim_s: float, unit: TimeUnit) -> pd.DataFrame:
     """Nodes that were out of service for a swap, mean over each bin of time: `at` in `unit` (its begin), `value`."""
+    if not sim_s:
+        return pd.DataFrame({"at": [], "value": []}, dtype=float)
     made = made_swaps(swaps)
     begins = made["started_s"].to_numpy()
     ends = begins + made["total_s"].to_numpy() - made["confirming_s"].to_numpy()
-    edges = np.linspace(0, sim_s, 2 * BINS + 1)
+    edges = np.linspace(0, sim_s, LOADING_BINS + 1)
     overlap = np.minimum(ends[:, None], edges[1:]) - np.maximum(begins[:, None], edges[:-1])
     value = np.clip(overlap, 0, None).sum(axis=0) / (edges[1] - edges[0])
     return pd.DataFrame({"at": edges / unit.seconds, "value": np.append(value, value[-1])})
 
 
+def without_model(timeline: pd.DataFrame, unit: TimeUnit) -> pd.DataFrame:
+    """Nodes that have no model and load none, at each sample: `at` in `unit`, `value`."""
+    return series(timeline, "nodes_without_model", unit)[["at", "value"]]
+
+
 def availability(timeline: pd.DataFrame, unit: TimeUnit) -> dict[str, pd.DataFrame]:
     """For each model that some node ever had: what is true, what registries know, what a coordinator sees of the whole
-    mesh: `at`, `who`, `value`."""
+    mesh: `at` from 0 on, `who`, `value`. Before anybody had a model it is 0."""
     labels = {"nodes_ready": "true", "nodes_known": "in the registries", "nodes_seen": "in a coordinator's eyes"}
-    parts = [series(timeline, metric, unit).assign(who=label) for metric, label in labels.items()]
-    frame = pd.concat(parts, ignore_index=True)
-    most = frame.groupby("key")["value"].max()
-    return {model: frame[frame["key"] == model] for model in _texts(most[most > 0].index)}
+    frames = {label: series(timeline, metric, unit) for metric, label in labels.items()}
+    most = pd.concat(frames.values()).groupby("key")["value"].max()
+    found = {}
+    for model in _texts(most[most > 0].index):
+        parts = []
+        for label, frame in frames.items():
+            if len(frame):
+                times = [0.0, *sorted(frame["at"].unique())]
+                values = frame[frame["key"] == model].set_index("at")["value"].reindex(times, fill_value=0.0)
+                parts.append(pd.DataFrame({"at": times, "who": label, "value": values.to_numpy()}))
+        found[model] = pd.concat(parts, ignore_index=True)
+    return found
 
 
 def made_swaps(swaps: pd.DataFrame) -> pd.DataFrame:
@@ -220,17 +236,24 @@ def message_totals(messages: pd.DataFrame) -> pd.DataFrame:
     return messages.groupby(["type", "medium"], as_index=False)[["count", "bytes"]].sum()
 
 
+def message_types(messages: pd.DataFrame) -> list[str]:
+    """The message types that charts show on their own, for envelopes and bytes alike, so that a type has one colour;
+    OTHER stands for the rest. Ordered by their share of envelopes and of bytes, the two added."""
+    sums = messages.groupby("type")[["count", "bytes"]].sum()
+    shares = (sums / sums.sum()).sum(axis=1)
+    types = _texts(shares.sort_values(ascending=False, kind="stable").index)
+    return [*types[:TYPES_SHOWN], *([OTHER] if len(types) > TYPES_SHOWN else [])]
+
+
 def message_rates(messages: pd.DataFrame, nodes: int, sim_s: float, unit: TimeUnit, value: str) -> pd.DataFrame:
     """Messages (`count`) or `bytes` per node and minute over time, by type: `at`, `type`, `rate`."""
-    most = messages.groupby("type")[value].sum().sort_values(ascending=False)
-    shown = set(_texts(most.index[:TYPES_SHOWN]))
+    kinds = message_types(messages)
     intervals = messages["at_s"].nunique()
     bins = max(1, min(BINS, intervals))
     width_s = sim_s / bins
     number = (np.ceil(messages["at_s"] / width_s - 1e-9).astype(int) - 1).clip(lower=0, upper=bins - 1)
-    kind = messages["type"].where(messages["type"].isin(shown), OTHER)
+    kind = messages["type"].where(messages["type"].isin(kinds), OTHER)
     sums = messages[value].groupby([number.rename("bin"), kind.rename("type")]).sum()
-    kinds = [*_texts(most.index[:TYPES_SHOWN]), *([OTHER] if len(most) > TYPES_SHOWN else [])]
     full = pd.MultiIndex.from_product([range(bins), kinds], names=["bin", "type"])
     rates = sums.reindex(full, fill_value=0) / nodes / (width_s / 60)
     frame = rates.rename("rate").reset_index()

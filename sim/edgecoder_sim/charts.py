@@ -6,6 +6,7 @@ and a dark theme. Nothing here names a colour: series take the page's palette in
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import altair as alt
@@ -15,7 +16,7 @@ import pandas as pd
 from edgecoder_sim import chart_data as data
 from edgecoder_sim.recording.tasks import VIAS
 from edgecoder_sim.results import Run
-from edgecoder_sim.tables import BELIEFS
+from edgecoder_sim.tables import BELIEF_NAMES, BELIEFS, MEDIUM_NAMES
 
 HEIGHT: Final = 250
 """Of a chart, px."""
@@ -64,12 +65,10 @@ def gallery(run: Run) -> Gallery:
     """All charts of a run. Raises ConfigError where a table cannot be read."""
     sim_s = float(run.summary["sim_s"])
     unit = data.time_unit(sim_s)
-    models = data.availability(run.timeline, unit)
+    models = _by_size(run, data.availability(run.timeline, unit))
     return Gallery(
         tasks=_tasks(run),
-        availability=[
-            _model(number, model, frame, sim_s, unit) for number, (model, frame) in enumerate(models.items())
-        ],
+        availability=[_model(number, names, frame, sim_s, unit) for number, (names, frame) in enumerate(models)],
         availability_legend=Legend(_WHO),
         loading=_loading(run, sim_s, unit),
         swaps=_swaps(run),
@@ -80,7 +79,11 @@ def gallery(run: Run) -> Gallery:
 
 
 _WHO: Final = ("true", "in the registries", "in a coordinator's eyes")
+_AWAY: Final = ("changing the model", "without a model")
+_MEAN_SHOWN_FROM: Final = 0.02
+"""A mean that stays below this share of an axis lies on its ground line; it is said in words instead."""
 _LOG: Final = alt.Scale(type="log", nice=False)
+_BARE: Final = alt.Axis(labels=False, ticks=False, grid=False)
 _PERCENT: Final = alt.Scale(domain=[0, 100])
 
 
@@ -90,7 +93,7 @@ _DELAY: Final = (
 )
 _WRONG: Final = (
     "For how long a node had believed something that was no longer so, when news put it right. A summary waits for its "
-    "next minute, and any change of a count makes it wrong."
+    "turn, and any change of a count makes it wrong."
 )
 
 
@@ -120,12 +123,23 @@ def _tasks(run: Run) -> list[Figure]:
     return figures
 
 
-def _model(number: int, model: str, frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit) -> Figure:
+def _by_size(run: Run, models: dict[str, pd.DataFrame]) -> list[tuple[tuple[str, str], pd.DataFrame]]:
+    """Models by their size: display name and id (two builds may differ in little more), and what to show."""
+    entries = {entry["modelId"]: entry for entry in run.scenario_values["catalog"]}
+
+    def size(model: str) -> tuple[float, str]:
+        return (entries[model]["paramSize"] if model in entries else math.inf, model)
+
+    shown = ((model, entries.get(model, {}).get("displayName", model)) for model in sorted(models, key=size))
+    return [((name, model if model != name else ""), models[model]) for model, name in shown]
+
+
+def _model(number: int, names: tuple[str, str], frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit) -> Figure:
     x = _time(sim_s, unit, ticks=6)
-    y = alt.Y("value:Q", title=None, axis=_count_axis(3))
+    y = alt.Y("value:Q", title="nodes", axis=_count_axis(3))
     colour = alt.Color("who:N", scale=alt.Scale(domain=list(_WHO)), legend=None)
     tooltip = [_text("who"), _number("value", "nodes"), _number("at", unit.title)]
-    base = alt.Chart(_rounded(frame.drop(columns="key"))).encode(x=x, y=y, color=colour, tooltip=tooltip)
+    base = alt.Chart(_rounded(frame)).encode(x=x, y=y, color=colour, tooltip=tooltip)
     area = base.transform_filter(alt.datum.who == _WHO[0]).mark_area(interpolate="step-after", opacity=0.3)
     dashes = alt.Scale(domain=list(_WHO[1:]), range=[[6, 3], [2, 2]])
     lines = (
@@ -133,25 +147,29 @@ def _model(number: int, model: str, frame: pd.DataFrame, sim_s: float, unit: dat
         .mark_line(interpolate="step-after", strokeWidth=1.6)
         .encode(strokeDash=alt.StrokeDash("who:N", scale=dashes, legend=None))
     )
-    return Figure(key=f"model-{number}", title=model, spec=_spec(area + lines, SMALL_HEIGHT))
+    title, caption = names
+    return Figure(key=f"model-{number}", title=title, caption=caption, spec=_spec(area + lines, SMALL_HEIGHT))
 
 
 def _loading(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
-    frame = data.loading(run.swaps, sim_s, unit)
-    if not frame["value"].any():
+    changing, without = data.loading(run.swaps, sim_s, unit), data.without_model(run.timeline, unit)
+    if not changing["value"].any() and not without["value"].any():
         return []
-    chart = (
-        alt.Chart(_rounded(frame))
-        .mark_area(interpolate="step-after", opacity=0.6)
-        .encode(
-            x=_time(sim_s, unit),
-            y=alt.Y("value:Q", title="nodes", axis=alt.Axis(tickCount=4)),
-            tooltip=[_number("value", "nodes"), _number("at", unit.title)],
-        )
+    frame = pd.concat([changing.assign(what=_AWAY[0]), without.assign(what=_AWAY[1])])
+    base = alt.Chart(_rounded(frame)).encode(
+        x=_time(sim_s, unit),
+        y=alt.Y("value:Q", title="nodes", axis=alt.Axis(tickCount=4)),
+        color=alt.Color("what:N", title=None, scale=alt.Scale(domain=list(_AWAY))),
+        tooltip=[_text("what"), _number("value", "nodes"), _number("at", unit.title)],
     )
-    caption = "Nodes that serve nobody because a swap is under way, mean over each bar. First loads do not count."
-    spec = _spec(chart, SMALL_HEIGHT)
-    return [Figure(key="loading", title="Nodes changing their model", caption=caption, spec=spec, wide=True)]
+    area = base.transform_filter(alt.datum.what == _AWAY[0]).mark_area(interpolate="step-after", opacity=0.6)
+    line = base.transform_filter(alt.datum.what == _AWAY[1]).mark_line(interpolate="step-after", strokeWidth=1.6)
+    caption = (
+        f"Changing: a swap is under way, mean over bars of {sim_s / data.LOADING_BINS:.3g} s; the load at a start does "
+        "not count. Without: the last load failed, and no other is under way; at each sample."
+    )
+    spec = _spec(area + line, SMALL_HEIGHT)
+    return [Figure(key="loading", title="Nodes out of service", caption=caption, spec=spec, wide=True)]
 
 
 def _swaps(run: Run) -> list[Figure]:
@@ -165,7 +183,12 @@ def _swaps(run: Run) -> list[Figure]:
         alt.Chart(_rounded(profile))
         .mark_bar(stroke=None)
         .encode(
-            x=alt.X("rank:O", title=None, axis=None, scale=alt.Scale(paddingInner=0.12, paddingOuter=0)),
+            x=alt.X(
+                "rank:O",
+                title="swaps, the longest first",
+                axis=_BARE,
+                scale=alt.Scale(paddingInner=0.12, paddingOuter=0),
+            ),
             y=alt.Y("seconds:Q", title="seconds", stack="zero"),
             color=alt.Color("phase:N", title=None, scale=alt.Scale(domain=phases)),
             order=alt.Order("order:Q"),
@@ -175,7 +198,7 @@ def _swaps(run: Run) -> list[Figure]:
     return [
         Figure(
             key="swap-profile",
-            title="Every swap, phase by phase",
+            title="Every swap, phase by phase" if shown == count else "Swaps, phase by phase",
             caption=f"{which}, the longest first; a bar is one swap, from the first phase at the bottom.",
             spec=_spec(bars, HEIGHT),
             wide=True,
@@ -241,19 +264,26 @@ def _ages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
         largest = data.binned(run.timeline, "staleness_max_s", kind, sim_s, unit)
         mean = data.binned(run.timeline, "staleness_mean_s", kind, sim_s, unit)
         if len(largest) and largest["max"].max() > 0:
+            highest = mean["mean"].max()
+            is_seen = highest >= _MEAN_SHOWN_FROM * largest["max"].max()
             figures.append(
                 Figure(
                     key=f"stale-{kind}",
-                    title=f"Age of what is wrong: {kind}",
-                    caption=f"{what[0].upper()}{what[1:]}. Bars: the row that had been wrong for longest. Line: mean "
-                    "over all rows and the time of a bar, right rows counting 0.",
-                    spec=_age(largest.assign(mean=mean["mean"].to_numpy()), sim_s, unit),
+                    title=f"Age of what is wrong: {BELIEF_NAMES[kind]}",
+                    caption=f"{what[0].upper()}{what[1:]}. Bars of {sim_s / data.BINS:.3g} s: the row that had been "
+                    f"wrong for longest. {_mean_text(highest, seen=is_seen)}",
+                    spec=_age(largest.assign(mean=mean["mean"].to_numpy()), sim_s, unit, with_mean=is_seen),
                 )
             )
     return figures
 
 
-def _age(frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit) -> Spec:
+def _mean_text(highest_s: float, *, seen: bool) -> str:
+    mean = "ean over all rows and the time of a bar, right rows counting 0"
+    return f"Line: m{mean}." if seen else f"The m{mean}, stays below {int(highest_s * 1000) + 1} ms and is not drawn."
+
+
+def _age(frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit, *, with_mean: bool) -> Spec:
     base = alt.Chart(_rounded(frame)).encode(
         x=_time(sim_s, unit, ticks=6),
         tooltip=[_seconds("max", "longest, s"), _seconds("mean", "mean, s"), _number("at", unit.title)],
@@ -261,7 +291,7 @@ def _age(frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit) -> Spec:
     y = alt.Y("max:Q", title="seconds", axis=alt.Axis(tickCount=4))
     area = base.mark_area(interpolate="step-after", opacity=0.3).encode(y=y)
     line = base.mark_line(interpolate="step-after", strokeWidth=1.6).encode(y="mean:Q")
-    return _spec(area + line, SMALL_HEIGHT + 20)
+    return _spec(area + line if with_mean else area, SMALL_HEIGHT + 20)
 
 
 def _messages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
@@ -272,7 +302,12 @@ def _messages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
     figures = []
     for value, what in (("count", "Envelopes"), ("bytes", "Bytes")):
         figures.append(
-            Figure(key=f"message-{value}", title=f"{what} by type", spec=_by_type(totals, value, what.lower()))
+            Figure(
+                key=f"message-{value}",
+                title=f"{what} by type",
+                caption="Local network: the LAN, and the Wi-Fi of phones.",
+                spec=_by_type(totals, value, what.lower()),
+            )
         )
     for value, what in (("count", "Envelopes"), ("bytes", "Bytes")):
         rates = data.message_rates(run.messages, nodes, sim_s, unit, value)
@@ -290,12 +325,12 @@ def _messages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
 def _by_type(totals: pd.DataFrame, value: str, what: str) -> Spec:
     order = list(totals.groupby("type")[value].sum().sort_values(ascending=False).index)
     chart = (
-        alt.Chart(_rounded(totals[["type", "medium", value]]))
+        alt.Chart(_rounded(totals[["type", "medium", value]].replace({"medium": MEDIUM_NAMES})))
         .mark_bar(size=13)
         .encode(
             y=alt.Y("type:N", sort=order, title=None, axis=alt.Axis(grid=False, ticks=False, domain=False)),
             x=alt.X(f"{value}:Q", title=what, axis=_count_axis(5)),
-            color=alt.Color("medium:N", title=None, scale=alt.Scale(domain=["ble", "lan", "wan"])),
+            color=alt.Color("medium:N", title=None, scale=alt.Scale(domain=list(MEDIUM_NAMES.values()))),
             tooltip=[_text("type"), _text("medium"), alt.Tooltip(f"{value}:Q", title=what, format=",")],
         )
     )
@@ -323,13 +358,14 @@ def _cdf(frame: pd.DataFrame, by: str, what: str, share: str, order: list[str] |
     counts = frame.groupby(by)["values"].first()
     labels = {name: f"{name} ({counts[name]:,.0f})" for name in (order or found) if name in found}
     frame = frame.assign(**{by: frame[by].map(labels)}).drop(columns="values")
+    order_by = alt.Order("share:Q")  # several points may stand at one x
     x = alt.X("x:Q", scale=_LOG, title=f"{what}, seconds, logarithmic", axis=_log_axis())
     y = alt.Y("share:Q", scale=_PERCENT, title=share, axis=alt.Axis(values=[0, 25, 50, 75, 90, 100]))
     legend = alt.Legend(symbolType="stroke")
     colour = alt.Color(f"{by}:N", title=None, scale=alt.Scale(domain=list(labels.values())), legend=legend)
     tooltip = [_text(by), _seconds("x", f"{what}, s"), _number("share", share)]
     base = alt.Chart(_rounded(frame)).encode(x=x, y=y, color=colour)
-    line = base.mark_line(interpolate="step-after", strokeWidth=2)
+    line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(order=order_by)
     return _spec(line + base.mark_point(size=60, opacity=0).encode(tooltip=tooltip), HEIGHT)
 
 
@@ -345,8 +381,9 @@ def _log_axis() -> alt.Axis:
 
 
 def _count_axis(ticks: int) -> alt.Axis:
-    """Whole numbers, the large ones with an SI prefix."""
-    return alt.Axis(tickCount=ticks, tickMinStep=1, labelExpr="format(datum.value, '~s')")
+    """Whole numbers, the large ones with an SI prefix; a tick between two of them has no label."""
+    label = "datum.value % 1 ? '' : format(datum.value, '~s')"
+    return alt.Axis(tickCount=ticks, tickMinStep=1, labelExpr=label)
 
 
 def _text(field: str) -> alt.Tooltip:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from edgecoder_sim.tables import BELIEF_NAMES
 
 _Figures = Mapping[str, float]
+_WAYS: Final = {
+    "tasks_via_self_share": "on the asking node",
+    "tasks_via_peer_share": "by a peer",
+    "tasks_via_coordinator_share": "through the coordinator",
+    "tasks_via_federation_share": "through another coordinator",
+}
+"""How answers come, as the terminal says it."""
 
 
 def outcome_lines(summary: Mapping[str, Any], *, has_report: bool) -> list[str]:
@@ -36,14 +45,8 @@ def _tasks(figures: _Figures) -> list[str]:
         figures.get(f"tasks_{name}", 0) for name in ("submitted", "done", "failed", "unfinished")
     )
     where = ", ".join(
-        f"{100 * figures[key]:.0f} % {name}"
-        for key, name in (
-            ("tasks_via_self_share", "on the asking node"),
-            ("tasks_via_peer_share", "by a peer"),
-            ("tasks_via_coordinator_share", "through the coordinator"),
-            ("tasks_via_federation_share", "through another coordinator"),
-        )
-        if key in figures
+        f"{share} {name}"
+        for share, name in zip(percents([figures.get(key, 0) for key in _WAYS]), _WAYS.values(), strict=True)
     )
     lines = [
         _row(
@@ -51,7 +54,7 @@ def _tasks(figures: _Figures) -> list[str]:
             f"{asked:,.0f} asked, {done:,.0f} answered, {failed:,.0f} failed, {still_open:,.0f} open at the end",
         )
     ]
-    if where:
+    if done:
         lines.append(_row("", where))
     lines += _spread(figures, "latency", "task_latency", ("p50", "p90", "p99"))
     return lines
@@ -59,20 +62,38 @@ def _tasks(figures: _Figures) -> list[str]:
 
 def _swaps(figures: _Figures) -> list[str]:
     done, failed, refused = (figures.get(f"swaps_{name}", 0) for name in ("done", "failed", "refused"))
-    lines = [_row("swaps", f"{done:,.0f} done, {failed:,.0f} failed and rolled back, {refused:,.0f} refused")]
-    return lines + _spread(figures, "whole swap", "swap_total", ("p50", "p99"))
+    kept, empty = (figures.get(f"swaps_failed_{name}", 0) for name in ("kept", "empty"))
+    ends = {"kept a model": kept, "left none": empty, "cut off by a restart": failed - kept - empty}
+    how = ", ".join(f"{count:,.0f} {end}" for end, count in ends.items() if count)
+    why = f" ({how})" if how else ""
+    lines = [_row("swaps", f"{done:,.0f} done, {failed:,.0f} failed{why}, {refused:,.0f} refused")]
+    lines += _spread(figures, "whole swap", "swap_total", ("p50", "p99"))
+    if figures.get("no_model_nodes"):
+        starts = f"{figures.get('boot_loads_failed', 0):,.0f} of {figures.get('boot_loads', 0):,.0f} loads at a start"
+        spell = f"up to {figures['no_model_longest_s']:,.0f} s"
+        lines.append(_row("no model", f"{figures['no_model_nodes']:,.0f} nodes at some time, {spell}; {starts} failed"))
+    return lines
 
 
 def _knowledge(figures: _Figures) -> list[str]:
-    names = {"peers": "peers", "registry": "registries", "summaries": "summaries"}
     parts = [
-        f"{names.get(kind, kind)} {_percent(figures[f'{kind}_wrong_share'])}"
+        f"{BELIEF_NAMES.get(kind, kind)} {_percent(figures[f'{kind}_wrong_share'])}"
         for kind in (key.removesuffix("_wrong_share") for key in figures if key.endswith("_wrong_share"))
     ]
     if not parts:
         return []
-    why = "a summary is sent each minute and is wrong once any of its counts has changed"
+    why = "a summary is wrong from the first change of one of its counts to the next summary"
     return [_row("wrong rows", f"share of time: {', '.join(parts)}"), _row("", f"({why})")]
+
+
+def percents(shares: Sequence[float]) -> list[str]:
+    """Shares (0 to 1, 1 in all) as whole percent that add up to 100; below 1 % a share says so in place of 0."""
+    floors = [int(100 * share) for share in shares]
+    by_rest = sorted(range(len(shares)), key=lambda number: floors[number] - 100 * shares[number])
+    for number in [number for number in by_rest if floors[number]][: round(100 * sum(shares)) - sum(floors)]:
+        floors[number] += 1
+    texts = zip(floors, shares, strict=True)
+    return [f"{floor} %" if floor or not share else "below 1 %" for floor, share in texts]
 
 
 def _percent(share: float) -> str:

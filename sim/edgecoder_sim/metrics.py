@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from edgecoder_sim.tables import BELIEFS
+from edgecoder_sim.tables import BELIEF_NAMES, BELIEFS
 
 
 class Metric(NamedTuple):
@@ -27,7 +27,7 @@ METRICS: Final[dict[str, Metric]] = {
     "tasks_done": Metric("Tasks", "Answered", "tasks", "Tasks whose user got the whole answer."),
     "tasks_failed": Metric("Tasks", "Not answered", "tasks", "Tasks whose user was told that there is no answer."),
     "tasks_unfinished": Metric("Tasks", "Open at the end", "tasks", "Tasks that were under way when the run ended."),
-    "tasks_done_share": Metric("Tasks", "Answered", "share", "Of the tasks that ended."),
+    "tasks_done_share": Metric("Tasks", "Share answered", "share", "Of the tasks that ended."),
     "task_latency_mean_s": Metric("Tasks", "Latency, mean", "s", "From asking to the whole answer."),
     "task_latency_p50_s": Metric("Tasks", "Latency, median", "s", "Half of the answers came faster."),
     "task_latency_p90_s": Metric("Tasks", "Latency, 90 %", "s", "Nine in ten answers came faster."),
@@ -46,13 +46,20 @@ METRICS: Final[dict[str, Metric]] = {
     "task_tokens_wasted": Metric("Tasks", "Tokens in vain", "tokens", "Written for tasks that were then stopped."),
     "tasks_per_node_per_h": Metric("Tasks", "Load", "tasks per node and hour", "Coordinators count as nodes."),
     "swaps_done": Metric("Swaps", "Done", "swaps", "The model that was asked for is active."),
-    "swaps_failed": Metric("Swaps", "Failed", "swaps", "It is not; the old model is back, or none is left."),
+    "swaps_failed": Metric("Swaps", "Failed", "swaps", "It is not: what follows, or a restart cut the swap off."),
+    "swaps_failed_kept": Metric("Swaps", "Failed, a model serves", "swaps", "The old model, in nearly all."),
+    "swaps_failed_empty": Metric("Swaps", "Failed, no model left", "swaps", "The roll-back failed too, or had none."),
     "swaps_refused": Metric("Swaps", "Refused", "requests", "Turned down, or superseded, before anything was touched."),
     "swaps_unfinished": Metric("Swaps", "Open at the end", "swaps", "Under way when the run ended."),
-    "boot_loads": Metric("Swaps", "Loads at a start", "loads", "A node loaded its last model as its life began."),
+    "boot_loads": Metric("Swaps", "Loads at a start", "loads", "A life began, and its node set out to load a model."),
+    "boot_loads_failed": Metric("Swaps", "Loads at a start that failed", "loads", "The node was left without a model."),
+    "no_model_nodes": Metric("Swaps", "Nodes left without a model", "nodes", "At some time, and not loading one."),
+    "no_model_share": Metric("Swaps", "Time without a model", "share", "Of the time of all phones and agents."),
+    "no_model_longest_s": Metric("Swaps", "Longest without a model", "s", "Of one node, until it began to load one."),
     "engine_recoveries": Metric(
-        "Swaps", "Engine recoveries", "loads", "An engine lost its model; it was loaded again."
+        "Swaps", "Engines that lost their model", "times", "The node set out to load it again."
     ),
+    "engine_recoveries_failed": Metric("Swaps", "Engines that stayed without it", "times", "The load failed as well."),
     "swap_total_p50_s": Metric("Swaps", "Whole swap, median", "s", "From the first phase to the answer; done swaps."),
     "swap_total_p99_s": Metric("Swaps", "Whole swap, 99 %", "s", "The same for all but one in a hundred."),
     "swap_loading_p50_s": Metric("Swaps", "Loading, median", "s", "The new model; done swaps."),
@@ -60,25 +67,28 @@ METRICS: Final[dict[str, Metric]] = {
     "swap_away_p50_s": Metric("Swaps", "Out of service, median", "s", "The node takes no tasks; done swaps."),
     "swap_away_p99_s": Metric("Swaps", "Out of service, 99 %", "s", "The same for all but one in a hundred."),
     "online_share": Metric("Knowledge", "Online", "share", "Of node-time in which the coordinator answered."),
-    "messages": Metric("Messages", "Delivered", "envelopes", "On all links."),
-    "message_bytes": Metric("Messages", "Delivered", "bytes", "Encoded envelopes."),
-    "messages_per_node_per_min": Metric("Messages", "Rate", "envelopes per node and minute", "On all links."),
-    "message_bytes_per_node_per_min": Metric("Messages", "Rate", "bytes per node and minute", "On all links."),
+    "messages": Metric("Messages", "Delivered envelopes", "envelopes", "On all links."),
+    "message_bytes": Metric("Messages", "Delivered bytes", "bytes", "Encoded envelopes."),
+    "messages_per_node_per_min": Metric(
+        "Messages", "Rate of envelopes", "envelopes per node and minute", "On all links."
+    ),
+    "message_bytes_per_node_per_min": Metric("Messages", "Rate of bytes", "bytes per node and minute", "On all links."),
     "drops": Metric("Messages", "Thrown away", "drops", "Frames, rows and requests that a node dropped."),
     "download_changes": Metric("Messages", "Changes of files", "changes", "Model files that came, or went bad."),
 }
 """The figures, in the order of the report."""
 
 for _kind, _what in BELIEFS.items():
+    _name = BELIEF_NAMES[_kind]
     METRICS[f"{_kind}_wrong_share"] = Metric(
-        "Knowledge", f"Wrong rows: {_kind}", "share", f"Of the time that rows were held; {_what}."
+        "Knowledge", f"Wrong rows: {_name}", "share", f"Of the time that rows were held; {_what}."
     )
     METRICS[f"{_kind}_staleness_mean_s"] = Metric(
-        "Knowledge", f"Staleness: {_kind}", "s", "How long a row had been wrong, mean over rows and time."
+        "Knowledge", f"Staleness: {_name}", "s", "How long a row had been wrong, mean over rows and time."
     )
     METRICS[f"{_kind}_wrong_p50_s"] = Metric(
-        "Knowledge", f"Wrong until news: {_kind}, median", "s", "How long a row was wrong until news put it right."
+        "Knowledge", f"Wrong until news: {_name}, median", "s", "How long a row was wrong until news put it right."
     )
     METRICS[f"{_kind}_wrong_p99_s"] = Metric(
-        "Knowledge", f"Wrong until news: {_kind}, 99 %", "s", "The same for all but one in a hundred corrections."
+        "Knowledge", f"Wrong until news: {_name}, 99 %", "s", "The same for all but one in a hundred corrections."
     )

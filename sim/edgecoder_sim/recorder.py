@@ -113,9 +113,9 @@ class Recorder:
         self._sampled_us = at_us
 
     def close(self, at_us: int) -> dict[str, float]:
-        """End the run at `at_us`: write what is open as unfinished, close the files, return the figures. `metrics`
-        says what they mean; one without a value, such as a quantile of nothing, is left out. After a DiskFull it saves
-        what can be saved, and raises no other."""
+        """End the run at `at_us`: write what is open as unfinished, close the files, return the figures, counts as
+        whole numbers. `metrics` says what they mean; one without a value, such as a quantile of nothing, is left out.
+        After a DiskFull it saves what can be saved, and raises no other."""
         try:
             if at_us > self._sampled_us or any(count for count, _ in self._counters.values()):
                 self.sample(at_us)
@@ -129,8 +129,7 @@ class Recorder:
             node_minutes = self._nodes * at_us / 6e7
             metrics["messages_per_node_per_min"] = self._messages / node_minutes
             metrics["message_bytes_per_node_per_min"] = self._message_bytes / node_minutes
-        metrics |= {"download_changes": self._downloads, "drops": self._drops}
-        return {name: float(value) for name, value in metrics.items()}
+        return metrics | {"download_changes": self._downloads, "drops": self._drops}
 
     def _download(self, at_us: int, node: int, record: DownloadPhase) -> None:
         self._downloads += 1

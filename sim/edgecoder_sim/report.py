@@ -19,7 +19,6 @@ import jinja2
 import markupsafe
 import msgspec
 import vl_convert
-from ruamel.yaml import YAML
 
 from edgecoder_sim import chart_data, rundir
 from edgecoder_sim.charts import gallery
@@ -47,7 +46,7 @@ def write_report(run: Run) -> Path:
     charts = gallery(run)
     specs = {figure.key: figure.spec for figure in charts.figures()}
     summary = run.summary
-    scenario = YAML(typ="safe", pure=True).load(run.scenario_text)  # not checked: it was when it ran
+    scenario = run.scenario_values
     page = _template().render(
         name=scenario["name"].replace("_", " "),
         description=scenario.get("description", ""),
@@ -57,6 +56,7 @@ def write_report(run: Run) -> Path:
         outcomes=chart_data.outcomes(run.tasks).to_dict("records"),
         groups=figures(summary["metrics"]),
         summary=summary,
+        interrupted=summary["partial"] and not summary["invariants"]["violated"],
         provenance=run.provenance,
         argv=shlex.join(run.provenance["argv"]),
         scenario_text=run.scenario_text,
@@ -143,13 +143,13 @@ def boundaries() -> list[tuple[str, str]]:
 
 
 def seconds(value_s: float) -> str:
-    """A duration for people: `3.2 ms`, `1.4 s`, `2 min 5 s`."""
+    """A duration for people: `3 ms`, `1.4 s`, `2 min 5 s`. Nothing is finer than a millisecond, the usual tick."""
     if value_s == 0:
         return "0 s"
     if value_s < 0.001:
-        return f"{value_s * 1e6:.3g} µs"
-    if value_s < 1:
-        return f"{value_s * 1e3:.3g} ms"
+        return "below 1 ms"
+    if value_s < 0.9995:
+        return f"{value_s * 1e3:.0f} ms"
     if value_s < 120:
         return f"{value_s:.3g} s"
     return duration(value_s)
@@ -185,7 +185,7 @@ def size(size_bytes: float) -> str:
 def number(value: float, unit: str) -> tuple[str, str]:
     """A figure as text, and the unit in which it stands there."""
     if unit == "s":
-        text, _, scaled = seconds(value).partition(" ") if value < 120 else (f"{value:,.4g}", "", "s")
+        text, _, scaled = seconds(value).rpartition(" ") if value < 120 else (f"{value:,.4g}", "", "s")
         return text, scaled
     if unit == "share":
         return percent(value).removesuffix(" %"), "%"

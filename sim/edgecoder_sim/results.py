@@ -16,6 +16,7 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ruamel.yaml import YAML
 
 from edgecoder.errors import ConfigError
 from edgecoder_sim import rundir
@@ -100,6 +101,12 @@ class Run:
         return (self.path / rundir.SCENARIO).read_text(encoding="utf-8")
 
     @cached_property
+    def scenario_values(self) -> dict[str, Any]:
+        """The complete scenario as plain values; not checked, since it was when it ran."""
+        values: dict[str, Any] = YAML(typ="safe", pure=True).load(self.scenario_text)
+        return values
+
+    @cached_property
     def scenario(self) -> Scenario:
         """The complete scenario."""
         return load_scenario(self.path / rundir.SCENARIO)
@@ -113,7 +120,8 @@ class Run:
         except FileNotFoundError:
             raise self._problem(path, "the table is missing", "run the scenario again") from None
         except (pa.ArrowInvalid, OSError) as error:
-            problem = f"the table is torn ({str(error).partition('.')[0]})"
+            what = str(error).replace(str(path), table.file_name).partition(". ")[0].rstrip(".")
+            problem = f"the table is torn ({what})"
             raise self._problem(path, problem, "the run was killed or its disk was full: run it again") from None
         if not found.schema.equals(table.schema):
             hint = "read it with the version of EdgeCoder that wrote it, or run the scenario again"

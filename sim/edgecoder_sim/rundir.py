@@ -90,15 +90,18 @@ def write_provenance(
 
 
 def newest(root: Path = RUNS) -> Path:
-    """The run under `root` that began last. Raises ConfigError where there is none."""
+    """The run under `root` that began last, of those that have ended: one that goes on, or was killed, has no summary.
+    Raises ConfigError where there is none."""
     starts = sorted(root.glob(f"*/{SCENARIO}"), key=lambda path: (path.stat().st_mtime_ns, path))
-    if not starts:
-        raise ConfigError(str(root), None, "there is no run here", "run a scenario first, or give the run's directory")
-    return starts[-1].parent
+    ended = [path.parent for path in starts if (path.parent / SUMMARY).is_file()]
+    if not ended:
+        problem = "no run here has ended" if starts else "there is no run here"
+        raise ConfigError(str(root), None, problem, "run a scenario first, or give the run's directory")
+    return ended[-1]
 
 
 def find(run: str | None) -> Path:
-    """The run directory that a user means: a path, or the newest under `runs` for `last` and for nothing. Raises
+    """The run directory that a user means: a path, or `newest` under `runs` for `last` and for nothing. Raises
     ConfigError."""
     if run is None or (run == "last" and not Path(run).exists()):
         return newest()

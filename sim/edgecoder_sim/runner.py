@@ -50,9 +50,8 @@ def run_scenario(
     progress: Progress | None = None,
 ) -> Outcome:
     """Run `scenario` and write its run directory under `root` (None: nothing is written). `reproduce` is the command
-    that
-    does the same again; a violated invariant names it. Raises DiskFull, and OSError where the directory cannot be
-    made."""
+    that does the same again; a violated invariant names it. Ctrl-C and SIGTERM end the run early. Raises DiskFull, and
+    OSError where the directory cannot be made."""
     with _patient_interrupts() as is_interrupted:
         started_s = time.monotonic()
         directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
@@ -71,22 +70,22 @@ def run_scenario(
             violation = error
         finally:
             metrics = recorder.close(world.kernel.now)
-    summary = {
-        "scenario": scenario.name,
-        "digest": world.watch.digest.hexdigest(),
-        "rng_seed": scenario.rng_seed,
-        "sim_s": world.kernel.now / 1e6,
-        "wall_s": round(time.monotonic() - started_s, 3),
-        "events": world.events,
-        "nodes": len(world.nodes),
-        "metrics": metrics,
-        "invariants": {"checked": world.watch.checked, "violated": int(violation is not None)},
-        "partial": interrupted or violation is not None,
-        "reproduce": reproduce,
-        "run_dir": None if directory is None else str(directory),
-    }
-    if directory is not None:
-        rundir.finish(directory, summary, sys.argv)
+        summary = {
+            "scenario": scenario.name,
+            "digest": world.watch.digest.hexdigest(),
+            "rng_seed": scenario.rng_seed,
+            "sim_s": world.kernel.now / 1e6,
+            "wall_s": round(time.monotonic() - started_s, 3),
+            "events": world.events,
+            "nodes": len(world.nodes),
+            "metrics": metrics,
+            "invariants": {"checked": world.watch.checked, "violated": int(violation is not None)},
+            "partial": interrupted or violation is not None,
+            "reproduce": None if interrupted else reproduce,  # no command stops at the same instant
+            "run_dir": None if directory is None else str(directory),
+        }
+        if directory is not None:
+            rundir.finish(directory, summary, sys.argv)
     return Outcome(summary=summary, directory=directory, interrupted=interrupted, violation=violation)
 
 
@@ -119,7 +118,7 @@ def _sample(of: tuple[Recorder, World], _: object) -> None:
 
 @contextmanager
 def _patient_interrupts() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C end the slice in hand; a second one raises at once."""
+    """Let the first Ctrl-C or SIGTERM end the slice in hand; a second one raises at once."""
     seen: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
@@ -128,14 +127,15 @@ def _patient_interrupts() -> Iterator[Callable[[], bool]]:
         seen.append(number)
 
     try:
-        before = signal.signal(signal.SIGINT, note)
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not in the main thread: nobody sends signals here
         yield lambda: False
         return
     try:
         yield lambda: bool(seen)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

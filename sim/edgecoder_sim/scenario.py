@@ -21,11 +21,12 @@ import msgspec.inspect
 from ruamel.yaml import YAML
 
 from edgecoder.errors import ConfigError
+from edgecoder.settings import SECTIONS
 from edgecoder.yamlio.document import Document, load
 from edgecoder.yamlio.explain import Where, one_of, show
 from edgecoder_sim.profiles import DEVICES, NETWORKS
 from edgecoder_sim.scenario_checks import check, shortened
-from edgecoder_sim.scenario_model import Scenario
+from edgecoder_sim.scenario_model import DEVICE_DECIDES, Scenario
 from edgecoder_sim.scenario_schema import schema
 
 __all__ = ["find_scenario", "load_scenario", "packaged_scenarios", "resolved_yaml", "scenario_folder", "schema"]
@@ -77,6 +78,7 @@ def load_scenario(path_or_name: str | Path, sets: Sequence[str] = (), rng_seed: 
     document = load(path, _shown(path))
     type_ = msgspec.inspect.type_info(Scenario)
     for override in sets:
+        _refuse_own_settings(override)
         document.override(override, type_)
     if rng_seed is not None:
         document.set("rng_seed", str(rng_seed), type_, f"--rng-seed {rng_seed}")
@@ -98,6 +100,21 @@ def resolved_yaml(scenario: Scenario) -> str:
     text = io.StringIO()
     dumper.dump(_plain(msgspec.to_builtins(scenario)), text)
     return _HEADER + text.getvalue()
+
+
+def _refuse_own_settings(flag: str) -> None:
+    """Say where a key belongs that `edgecoder config show` prints for a node of this machine."""
+    key = flag.partition("=")[0].strip()
+    section, _, name = key.partition(".")
+    if section not in SECTIONS or name not in SECTIONS[section].__struct_fields__:
+        return
+    if section == "cluster":
+        hint = f"did you mean config.cluster.{name}?"
+    elif name in DEVICE_DECIDES:
+        hint = f"in a scenario the device decides it: set devices.<name>.{DEVICE_DECIDES[name]}"
+    else:
+        hint = f"a scenario says it by role: set config.phones.{name}, config.agents.{name}, config.coordinators.{name}"
+    raise ConfigError(f"--set {flag}", None, f"unknown key {key}", hint)
 
 
 def _exists(path: str | Path) -> bool:

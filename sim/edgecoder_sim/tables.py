@@ -263,12 +263,18 @@ BELIEFS: Final = {
 }
 """The kinds of table in which a node keeps what it believes of others: keys of the staleness metrics."""
 
+BELIEF_NAMES: Final = {"registry": "registries", "peers": "peer tables", "summaries": "summaries"}
+"""The same kinds as people are told of them."""
+MEDIUM_NAMES: Final = {"ble": "Bluetooth", "lan": "local network", "wan": "WAN"}
+"""The media of links as people are told of them; the local network is the LAN, and the Wi-Fi of phones."""
+
 TIMELINE_METRICS: Final = {
     "nodes_ready": "Nodes that really have the model active and are not changing it; key: model.",
     "nodes_known": "Nodes that coordinators' registries show as ready; key: model.",
     "nodes_seen": "Nodes ready in the eyes of a coordinator, its summaries of the others included, mean over "
     "coordinators; key: model.",
     "nodes_loading": "Nodes that are changing their model.",
+    "nodes_without_model": "Phones and agents that have no model and are not loading one.",
     "online_share": "Share of phones and agents whose coordinator answers, 0 to 1.",
     "tasks_open": "Tasks that users wait for.",
     "swaps_open": "Swaps under way.",

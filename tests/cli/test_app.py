@@ -134,7 +134,7 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it() -> None:
             "import errno\ndef command() -> None:\n    raise OSError(errno.ENOSPC, 'No space', '/d')",
             "",
             3,
-            "/d: No space\n",
+            "/d: No space; free some space\n",
         ),
         ("import typer\ndef command() -> None:\n    raise typer.Exit(1)", "", 1, ""),
         ("def command() -> None:\n    raise KeyboardInterrupt", "", 130, ""),
@@ -232,6 +232,7 @@ def test_config_show_prints_value_and_origin(tmp_path: Path) -> None:
     assert rows["node.links_max"] == ["7", "EDGECODER_NODE_LINKS_MAX"]
     assert rows["node.peers_max"] == ["9", "--set node.peers_max=9"]
     assert rows["cluster.network_id"] == ["edgecoder", "default"]
+    assert rows["node.has_radio"] == ["false", "preset laptop"], "as YAML says it"
 
     shown = json.loads(edgecoder(*args, "--json", cwd=tmp_path).stdout)
     assert shown["preset"] == "laptop"

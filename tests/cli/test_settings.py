@@ -24,7 +24,22 @@ def test_without_any_source_everything_is_preset_or_default() -> None:
     assert settings.cluster == ClusterConfig()
     fields = [f"{section}.{name}" for section, struct in SECTIONS.items() for name in struct.__struct_fields__]
     assert list(settings.origins) == fields
-    assert set(settings.origins.values()) == {"default", "preset phone"}
+    assert set(settings.origins.values()) == {"default"}, "the preset of a phone is the default"
+
+
+def test_a_preset_is_the_origin_of_what_it_changes_alone() -> None:
+    origins = load_settings(preset="laptop").origins
+    changed = {key.removeprefix("node.") for key, origin in origins.items() if origin == "preset laptop"}
+    assert changed == {
+        "device_type",
+        "has_radio",
+        "memory_mb",
+        "memory_share_pct",
+        "context_tokens",
+        "slots",
+        "task_queue_max",
+        "links_max",
+    }
 
 
 def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:

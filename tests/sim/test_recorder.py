@@ -237,7 +237,8 @@ def test_a_lost_engine_is_a_swap_that_nobody_asked_for(tmp_path: Path) -> None:
     assert (recovered["cause"], recovered["reason"], recovered["active"]) == ("engine", None, LARGE)
     assert (recovered["rolling_back_s"], recovered["total_s"]) == (2.0, 2.0)
     assert (lost["cause"], lost["reason"], lost["active"]) == ("engine", "engine_crashed", None)
-    assert (metrics["engine_recoveries"], metrics["swaps_unfinished"]) == (2, 0)
+    assert (metrics["engine_recoveries"], metrics["engine_recoveries_failed"]) == (2, 1)
+    assert metrics["swaps_unfinished"] == 0
 
 
 # -- knowledge ---------------------------------------------------------------------------------------------------------
@@ -451,12 +452,28 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
     assert METRICS.keys() - figures[0].keys() == {"peers_wrong_p50_s", "peers_wrong_p99_s"} | {
         f"summaries_wrong_p{percent}_s" for percent in (50, 99)
     }
-    assert all(isinstance(value, float) for value in figures[0].values())
+    for name, value in figures[0].items():
+        is_count = METRICS[name].unit in {
+            "tasks",
+            "decisions",
+            "tokens",
+            "swaps",
+            "requests",
+            "loads",
+            "times",
+            "nodes",
+        }
+        is_count |= METRICS[name].unit in {"envelopes", "bytes", "drops", "changes"}
+        assert isinstance(value, int if is_count else float), name
+
+
+def test_no_two_figures_of_a_group_have_one_label() -> None:
+    assert len({(metric.group, metric.label) for metric in METRICS.values()}) == len(METRICS)
 
 
 def test_a_run_in_which_nothing_happens_has_figures(tmp_path: Path) -> None:
     metrics = Recorder(tmp_path, [], SECOND).close(0)
-    assert metrics["tasks_submitted"] == 0.0
+    assert metrics["tasks_submitted"] == 0
     assert all(len(rows(tmp_path, name)) == 0 for name in TABLES if name != "timeline")
 
 

@@ -148,6 +148,11 @@ def test_a_run_in_which_nothing_happened_has_a_report(tmp_path: Path) -> None:
     assert "0 of its" not in page.shown
 
 
+def test_a_run_without_a_second_of_time_has_a_report(tmp_path: Path) -> None:
+    _, page, _ = read(made_run(tmp_path, tell=lambda recorder: None, partial=True, sim_s=0.0))
+    assert "This run was stopped early." in page.shown
+
+
 @pytest.mark.parametrize(
     ("summary", "notice"),
     [
@@ -176,13 +181,13 @@ def test_a_torn_table_is_an_error_and_leaves_the_old_report(tmp_path: Path) -> N
 def test_a_curve_of_latency_ends_at_the_share_that_was_answered(run: Run) -> None:
     frame = chart_data.latency_by_kind(run.tasks)
     assert frame[frame["kind"] == "chat"].to_dict("list") == {
-        "kind": ["chat", "chat"],
-        "x": [1.0, 2.01],
-        "share": [50.0, 100.0],
-        "values": [2, 2],
+        "kind": ["chat", "chat", "chat"],
+        "x": [1.0, 1.0, 2.01],  # from 0 % on, not from the first answer's share
+        "share": [0.0, 50.0, 100.0],
+        "values": [2, 2, 2],
     }
     assert "review" not in set(frame["kind"])  # none of them was answered
-    assert list(chart_data.latency_by_via(run.tasks)["via"]) == ["coordinator", "self"]
+    assert list(dict.fromkeys(chart_data.latency_by_via(run.tasks)["via"])) == ["coordinator", "self"]
 
 
 def test_a_long_curve_keeps_its_shape_in_few_points() -> None:
@@ -190,7 +195,8 @@ def test_a_long_curve_keeps_its_shape_in_few_points() -> None:
     assert len(frame) < 200
     assert frame["x"].iloc[-1] == 100.0
     assert frame["share"].iloc[-1] == 50.0
-    assert (frame["share"] * 2 - frame["x"]).abs().max() < 1e-9
+    assert (frame["share"] * 2 - frame["x"])[1:].abs().max() < 1e-9
+    assert (frame["share"].iloc[0], frame["x"].iloc[0]) == (0.0, 0.001)
     assert frame["share"].is_monotonic_increasing
 
 
@@ -284,12 +290,100 @@ def test_news_of_all_channels_have_a_curve(tmp_path: Path) -> None:
     run = made_run(tmp_path, tell=tell)
     delays = chart_data.news_delay(run.gossip, "delay_s")
     assert dict(zip(delays["channel"], delays["x"], strict=True)) == {
-        "Bluetooth": 2.0,
-        "LAN peer": 2.0,
+        "peer, Bluetooth": 2.0,
+        "peer, local network": 2.0,
         "heartbeat": 3.0,
     }
     spec = next(figure.spec for figure in charts.gallery(run).figures() if figure.key == "news-delay")
-    assert "Bluetooth (1)" in json.dumps(spec)
+    assert "peer, Bluetooth (1)" in json.dumps(spec)
+
+
+def figure(run: Run, key: str) -> charts.Figure:
+    return next(figure for figure in charts.gallery(run).figures() if figure.key == key)
+
+
+def test_availability_is_zero_until_somebody_has_the_model(tmp_path: Path) -> None:
+    def tell(recorder: Recorder) -> None:
+        made.boot(recorder)
+        recorder.sample(10 * SECOND)
+        made.capabilities(recorder, 11 * SECOND, PHONE, 2, made.LARGE, loading=False)
+        recorder.sample(20 * SECOND)
+
+    frames = chart_data.availability(made_run(tmp_path, tell=tell).timeline, chart_data.time_unit(60.0))
+    for model, values in ((made.LARGE, [0, 0, 1, 1]), (made.SMALL, [0, 3, 2, 2])):
+        true = frames[model][frames[model]["who"] == "true"]
+        assert true["at"].tolist() == [0, 10, 20, 60]
+        assert true["value"].tolist() == values
+
+
+def test_models_stand_in_the_order_of_their_size_under_names_that_differ(tmp_path: Path) -> None:
+    models = ["qwen2.5-coder-14b", "qwen2.5-coder:7b", "qwen2.5-coder-7b", "unlisted", "qwen2.5-coder-3b"]
+
+    def tell(recorder: Recorder) -> None:
+        for generation, model in enumerate(models, start=1):
+            made.capabilities(recorder, generation * SECOND, PHONE, generation, model, loading=False)
+            recorder.sample(generation * SECOND)
+
+    panels = charts.gallery(made_run(tmp_path, tell=tell)).availability
+    assert [(panel.title, panel.caption) for panel in panels] == [
+        ("Qwen2.5 Coder 3B", "qwen2.5-coder-3b"),
+        ("Qwen2.5 Coder 7B", "qwen2.5-coder-7b"),
+        ("Qwen2.5 Coder 7B (Ollama)", "qwen2.5-coder:7b"),
+        ("Qwen2.5 Coder 14B", "qwen2.5-coder-14b"),
+        ("unlisted", ""),
+    ]
+    svg = vl_convert.vegalite_to_svg({**panels[0].spec, "width": 300})
+    assert ">nodes<" in svg
+    assert ">1<" in svg
+    assert ">500m<" not in svg, "half a node"
+
+
+def test_nodes_without_a_model_have_a_line(tmp_path: Path) -> None:
+    def tell(recorder: Recorder) -> None:
+        made.capabilities(recorder, 2 * SECOND, PHONE, 1, None, loading=False)
+        recorder.sample(10 * SECOND)
+
+    run = made_run(tmp_path, tell=tell)
+    assert chart_data.without_model(run.timeline, chart_data.time_unit(60.0)).to_dict("list") == {
+        "at": [10.0, 60.0],
+        "value": [1.0, 1.0],
+    }
+    assert "without a model" in json.dumps(figure(run, "loading").spec)
+
+
+def test_a_message_type_has_one_colour_in_all_charts(tmp_path: Path) -> None:
+    def tell(recorder: Recorder) -> None:
+        for size_bytes, type_name in ((1, "many"), (9000, "large")):
+            for _ in range(9 if type_name == "many" else 1):
+                recorder.message(type_name, "lan", size_bytes)
+
+    run = made_run(tmp_path, tell=tell)
+    domains = [figure(run, f"message-rate-{value}").spec["encoding"]["color"]["scale"] for value in ("count", "bytes")]
+    assert domains[0] == domains[1]
+    assert "local network" in json.dumps(figure(run, "message-bytes").spec["datasets"])
+
+
+def test_the_title_of_the_profile_says_whether_all_swaps_are_in_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert figure(run, "swap-profile").title.startswith("Every swap")
+    many = pd.concat([run.swaps.assign(swap=number) for number in range(2, 302)], ignore_index=True)
+    monkeypatch.setattr(run, "swaps", many)
+    profile = figure(run, "swap-profile")
+    assert profile.title == "Swaps, phase by phase"
+    assert profile.caption.startswith("240 of ")
+    assert "swaps, the longest first" in vl_convert.vegalite_to_svg({**profile.spec, "width": 300})
+
+
+@pytest.mark.parametrize(("mean_s", "is_drawn"), [(0.00005, False), (0.5, True)])
+def test_a_mean_that_lies_on_the_axis_is_said_in_words(
+    run: Run, monkeypatch: pytest.MonkeyPatch, mean_s: float, is_drawn: bool
+) -> None:
+    rows = [(10.0, "staleness_max_s", "registry", 2.0), (10.0, "staleness_mean_s", "registry", mean_s)]
+    timeline = pd.DataFrame([*rows, (10.0, "nodes_ready", made.SMALL, 1.0)], columns=["at_s", "metric", "key", "value"])
+    monkeypatch.setattr(run, "timeline", timeline)
+    age = figure(run, "stale-registry")
+    assert ("Line: mean" in age.caption) is is_drawn
+    assert ("stays below 1 ms" in age.caption) is not is_drawn
+    assert ("layer" in age.spec) is is_drawn
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
@@ -299,8 +393,10 @@ def test_news_of_all_channels_have_a_curve(tmp_path: Path) -> None:
     ("value_s", "text"),
     [
         (0, "0 s"),
-        (2.5e-7, "0.25 µs"),
-        (0.0109, "10.9 ms"),
+        (2.5e-7, "below 1 ms"),
+        (0.0069915, "7 ms"),
+        (0.99949, "999 ms"),
+        (0.9997, "1 s"),
         (2.084, "2.08 s"),
         (125.2, "2 min 5 s"),
         (5400, "1 h 30 min"),
@@ -322,7 +418,7 @@ def test_shares_are_never_rounded_to_all_or_nothing(share: float, text: str) -> 
     ("value", "unit", "shown"),
     [
         (5324.0, "tasks", ("5,324", "tasks")),
-        (3.76e-5, "s", ("37.6", "µs")),
+        (3.76e-5, "s", ("below 1", "ms")),
         (40.8, "s", ("40.8", "s")),
         (240.0, "s", ("240", "s")),
         (0.25, "share", ("25", "%")),

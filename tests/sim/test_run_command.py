@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from edgecoder.cli import app
+from edgecoder.errors import DiskFull
 from edgecoder_sim.results import Run
+from edgecoder_sim.world import World
 
 TINY = ("phones.count=8", "agents.count=2", "duration_s=200", "radio.area_m=[15, 10]")
-LONG = ("phones.count=60", "agents.count=6", "duration_s=1000000")
+LONG = ("phones.count=60", "agents.count=6", "duration_s=40000")
+SHORT = [part for one in (*TINY, "duration_s=20") for part in ("--set", one)]
 
 
 def command(*arguments: str, sets: tuple[str, ...] = TINY) -> list[str]:
@@ -65,6 +71,19 @@ def test_json_is_the_summary_and_nothing_else(tmp_path: Path) -> None:
         (("run", "office", "--set", "phones.cuont=3"), "phones.cuont"),
         (("run", "office", "--set", "phones.count=-3"), "phones.count is -3; a count is 0 or more"),
         (("run", "office", "--set", "phones"), "there is no `=`"),
+        (("run", "office", "--out", ""), "--out '': there is no name; name a directory, such as `.` for this one"),
+        (
+            ("run", "office", "--set", "node.slots=4"),
+            "--set node.slots=4: unknown key node.slots; in a scenario the device decides it: set devices.<name>.slots",
+        ),
+        (
+            ("run", "office", "--set", "node.drain_ms=4"),
+            "--set node.drain_ms=4: unknown key node.drain_ms; a scenario says it by role: set config.phones.drain_ms",
+        ),
+        (
+            ("run", "office", "--set", "cluster.network_id=x"),
+            "unknown key cluster.network_id; did you mean config.cluster.network_id?",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -84,22 +103,123 @@ def test_an_out_directory_that_cannot_be_made_is_one_line(tmp_path: Path, out: s
     assert done.stderr == f"--out {out}: there is a file in its place; name a directory\n"
 
 
-def test_ctrl_c_leaves_a_readable_partial_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [(errno.EACCES, "Permission denied"), (errno.EROFS, "Read-only file system")],
+)
+@pytest.mark.parametrize("broken", ["mkdir", "write_text"])
+def test_a_place_that_cannot_be_written_is_one_line_that_names_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    broken: str,
+    error: int,
+    problem: str,
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(error, problem, str(path))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, broken, refuse)
+    assert app.run(["run", "office", "--json", *SHORT]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("--out runs: runs")
+    assert said.endswith(f": {problem}; give --out a directory that you can write to\n")
+    assert said.count("\n") == 1
+
+
+def test_variables_for_nodes_of_this_machine_are_said_to_be_unused(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        command("run", "office", "--json", "--no-report", sets=(*TINY, "duration_s=1")),
+        cwd=tmp_path,
+        env=os.environ | {"EDGECODER_NODE_SLOTS": "4", "EDGECODER_CLUSTER_NETWORK_ID": "x"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0
+    assert ran.stderr.startswith("EDGECODER_CLUSTER_NETWORK_ID, EDGECODER_NODE_SLOTS: not used in a simulation; give ")
+    assert ran.stderr.count("\n") == 1
+    assert json.loads(ran.stdout)["sim_s"] == 1
+
+
+def stop_late(process: subprocess.Popen[str], number: signal.Signals) -> tuple[str, str]:
+    """Let a run go on for a tenth, then send it a signal; what it printed until its end."""
+    assert process.stderr is not None
+    while not process.stderr.readline().startswith("10 %"):
+        assert process.poll() is None
+    process.send_signal(number)
+    return process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_leaves_a_readable_partial_run(tmp_path: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
         command("run", "office", sets=LONG), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stderr is not None
-    assert "nodes" in process.stderr.readline(), "the run has begun"
-    while not list(tmp_path.glob("runs/*/tasks.parquet")):
-        pass
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate()
+    _, stderr = stop_late(process, number)
     assert process.returncode == 130
     assert "stopped after" in stderr
     assert "Traceback" not in stderr
     (directory,) = (tmp_path / "runs").iterdir()
     run = Run(directory)
     assert run.summary["partial"] is True
-    assert 0 <= run.summary["sim_s"] < 1_000_000
+    assert run.summary["reproduce"] is None
+    assert 4_000 <= run.summary["sim_s"] < 40_000
     assert len(run.nodes) == 68
-    assert (directory / "report.html").exists()
+    report = (directory / "report.html").read_text(encoding="utf-8")
+    assert "with the same digest" not in report
+    assert "a run that is not stopped has another digest" in report
+
+
+def test_a_run_that_is_stopped_before_it_begins_has_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    describe = World.describe
+
+    def interrupted(world: World) -> object:
+        signal.raise_signal(signal.SIGINT)
+        return describe(world)
+
+    monkeypatch.setattr(World, "describe", interrupted)
+    assert app.run(["run", "office", *SHORT]) == 130
+    said = capsys.readouterr()
+    assert said.err.endswith("stopped after 0 simulated seconds; nothing had happened yet\n")
+    assert "report" not in said.out + said.err
+    (directory,) = Path("runs").iterdir()
+    assert not (directory / "report.html").exists()
+    assert app.run(["report", str(directory)]) == 0, "asked for, there is one"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "line"),
+    [
+        (
+            KeyboardInterrupt(),
+            130,
+            "stopped while writing the report; the run is in {0}; `edgecoder report {0}` writes it",
+        ),
+        (DiskFull("runs: full"), 3, "runs: full; the run is whole, and `edgecoder report {0}` writes the report"),
+    ],
+    ids=["ctrl-c", "disk"],
+)
+def test_a_report_that_fails_leaves_the_headlines_and_says_how_to_write_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failure: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    def fail(_: Run) -> Path:
+        raise failure
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("edgecoder_sim.commands.run.write_report", fail)
+    assert app.run(["run", "office", *SHORT]) == code
+    said = capsys.readouterr()
+    (directory,) = Path("runs").iterdir()
+    assert said.err.splitlines()[-1] == line.format(directory)
+    assert f"run         {directory}" in said.out
+    assert "report.html" not in said.out

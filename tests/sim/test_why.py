@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 
 from edgecoder.cli import app
+from edgecoder.errors import ConfigError, Reason
 from edgecoder.mesh.router import Why
+from edgecoder.trace import NodeReady, SwapEnded, TaskStarted, TaskStopped, TaskSubmitted
+from edgecoder_sim.commands import stories
 from edgecoder_sim.results import Run
 from edgecoder_sim.runner import run_scenario
 from edgecoder_sim.scenario import load_scenario
 from tests.sim import made_runs as made
 from tests.sim.made_runs import made_run, task_id
 
+LOAD_FAILED = Reason.LOAD_FAILED
 COMMANDS = [EntryPoint(name, f"edgecoder_sim.commands.{name}:command [sim]", app.GROUP) for name in ("why", "report")]
 
 
@@ -102,6 +106,45 @@ def test_a_new_request_from_upstream_is_no_failure_downstream(
     assert story["end"] == "not answered: unfinished (it was open when the run ended)"
 
 
+@pytest.mark.parametrize("name", ["phone-0:2", "PHONE-0:2", task_id(2).hex().upper(), task_id(2).hex()[-1:]])
+def test_a_task_is_found_by_short_name_and_by_either_end_of_its_id(run: Run, name: str) -> None:
+    assert stories.find_task(run, name)["task_id"] == task_id(2).hex()
+
+
+def test_tasks_of_two_lives_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    first, second = (made.IDS[made.PHONE][:8] + life.to_bytes(4, "big") + (1).to_bytes(4, "big") for life in (1, 2))
+
+    def tell(recorder: Any) -> None:
+        for life, task in ((1, first), (2, second)):
+            recorder.record(life, made.PHONE, NodeReady(epoch=life))
+            recorder.record(life, made.PHONE, TaskSubmitted(task, life, None, 0.0, prompt_bytes=1))
+        recorder.record(3, made.PHONE, made.submitted(2))
+
+    run = made_run(tmp_path, tell=tell)
+    assert sorted(stories.task_names(run)) == sorted([first.hex(), second.hex(), "phone-0:2"])
+    with pytest.raises(ConfigError, match=f"2 tasks have such an id; give one of {first.hex()}, {second.hex()}"):
+        stories.find_task(run, "00000001")
+    assert stories.find_task(run, "phone-0:2")["task_id"] == task_id(2).hex()
+
+
+def test_a_task_that_waited_in_a_queue_says_who_kept_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def tell(recorder: Any) -> None:
+        for number, begins_us in ((1, 70 * made.SECOND), (2, None)):
+            recorder.record(made.SECOND, made.PHONE, made.submitted(number))
+            recorder.record(2 * made.SECOND, made.PHONE, made.routed(number, made.AGENT, Why.CHEAPEST, 1.0))
+            if begins_us is not None:
+                recorder.record(begins_us, made.AGENT, TaskStarted(task_id(number), made.LARGE))
+            else:
+                recorder.record(30 * made.SECOND, made.AGENT, TaskStopped(task_id(number), Reason.DEADLINE, 0))
+
+    run = made_run(tmp_path, tell=tell)
+    waited = "it had accepted the task, which waited there for"
+    said = tell_json(capsys, "why", str(run.path), "task", "phone-0:1")
+    assert said["moments"][-1]["text"] == f"began to answer with large-7b; {waited} 68.00 s"
+    said = tell_json(capsys, "why", str(run.path), "task", "phone-0:2")
+    assert said["moments"][-1]["text"].startswith(f"took it off its queue; {waited} 28.00 s: deadline")
+
+
 def test_a_task_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     story = tell_json(capsys, "why", str(run.path), "task", task_id(2).hex()[:32])
     decided = [moment["facts"] for moment in story["moments"] if "why" in moment.get("facts", {})]
@@ -118,8 +161,8 @@ def test_a_task_as_json(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_an_id_some_tasks_are_listed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     said = tell(capsys, "why", str(run.path), "task").splitlines()
     assert said[0] == f"3 tasks in {run.path}; some of them:"
-    assert said[1:3] == ["failed:", f"  {task_id(3).hex()}  00:00:07.000  phone-0 review: no_route, 10.00 s, routes: 1"]
-    assert said[3:5] == ["slowest:", f"  {task_id(2).hex()}  00:00:04.000  phone-0 chat: done, 2.01 s, routes: 3"]
+    assert said[1:3] == ["failed:", "  phone-0:3  00:00:07.000  review: no_route, 10.00 s, routes: 1"]
+    assert said[3:5] == ["slowest:", "  phone-0:2  00:00:04.000  chat: done, 2.01 s, routes: 3"]
     listed = tell_json(capsys, "why", str(run.path), "task")
     assert [task["task_id"] for task in listed["slowest"]] == [task_id(2).hex(), task_id(1).hex()]
 
@@ -133,15 +176,140 @@ def test_the_story_of_a_swap(run: Run, capsys: pytest.CaptureFixture[str]) -> No
         "  00:00:20.100  phone-0  let running tasks end: 900 ms",
         "  00:00:21.000  phone-0  freed the old model: 200 ms",
         "  00:00:21.200  phone-0  loaded the new model: 2.80 s",
-        "  00:00:24.000  phone-0  made the outcome durable, serving again: 5 ms",
+        "  00:00:24.000  phone-0  made the outcome durable, serving: 5 ms",
         "  done in 4.00 s: large-7b serves",
     ]
+
+
+FAILED_SWAPS = {
+    "both loads failed": (
+        {"announcing": 0, "draining": 1, "unloading": 2, "loading": 3, "rollingBack": 4, "failed": 5},
+        (LOAD_FAILED, None, 1),
+        [
+            "journalled the intent and told its peers: 1.00 s",
+            "let running tasks end: 1.00 s",
+            "freed the old model: 1.00 s",
+            "tried to load the new model: failed after 1.00 s",
+            "tried to load the old model again: failed after 1.00 s",
+            "made the outcome durable, without a model: 1.00 s",
+        ],
+        "not done: load_failed (the engine could not load the model); no model serves",
+    ),
+    "rolled back": (
+        {"announcing": 0, "draining": 1, "unloading": 2, "loading": 3, "rollingBack": 4, "ready": 5},
+        (LOAD_FAILED, made.SMALL, 1),
+        [
+            "journalled the intent and told its peers: 1.00 s",
+            "let running tasks end: 1.00 s",
+            "freed the old model: 1.00 s",
+            "tried to load the new model: failed after 1.00 s",
+            "loaded the old model again: 1.00 s",
+            "made the outcome durable, serving: 1.00 s",
+        ],
+        "not done: load_failed (the engine could not load the model); small-1b serves",
+    ),
+    "at a start": (
+        {"announcing": 0, "draining": 1, "loading": 1, "empty": 2},
+        (LOAD_FAILED, None, 0),
+        [
+            "journalled the intent and told its peers: 1.00 s",
+            "tried to load the new model: failed after 1.00 s",
+            "made the outcome durable, without a model: 1.00 s",
+        ],
+        "not done: load_failed (the engine could not load the model); no model serves",
+    ),
+    "the old one stayed": (
+        {"announcing": 0, "draining": 1, "unloading": 2, "ready": 3},
+        (Reason.UNLOAD_FAILED, made.SMALL, 1),
+        [
+            "journalled the intent and told its peers: 1.00 s",
+            "let running tasks end: 1.00 s",
+            "tried to free the old model: failed after 1.00 s",
+            "made the outcome durable, serving: 1.00 s",
+        ],
+        "not done: unload_failed (the engine could not free the model); small-1b serves",
+    ),
+    "no intent": (
+        {"announcing": 0, "ready": 1},
+        (Reason.STORE_FAILED, made.SMALL, 1),
+        [
+            "tried to journal the intent and tell its peers: failed after 1.00 s",
+            "made the outcome durable, serving: 1.00 s",
+        ],
+        "not done: store_failed (the store could not write); small-1b serves",
+    ),
+    "not durable": (
+        {"announcing": 0, "loading": 1, "ready": 2},
+        (Reason.STORE_FAILED, made.LARGE, 1),
+        [
+            "journalled the intent and told its peers: 1.00 s",
+            "loaded the new model: 1.00 s",
+            "tried to make the outcome durable: failed after 1.00 s",
+        ],
+        "not done: store_failed (the store could not write); large-7b serves",
+    ),
+    "cut off": (
+        {"announcing": 56, "draining": 57, "unloading": 58, "loading": 59},
+        None,
+        [
+            "journalled the intent and told its peers: 1.00 s",
+            "let running tasks end: 1.00 s",
+            "freed the old model: 1.00 s",
+            "tried to load the new model: cut off after 1.00 s",
+        ],
+        "unfinished after 4.00 s: the run ended",
+    ),
+}
+"""Phases by the second in which they begin; reason, active model and requests at the end; what is told."""
+
+
+@pytest.mark.parametrize(("at_s", "end", "texts", "verdict"), FAILED_SWAPS.values(), ids=FAILED_SWAPS)
+def test_what_failed_in_a_swap_is_not_told_as_done(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    at_s: dict[str, int],
+    end: tuple[Reason, str | None, int] | None,
+    texts: list[str],
+    verdict: str,
+) -> None:
+    def tell_of_it(recorder: Any) -> None:
+        made.phases(recorder, made.PHONE, 1, {phase: second * made.SECOND for phase, second in at_s.items()})
+        if end is not None:
+            reason, active, requests = end
+            ended = SwapEnded(1, made.LARGE, active, reason, requests, "user")
+            recorder.record((max(at_s.values()) + 1) * made.SECOND, made.PHONE, ended)
+
+    run = made_run(tmp_path, tell=tell_of_it)
+    (story,) = tell_json(capsys, "why", str(run.path), "swap", "phone-0", "1")
+    assert [moment["text"] for moment in story["moments"]] == texts
+    assert story["end"] == verdict
+
+
+def test_a_coordinator_has_no_swaps(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    said = tell(capsys, "why", str(run.path), "swap", "coordinator-0")
+    assert said == f"coordinator-0 had no swaps in {run.path}; a coordinator runs no model\n"
+
+
+def test_a_list_of_swaps_counts_by_sort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def tell_of_them(recorder: Any) -> None:
+        made.boot(recorder)
+        made.phases(recorder, made.PHONE, 2, {"rollingBack": 2 * made.SECOND, "ready": 3 * made.SECOND}, None)
+        for at_s in (4, 5):
+            refused = SwapEnded(0, made.LARGE, made.SMALL, Reason.INSUFFICIENT_MEMORY, 1, "user")
+            recorder.record(at_s * made.SECOND, made.PHONE, refused)
+        recorder.record(6 * made.SECOND, made.PHONE, SwapEnded(0, made.SMALL, made.SMALL, None, 1, "user"))
+
+    run = made_run(tmp_path, tell=tell_of_them)
+    said = tell(capsys, "why", str(run.path), "swap", "phone-0").splitlines()
+    assert said[0].startswith("1 load at a start, 1 engine recovery, 3 requests that changed nothing of phone-0 in ")
+    assert said[4] == "  00:00:05.000  refused  small-1b → large-7b (user): insufficient_memory, 0 ms"
+    assert said[5] == "  00:00:06.000  no swap  small-1b → small-1b (user): it was active already, 0 ms"
 
 
 @pytest.mark.parametrize("node", ["phone-0", "0", made.IDS[made.PHONE].hex()[:8]])
 def test_the_swaps_of_a_node(run: Run, capsys: pytest.CaptureFixture[str], node: str) -> None:
     said = tell(capsys, "why", str(run.path), "swap", node).splitlines()
-    assert said[0] == f"2 swaps of {node} in {run.path}:"
+    assert said[0] == f"1 swap, 1 load at a start of {node} in {run.path}:"
     assert said[2] == "  00:00:20.000  swap 2   small-1b → large-7b (user): done, 4.00 s"
     rows = tell_json(capsys, "why", str(run.path), "swap", node)
     assert [(row["swap"], row["cause"]) for row in rows] == [(1, "boot"), (2, "user")]
@@ -159,19 +327,26 @@ def test_the_newest_run_is_meant_where_none_is_named(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["task", "zz"], "task zz: no task has an id that begins so; leave the id out"),
-        (["task", ""], "task : 3 tasks have ids that begin so; give more digits: "),
+        (
+            ["task", "zz"],
+            "task zz: no task has such an id; give one that `edgecoder why task` lists, such as phone-0:1",
+        ),
+        (["task", ""], "task : 3 tasks have such an id; give one of phone-0:1, phone-0:2, phone-0:3\n"),
         (["swap"], "why: no node is given; write edgecoder why"),
         (
             ["swap", "nobody"],
-            "node nobody: there is no such node; give a node's name or index; there are phone-0, phone-1,",
+            (
+                "node nobody: there is no such node; give a node's name or index; there are phone-0, phone-1, agent-0, "
+                "coordinator-0, coordinator-1, …\n"
+            ),
         ),
         (["swap", "phone-0", "9"], "phone-0 has no swap 9; leave the number out for a list"),
         (["swap", "phone-0", "x"], "why: the swap is 'x'; give its number, such as 2"),
         (["swap", "phone-0", "2", "3"], "why: '3' is one word too many; write edgecoder why"),
         (["task", "1", "2"], "why: '2' is one word too many; write edgecoder why"),
-        (["byte"], "why: what to tell is 'byte', not task or swap; write edgecoder why"),
-        ([], "why: what to tell is 'nothing', not task or swap; write edgecoder why"),
+        (["byte"], "why: 'byte' is neither task nor swap; write edgecoder why"),
+        (["tasks"], "why: 'tasks' is neither task nor swap; did you mean task?\n"),
+        ([], " is to be told is not said; write edgecoder why"),
     ],
 )
 def test_a_mistake_is_one_line(run: Run, capsys: pytest.CaptureFixture[str], words: list[str], line: str) -> None:
@@ -180,6 +355,22 @@ def test_a_mistake_is_one_line(run: Run, capsys: pytest.CaptureFixture[str], wor
     assert line in said.err
     assert said.err.count("\n") == 1
     assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("tasks", "why: 'tasks' is neither task, nor swap, nor a run; did you mean task?\n"),
+        ("foo", "why: 'foo' is neither task, nor swap, nor a run; write edgecoder why"),
+        ("last", "why: what of last is to be told is not said; write edgecoder why"),
+    ],
+)
+def test_a_lone_word_that_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert app.run(["why", word]) == 2
+    assert capsys.readouterr().err.startswith(line)
 
 
 def test_no_run_is_one_line(

@@ -17,7 +17,10 @@ from edgecoder_sim.results import Run
 def command(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Run directories; without one, or with `last`, the newest in ./runs."),
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Run directories; without one, or with `last`, the newest in ./runs that has ended.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -5,26 +5,32 @@ Shows progress on a terminal, plain lines elsewhere, and what came out in the en
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from edgecoder.errors import ConfigError
+from edgecoder.errors import ConfigError, DiskFull, DriverError
+from edgecoder.settings import ENV_PREFIX, SECTIONS
 from edgecoder_sim.headlines import outcome_lines
 from edgecoder_sim.report import write_report
 from edgecoder_sim.results import Run
+from edgecoder_sim.rundir import REPORT
 from edgecoder_sim.runner import Outcome, run_scenario
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.scenario_model import Scenario
 
 PLAIN_STEP_PCT = 10
 """Without a terminal, one line for so much progress."""
+_NOT_WRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_NODE_VARIABLES: Final = tuple(f"{ENV_PREFIX}{section.upper()}_" for section in SECTIONS)
 
 
 def command(
@@ -33,31 +39,66 @@ def command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value, such as phones.count=50.")
     ] = None,
     rng_seed: Annotated[int | None, typer.Option("--rng-seed", metavar="N", help="Draw other random numbers.")] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where run directories are made.")] = Path("runs"),
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where run directories are made.")] = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")] = False,
     report: Annotated[bool, typer.Option(help="Write report.html.")] = True,
 ) -> None:
     """Simulate what a scenario describes: devices swap models, learn of each other, and route tasks."""
     loaded = load_scenario(scenario, sets or (), rng_seed)
+    _warn_of_environment()
+    console = Console(stderr=True, quiet=as_json)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        root = _make_root(out)
+        with _Shown(console, loaded) as shown:
+            reproduce = _reproduce(scenario, sets or [], loaded.rng_seed)
+            outcome = run_scenario(loaded, root=root, reproduce=reproduce, progress=shown.update)
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        hint = "give --out a directory that you can write to"
+        raise DriverError(f"--out {out}: {error.filename or out}: {error.strerror}; {hint}") from None
+    failure = _report(console, outcome) if report and outcome.summary["sim_s"] else None
+    if as_json:
+        typer.echo(msgspec.json.encode(outcome.summary).decode())
+    else:
+        has_report = outcome.directory is not None and (outcome.directory / REPORT).is_file()
+        typer.echo("\n".join(outcome_lines(outcome.summary, has_report=has_report)))
+    _end(outcome, failure)
+
+
+def _make_root(out: str) -> Path:
+    """The directory that `--out` names, made if it is not there. Raises ConfigError, and OSError where it must not be
+    made."""
+    if not out:
+        raise ConfigError("--out ''", None, "there is no name", "name a directory, such as `.` for this one")
+    root = Path(out)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ConfigError(f"--out {out}", None, "there is a file in its place", "name a directory") from None
     except FileNotFoundError:
         raise ConfigError(f"--out {out}", None, "no directory can be made there", "name another place") from None
-    console = Console(stderr=True, quiet=as_json)
-    with _Shown(console, loaded) as shown:
-        outcome = run_scenario(
-            loaded, root=out, reproduce=_reproduce(scenario, sets or [], loaded.rng_seed), progress=shown.update
-        )
-    if report and outcome.directory is not None:
-        console.print("writing the report", style="dim")
+    return root
+
+
+def _warn_of_environment() -> None:
+    """Say that variables which configure a node of this machine leave simulated ones alone."""
+    names = sorted(name for name in os.environ if name.startswith(_NODE_VARIABLES))
+    if names:
+        hint = "give simulated nodes theirs with --set config.phones.…, config.agents.… or config.cluster.…"
+        typer.echo(f"{', '.join(names)}: not used in a simulation; {hint}", err=True)
+
+
+def _report(console: Console, outcome: Outcome) -> BaseException | None:
+    """Write the report of a run; what kept it from being written, if anything did."""
+    if outcome.directory is None:
+        return None
+    console.print("writing the report", style="dim")
+    try:
         write_report(Run(outcome.directory))
-    if as_json:
-        typer.echo(msgspec.json.encode(outcome.summary).decode())
-    else:
-        typer.echo("\n".join(outcome_lines(outcome.summary, has_report=report)))
-    _end(outcome)
+    except (KeyboardInterrupt, DiskFull) as failure:
+        return failure
+    return None
 
 
 def _reproduce(scenario: str, sets: list[str], rng_seed: int) -> str:
@@ -65,12 +106,21 @@ def _reproduce(scenario: str, sets: list[str], rng_seed: int) -> str:
     return shlex.join(["edgecoder", "run", scenario, *options, "--rng-seed", str(rng_seed)])
 
 
-def _end(outcome: Outcome) -> None:
+def _end(outcome: Outcome, failure: BaseException | None) -> None:
+    """Raise what went wrong, the worst of it, or say where a run is that was stopped."""
     if outcome.violation is not None:
         raise outcome.violation
+    sim_s, directory = outcome.summary["sim_s"], outcome.directory
+    later = f"edgecoder report {directory}"
+    if isinstance(failure, DiskFull):
+        raise DiskFull(f"{failure}; the run is whole, and `{later}` writes the report")
     if outcome.interrupted:
-        where = "" if outcome.directory is None else f"; what there is so far is in {outcome.directory}"
-        typer.echo(f"stopped after {outcome.summary['sim_s']:.0f} simulated seconds{where}", err=True)
+        so_far = "; nothing had happened yet" if not sim_s else f"; what there is so far is in {directory}"
+        after = f"; `{later}` writes its report" if failure is not None else ""
+        typer.echo(f"stopped after {sim_s:.0f} simulated seconds{so_far}{after}", err=True)
+    elif failure is not None:
+        typer.echo(f"stopped while writing the report; the run is in {directory}; `{later}` writes it", err=True)
+    if outcome.interrupted or failure is not None:
         raise typer.Exit(130)
 
 

@@ -21,6 +21,8 @@ from edgecoder_sim.tables import RESTARTED, UNFINISHED
 
 INTERESTING: Final = 5
 """Tasks of each sort that are listed."""
+COUNTER_AT: Final = 24
+"""Where the counter begins in the hexadecimal id of a task; before it stand the origin's id and its life."""
 _REASON_TEXT: Final = {
     **{reason.value: info.message for reason, info in REASONS.items()},
     UNFINISHED: "it was open when the run ended",
@@ -33,13 +35,23 @@ _VIA_TEXT: Final = {
     "federation": "by a node that another coordinator found",
 }
 _PHASE_TEXT: Final = {
-    "announcing_s": "journalled the intent and told its peers",
-    "draining_s": "let running tasks end",
-    "unloading_s": "freed the old model",
-    "loading_s": "loaded the new model",
-    "rolling_back_s": "loaded the old model again",
-    "confirming_s": "made the outcome durable, serving again",
+    "announcing_s": ("journalled the intent and told its peers", "journal the intent and tell its peers"),
+    "draining_s": ("let running tasks end", "let running tasks end"),
+    "unloading_s": ("freed the old model", "free the old model"),
+    "loading_s": ("loaded the new model", "load the new model"),
+    "rolling_back_s": ("loaded the old model again", "load the old model again"),
+    "confirming_s": ("made the outcome durable", "make the outcome durable"),
 }
+"""What a phase is for: when it was done, and when it was tried."""
+_QUEUE_MIN_S: Final = 1.0
+"""A wait between the choice of a node and its engine's begin that is worth a word; a message takes less."""
+_ROW_KINDS: Final = (
+    ("swap", "swaps"),
+    ("load at a start", "loads at a start"),
+    ("engine recovery", "engine recoveries"),
+    ("request that changed nothing", "requests that changed nothing"),
+)
+"""What a row of `swaps` can be, one and many, in the order in which they are counted."""
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,22 +99,37 @@ def reason_text(code: str) -> str:
 # -- tasks -------------------------------------------------------------------------------------------------------------
 
 
-def find_task(run: Run, prefix: str) -> pd.Series:
-    """The task whose id begins with `prefix`, hexadecimal. Raises ConfigError where there is none, or more than one."""
-    wanted = prefix.lower()
-    found = run.tasks[run.tasks["task_id"].str.startswith(wanted)]
-    where = f"{run.path} task {prefix}"
-    if not len(found):
-        raise ConfigError(where, None, "no task has an id that begins so", "leave the id out for a list of some")
-    if len(found) > 1:
-        some = ", ".join(found["task_id"].head(3))
-        raise ConfigError(where, None, f"{len(found)} tasks have ids that begin so", f"give more digits: {some}, …")
-    return found.iloc[0]
+def task_names(run: Run) -> pd.Series:
+    """A short name for each task of a run, by the labels of its table: `phone-7:12` is the twelfth that phone-7 asked.
+    Where a node had two lives with such a task it is the whole id."""
+    ids, names = run.tasks["task_id"], _names(run)
+    counters = ids.str[COUNTER_AT:].map(lambda digits: int(digits, 16))
+    short = run.tasks["origin"].map(names).astype(str) + ":" + counters.astype(str)
+    return short.where(~short.duplicated(keep=False), ids)
 
 
-def task_story(run: Run, prefix: str) -> Story:
+def find_task(run: Run, wanted: str) -> pd.Series:
+    """The task whose short name (see `task_names`) is `wanted`, or whose id begins or ends so, hexadecimal. Raises
+    ConfigError where there is none, or more than one."""
+    names, ids, digits = task_names(run), run.tasks["task_id"], wanted.lower()
+    found = names == digits
+    if not found.any():
+        found = ids.str.startswith(digits) | ids.str.endswith(digits)
+    where = f"{run.path} task {wanted}"
+    if not found.any():
+        some = f", such as {names.iloc[0]}" if len(names) else ""
+        hint = f"give one that `edgecoder why task` lists{some}"
+        raise ConfigError(where, None, "no task has such an id", hint)
+    if found.sum() > 1:
+        some = ", ".join(names[found].head(INTERESTING))
+        more = ", …" if found.sum() > INTERESTING else ""
+        raise ConfigError(where, None, f"{found.sum()} tasks have such an id", f"give one of {some}{more}")
+    return run.tasks[found].iloc[0]
+
+
+def task_story(run: Run, wanted: str) -> Story:
     """How a task was routed, who worked on it, and how it ended. Raises ConfigError as `find_task` does."""
-    task = find_task(run, prefix)
+    task = find_task(run, wanted)
     names = _names(run)
     origin = names[task["origin"]]
     moments = [_moment(task["submitted_s"], origin, f"its user asked: {task['prompt_bytes']:,} bytes of prompt")]
@@ -122,7 +149,7 @@ def task_story(run: Run, prefix: str) -> Story:
 
 def interesting_tasks(run: Run) -> dict[str, list[dict[str, Any]]]:
     """Some tasks of each sort: failed, slowest, routed most often."""
-    tasks, names = run.tasks, _names(run)
+    tasks, names = run.tasks.assign(name=task_names(run)), _names(run)
     done = tasks[tasks["reason"].isna()]
     order = ["task_id"]
     sorts = {
@@ -134,6 +161,7 @@ def interesting_tasks(run: Run) -> dict[str, list[dict[str, Any]]]:
         name: [
             {
                 "task_id": task["task_id"],
+                "name": task["name"],
                 "kind": task["kind"],
                 "origin": names[task["origin"]],
                 "submitted_s": float(task["submitted_s"]),
@@ -185,20 +213,31 @@ def _decision(route: pd.Series, names: dict[Any, str]) -> str:
 
 
 def _work_moments(run: Run, task: pd.Series, names: dict[Any, str]) -> Iterable[Moment]:
+    routes = run.routes[run.routes["task_id"] == task["task_id"]]
     for _, work in run.work[run.work["task_id"] == task["task_id"]].iterrows():
         node = names[work["node"]]
+        queued = _queued(routes, work)
         if pd.notna(work["started_s"]):
-            yield _moment(work["started_s"], node, f"began to answer with {work['model']}")
+            yield _moment(work["started_s"], node, f"began to answer with {work['model']}{queued}")
         if pd.isna(work["stopped_s"]):
             continue
         tokens = f"{work['tokens']:,} tokens"
         if pd.isna(work["reason"]):
             text = f"done: {tokens} in {span(work['stopped_s'] - work['started_s'])}"
         elif pd.isna(work["started_s"]):
-            text = f"took it off its queue: {reason_text(work['reason'])}"
+            text = f"took it off its queue{queued}: {reason_text(work['reason'])}"
         else:
             text = f"stopped after {tokens}: {reason_text(work['reason'])}"
         yield _moment(work["stopped_s"], node, text, reason=_plain(work["reason"]))
+
+
+def _queued(routes: pd.DataFrame, work: pd.Series) -> str:
+    """That a node had accepted a task and kept it waiting, where it did so for long."""
+    until_s = work["started_s"] if pd.notna(work["started_s"]) else work["stopped_s"]
+    chosen_s = routes[(routes["to"] == work["node"]) & (routes["at_s"] <= until_s)]["at_s"]
+    if not len(chosen_s) or until_s - chosen_s.max() < _QUEUE_MIN_S:
+        return ""
+    return f"; it had accepted the task, which waited there for {span(until_s - chosen_s.max())}"
 
 
 def _moment(at_s: float, node: str, text: str, **facts: Any) -> Moment:
@@ -239,8 +278,7 @@ def find_node(run: Run, wanted: str) -> int:
         found = nodes[nodes["node_id"].str.startswith(wanted.lower())]
     if len(found) == 1:
         return int(found.iloc[0]["node"])
-    names = list(nodes["name"])
-    some = ", ".join(dict.fromkeys([*names[:2], *names[-2:]]))
+    some = ", ".join(nodes.groupby("role", sort=False)["name"].head(2))
     problem = f"{len(found)} nodes are called so" if len(found) else "there is no such node"
     raise ConfigError(f"{run.path} node {wanted}", None, problem, f"give a node's name or index; there are {some}, …")
 
@@ -251,10 +289,25 @@ def node_swaps(run: Run, node: int) -> list[dict[str, Any]]:
     return [{str(name): _plain(value) for name, value in row.items()} for _, row in rows.iterrows()]
 
 
+def swap_counts(rows: list[dict[str, Any]]) -> str:
+    """How many of each sort a node's rows are: `2 swaps, 1 load at a start`. The report counts the swaps alone."""
+    kinds = [_row_kind(row) for row in rows]
+    counts = [(kinds.count(kind), kind) for kind in range(len(_ROW_KINDS))]
+    return ", ".join(f"{count} {_ROW_KINDS[kind][count != 1]}" for count, kind in counts if count)
+
+
+def _row_kind(row: dict[str, Any]) -> int:
+    """The position in `_ROW_KINDS`."""
+    if not row["swap"]:
+        return 3
+    return {"boot": 1, "engine": 2}.get(row["cause"], 0)
+
+
 def swap_line(row: dict[str, Any]) -> str:
     """One swap in one line."""
-    number = f"swap {row['swap']}" if row["swap"] else "refused"
-    outcome = "done" if row["reason"] is None else row["reason"]
+    number = f"swap {row['swap']}" if row["swap"] else "refused" if row["reason"] else "no swap"
+    done = "done" if row["swap"] else "it was active already"
+    outcome = done if row["reason"] is None else row["reason"]
     what = f"{row['previous'] or 'no model'} → {row['model']} ({row['cause']})"
     return f"  {clock(row['started_s'])}  {number:<8} {what}: {outcome}, {span(row['total_s'])}"
 
@@ -270,12 +323,42 @@ def swap_story(run: Run, node: int, number: int) -> list[Story]:
     return [_swap_story(name, row) for row in rows]
 
 
+def _phase_outcome(row: dict[str, Any], column: str) -> str:
+    """Whether a phase that a swap went through was `done`, `failed`, or was `cut off` by a restart or the run's end."""
+    reason, active = row["reason"], row["active"]
+    columns = list(PHASE_LABELS)
+    later = [each for each in columns[columns.index(column) + 1 :] if row[each] > 0]
+    is_cut = reason in (UNFINISHED, RESTARTED)
+    if is_cut and not later:
+        return "cut off"
+    if reason is None or column == "draining_s":
+        return "done"
+    if column == "confirming_s":
+        has_failed = active == row["model"]  # it serves, and yet the swap has a reason
+    elif column == "rolling_back_s":
+        has_failed = active is None and not is_cut
+    elif column == "loading_s":
+        has_failed = "rolling_back_s" in later or (active != row["model"] and not is_cut)
+    else:
+        has_failed = not set(later) - {"confirming_s"}
+    return "failed" if has_failed else "done"
+
+
+def _phase_text(row: dict[str, Any], column: str, outcome: str) -> str:
+    done, tried = _PHASE_TEXT[column]
+    if outcome != "done":
+        return f"tried to {tried}: {outcome} after {span(row[column])}"
+    end = "" if column != "confirming_s" else ", serving" if row["active"] is not None else ", without a model"
+    return f"{done}{end}: {span(row[column])}"
+
+
 def _swap_story(name: str, row: dict[str, Any]) -> Story:
     moments, at_s = [], row["started_s"]
     for column in PHASE_LABELS:
         if row[column] > 0:
-            text = f"{_PHASE_TEXT[column]}: {span(row[column])}"
-            moments.append(_moment(at_s, name, text, phase=PHASE_LABELS[column], took_s=row[column]))
+            outcome = _phase_outcome(row, column)
+            facts = {"phase": PHASE_LABELS[column], "took_s": row[column], "outcome": outcome}
+            moments.append(_moment(at_s, name, _phase_text(row, column, outcome), **facts))
             at_s += row[column]
     life = f" (life {row['epoch']})" if row["epoch"] != 1 else ""
     what = f"swap {row['swap']}" if row["swap"] else "a request for a swap"

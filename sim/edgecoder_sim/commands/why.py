@@ -5,11 +5,14 @@ Decides what is asked and how it is printed; what there is to tell is said in `s
 
 from __future__ import annotations
 
+import difflib
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
+from edgecoder.core.ids import Role
 from edgecoder.errors import ConfigError
 from edgecoder_sim.commands import stories
 from edgecoder_sim.results import Run
@@ -23,14 +26,15 @@ def command(
         list[str],
         typer.Argument(
             metavar="[RUN] task [ID] | [RUN] swap NODE [N]",
-            help="RUN is a run directory; without it, or with `last`, the newest in ./runs. ID is the beginning of a "
-            "task's id; without it some tasks are listed. NODE is a node's name; without N its swaps are listed.",
+            help="RUN is a run directory; without it, or with `last`, the newest in ./runs that has ended. ID is a "
+            "task's short name, such as phone-7:12, or the beginning or end of its id; without it some tasks are "
+            "listed. NODE is a node's name; without N its swaps are listed.",
             show_default=False,
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell how a task was routed, refused and served, with what the routers knew, or a swap, phase by phase."""
+    """Tell how a task was routed, refused and served, decision by decision, or how a swap went, phase by phase."""
     run_name, subject, rest = _parse(words)
     run = Run(run_name)
     lines, value = _task(run, rest) if subject == "task" else _swap(run, rest)
@@ -41,14 +45,24 @@ def _parse(words: list[str]) -> tuple[str, str, list[str]]:
     """Run, subject and what follows. Raises ConfigError."""
     run, rest = ("last", words) if words[0] in _SUBJECTS else (words[0], words[1:])
     if not rest or rest[0] not in _SUBJECTS:
-        said = rest[0] if rest else "nothing"
-        raise ConfigError("why", None, f"what to tell is {said!r}, not task or swap", f"write {USAGE}")
+        raise _no_subject(run, rest)
     subject, rest = rest[0], rest[1:]
     if len(rest) > (1 if subject == "task" else 2):
         raise ConfigError("why", None, f"{rest[-1]!r} is one word too many", f"write {USAGE}")
     if subject == "swap" and not rest:
         raise ConfigError("why", None, "no node is given", f"write {USAGE}")
     return run, subject, rest
+
+
+def _no_subject(run: str, rest: list[str]) -> ConfigError:
+    """The error for words that do not say what to tell: a slip of the pen, or a run and nothing more."""
+    is_run = run == "last" or Path(run).exists()
+    wrong = (rest[0] if rest else "") if is_run else run
+    if not wrong:
+        return ConfigError("why", None, f"what of {run} is to be told is not said", f"write {USAGE}")
+    problem = f"{wrong!r} is neither task nor swap" if is_run else f"{wrong!r} is neither task, nor swap, nor a run"
+    close = difflib.get_close_matches(wrong, _SUBJECTS, n=1)
+    return ConfigError("why", None, problem, f"did you mean {close[0]}?" if close else f"write {USAGE}")
 
 
 def _task(run: Run, rest: list[str]) -> tuple[list[str], Any]:
@@ -66,7 +80,7 @@ def _task_line(task: dict[str, Any]) -> str:
     took = "open" if task["latency_s"] is None else stories.span(task["latency_s"])
     outcome = "done" if task["reason"] is None else task["reason"]
     at = stories.clock(task["submitted_s"])
-    return f"  {task['task_id']}  {at}  {task['origin']} {task['kind']}: {outcome}, {took}, routes: {task['routes']}"
+    return f"  {task['name']}  {at}  {task['kind']}: {outcome}, {took}, routes: {task['routes']}"
 
 
 def _swap(run: Run, rest: list[str]) -> tuple[list[str], Any]:
@@ -77,5 +91,8 @@ def _swap(run: Run, rest: list[str]) -> tuple[list[str], Any]:
         told = stories.swap_story(run, node, int(rest[1]))
         return [line for story in told for line in story.lines()], told
     rows = stories.node_swaps(run, node)
-    lines = [f"{len(rows)} swaps of {rest[0]} in {run.path}:", *map(stories.swap_line, rows)]
-    return [*lines, f"Tell one: edgecoder why {run.path} swap {rest[0]} N"] if rows else lines, rows
+    if not rows:
+        why = "; a coordinator runs no model" if run.nodes.loc[node, "role"] == Role.COORDINATOR.value else ""
+        return [f"{rest[0]} had no swaps in {run.path}{why}"], rows
+    lines = [f"{stories.swap_counts(rows)} of {rest[0]} in {run.path}:", *map(stories.swap_line, rows)]
+    return [*lines, f"Tell one: edgecoder why {run.path} swap {rest[0]} N"], rows

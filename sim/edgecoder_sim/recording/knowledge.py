@@ -29,6 +29,7 @@ from edgecoder.trace import (
 from edgecoder_sim.recording.beliefs import Beliefs
 from edgecoder_sim.recording.beliefs import Row as BeliefRow
 from edgecoder_sim.recording.files import Row
+from edgecoder_sim.recording.spells import Spells
 from edgecoder_sim.tables import PHASES, NodeRow
 
 GENERATIONS_MAX: Final = 64
@@ -73,6 +74,7 @@ class Knowledge:
         self._online: list[bool] = [False] * count
         self._ready: dict[str, int] = {}
         self._loading = 0
+        self._without_model = Spells()
         self.beliefs = {"registry": Beliefs(), "peers": Beliefs(), "summaries": Beliefs()}
         self._registry, self._peers, self._others = self.beliefs.values()
         self._online_us, self._online_now, self._online_since_us = 0, 0, 0
@@ -103,6 +105,7 @@ class Knowledge:
                 add((at_s, "nodes_known", model, float(known.get(model, 0))))
                 add((at_s, "nodes_seen", model, seen.get(model, 0) / len(self._coordinators)))
         add((at_s, "nodes_loading", "", float(self._loading)))
+        add((at_s, "nodes_without_model", "", float(len(self._without_model))))
         if self._members:
             add((at_s, "online_share", "", self._online_now / self._members))
         for kind, beliefs in self.beliefs.items():
@@ -118,6 +121,10 @@ class Knowledge:
         self._count_online(at_us, 0)
         if self._members and at_us:
             metrics["online_share"] = self._online_us / self._members / at_us
+            nodes, total_us, longest_us = self._without_model.figures(at_us)
+            metrics["no_model_nodes"] = nodes
+            metrics["no_model_share"] = total_us / self._members / at_us
+            metrics["no_model_longest_s"] = longest_us / 1e6
         for kind, beliefs in self.beliefs.items():
             metrics |= beliefs.metrics(at_us, kind)
         return metrics
@@ -156,8 +163,10 @@ class Knowledge:
         self._peers.changed(at_us, node, state)
 
     def _node_ready(self, at_us: int, node: int, record: NodeReady) -> None:
-        """A life begins: of an earlier one nothing is left, neither a loaded model nor what the node had learned."""
+        """A life begins: of an earlier one nothing is left, neither a loaded model nor what the node had learned.
+        Whether this life finds a model to load, the next record says."""
         self._set_truth(at_us, node, (None, False))
+        self._without_model.change(at_us, node, is_in=False)
         if record.epoch == 1:
             return
         for beliefs in self.beliefs.values():
@@ -174,11 +183,13 @@ class Knowledge:
             del generations[next(iter(generations))]
         generations[record.generation] = _Said(at_us, record.generation, state)
         self._set_truth(at_us, node, state)
+        self._without_model.change(at_us, node, is_in=state == (None, False))
 
     def _swap_phase(self, at_us: int, node: int, record: SwapPhase) -> None:
         """A settled phase is followed by new capabilities; the others are true at once."""
         if record.phase in PHASES:
             self._set_truth(at_us, node, (self._truth[node][0], True))
+            self._without_model.change(at_us, node, is_in=False)
 
     def _online_changed(self, at_us: int, node: int, record: OnlineChanged) -> None:
         self._set_online(at_us, node, online=record.online)

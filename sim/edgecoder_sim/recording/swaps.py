@@ -50,6 +50,7 @@ class SwapBook:
         self._loading = Histogram()
         self._away = Histogram()
         self._done = self._failed = self._refused = self._unfinished = self._boots = self._recoveries = 0
+        self._failed_kept = self._failed_empty = self._failed_boots = self._failed_recoveries = 0
         self.handlers: dict[type, Callable[[int, int, Any], None]] = {
             NodeReady: self._node_ready,
             SwapPhase: self._phase,
@@ -71,10 +72,14 @@ class SwapBook:
         metrics: dict[str, float] = {
             "swaps_done": self._done,
             "swaps_failed": self._failed,
+            "swaps_failed_kept": self._failed_kept,
+            "swaps_failed_empty": self._failed_empty,
             "swaps_refused": self._refused,
             "swaps_unfinished": self._unfinished,
             "boot_loads": self._boots,
+            "boot_loads_failed": self._failed_boots,
             "engine_recoveries": self._recoveries,
+            "engine_recoveries_failed": self._failed_recoveries,
         }
         if self._done:
             for name, histogram in (("total", self._total), ("loading", self._loading), ("away", self._away)):
@@ -99,6 +104,7 @@ class SwapBook:
         if record.phase in SETTLED and not swap.is_asked_for:
             del self._open[key]
             self._recoveries += 1
+            self._failed_recoveries += record.phase != "ready"
             active = swap.model if record.phase == "ready" else None
             reason = None if record.phase == "ready" else Reason.ENGINE_CRASHED.value
             self._write(at_us, node, record.swap, swap, reason, active, "engine")
@@ -114,8 +120,11 @@ class SwapBook:
         is_boot = not record.requests
         if is_boot:
             self._boots += 1
+            self._failed_boots += reason is not None
         elif reason is not None:
             self._failed += 1
+            self._failed_kept += record.active is not None
+            self._failed_empty += record.active is None
         else:
             self._done += 1
             total_us = sum(swap.phases_us.values())

@@ -1,0 +1,65 @@
+"""The lines at a run's end: true to the figures, and they add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecoder_sim.headlines import outcome_lines, percents
+
+SUMMARY: dict[str, Any] = {
+    "scenario": "made",
+    "nodes": 5,
+    "sim_s": 60.0,
+    "wall_s": 1.0,
+    "events": 10,
+    "digest": "00",
+    "rng_seed": 1,
+    "run_dir": None,
+    "invariants": {"checked": 10, "violated": 0},
+}
+
+
+def told(**metrics: float) -> str:
+    """The lines for a run with these figures."""
+    return "\n".join(outcome_lines(SUMMARY | {"metrics": metrics}, has_report=False))
+
+
+@pytest.mark.parametrize(
+    ("failed", "kept", "empty", "text"),
+    [
+        (28, 26, 2, "284 done, 28 failed (26 kept a model, 2 left none), 0 refused"),
+        (3, 1, 0, "284 done, 3 failed (1 kept a model, 2 cut off by a restart), 0 refused"),
+        (0, 0, 0, "284 done, 0 failed, 0 refused"),
+    ],
+)
+def test_failed_swaps_say_what_they_left(failed: int, kept: int, empty: int, text: str) -> None:
+    assert text in told(swaps_done=284, swaps_failed=failed, swaps_failed_kept=kept, swaps_failed_empty=empty)
+
+
+def test_nodes_without_a_model_are_told_where_there_are_any() -> None:
+    said = told(no_model_nodes=14, no_model_longest_s=239.4, boot_loads=110, boot_loads_failed=12)
+    assert "no model    14 nodes at some time, up to 239 s; 12 of 110 loads at a start failed" in said
+    assert "no model" not in told(no_model_nodes=0, no_model_longest_s=0.0, boot_loads=110, boot_loads_failed=0)
+
+
+def test_the_ways_of_answers_add_up_and_none_is_hidden() -> None:
+    assert percents([0.545, 0.405, 0.0488, 0.0012]) == ["55 %", "40 %", "5 %", "below 1 %"]
+    assert percents([1.0, 0.0]) == ["100 %", "0 %"]
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=4).filter(any))
+def test_whole_percent_add_up_to_a_hundred(counts: list[int]) -> None:
+    texts = percents([count / sum(counts) for count in counts])
+    shown = sum(int(text.split()[0]) for text in texts if text != "below 1 %")
+    assert 100 - texts.count("below 1 %") <= shown <= 100
+    assert [count for count, text in zip(counts, texts, strict=True) if (text == "0 %") != (count == 0)] == []
+
+
+def test_no_line_names_an_interval_that_a_scenario_may_change() -> None:
+    said = told(summaries_wrong_share=0.6)
+    assert "from the first change of one of its counts to the next summary" in said
+    assert "minute" not in said
