@@ -54,9 +54,8 @@ class Hub:
     def _shut_down(self, command: ShutDown) -> None:
         self.relays.drain(lambda: self._context.reply(command.command, None))
 
-    def _on_heartbeat(self, link: Link, verified: Verified) -> None:
+    def _on_heartbeat(self, link: Link, verified: Verified[Heartbeat]) -> None:
         message = verified.message
-        assert isinstance(message, Heartbeat)
         if link.role is Role.COORDINATOR:
             self._context.drop("heartbeat", Reason.UNKNOWN_SENDER)
             return
@@ -66,27 +65,23 @@ class Hub:
         acknowledgement = HeartbeatAck(epoch=header.epoch, seq=header.seq, coordinator_time_ms=time_ms, known=known)
         self._context.send(link.id, acknowledgement, self._context.cluster.heartbeat_interval_ms)
 
-    def _on_summary(self, link: Link, verified: Verified) -> None:
+    def _on_summary(self, link: Link, verified: Verified[Summary]) -> None:
         message = verified.message
-        assert isinstance(message, Summary)
         if link.role is not Role.COORDINATOR:
             self._context.drop("summary", Reason.UNKNOWN_SENDER)
             return
         self.summaries.learn(link, verified.header, message)
 
-    def _on_task_request(self, link: Link, verified: Verified) -> None:
+    def _on_task_request(self, link: Link, verified: Verified[TaskRequest]) -> None:
         message = verified.message
-        assert isinstance(message, TaskRequest)
         self.relays.request(link, message)
 
-    def _on_task_response(self, link: Link, verified: Verified) -> None:
+    def _on_task_response(self, link: Link, verified: Verified[TaskResponse]) -> None:
         message = verified.message
-        assert isinstance(message, TaskResponse)
         self.relays.response(link.id, message)
 
-    def _on_cancel(self, link: Link, verified: Verified) -> None:
+    def _on_cancel(self, link: Link, verified: Verified[Cancel]) -> None:
         message = verified.message
-        assert isinstance(message, Cancel)
         self.relays.cancel(link.id, message)
 
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {QueryMesh: _query_mesh, ShutDown: _shut_down}

@@ -15,7 +15,7 @@ from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.mesh.replay import ReplayWindow
 from edgecoder.protocol import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
 from edgecoder.wire.envelope import Verified, Verifier
-from edgecoder.wire.messages import Identity, Versions
+from edgecoder.wire.messages import Identity, Message, Versions
 
 IDENTITY_TTL_MS = 60_000
 
@@ -85,7 +85,7 @@ class Gate:
         self._context.timers.cancel(("gate.identify", link))
         return self.links.pop(link, None)
 
-    def receive(self, event: FrameReceived) -> tuple[Link, Verified] | None:
+    def receive(self, event: FrameReceived) -> tuple[Link, Verified[Message]] | None:
         """The message in a frame and the link it came over, or None where it must not be looked at."""
         link = self.links.get(event.link)
         if link is None:

@@ -335,21 +335,18 @@ class Member:
     def _holdings_changed(self) -> None:
         self.announcer.load_changed()
 
-    def _on_capabilities(self, link: Link, verified: Verified) -> None:
+    def _on_capabilities(self, link: Link, verified: Verified[Capabilities]) -> None:
         message = verified.message
-        assert isinstance(message, Capabilities)
         if self.peers.learn(link, message, verified.header.ttl_ms) and not message.current_load.is_loading:
             self.origin.reach_changed()
 
-    def _on_heartbeat_ack(self, link: Link, verified: Verified) -> None:
+    def _on_heartbeat_ack(self, link: Link, verified: Verified[HeartbeatAck]) -> None:
         message = verified.message
-        assert isinstance(message, HeartbeatAck)
         if link.id == self.heartbeat.link:
             self.heartbeat.acknowledged(message)
 
-    def _on_task_request(self, link: Link, verified: Verified) -> None:
+    def _on_task_request(self, link: Link, verified: Verified[TaskRequest]) -> None:
         message = verified.message
-        assert isinstance(message, TaskRequest)
         ttl_ms = self._context.config.task_silence_ms
 
         def answer(response: TaskResponse) -> None:
@@ -358,14 +355,12 @@ class Member:
 
         self.executor.offer(message, answer, link.id)
 
-    def _on_task_response(self, link: Link, verified: Verified) -> None:
+    def _on_task_response(self, link: Link, verified: Verified[TaskResponse]) -> None:
         message = verified.message
-        assert isinstance(message, TaskResponse)
         self.origin.response(link.id, message)
 
-    def _on_cancel(self, link: Link, verified: Verified) -> None:
+    def _on_cancel(self, link: Link, verified: Verified[Cancel]) -> None:
         message = verified.message
-        assert isinstance(message, Cancel)
         self.executor.cancel(message.task_id, message.reason, link.id)
 
     def _model_for(self, request: TaskRequest) -> str | Reason:

@@ -72,7 +72,7 @@ class ReferenceVerifier:
     def __init__(self, network_id: str) -> None:
         self._network_id = network_id
 
-    def open(self, frame: Frame) -> Verified:
+    def open(self, frame: Frame) -> Verified[Message]:
         """The message in an envelope; see `Verifier`."""
         if not isinstance(frame, Envelope):
             raise RemoteProtocolError(Reason.BAD_FRAME, "not an envelope")

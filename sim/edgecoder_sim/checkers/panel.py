@@ -278,9 +278,9 @@ class Panel:
         for judge in self._sent.get(type(opened.message), ()):
             judge(book, link, opened.header, opened.message)
 
-    def _seal(self, book: Book, frame: Frame) -> Envelope | Verified:
+    def _seal(self, book: Book, frame: Frame) -> Envelope | Verified[Message]:
         if isinstance(frame, Envelope):
-            opened: Envelope | Verified = frame
+            opened: Envelope | Verified[Message] = frame
             size_bytes = frame.size_bytes
         else:
             try:
@@ -297,7 +297,7 @@ class Panel:
     def _frame(self, book: Book, event: FrameReceived, effects: list[Effect]) -> None:
         frame, link = event.frame, event.link
         if type(frame) is Envelope and frame.signer == frame.header.sender:
-            opened: Envelope | Verified = frame
+            opened: Envelope | Verified[Message] = frame
         else:
             try:
                 opened = self._open(book, frame)
@@ -345,10 +345,10 @@ class Panel:
                 continue
             self.fail("frames count once", book, f"acted on a frame although {why}")
 
-    def _opened(self, book: Book, frame: Frame) -> Envelope | Verified:
+    def _opened(self, book: Book, frame: Frame) -> Envelope | Verified[Message]:
         return frame if type(frame) is Envelope else self._open(book, frame)
 
-    def _open(self, book: Book, frame: Frame) -> Verified:
+    def _open(self, book: Book, frame: Frame) -> Verified[Message]:
         """Decode a frame of a run with `wire: encoded`."""
         network = book.cluster.network_id
         verifier = self._verifiers.get(network)
