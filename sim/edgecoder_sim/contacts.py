@@ -3,8 +3,8 @@
 `Contacts` is the one entry for both: geometry (people on a floor) and traces (people who met) call it when two nodes
 come into range of each other and when they part. What range is, is decided by the caller.
 
-Fidelity boundary: `LinkedContacts` links two nodes at once where both have a free slot when their contact begins. Nobody
-discovers anybody and nobody lets go; a slot that becomes free later stays so.
+Fidelity boundary: `LinkedContacts` links two nodes at once where both have a free slot when their contact begins. No
+one discovers anybody, no one lets go; a slot that becomes free later stays so.
 """
 
 from __future__ import annotations
