@@ -22,6 +22,16 @@ class NodeReady(Record, frozen=True, tag="node.ready"):
     epoch: int
 
 
+class EpochRaised(Record, frozen=True, tag="epoch.raised"):
+    """A peer knew a greater epoch of this node than its own; it goes on with one that is greater still."""
+
+    epoch: int
+
+
+class LifeEnded(Record, frozen=True, tag="life.ended"):
+    """The node stopped without a word. Its host says so: what was open in this life stays without an end."""
+
+
 class CapabilitiesChanged(Record, frozen=True, tag="capabilities.changed"):
     """What the node offers changed; peers and coordinators are about to be told."""
 
@@ -134,7 +144,8 @@ class TaskSubmitted(Record, frozen=True, tag="task.submitted"):
 
 class TaskRouted(Record, frozen=True, tag="task.routed"):
     """A router decided. `to` is the next node (None: the task waits), `why` its reason code, `cost` what the router
-    charged, `eligible` how many could have taken it, `excluded` how many it ruled out, by reason."""
+    charged (points of v1, or ms to the expected finish), `eligible` how many could have taken it, `excluded` how many
+    it ruled out, by reason; `probes` of them were asked for it, and `answered` did."""
 
     task_id: TaskId
     to: NodeId | None
@@ -142,6 +153,8 @@ class TaskRouted(Record, frozen=True, tag="task.routed"):
     cost: float | None
     eligible: int
     excluded: dict[str, int]
+    probes: int = 0
+    answered: int = 0
 
 
 class TaskStarted(Record, frozen=True, tag="task.started"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.protocol import RESPONSE_INDEX_MAX, SLOTS_MAX
+from edgecoder.protocol import EPOCH_MAX, RESPONSE_INDEX_MAX, SLOTS_MAX
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import (
     Cancel,
@@ -23,7 +23,11 @@ from edgecoder.wire.messages import (
     Message,
     ModelAvailability,
     Power,
+    Probe,
+    ProbeReply,
+    Release,
     ResponseStatus,
+    Stale,
     Summary,
     TaskRequest,
     TaskResponse,
@@ -120,6 +124,7 @@ availabilities = st.builds(
 )
 
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
+    Stale: st.builds(Stale, epoch=st.integers(0, EPOCH_MAX)),
     Versions: st.builds(Versions, version_min=counters, version_max=counters),
     Identity: st.builds(
         Identity, role=st.sampled_from(Role), device_type=st.sampled_from(DeviceType), cluster_config_hash=digests
@@ -158,6 +163,25 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     HeartbeatAck: st.builds(
         HeartbeatAck, epoch=counters, seq=counters, coordinator_time_ms=counters, known=st.booleans()
     ),
+    Probe: st.builds(
+        Probe,
+        task_id=task_ids,
+        model=st.none() | names,
+        min_param_size=param_sizes,
+        max_tokens=counters,
+        prompt_bytes=counters,
+    ),
+    ProbeReply: st.builds(
+        ProbeReply,
+        task_id=task_ids,
+        reason=st.none() | st.sampled_from(Reason),
+        queue_ms=counters,
+        tokens_per_s=counters,
+        battery_pct=percents,
+        on_external_power=st.booleans(),
+        hold_ms=counters,
+    ),
+    Release: st.builds(Release, task_id=task_ids),
     TaskRequest: st.builds(
         TaskRequest,
         task_id=task_ids,

@@ -13,7 +13,7 @@ from edgecoder.core.events import QueryMesh, ShutDown
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
-from edgecoder.mesh.router import CostRouter
+from edgecoder.mesh.soonest import make_router
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import Cancel, Heartbeat, HeartbeatAck, Summary, TaskRequest, TaskResponse
@@ -29,7 +29,7 @@ class Hub:
         self._wall_us = wall_ms * MILLI - context.now
         self.registry = Registry(context, gate.links)
         self.summaries = Summaries(context, self.registry, catalog.same_model)
-        router = CostRouter(context.config, context.stream("routing"))
+        router = make_router(context.config, context.stream("routing"))
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
 
     def start(self, _: Mapping[str, bytes]) -> None:
@@ -43,6 +43,10 @@ class Hub:
         if link.role is Role.COORDINATOR:
             self.summaries.link_bound(link)
 
+    def epoch_raised(self) -> None:
+        """What others had of this coordinator was of another epoch: tell them anew."""
+        self.summaries.tell_all()
+
     def link_down(self, link: Link) -> None:
         """A link is gone, and with it what was open over it."""
         self.summaries.link_down(link.id)
@@ -54,9 +58,8 @@ class Hub:
     def _shut_down(self, command: ShutDown) -> None:
         self.relays.drain(lambda: self._context.reply(command.command, None))
 
-    def _on_heartbeat(self, link: Link, verified: Verified) -> None:
+    def _on_heartbeat(self, link: Link, verified: Verified[Heartbeat]) -> None:
         message = verified.message
-        assert isinstance(message, Heartbeat)
         if link.role is Role.COORDINATOR:
             self._context.drop("heartbeat", Reason.UNKNOWN_SENDER)
             return
@@ -66,27 +69,23 @@ class Hub:
         acknowledgement = HeartbeatAck(epoch=header.epoch, seq=header.seq, coordinator_time_ms=time_ms, known=known)
         self._context.send(link.id, acknowledgement, self._context.cluster.heartbeat_interval_ms)
 
-    def _on_summary(self, link: Link, verified: Verified) -> None:
+    def _on_summary(self, link: Link, verified: Verified[Summary]) -> None:
         message = verified.message
-        assert isinstance(message, Summary)
         if link.role is not Role.COORDINATOR:
             self._context.drop("summary", Reason.UNKNOWN_SENDER)
             return
         self.summaries.learn(link, verified.header, message)
 
-    def _on_task_request(self, link: Link, verified: Verified) -> None:
+    def _on_task_request(self, link: Link, verified: Verified[TaskRequest]) -> None:
         message = verified.message
-        assert isinstance(message, TaskRequest)
         self.relays.request(link, message)
 
-    def _on_task_response(self, link: Link, verified: Verified) -> None:
+    def _on_task_response(self, link: Link, verified: Verified[TaskResponse]) -> None:
         message = verified.message
-        assert isinstance(message, TaskResponse)
         self.relays.response(link.id, message)
 
-    def _on_cancel(self, link: Link, verified: Verified) -> None:
+    def _on_cancel(self, link: Link, verified: Verified[Cancel]) -> None:
         message = verified.message
-        assert isinstance(message, Cancel)
         self.relays.cancel(link.id, message)
 
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {QueryMesh: _query_mesh, ShutDown: _shut_down}

@@ -107,6 +107,10 @@ class HeartbeatSender:
         self._acknowledged = None
         self._send()
 
+    def epoch_raised(self) -> None:
+        """The coordinator may have refused what came before: the next heartbeat is a full one."""
+        self._acknowledged = None
+
     def link_down(self, link: LinkId) -> None:
         """The link to the coordinator was lost; heartbeats are missed from now on."""
         if link == self.link:

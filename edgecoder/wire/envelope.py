@@ -10,13 +10,14 @@ replays are the node's to judge (`replay`).
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from edgecoder.core.ids import NodeId
 from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.protocol import (
+    EPOCH_MAX,
     FRAME_BYTES_MAX,
     NODE_ID_BYTES,
     PROTOCOL_VERSION,
@@ -54,11 +55,14 @@ Frame = Envelope | bytes
 """What a link carries."""
 
 
-class Verified(msgspec.Struct, frozen=True, gc=False):
-    """A message whose envelope was signed by `header.sender`."""
+MessageT_co = TypeVar("MessageT_co", bound=Message, covariant=True)
+
+
+class Verified(msgspec.Struct, Generic[MessageT_co], frozen=True, gc=False):
+    """A message whose envelope was signed by `header.sender`. Only a `Verifier` makes one; handlers take no other."""
 
     header: Header
-    message: Message
+    message: MessageT_co
     size_bytes: int
 
 
@@ -75,7 +79,7 @@ class Signer(Protocol):
 class Verifier(Protocol):
     """Opens frames."""
 
-    def open(self, frame: Frame) -> Verified:
+    def open(self, frame: Frame) -> Verified[Message]:
         """The message in a frame. Raises RemoteProtocolError: bad_frame, bad_signature, version_mismatch,
         unknown_type, wrong_network."""
         ...
@@ -152,7 +156,7 @@ class ByteVerifier:
         self._keys = keys
         self._network_id = network_id
 
-    def open(self, frame: Frame) -> Verified:
+    def open(self, frame: Frame) -> Verified[Message]:
         """The message in the bytes; see `Verifier`. The signature is checked before the body is looked at."""
         if not isinstance(frame, bytes):
             raise RemoteProtocolError(Reason.BAD_FRAME, "not bytes")
@@ -177,7 +181,7 @@ class ByteVerifier:
 def _check_header(signed: _Signed, outer: _Outer) -> None:
     if len(signed.sender) != NODE_ID_BYTES or len(outer.signature) != SIGNATURE_BYTES:
         raise RemoteProtocolError(Reason.BAD_FRAME, "sender or signature has the wrong length")
-    if not (0 <= signed.epoch < 1 << 32 and 0 <= signed.seq < 1 << 63 and 0 <= signed.ttl_ms <= TTL_MS_MAX):
+    if not (0 <= signed.epoch <= EPOCH_MAX and 0 <= signed.seq < 1 << 63 and 0 <= signed.ttl_ms <= TTL_MS_MAX):
         raise RemoteProtocolError(Reason.BAD_FRAME, "epoch, seq or ttlMs is out of range")
 
 

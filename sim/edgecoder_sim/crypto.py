@@ -79,7 +79,7 @@ class ReferenceVerifier:
     def __init__(self, network_id: str) -> None:
         self._network_id = network_id
 
-    def open(self, frame: Frame) -> Verified:
+    def open(self, frame: Frame) -> Verified[Message]:
         """The message in an envelope; see `Verifier`."""
         if type(frame) is not Envelope:
             raise RemoteProtocolError(Reason.BAD_FRAME, "not an envelope")

@@ -162,9 +162,15 @@ ROUTES: Final = Table(
         Column("node", NODE, "Node whose router decided."),
         _maybe("to", NODE, "Next node; empty: nobody, the task waits or is refused."),
         Column("why", TEXT, "Reason code of the decision."),
-        _maybe("cost", NUMBER, "What the router charged for the next node; smaller is better."),
+        _maybe(
+            "cost",
+            NUMBER,
+            "What the router charged for the next node: points by cost, ms to the expected finish by probe.",
+        ),
         Column("eligible", INTEGER, "Nodes that could have taken it."),
         Column("excluded", TEXT, "Nodes that were ruled out, by reason: a JSON object of counts."),
+        Column("probes", INTEGER, "Nodes that were probed for it."),
+        Column("answered", INTEGER, "How many of them answered in time."),
     ),
 )
 
@@ -283,6 +289,8 @@ TIMELINE_METRICS: Final = {
     "staleness_mean_s": "How long a row had differed from the truth, mean over all rows and the time since the sample "
     "before, right ones counting 0, s; key: kind of table.",
     "staleness_max_s": "The longest that a row had differed from it in that time, s; key: kind of table.",
+    "node_up": "1 when a node begins a life, 0 when it stops without a word; an event; key: node.",
+    "epoch_raised": "The new epoch of a node that had gone on with one that was over; an event; key: node.",
     "node_online": "1 when a node found its coordinator, 0 when it lost it; an event; key: node.",
 }
 """What the timeline's metrics mean."""

@@ -16,7 +16,11 @@ from edgecoder.wire.messages import (
     Message,
     ModelAvailability,
     Power,
+    Probe,
+    ProbeReply,
+    Release,
     ResponseStatus,
+    Stale,
     Summary,
     TaskRequest,
     TaskResponse,
@@ -31,6 +35,7 @@ GENERATION = (3 << 32) + 17
 
 MESSAGES: dict[str, Message] = {
     "versions": Versions(version_min=1, version_max=2),
+    "stale": Stale(epoch=1_767_258_000),
     "identity": Identity(role=Role.PHONE, device_type=DeviceType.PHONE, cluster_config_hash=b"12345678"),
     "capabilities": Capabilities(
         agent_id=SENDER,
@@ -113,6 +118,12 @@ MESSAGES: dict[str, Message] = {
         },
         holdings={"60e05f2100071479f596b964f89f510f057ce397ea22f2833a0cfe029bfc2463": 2},
     ),
+    "probe": Probe(task_id=TASK, model="qwen2.5-coder:7b", min_param_size=3.0, max_tokens=256, prompt_bytes=1200),
+    "probeReply": ProbeReply(
+        task_id=TASK, queue_ms=1500, tokens_per_s=36, battery_pct=81, on_external_power=False, hold_ms=2000
+    ),
+    "probeReply that declines": ProbeReply(task_id=TASK, reason=Reason.LOADING),
+    "release": Release(task_id=TASK),
 }
 """By a name that begins with the message's type."""
 

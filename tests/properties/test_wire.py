@@ -25,7 +25,7 @@ GOLDEN = {name: envelope(message, seq) for seq, (name, message) in enumerate(MES
 VERIFIER = ByteVerifier(IdealKeys(), "edgecoder")
 
 
-def opened(frame: bytes) -> Verified | None:
+def opened(frame: bytes) -> Verified[Message] | None:
     """What the verifier makes of a frame; None where it refuses it in the one way it may."""
     try:
         return VERIFIER.open(frame)

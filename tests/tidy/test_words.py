@@ -102,3 +102,13 @@ def test_no_file_points_out_of_the_checkout() -> None:
         text = path.read_text(encoding="utf-8", errors="replace")
         errors += [f"{shown(path)}:{error}" for error in strangers(text, 99 if path.suffix == ".py" else depth)]
     assert not errors, "\n".join(errors)
+
+
+def test_only_verifiers_make_verified_messages() -> None:
+    makers = {
+        shown(path)
+        for path in python_files("edgecoder", "sim", "drivers")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Verified"
+    }
+    assert makers == {"edgecoder/wire/envelope.py", "sim/edgecoder_sim/crypto.py"}
