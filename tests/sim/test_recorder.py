@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,6 +78,8 @@ def test_a_task_that_a_coordinator_placed(tmp_path: Path) -> None:
         "tokens": 12,
         "attempts": 1,
         "routes": 3,
+        "probes": 0,
+        "hedge": None,
         "reason": None,
     }
     routes = [row for row in rows(tmp_path, "routes") if row["task_id"] == task_id(2).hex()]
@@ -91,6 +94,24 @@ def test_a_task_that_a_coordinator_placed(tmp_path: Path) -> None:
     assert [(row["node"], row["started_s"], row["stopped_s"], row["tokens"]) for row in work] == [
         (AGENT, 5.01, 6.0, 12)
     ]
+
+
+@pytest.mark.parametrize(("won", "via"), [(True, "coordinator"), (False, "peer")])
+def test_the_way_of_a_hedged_answer_is_the_winners(tmp_path: Path, won: bool, via: str) -> None:
+    recorder = made.recorder(tmp_path)
+    made.boot(recorder)
+    first = msgspec.structs.replace(made.routed(1, PEER, Why.SOONEST, 900.0), probes=3, answered=2)
+    recorder.record(2 * made.SECOND, PHONE, made.submitted(1))
+    recorder.record(2 * made.SECOND, PHONE, first)
+    recorder.record(3 * made.SECOND, PHONE, made.routed(1, HUB, Why.HEDGED))
+    recorder.record(3 * made.SECOND, HUB, made.routed(1, AGENT, Why.SOONEST, 800.0))
+    end = made.ended(1, AGENT if won else PEER)
+    recorder.record(4 * made.SECOND, PHONE, msgspec.structs.replace(end, hedge_won=won))
+    metrics = recorder.close(made.MINUTE)
+    (task,) = rows(tmp_path, "tasks")
+    assert (task["via"], task["hedge"], task["probes"], task["routes"]) == (via, "won" if won else "lost", 3, 3)
+    assert (metrics["tasks_hedged"], metrics["hedges_won"]) == (1, int(won))
+    assert (metrics["probes_per_task_mean"], metrics["probes_answered_share"]) == (3, pytest.approx(2 / 3))
 
 
 @pytest.mark.parametrize(
@@ -452,7 +473,8 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
         figures.append(recorder.close(made.MINUTE))
     assert figures[0] == figures[1]
     assert figures[0].keys() <= METRICS.keys()
-    assert METRICS.keys() - figures[0].keys() == {"peers_wrong_p50_s", "peers_wrong_p99_s"} | {
+    probing = {"probes_per_task_mean", "probes_answered_share"}
+    assert METRICS.keys() - figures[0].keys() == probing | {"peers_wrong_p50_s", "peers_wrong_p99_s"} | {
         f"summaries_wrong_p{percent}_s" for percent in (50, 99)
     }
     for name, value in figures[0].items():
