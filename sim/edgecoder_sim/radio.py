@@ -101,19 +101,12 @@ def stand(radio: Radio, stream: Stream) -> tuple[float, float]:
     return stream.uniform() * width, stream.uniform() * depth
 
 
-def nearest_links(positions: Sequence[tuple[float, float]], radio: Radio) -> list[tuple[int, int, float]]:
-    """Which nodes link up: pairs (i, j) with i < j and their distance in metres, nearest first, each node at most
-    `links_max` times."""
-    if len(positions) < 2 or radio.links_max == 0:
+def pairs_in_range(positions: Sequence[tuple[float, float]], range_m: float) -> list[tuple[int, int, float]]:
+    """Who stands in whose range: pairs (i, j) with i < j and their distance in metres, nearest first."""
+    if len(positions) < 2:
         return []
     points = np.asarray(positions, dtype=np.float64)
-    pairs = cKDTree(points).query_pairs(radio.range_m, output_type="ndarray")
+    pairs = cKDTree(points).query_pairs(range_m, output_type="ndarray")
     distances = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
-    free = [radio.links_max] * len(positions)
-    links = []
-    for distance, i, j in sorted(zip(distances.tolist(), pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True)):
-        if free[i] and free[j]:
-            free[i] -= 1
-            free[j] -= 1
-            links.append((i, j, distance))
-    return links
+    nearest = sorted(zip(distances.tolist(), pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True))
+    return [(i, j, distance) for distance, i, j in nearest]

@@ -91,8 +91,9 @@ class Recorder:
 
     def message(self, type_name: str, medium: str, size_bytes: int) -> None:
         """A frame was delivered."""
-        counter = self._counters.get((type_name, medium))
-        if counter is None:
+        try:
+            counter = self._counters[type_name, medium]
+        except KeyError:
             counter = self._counters[type_name, medium] = [0, 0]
         counter[0] += 1
         counter[1] += size_bytes

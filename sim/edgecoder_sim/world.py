@@ -14,12 +14,13 @@ from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
+from edgecoder_sim.contacts import LinkedContacts
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
 from edgecoder_sim.population import Place, Population
-from edgecoder_sim.radio import BleLink, advertise, nearest_links, stand
+from edgecoder_sim.radio import BleLink, advertise, pairs_in_range, stand
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
 from edgecoder_sim.watch import Checker, TraceSink, Watch
@@ -56,7 +57,8 @@ class World:
         for sim in self.nodes:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
-        self.positions = self._link_radios()
+        self.contacts = LinkedContacts(scenario.radio, self._link_radios)
+        self.positions = self._stand()
         for place in self.members:
             if place.charge_pct is not None:
                 self._watch_battery(place)
@@ -148,14 +150,19 @@ class World:
             for i, j in federation(len(self.coordinators)):
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
 
-    def _link_radios(self) -> dict[int, tuple[float, float]]:
-        """Bluetooth links between those that stand near each other; the positions, by node index."""
+    def _stand(self) -> dict[int, tuple[float, float]]:
+        """Contacts between those that stand near each other; the positions, by node index."""
         radio = self.scenario.radio
         bearers = [place.sim for place in self.members if place.sim.node.setup.config.has_radio]
         positions = [stand(radio, sim.stream("position")) for sim in bearers]
-        for i, j, distance_m in nearest_links(positions, radio):
-            self._open(BleLink(self._next_link(), bearers[i], bearers[j], radio, distance_m))
+        for i, j, distance_m in pairs_in_range(positions, radio.range_m):
+            self.contacts.contact_begins(bearers[i], bearers[j], distance_m)
         return {sim.index: position for sim, position in zip(bearers, positions, strict=True)}
+
+    def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:
+        link = BleLink(self._next_link(), a, b, self.scenario.radio, distance_m)
+        self._open(link)
+        return link
 
     def _next_link(self) -> LinkId:
         self._link_count += 1
@@ -163,7 +170,7 @@ class World:
 
     def _open(self, link: IpLink | BleLink, after_us: int = 0) -> None:
         delay_us = after_us + link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
-        self.kernel.call_at(BOOT_US + delay_us, self._lives.open, link)
+        self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, self._lives.open, link)
 
     def _watch_battery(self, place: Place) -> None:
         battery = Battery(place, POWER_PERIOD_US)
