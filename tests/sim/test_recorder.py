@@ -112,7 +112,8 @@ def test_the_way_of_a_hedged_answer_is_the_winners(tmp_path: Path, won: bool, vi
     (task,) = rows(tmp_path, "tasks")
     assert (task["via"], task["hedge"], task["probes"], task["routes"]) == (via, "won" if won else "lost", 3, 3)
     assert (metrics["tasks_hedged"], metrics["hedges_won"]) == (1, int(won))
-    assert (metrics["probes_per_task_mean"], metrics["probes_answered_share"]) == (3, pytest.approx(2 / 3))
+    assert metrics["probes_per_task_mean"] == 3
+    assert metrics["probes_answered_share"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
