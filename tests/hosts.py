@@ -149,6 +149,8 @@ class Host:
         self.node_id = self._signer.node_id
         self.node: Node | None = None
         self.life = 0
+        self.wall_ms = 0
+        """Unix time at the start of the world; 0: the host does not know the time."""
         self.disk: dict[str, bytes] = {}
         self.wake_at: Micros = NEVER
         self.open: dict[OpId, Operation] = {}
@@ -175,7 +177,7 @@ class Host:
         assert self.node is None, f"{self.name} is up"
         self.life += 1
         self.node = Node(self.setup, self._signer, self._verifier, self._world.rng_seed)
-        self.take(Started(dict(self.disk), WALL_MS + self._world.now // 1000))
+        self.take(Started(dict(self.disk), self.wall_ms and self.wall_ms + self._world.now // 1000))
 
     def stop(self, *, keep_writes: bool = False) -> None:
         """Crash. Writes under way are lost, or with `keep_writes` reach the disk unheard. Scripts end here."""

@@ -43,6 +43,10 @@ class Hub:
         if link.role is Role.COORDINATOR:
             self.summaries.link_bound(link)
 
+    def epoch_raised(self) -> None:
+        """What others had of this coordinator was of another epoch: tell them anew."""
+        self.summaries.tell_all()
+
     def link_down(self, link: Link) -> None:
         """A link is gone, and with it what was open over it."""
         self.summaries.link_down(link.id)

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from types import MappingProxyType
 
+import msgspec
+
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import LinkId, Micros
 from edgecoder.core.timers import next_turn
 from edgecoder.mesh.announcer import Announcer, Offer
 from edgecoder.trace import OnlineChanged
-from edgecoder.wire.messages import Heartbeat, HeartbeatAck, Load, Power
+from edgecoder.wire.messages import Capabilities, Heartbeat, HeartbeatAck, Load, Power
 
 _PERIODIC = ("heartbeat", 0)
 _SOON = ("heartbeat.soon", 0)
@@ -51,6 +53,15 @@ ONLINE_TABLE: Mapping[tuple[OnlineState, OnlineStep], OnlineState] = MappingProx
 )
 
 
+class _Beat(msgspec.Struct, frozen=True, gc=False):
+    """A heartbeat, and what it was made from."""
+
+    capabilities: Capabilities
+    power: Power
+    fields: _Fields
+    message: Heartbeat
+
+
 class HeartbeatSender:
     """Sends heartbeats over the link to the home coordinator."""
 
@@ -66,6 +77,8 @@ class HeartbeatSender:
         self._is_news_open = False
         """Whether the coordinator may have got fields that differ from those it acknowledged."""
         self._said_loading = False
+        self._repeatable: _Beat | None = None
+        """The last heartbeat, if it had no news: until something changes the next one is the same."""
         config = context.config
         self._fixed: dict[str, object] = {
             "device_type": config.device_type,
@@ -93,6 +106,10 @@ class HeartbeatSender:
         self.link = link
         self._acknowledged = None
         self._send()
+
+    def epoch_raised(self) -> None:
+        """The coordinator may have refused what came before: the next heartbeat is a full one."""
+        self._acknowledged = None
 
     def link_down(self, link: LinkId) -> None:
         """The link to the coordinator was lost; heartbeats are missed from now on."""
@@ -142,26 +159,38 @@ class HeartbeatSender:
 
     def _send(self) -> None:
         self._context.timers.cancel(_SOON)
-        if self.link is None:
+        link, capabilities = self.link, self._announcer().current
+        if link is None or capabilities is None:
             return
-        capabilities = self._announcer().current
-        if capabilities is None:
-            return
-        fields = (self._offer.power(), capabilities.tokens_per_s, capabilities.piece_map_digest)
+        power, beat = self._offer.power(), self._repeatable
+        if (
+            beat is None
+            or beat.capabilities is not capabilities
+            or beat.power is not power
+            or beat.fields is not self._acknowledged
+        ):
+            beat = self._compose(capabilities, power)
+        self._context.send(link, beat.message, self._context.cluster.agent_alive_ms)
+        self._sent = (self._context.seq, beat.fields)
+        self._sent_at = self._context.now
+        self._is_awaiting = True
+
+    def _compose(self, capabilities: Capabilities, power: Power) -> _Beat:
+        fields: _Fields = (power, capabilities.tokens_per_s, capabilities.piece_map_digest)
         known = self._acknowledged
         if known is None:
             news = {**self._fixed, **dict(zip(_CHANGING, fields, strict=True))}
         elif self._is_news_open:
             news = dict(zip(_CHANGING, fields, strict=True))
         elif known == fields:
-            news = {}
+            news, fields = {}, known
         else:
             changed = zip(_CHANGING, fields, known, strict=True)
             news = {name: value for name, value, old in changed if value != old}
         load = capabilities.current_load
         self._is_news_open = bool(news)
         self._said_loading = load is Load.LOADING
-        heartbeat = Heartbeat(
+        message = Heartbeat(
             generation=capabilities.generation,
             active_model=capabilities.active_model,
             active_model_param_size=capabilities.active_model_param_size,
@@ -170,7 +199,6 @@ class HeartbeatSender:
             full=known is None,
             **news,  # type: ignore[arg-type]  # the names are fields of Heartbeat
         )
-        self._context.send(self.link, heartbeat, self._context.cluster.agent_alive_ms)
-        self._sent = (self._context.seq, fields)
-        self._sent_at = self._context.now
-        self._is_awaiting = True
+        beat = _Beat(capabilities, power, fields, message)
+        self._repeatable = None if news else beat
+        return beat

@@ -117,6 +117,11 @@ class Member:
             self.peers.link_bound(link)
             self.announcer.tell(link.id)
 
+    def epoch_raised(self) -> None:
+        """What peers and coordinator had of this node was of another epoch: tell them anew."""
+        self.heartbeat.epoch_raised()
+        self.announcer.model_changed()
+
     def link_down(self, link: Link) -> None:
         """A link is gone, and with it what was open over it. Another one may take its place."""
         self.heartbeat.link_down(link.id)

@@ -17,6 +17,7 @@ import msgspec
 from edgecoder.core.ids import NodeId
 from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.protocol import (
+    EPOCH_MAX,
     FRAME_BYTES_MAX,
     NODE_ID_BYTES,
     PROTOCOL_VERSION,
@@ -180,7 +181,7 @@ class ByteVerifier:
 def _check_header(signed: _Signed, outer: _Outer) -> None:
     if len(signed.sender) != NODE_ID_BYTES or len(outer.signature) != SIGNATURE_BYTES:
         raise RemoteProtocolError(Reason.BAD_FRAME, "sender or signature has the wrong length")
-    if not (0 <= signed.epoch < 1 << 32 and 0 <= signed.seq < 1 << 63 and 0 <= signed.ttl_ms <= TTL_MS_MAX):
+    if not (0 <= signed.epoch <= EPOCH_MAX and 0 <= signed.seq < 1 << 63 and 0 <= signed.ttl_ms <= TTL_MS_MAX):
         raise RemoteProtocolError(Reason.BAD_FRAME, "epoch, seq or ttlMs is out of range")
 
 
@@ -194,13 +195,16 @@ def _why_unreadable(frame: bytes) -> Reason:
     return Reason.BAD_FRAME if known else Reason.VERSION_MISMATCH
 
 
+_OUTER_BYTES = 3 + SIGNATURE_BYTES
+"""What `_Outer` takes beside `signed` and the head of it."""
+
+
 def encoded_size(header: Header, type_name: str, body_bytes: int) -> int:
     """Bytes of the envelope that `ByteSigner` would make, without making it."""
-    fixed = _fixed_size(type_name, header.network_id, header.epoch, header.ttl_ms)
     seq = header.seq
-    seq_size = 3 if 255 < seq < 1 << 16 else _uint_size(seq)  # the usual width first: this runs for every envelope
-    signed = fixed + seq_size + body_bytes
-    return 3 + SIGNATURE_BYTES + signed + (2 if signed < 1 << 8 else 3 if signed < 1 << 16 else 5)
+    signed = _fixed_size(type_name, header.network_id, header.epoch, header.ttl_ms) + body_bytes
+    signed += 3 if 255 < seq < 1 << 16 else _uint_size(seq)  # the usual width first: this runs for every envelope
+    return signed + _OUTER_BYTES + (2 if signed < 1 << 8 else 3 if signed < 1 << 16 else 5)
 
 
 @lru_cache(maxsize=1024)

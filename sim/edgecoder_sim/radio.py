@@ -30,10 +30,25 @@ ACK_BYTES = 20
 class BleLink:
     """A link between two nodes in range."""
 
-    __slots__ = ("_ends", "_free_us", "_latency_us", "_rate", "ack_us", "first", "id", "rssi_dbm", "second")
+    __slots__ = (
+        "_distance_m",
+        "_ends",
+        "_free_us",
+        "_latency_us",
+        "_radio",
+        "_rate",
+        "ack_us",
+        "first",
+        "id",
+        "medium",
+        "rssi_dbm",
+        "second",
+    )
 
     def __init__(self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float) -> None:
         self.id = link
+        self.medium = Medium.BLE
+        self._radio, self._distance_m = radio, distance_m
         self.rssi_dbm = radio.rssi_dbm(distance_m)
         self.first, self.second = a, b
         self._ends = (a, b)
@@ -42,6 +57,10 @@ class BleLink:
         self._free_us = [0, 0]
         self.ack_us = radio.latency_us + ACK_BYTES * SECOND_US // radio.bytes_per_s
         """How long an acknowledgement takes on its way back."""
+
+    def again(self, link: LinkId) -> BleLink:
+        """A new link between the same ends."""
+        return BleLink(link, self.first, self.second, self._radio, self._distance_m)
 
     def open(self) -> None:
         """Tell both ends."""
@@ -82,19 +101,12 @@ def stand(radio: Radio, stream: Stream) -> tuple[float, float]:
     return stream.uniform() * width, stream.uniform() * depth
 
 
-def nearest_links(positions: Sequence[tuple[float, float]], radio: Radio) -> list[tuple[int, int, float]]:
-    """Which nodes link up: pairs (i, j) with i < j and their distance in metres, nearest first, each node at most
-    `links_max` times."""
-    if len(positions) < 2 or radio.links_max == 0:
+def pairs_in_range(positions: Sequence[tuple[float, float]], range_m: float) -> list[tuple[int, int, float]]:
+    """Who stands in whose range: pairs (i, j) with i < j and their distance in metres, nearest first."""
+    if len(positions) < 2:
         return []
     points = np.asarray(positions, dtype=np.float64)
-    pairs = cKDTree(points).query_pairs(radio.range_m, output_type="ndarray")
+    pairs = cKDTree(points).query_pairs(range_m, output_type="ndarray")
     distances = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
-    free = [radio.links_max] * len(positions)
-    links = []
-    for distance, i, j in sorted(zip(distances.tolist(), pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True)):
-        if free[i] and free[j]:
-            free[i] -= 1
-            free[j] -= 1
-            links.append((i, j, distance))
-    return links
+    nearest = sorted(zip(distances.tolist(), pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True))
+    return [(i, j, distance) for distance, i, j in nearest]

@@ -15,7 +15,7 @@ import msgspec
 
 from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event
-from edgecoder.trace import Record
+from edgecoder.trace import LifeEnded, Record
 from edgecoder.wire.envelope import Envelope, Frame, peek
 from edgecoder.wire.messages import NAMES
 from edgecoder_sim.host import SimNode
@@ -52,6 +52,10 @@ class Checker(Protocol):
         """A node handled an event. Raises InvariantViolated."""
         ...
 
+    def died(self, at_us: int, node: SimNode) -> None:
+        """A node's life ended without a word: nothing that was open in it is owed any more."""
+        ...
+
     def finish(self, at_us: int) -> None:
         """The run is over. Raises InvariantViolated."""
         ...
@@ -66,9 +70,10 @@ class TraceDigest:
 
     def frame(self, at_us: int, sender: int, receiver: int, size_bytes: int, body: bytes) -> None:
         """A frame arrived."""
-        self._buffer += _pack_head(at_us, _FRAME, sender, receiver, size_bytes)
-        self._buffer += body
-        if len(self._buffer) > _BUFFER_BYTES:
+        buffer = self._buffer
+        buffer += _pack_head(at_us, _FRAME, sender, receiver, size_bytes)
+        buffer += body
+        if len(buffer) > _BUFFER_BYTES:
             self._flush()
 
     def record(self, at_us: int, node: int, record: Record) -> None:
@@ -113,9 +118,18 @@ class Watch:
         for checker in self.checkers:
             checker.saw(self._kernel.now, node, event, effects)
 
+    def died(self, node: SimNode) -> None:
+        """A node's life ended without a word."""
+        self.traced(node, LifeEnded())
+        for checker in self.checkers:
+            checker.died(self._kernel.now, node)
+
     def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
         """A frame reached a node."""
-        type_name, body = (NAMES[type(frame.message)], frame.body) if isinstance(frame, Envelope) else peek(frame)
+        if type(frame) is Envelope:
+            type_name, body = NAMES[type(frame.message)], frame.body
+        else:
+            type_name, body = peek(frame)  # type: ignore[arg-type]  # a frame is an envelope or bytes
         self._digest_frame(self._kernel.now, sender.index, receiver.index, size_bytes, body)
         if self.sink is not None:
             self.sink.message(type_name, medium, size_bytes)

@@ -14,11 +14,13 @@ from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
+from edgecoder_sim.contacts import LinkedContacts
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
+from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
 from edgecoder_sim.population import Place, Population
-from edgecoder_sim.radio import BleLink, advertise, nearest_links, stand
+from edgecoder_sim.radio import BleLink, advertise, pairs_in_range, stand
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
 from edgecoder_sim.watch import Checker, TraceSink, Watch
@@ -44,6 +46,7 @@ class World:
         self.kernel = Kernel(scenario.tick_us)
         self.watch = Watch(self.kernel, checkers)
         self._link_count = 0
+        self._lives = Lives(self.kernel, self._next_link)
         self._cdn = CdnService(self.kernel, scenario.cdn)
         population = Population(scenario, self._make_host)
         self.phones = list(population.members(Role.PHONE, scenario.phones))
@@ -54,7 +57,8 @@ class World:
         for sim in self.nodes:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
-        self.positions = self._link_radios()
+        self.contacts = LinkedContacts(scenario.radio, self._link_radios)
+        self.positions = self._stand()
         for place in self.members:
             if place.charge_pct is not None:
                 self._watch_battery(place)
@@ -98,6 +102,17 @@ class World:
         """See `host.Services`."""
         self._cdn.cancel(node, op)
 
+    def died(self, node: SimNode, told_us: int | None) -> None:
+        """See `host.Services`."""
+        self._cdn.forget(node)
+        self._lives.ended(node, told_us)
+
+    def started(self, node: SimNode) -> None:
+        """See `host.Services`."""
+        self._lives.began(node)
+        if node.index < len(self.members):
+            node.post(self.members[node.index].power())
+
     # -- building ------------------------------------------------------------------------------------------------------
 
     def _make_host(self, index: int, name: str, node: Node, device_name: str) -> SimNode:
@@ -126,14 +141,19 @@ class World:
             for i, j in federation(len(self.coordinators)):
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
 
-    def _link_radios(self) -> dict[int, tuple[float, float]]:
-        """Bluetooth links between those that stand near each other; the positions, by node index."""
+    def _stand(self) -> dict[int, tuple[float, float]]:
+        """Contacts between those that stand near each other; the positions, by node index."""
         radio = self.scenario.radio
         bearers = [place.sim for place in self.members if place.sim.node.setup.config.has_radio]
         positions = [stand(radio, sim.stream("position")) for sim in bearers]
-        for i, j, distance_m in nearest_links(positions, radio):
-            self._open(BleLink(self._next_link(), bearers[i], bearers[j], radio, distance_m))
+        for i, j, distance_m in pairs_in_range(positions, radio.range_m):
+            self.contacts.contact_begins(bearers[i], bearers[j], distance_m)
         return {sim.index: position for sim, position in zip(bearers, positions, strict=True)}
+
+    def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:
+        link = BleLink(self._next_link(), a, b, self.scenario.radio, distance_m)
+        self._open(link)
+        return link
 
     def _next_link(self) -> LinkId:
         self._link_count += 1
@@ -141,7 +161,7 @@ class World:
 
     def _open(self, link: IpLink | BleLink) -> None:
         delay_us = link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
-        self.kernel.call_at(BOOT_US + delay_us, _open, link)
+        self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, self._lives.open, link)
 
     def _watch_battery(self, place: Place) -> None:
         battery = Battery(place, POWER_PERIOD_US)
@@ -176,10 +196,6 @@ def federation(count: int) -> list[tuple[int, int]]:
 
 def _start(sim: SimNode, _: object) -> None:
     sim.start(WALL_START_MS)
-
-
-def _open(link: IpLink | BleLink, _: object) -> None:
-    link.open()
 
 
 def _tell_power(place: Place, _: object) -> None:

@@ -153,10 +153,18 @@ def test_seq_grows(stage: Stage) -> None:
 def test_seq_is_not_used_again_after_a_restart(stage: Stage) -> None:
     a, _, _ = linked(stage)
     same = a.persists("epoch", b"\x01")
-    a.sees(Started({}), same)
+    a.sees(Started({"epoch": a.epoch.to_bytes(4, "big")}), same)
     a.sees(Persisted(same.op))
     with breach("envelopes are ordered", "phone-1 sends .epoch, seq. .1, 1. after .1, 1"):
         a.sees(NEWS, a.sends(5, a.identity(), seq=1))
+
+
+def test_a_node_that_cannot_know_may_use_an_epoch_again(stage: Stage) -> None:
+    a, _, _ = linked(stage)
+    same = a.persists("epoch", b"\x01")
+    a.sees(Started({}, wall_ms=500), same)
+    a.sees(Persisted(same.op))
+    a.sees(NEWS, a.sends(5, a.identity(), seq=1))
 
 
 def test_an_epoch_is_durable_before_it_is_used(stage: Stage) -> None:
