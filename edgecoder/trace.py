@@ -173,7 +173,7 @@ class TaskStopped(Record, frozen=True, tag="task.stopped"):
 
 
 class TaskEnded(Record, frozen=True, tag="task.ended"):
-    """The user got the reply."""
+    """The user got the reply. `hedge_won` says whether it came from the second node that was asked, where one was."""
 
     task_id: TaskId
     reason: Reason | None
@@ -181,6 +181,7 @@ class TaskEnded(Record, frozen=True, tag="task.ended"):
     model: str | None
     tokens: int
     attempts: int
+    hedge_won: bool | None = None
 
 
 class Dropped(Record, frozen=True, tag="dropped"):

@@ -235,7 +235,7 @@ def count_the_last_attempt_twice(patch: pytest.MonkeyPatch) -> None:
 @fault("asked one at a time")
 def ask_the_next_and_leave_the_first(patch: pytest.MonkeyPatch) -> None:
     """Who does not answer in time is not told that the task has gone elsewhere."""
-    patch.setattr(Origin, "_withdraw", lambda self, task, reason: None)
+    patch.setattr(Origin, "_withdraw", lambda self, task, ask, reason: None)
 
 
 @fault("requests are answered once")
