@@ -25,6 +25,7 @@ from edgecoder_sim.scenario_model import (
     Amount,
     Config,
     Coordinators,
+    Federation,
     Group,
     Scenario,
     SwapLoad,
@@ -33,8 +34,8 @@ from edgecoder_sim.scenario_model import (
 )
 
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
-    Scenario, Group, Coordinators, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Cdn, Device, Network,
-    CatalogEntry, ClusterConfig, NodeConfig,
+    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Cdn, Device,
+    Network, CatalogEntry, ClusterConfig, NodeConfig,
 )  # fmt: skip
 _UNITS: Final = {
     "s": "s", "ms": "ms", "us": "µs", "mb": "MB", "m": "m", "dbm": "dBm", "bytes": "bytes", "tokens": "tokens",

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import networkx as nx
-
 from edgecoder.core.effects import Advertise, FetchFile, HashFile
 from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
+from edgecoder.core.rng import Stream
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.contacts import LinkedContacts
@@ -23,6 +22,7 @@ from edgecoder_sim.population import Place, Population
 from edgecoder_sim.radio import BleLink, advertise, pairs_in_range, stand
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
+from edgecoder_sim.topology import federation
 from edgecoder_sim.watch import Checker, TraceSink, Watch
 from edgecoder_sim.workload import Workload
 
@@ -32,8 +32,6 @@ BOOT_US = 1_000_000
 """Nodes start at uniform times in the first second,"""
 LINKS_UP_US = 2_000_000
 """their links come up in the one after that."""
-FEDERATION_DEGREE = 5
-"""Coordinators that one tells of its summary (protocol: an active view of 5 peers)."""
 POWER_PERIOD_US = 60_000_000
 """How often batteries are looked at."""
 
@@ -147,7 +145,8 @@ class World:
         if len(self.coordinators) > 1:
             network = networks[scenario.coordinators.federation_network]
             ports = [(sim, Access(sim, network, "wan")) for sim in self.coordinators]
-            for i, j in federation(len(self.coordinators)):
+            stream = Stream(scenario.rng_seed, b"", "sim.federation")
+            for i, j in federation(len(self.coordinators), scenario.coordinators.federation, stream):
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
 
     def _stand(self) -> dict[int, tuple[float, float]]:
@@ -193,14 +192,6 @@ class World:
             home=homes[0].index if homes else None,
             model=None if place is None or place.first is None else place.first.model_id,
         )
-
-
-def federation(count: int) -> list[tuple[int, int]]:
-    """Which coordinators are linked: all pairs of up to six, else a ring with its second neighbours, so that none tells
-    more than FEDERATION_DEGREE others."""
-    if count <= FEDERATION_DEGREE + 1:
-        return [(i, j) for i in range(count) for j in range(i + 1, count)]
-    return sorted((min(i, j), max(i, j)) for i, j in nx.circulant_graph(count, [1, 2]).edges)
 
 
 def _start(sim: SimNode, _: object) -> None:
