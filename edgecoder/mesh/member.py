@@ -377,7 +377,16 @@ class Member:
 
     def _on_capabilities(self, link: Link, verified: Verified[Capabilities]) -> None:
         message = verified.message
-        if self.peers.learn(link, message, verified.header.ttl_ms) and not message.current_load.is_loading:
+        if not self.peers.learn(link, message, verified.header.ttl_ms):
+            return
+
+        def fits(request: TaskRequest) -> bool:
+            rule = fitting(request.model, request.min_param_size, self._catalog.same_model)
+            is_right = rule(message.active_model, message.active_model_param_size) is None
+            return is_right and not message.current_load.is_loading
+
+        self.origin.peer_changed(verified.header.sender, fits)
+        if not message.current_load.is_loading:
             self.origin.reach_changed()
 
     def _on_heartbeat_ack(self, link: Link, verified: Verified[HeartbeatAck]) -> None:

@@ -189,6 +189,11 @@ class Origin:
             case ResponseStatus.FAILED:
                 self._failed(task, ask, response)
 
+    def peer_changed(self, node: NodeId, fits: Callable[[TaskRequest], bool]) -> None:
+        """A peer has news of itself; `fits` says whether a request may still go there."""
+        if self._prober is not None:
+            self._prober.peer_changed(node, fits)
+
     def probe_reply(self, link: LinkId, reply: ProbeReply) -> None:
         """A peer says how soon it could answer a task."""
         if self._prober is not None:

@@ -104,6 +104,10 @@ class Recorder:
         """A command of a user belongs to the workload `kind`."""
         self._tasks.command(command, kind)
 
+    def fault(self, at_us: int, name: str, is_on: bool) -> None:
+        """A fault of the scenario begins or ends."""
+        self._timeline((at_us / 1e6, "fault", name, float(is_on)))
+
     def sample(self, at_us: int) -> None:
         """Write the timeline's rows of this instant, and the messages since the last."""
         self._knowledge.sample(at_us)

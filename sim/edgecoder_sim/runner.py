@@ -17,9 +17,12 @@ import msgspec
 from edgecoder.errors import InvariantViolated
 from edgecoder_sim import rundir
 from edgecoder_sim.checkers import make_checkers
+from edgecoder_sim.checkers.endings import calm
+from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.scenario import resolved_yaml
 from edgecoder_sim.scenario_model import Scenario
+from edgecoder_sim.watch import Checker
 from edgecoder_sim.world import World
 
 SLICE_WALL_S = 0.1
@@ -54,10 +57,12 @@ def run_scenario(
     OSError where the directory cannot be made."""
     with _patient_interrupts() as is_interrupted:
         started_s = time.monotonic()
+        scenario = resolve(scenario)
         directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
-        world = World(scenario, make_checkers(scenario.rng_seed, reproduce) if scenario.checkers else [])
+        world = World(scenario, _checkers(scenario, reproduce))
         recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
         world.start_users(recorder)
+        world.schedule.told = recorder.fault
         world.kernel.every(scenario.sample_interval_us, scenario.sample_interval_us, _sample, (recorder, world))
         violation: InvariantViolated | None = None
         interrupted = False
@@ -87,6 +92,12 @@ def run_scenario(
         if directory is not None:
             rundir.finish(directory, summary, sys.argv)
     return Outcome(summary=summary, directory=directory, interrupted=interrupted, violation=violation)
+
+
+def _checkers(scenario: Scenario, reproduce: str) -> list[Checker]:
+    if not scenario.checkers:
+        return []
+    return make_checkers(scenario.rng_seed, reproduce, ends_well=calm(scenario))
 
 
 def _run(

@@ -5,6 +5,8 @@ These rules also keep the books' account of the engine (`loaded`, `runs`), from 
 
 from __future__ import annotations
 
+from typing import Final, TypeVar
+
 from edgecoder.core.effects import CancelOp, LoadModel, RunTask, UnloadModel
 from edgecoder.core.events import (
     EngineFailed,
@@ -15,13 +17,17 @@ from edgecoder.core.events import (
     TaskFailed,
     UnloadFailed,
 )
-from edgecoder.core.ids import LinkId, Micros, OpId, TaskId
+from edgecoder.core.ids import LinkId, Micros, NodeId, OpId, TaskId
 from edgecoder.mesh.router import Why
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import TaskEnded, TaskRouted
 from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import Cancel
+from edgecoder.wire.messages import Cancel, TaskRequest
 from edgecoder_sim.checkers.panel import Book, Rule
+
+TASKS_MAX: Final = 65_536
+"""Tasks of which it is remembered who was asked, and when somebody was told to stop."""
+V = TypeVar("V")
 
 
 class OneModel(Rule):
@@ -98,12 +104,15 @@ class Runs(Rule):
         self._done: dict[int, set[TaskId]] = {}
         self._where: dict[TaskId, dict[int, Micros]] = {}
         """Nodes on which a task runs, and since when."""
+        self._asked: dict[TaskId, dict[NodeId, Micros]] = {}
+        """When which node was asked last."""
         self._cancelled: dict[TaskId, Micros] = {}
-        """When somebody was last told to stop a task."""
+        """When somebody was last told to stop a task; that may be before a late request begins to run."""
         self._hedged: set[TaskId] = set()
         self.panel.on(RunTask, self._run)
         self.panel.on((TaskDone, TaskFailed), self._ended)
         self.panel.on(CancelOp, self._cancel_op)
+        self.panel.on_sent(TaskRequest, self._ask)
         self.panel.on_sent(Cancel, self._cancel)
         self.panel.on(TaskRouted, self._routed)
         self.panel.on(TaskEnded, self._task_ended)
@@ -126,9 +135,12 @@ class Runs(Rule):
         if book.index in nodes:
             self.fail(book, f"runs task {task.hex()} twice at once")
         told_us = self._cancelled.get(task, -1)
-        going = [index for index, since_us in nodes.items() if told_us < since_us]
-        if len(going) > (task in self._hedged):
-            other = self.panel.books[going[0]].name
+        asked_us = self._asked.get(task, {})
+        books = self.panel.books
+        going = [index for index, since_us in nodes.items() if told_us < asked_us.get(books[index].node, since_us)]
+        is_called_off = told_us >= asked_us.get(book.node, self.panel.now + 1)  # the word is on its way
+        if len(going) > (task in self._hedged) and not is_called_off:
+            other = books[going[0]].name
             self.fail(book, f"runs task {task.hex()}, which still runs on {other}: nobody was told to stop it")
         nodes[book.index] = self.panel.now
         book.runs[effect.op] = task
@@ -153,13 +165,26 @@ class Runs(Rule):
             nodes.pop(book.index, None)
             if not nodes:
                 del self._where[task]
-                self._cancelled.pop(task, None)
 
     def _cancel_op(self, book: Book, effect: CancelOp) -> None:
         task = book.runs.get(effect.op)
         if task is not None:
-            self._cancelled[task] = self.panel.now
+            _remember(self._cancelled, task, self.panel.now)
 
     def _cancel(self, _: Book, __: LinkId, ___: Header, message: Cancel) -> None:
-        if message.task_id in self._where:
-            self._cancelled[message.task_id] = self.panel.now
+        _remember(self._cancelled, message.task_id, self.panel.now)
+
+    def _ask(self, book: Book, link: LinkId, _: Header, request: TaskRequest) -> None:
+        peer = book.links.get(link)
+        if peer is not None:
+            asked = self._asked.get(request.task_id, {})
+            asked[peer.node] = self.panel.now
+            _remember(self._asked, request.task_id, asked)
+
+
+def _remember(memory: dict[TaskId, V], task: TaskId, value: V) -> None:
+    """Keep what was heard of a task last, of so many tasks."""
+    memory.pop(task, None)
+    memory[task] = value
+    if len(memory) > TASKS_MAX:
+        del memory[next(iter(memory))]
