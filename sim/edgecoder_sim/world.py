@@ -18,8 +18,9 @@ from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
+from edgecoder_sim.people import People
 from edgecoder_sim.population import Place, Population
-from edgecoder_sim.radio import BleLink, advertise, pairs_in_range, stand
+from edgecoder_sim.radio import BleLink, advertise
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
 from edgecoder_sim.topology import federation
@@ -56,7 +57,7 @@ class World:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
         self.contacts = LinkedContacts(scenario.radio, self._link_radios)
-        self.positions = self._stand()
+        self.people = People(scenario, self.kernel, self.members, self.contacts)
         for place in self.members:
             if place.charge_pct is not None:
                 self._watch_battery(place)
@@ -118,8 +119,12 @@ class World:
         return SimNode(self.kernel, self, self.watch, index, name, node, device, device_name, rng_seed)
 
     def _home(self, index: int) -> SimNode | None:
-        """The coordinator of a node: they take turns."""
-        return self.coordinators[index % len(self.coordinators)] if self.coordinators else None
+        """The coordinator of a node: they take turns, where there are buildings by building."""
+        if not self.coordinators:
+            return None
+        buildings = self.scenario.buildings
+        turn = index if buildings is None else index % buildings.count
+        return self.coordinators[turn % len(self.coordinators)]
 
     def _plug_in(self) -> None:
         """Access to the CDN for every node, and links over IP: every node to its home coordinator, and the coordinators
@@ -139,15 +144,6 @@ class World:
             stream = Stream(scenario.rng_seed, b"", "sim.federation")
             for i, j in federation(len(self.coordinators), scenario.coordinators.federation, stream):
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
-
-    def _stand(self) -> dict[int, tuple[float, float]]:
-        """Contacts between those that stand near each other; the positions, by node index."""
-        radio = self.scenario.radio
-        bearers = [place.sim for place in self.members if place.sim.node.setup.config.has_radio]
-        positions = [stand(radio, sim.stream("position")) for sim in bearers]
-        for i, j, distance_m in pairs_in_range(positions, radio.range_m):
-            self.contacts.contact_begins(bearers[i], bearers[j], distance_m)
-        return {sim.index: position for sim, position in zip(bearers, positions, strict=True)}
 
     def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:
         link = BleLink(self._next_link(), a, b, self.scenario.radio, distance_m)
@@ -169,7 +165,7 @@ class World:
         self.kernel.every(POWER_PERIOD_US, offset_us, _drain_battery, battery)
 
     def _describe(self, sim: SimNode, place: Place | None) -> NodeRow:
-        position = self.positions.get(sim.index)
+        position = self.people.position(sim)
         home = self._home(sim.index) if place is not None else None
         return NodeRow(
             index=sim.index,
