@@ -136,6 +136,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Peers that are remembered; the one not seen for longest goes first."""
     peer_expiry_ms: Millis = 60_000
     """A peer whose link is down is forgotten after this."""
+    rehome_misses: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    """Unanswered heartbeats after which a node reports to another coordinator that it has a link to. Fewer: a dead
+    coordinator is left sooner; more: fewer moves for frames that merely got lost."""
     identify_retry_ms: Millis = 2_000
     """How often a node says who it is on a link whose other end has not answered."""
     links_max: Count = 16

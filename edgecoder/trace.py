@@ -95,6 +95,12 @@ class SummaryExpired(Record, frozen=True, tag="summary.expired"):
     coordinator: NodeId
 
 
+class HomeChanged(Record, frozen=True, tag="home.changed"):
+    """The node reports to this coordinator from now on."""
+
+    coordinator: NodeId
+
+
 class OnlineChanged(Record, frozen=True, tag="online.changed"):
     """The node found its coordinator, or lost it."""
 

@@ -112,6 +112,9 @@ class Coordinators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Access network towards other coordinators; needed from two on."""
     federation: Federation = Federation()
     """Which coordinators tell each other their summaries."""
+    spares: Annotated[int, Meta(ge=0, le=4, extra={"noun": "a count of spare coordinators"})] = 1
+    """Other coordinators to which a node keeps a link, for when its home dies; as many as there are. Each costs memory
+    at both ends."""
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

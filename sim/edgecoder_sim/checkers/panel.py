@@ -340,8 +340,6 @@ class Panel:
             return
         if peer is None:
             book.links[link] = Peer(header.sender, message.role)  # type: ignore[attr-defined]  # it is an Identity
-            if message.role is Role.COORDINATOR:  # type: ignore[attr-defined]
-                book.coordinator_link, book.coordinator_told = link, False
         for judge in self._received.get(type(message), ()):
             judge(book, link, header, message)
 
