@@ -6,6 +6,7 @@ It chooses between geometry and replay; each of them is described where it stand
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import TYPE_CHECKING
 
 from edgecoder.core.ids import Role
@@ -42,7 +43,7 @@ class People:
         if row is None or self._meetings is None:
             return None
         x_m, y_m = self._meetings.positions[row].tolist()
-        return None if x_m != x_m else (x_m, y_m)  # NaN is away
+        return None if isnan(x_m) else (x_m, y_m)
 
     def _place(self, scenario: Scenario, kernel: Kernel, members: Sequence[Place], contacts: Contacts) -> None:
         mobility = scenario.mobility
@@ -59,4 +60,3 @@ class People:
         crowd = Crowd(stands, walks)
         self._meetings = Meetings([place.sim for place in bearers], crowd, scenario.radio.range_m, contacts)
         self._meetings.start(kernel, round(mobility.step_s * SECOND_US) if walks else None)
-

@@ -106,15 +106,16 @@ class WorkingDay:
                 break
             if until_s == lunch_s:
                 lunch_s = math.inf
-                yield from self._visit(self._floor.spot(self._stream, 0), self._day.lunch_min * 60.0)
+                yield from self._visit(self._floor.spot(self._stream, 0), self._day.lunch_min * 60.0, of_day)
             else:
                 length_s = max(MEETING_LEAST_S, _exponential(self._stream, self._day.meeting_min * 60.0))
-                yield from self._visit(self._stream.choice(self._rooms), length_s)
+                yield from self._visit(self._stream.choice(self._rooms), length_s, of_day)
         yield from self._to(self._floor.door(self._building))
 
-    def _visit(self, there: Point, length_s: float) -> Walk:
+    def _visit(self, there: Point, length_s: float, of_day: Hours) -> Walk:
+        """Go there and back; nobody stays longer than the day."""
         yield from self._to(there)
-        yield self._stay(self._now_s + length_s)
+        yield self._stay(max(self._now_s, min(self._now_s + length_s, of_day.leave_s)))
         yield from self._to(self._desk)
 
     def _to(self, there: Point) -> Walk:
