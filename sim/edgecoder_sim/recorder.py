@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgecoder.core.ids import Role
 from edgecoder.trace import DownloadPhase, Dropped, EpochRaised, LifeEnded, NodeReady, Record
 from edgecoder_sim.recording.files import OpenFile, TableFiles, open_new
 from edgecoder_sim.recording.knowledge import Knowledge
@@ -56,7 +57,8 @@ class Recorder:
         index = {node.node_id: node.index for node in nodes}
         self._timeline, self._add_messages = adder(TIMELINE), adder(MESSAGES)
         self._add_download, self._add_drop = adder(DOWNLOADS), adder(DROPS)
-        self._tasks = TaskBook(index, adder(TASKS), adder(ROUTES), adder(WORK))
+        coordinators = frozenset(node.index for node in nodes if node.role == Role.COORDINATOR.value)
+        self._tasks = TaskBook(index, coordinators, adder(TASKS), adder(ROUTES), adder(WORK))
         self._swaps = SwapBook(len(nodes), adder(SWAPS))
         self._knowledge = Knowledge(nodes, index, adder(GOSSIP), self._timeline)
         self._handlers: dict[type, tuple[_Handler, ...]] = {

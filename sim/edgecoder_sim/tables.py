@@ -149,6 +149,8 @@ TASKS: Final = Table(
         Column("tokens", INTEGER, "Tokens that the user got."),
         Column("attempts", INTEGER, "Nodes that the origin tried; 0 where unfinished."),
         Column("routes", INTEGER, "Decisions of routers about it."),
+        Column("probes", INTEGER, "Nodes that were probed for it, in all rounds."),
+        _maybe("hedge", TEXT, "Whether the second node that was asked won or lost; empty: none was."),
         _maybe("reason", TEXT, "Why there is no answer; empty: there is one."),
     ),
 )

@@ -78,6 +78,8 @@ def test_a_task_that_a_coordinator_placed(tmp_path: Path) -> None:
         "tokens": 12,
         "attempts": 1,
         "routes": 3,
+        "probes": 0,
+        "hedge": None,
         "reason": None,
     }
     routes = [row for row in rows(tmp_path, "routes") if row["task_id"] == task_id(2).hex()]
@@ -454,7 +456,8 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
         figures.append(recorder.close(made.MINUTE))
     assert figures[0] == figures[1]
     assert figures[0].keys() <= METRICS.keys()
-    assert METRICS.keys() - figures[0].keys() == {"peers_wrong_p50_s", "peers_wrong_p99_s"} | {
+    probing = {"probes_per_task_mean", "probes_answered_share"}
+    assert METRICS.keys() - figures[0].keys() == probing | {"peers_wrong_p50_s", "peers_wrong_p99_s"} | {
         f"summaries_wrong_p{percent}_s" for percent in (50, 99)
     }
     for name, value in figures[0].items():
