@@ -107,5 +107,5 @@ def walk_of(moves: Moves, floor: Floor, mobility: Mobility, day: Day, node: SimN
     if moves is Moves.RANDOM_WAYPOINT:
         return random_waypoint(floor, mobility, stream, node.index)
     if moves is Moves.WORKING_DAY:
-        return WorkingDay(floor, mobility, day, stream, node.index).walk()
+        return WorkingDay(floor, mobility, day, stream, node.stream("day"), node.index).walk()
     return None

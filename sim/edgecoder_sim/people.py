@@ -1,6 +1,9 @@
 """People of a world: they stand on the floor or move over it, or meet as a trace says, and their contacts are told.
 
 It chooses between geometry and replay; each of them is described where it stands.
+
+Fidelity boundary: those of the walks and of the traces; a world has one or the other, so that in a replay nobody stands
+anywhere, and a node without a radio is nowhere in either.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ change.
 from __future__ import annotations
 
 from edgecoder.yamlio.document import Document
+from edgecoder.yamlio.explain import Where, dotted
 from edgecoder_sim.floor import grid_of
-from edgecoder_sim.people_model import Moves
+from edgecoder_sim.people_model import Moves, Stay
 from edgecoder_sim.scenario_model import Scenario
 from edgecoder_sim.traces import DURATION_S, PEOPLE
 
@@ -20,6 +21,8 @@ def check_people(document: Document, scenario: Scenario) -> None:
     _moves(document, scenario)
     _day(document, scenario)
     _replay(document, scenario)
+    for group, stay in (("phones", scenario.presence.phones), ("agents", scenario.presence.agents)):
+        _stay(document, ("presence", group), stay)
 
 
 def _buildings(document: Document, scenario: Scenario) -> None:
@@ -80,3 +83,18 @@ def _replay(document: Document, scenario: Scenario) -> None:
     if replay.starts_at_s >= end_s:
         problem = f"contacts.starts_at_s is {replay.starts_at_s:g}, and the trace ends at {end_s} s"
         raise document.error(("contacts", "starts_at_s"), problem, "begin before it ends")
+
+
+def _stay(document: Document, where: Where, stay: Stay) -> None:
+    if stay.by_day and stay.session_s is not None:
+        problem = f"{dotted(where)} has both by_day and session_s"
+        raise document.error((*where, "session_s"), problem, "keep by_day for a working day, session_s for sessions")
+    for field in ("below_pct", "until_pct") if stay.charging is not None else ():
+        low, high = getattr(stay.charging, field)
+        if low > high:
+            problem = f"{dotted((*where, 'charging', field))} is [{low:g}, {high:g}]"
+            raise document.error((*where, "charging", field), problem, "write the lower charge first")
+    if stay.charging is not None and stay.charging.below_pct[1] >= stay.charging.until_pct[0]:
+        problem = f"{dotted((*where, 'charging'))}: people may unplug at a charge at which they plug in"
+        hint = "let until_pct begin above the end of below_pct"
+        raise document.error((*where, "charging", "below_pct"), problem, hint)

@@ -17,6 +17,7 @@ Length = Annotated[float, Meta(gt=0, le=1_000_000, extra={"noun": "a length in m
 Speed = Annotated[float, Meta(gt=0, le=100, extra={"noun": "a speed in m/s"})]
 Span = Annotated[float, Meta(ge=0, le=1_000_000, extra={"noun": "a time in s"})]
 ClockHour = Annotated[float, Meta(ge=0, le=24, extra={"noun": "an hour of the clock"})]
+Share = Annotated[float, Meta(ge=0, le=100, extra={"noun": "a share in percent"})]
 Minutes = Annotated[float, Meta(ge=0, le=1440, extra={"noun": "a time in minutes"})]
 
 
@@ -92,3 +93,42 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     distance_m: Annotated[float, Meta(ge=0.1, le=100, extra={"noun": "a distance in m"})] = 1.5
     """How far apart two people in contact are, m (S: badges hear each other at 1 to 1.5 m, face to face,
     sociopatterns.org)."""
+
+
+class Charging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How people charge what has a battery. With it, an empty battery ends its node until it is charged a little."""
+
+    below_pct: tuple[Share, Share] = (15.0, 50.0)
+    """People plug in when the charge is below their limit, percent: uniform between the two (I)."""
+    after_min: Minutes = 20.0
+    """How long it then takes until they do, mean, minutes; exponential (I: they have to find a socket)."""
+    until_pct: tuple[Share, Share] = (70.0, 100.0)
+    """They unplug when the charge is above their limit, percent: uniform between the two (I)."""
+    pct_per_h: Annotated[float, Meta(gt=0, le=1000, extra={"noun": "a rate of charge"})] = 60.0
+    """Charge that the charger adds, percentage points an hour (I: 20 W into a phone is faster, an old cable slower)."""
+
+
+class Stay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When the nodes of a group are there."""
+
+    session_s: Annotated[float, Meta(ge=1, le=31_536_000, extra={"noun": "a length in s"})] | None = None
+    """Mean length of a session, s: exponential. Null: nodes stay from the first second to the last."""
+    gap_s: Annotated[float, Meta(ge=1, le=31_536_000, extra={"noun": "a length in s"})] = 900.0
+    """Mean time until a node that left comes back, s: exponential. At the beginning a share of gap ÷ (session + gap) is
+    away."""
+    by_day: bool = False
+    """Whether nodes are there from the arrival to the leaving of their person, by the hours of `day`."""
+    vanish_pct: Share = 50.0
+    """How many leave without a word (dead battery, killed app), percent; the others shut down: they end their tasks and
+    close their links."""
+    charging: Charging | None = None
+    """How batteries are charged; null: they never are, and an empty one does nothing."""
+
+
+class Presence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is there when; coordinators always are."""
+
+    phones: Stay = Stay()
+    """When phones are there."""
+    agents: Stay = Stay()
+    """When agents are there."""

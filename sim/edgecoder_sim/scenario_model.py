@@ -19,7 +19,7 @@ from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
 from edgecoder.models.admission import fits
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder_sim.people_model import Buildings, Day, Mobility, Replay
+from edgecoder_sim.people_model import Buildings, Day, Mobility, Presence, Replay
 from edgecoder_sim.profiles import Cdn, Device, Network, ProfileName, Radio
 
 NODES_MAX: Final = 1_000_000
@@ -259,6 +259,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How people carry their nodes about."""
     day: Day = Day()
     """When people come and leave, where `mobility` or `presence` ask for a working day."""
+    presence: Presence = Presence()
+    """When nodes are there, and how they are charged."""
     contacts: Replay | None = None
     """Contacts of phones from a measured trace, in place of who is in range on the floor."""
     cdn: Cdn = Cdn()

@@ -71,7 +71,11 @@ def hours(day: Day, number: int, stream: Stream) -> Hours:
 class WorkingDay:
     """The days of one person."""
 
-    def __init__(self, floor: Floor, mobility: Mobility, day: Day, stream: Stream, index: int) -> None:
+    def __init__(
+        self, floor: Floor, mobility: Mobility, day: Day, stream: Stream, hours_stream: Stream, index: int
+    ) -> None:
+        """`hours_stream` is drawn from for the hours of each day alone: who else has it knows them."""
+        self._hours_stream = hours_stream
         self._floor, self._mobility, self._day, self._stream = floor, mobility, day, stream
         self._building = floor.of(index)
         self._desk = floor.spot(stream, self._building)
@@ -83,7 +87,7 @@ class WorkingDay:
         """Away, at work, away, and so on."""
         number = 0
         while True:
-            of_day = hours(self._day, number, self._stream)
+            of_day = hours(self._day, number, self._hours_stream)
             number += 1
             if of_day.leave_s <= self._now_s:
                 continue

@@ -19,7 +19,9 @@ from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
 from edgecoder_sim.people import People
+from edgecoder_sim.people_model import Stay
 from edgecoder_sim.population import Place, Population
+from edgecoder_sim.presence import Presence
 from edgecoder_sim.radio import BleLink, advertise
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
@@ -58,9 +60,12 @@ class World:
         self._plug_in()
         self.contacts = LinkedContacts(scenario.radio, self._link_radios)
         self.people = People(scenario, self.kernel, self.members, self.contacts)
-        for place in self.members:
-            if place.charge_pct is not None:
-                self._watch_battery(place)
+        self._presence = Presence(self.kernel, WALL_START_MS)
+        for places, stay in ((self.phones, scenario.presence.phones), (self.agents, scenario.presence.agents)):
+            self._presence.begin(places, stay, scenario.day)
+            for place in places:
+                if place.charge_pct is not None:
+                    self._watch_battery(place, stay)
 
     def describe(self) -> list[NodeRow]:
         """One row a node, for the table of nodes."""
@@ -72,6 +77,7 @@ class World:
         """Record what happens, and let the users act."""
         self.watch.sink = sink
         workload = Workload(self.kernel, self.scenario.rng_seed, sink)
+        self._presence.next_command = workload.next_command
         places = {Source.PHONES: self.phones, Source.AGENTS: self.agents, Source.ALL: self.members}
         for tasks in self.scenario.workload.tasks:
             workload.start_tasks(tasks, places[tasks.source])
@@ -165,8 +171,8 @@ class World:
         delay_us = after_us + link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
         self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, self._lives.open, link)
 
-    def _watch_battery(self, place: Place) -> None:
-        battery = Battery(place, POWER_PERIOD_US)
+    def _watch_battery(self, place: Place, stay: Stay) -> None:
+        battery = Battery(place, POWER_PERIOD_US, stay.charging, self._presence.settle)
         offset_us = LINKS_UP_US + place.sim.stream("power").below(POWER_PERIOD_US)
         self.kernel.call_at(0, _tell_power, place)
         self.kernel.every(POWER_PERIOD_US, offset_us, _drain_battery, battery)
@@ -189,7 +195,8 @@ class World:
 
 
 def _start(sim: SimNode, _: object) -> None:
-    sim.start(WALL_START_MS)
+    if sim.life == 1:  # else it was away at first, and comes when its person does
+        sim.start(WALL_START_MS)
 
 
 def _tell_power(place: Place, _: object) -> None:

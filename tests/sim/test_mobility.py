@@ -78,7 +78,7 @@ def test_waypoints_are_uniform_over_the_floor() -> None:
 
 def test_a_working_day_is_away_at_night_and_at_work_by_day() -> None:
     day = Day(starts_h=0, arrive_h=9, arrive_spread_h=0.5, leave_h=17, leave_spread_h=0.5)
-    walk = WorkingDay(CAMPUS, MOBILITY, day, _stream(), 3).walk()
+    walk = WorkingDay(CAMPUS, MOBILITY, day, _stream(), _stream(2), 3).walk()
     legs = list(itertools.takewhile(lambda leg: leg.begin_s < 5 * 86_400, walk))
     assert _without_gaps(legs)
     away = [leg for leg in legs if leg.start is None]
@@ -95,7 +95,7 @@ def test_a_working_day_is_away_at_night_and_at_work_by_day() -> None:
 
 
 def test_who_is_there_when_the_simulation_begins_sits_at_the_desk() -> None:
-    first = next(WorkingDay(CAMPUS, MOBILITY, Day(starts_h=13), _stream(), 0).walk())
+    first = next(WorkingDay(CAMPUS, MOBILITY, Day(starts_h=13), _stream(), _stream(2), 0).walk())
     assert first.begin_s == 0
     assert first.start is not None
 

@@ -88,4 +88,32 @@ CASES: list[Broken] = [
         hint="it is one of hospital, primary_school, high_school",
         label="--set contacts={trace: hospitl}",
     ),
+    flag(
+        "sessions and a working day",
+        "presence.phones={session_s: 60, by_day: true}",
+        problem="presence.phones has both by_day and session_s",
+        hint="keep by_day for a working day, session_s for sessions",
+        label="--set presence.phones={session_s: 60, by_day: true}",
+    ),
+    flag(
+        "charges in the wrong order",
+        "presence.agents.charging={until_pct: [90, 80]}",
+        problem="presence.agents.charging.until_pct is [90, 80]",
+        hint="write the lower charge first",
+        label="--set presence.agents.charging={until_pct: [90, 80]}",
+    ),
+    flag(
+        "plugged in and out at once",
+        "presence.phones.charging={below_pct: [20, 80]}",
+        problem="presence.phones.charging: people may unplug at a charge at which they plug in",
+        hint="let until_pct begin above the end of below_pct",
+        label="--set presence.phones.charging={below_pct: [20, 80]}",
+    ),
+    flag(
+        "no session at all",
+        "presence.phones.session_s=0",
+        problem="presence.phones.session_s is 0",
+        hint="a length in s is 1 or more",
+        label="--set presence.phones.session_s=0",
+    ),
 ]
