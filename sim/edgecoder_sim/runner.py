@@ -63,6 +63,8 @@ def run_scenario(
         recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
         world.start_users(recorder)
         world.schedule.told = recorder.fault
+        if world.people.log is not None:
+            world.people.log.on_contact = recorder.contact
         world.kernel.every(scenario.sample_interval_us, scenario.sample_interval_us, _sample, (recorder, world))
         violation: InvariantViolated | None = None
         interrupted = False
@@ -74,6 +76,8 @@ def run_scenario(
         except InvariantViolated as error:
             violation = error
         finally:
+            if world.people.log is not None:
+                world.people.log.close()
             metrics = recorder.close(world.kernel.now)
         summary = {
             "scenario": scenario.name,
@@ -125,6 +129,8 @@ def _run(
 def _sample(of: tuple[Recorder, World], _: object) -> None:
     recorder, world = of
     recorder.sample(world.kernel.now)
+    for node, x_m, y_m in world.people.sampled():
+        recorder.position(world.kernel.now, node, x_m, y_m)
 
 
 @contextmanager
