@@ -233,6 +233,8 @@ class Panel:
         kind: type = type(event)
         if not book.is_ready and book.life and kind in _LINKS:
             book.early.append(event)  # it waits in the node, too
+            if kind is FrameReceived:
+                self._must_drop(book, effects, "its receiver is not ready")
         elif kind is FrameReceived:
             self._frame(book, event, effects)  # type: ignore[arg-type]  # its type was just looked at
         else:
