@@ -104,10 +104,10 @@ class Runs(Rule):
         self._done: dict[int, set[TaskId]] = {}
         self._where: dict[TaskId, dict[int, Micros]] = {}
         """Nodes on which a task runs, and since when."""
-        self._asked: dict[TaskId, dict[NodeId, Micros]] = {}
-        """When which node was asked last."""
-        self._cancelled: dict[TaskId, Micros] = {}
-        """When somebody was last told to stop a task; that may be before a late request begins to run."""
+        self._asked: dict[TaskId, dict[NodeId, tuple[Micros, NodeId]]] = {}
+        """When which node was asked last, and by whom."""
+        self._cancelled: dict[TaskId, dict[NodeId, Micros]] = {}
+        """When which node was last told to stop; the word may be on its way while a late request begins to run."""
         self._hedged: set[TaskId] = set()
         self.panel.on(RunTask, self._run)
         self.panel.on((TaskDone, TaskFailed), self._ended)
@@ -134,12 +134,9 @@ class Runs(Rule):
         nodes = self._where.setdefault(task, {})
         if book.index in nodes:
             self.fail(book, f"runs task {task.hex()} twice at once")
-        told_us = self._cancelled.get(task, -1)
-        asked_us = self._asked.get(task, {})
         books = self.panel.books
-        going = [index for index, since_us in nodes.items() if told_us < asked_us.get(books[index].node, since_us)]
-        is_called_off = told_us >= asked_us.get(book.node, self.panel.now + 1)  # the word is on its way
-        if len(going) > (task in self._hedged) and not is_called_off:
+        going = [index for index in nodes if not self._is_called_off(task, books[index].node)]
+        if len(going) > (task in self._hedged) and not self._is_called_off(task, book.node):
             other = books[going[0]].name
             self.fail(book, f"runs task {task.hex()}, which still runs on {other}: nobody was told to stop it")
         nodes[book.index] = self.panel.now
@@ -169,17 +166,31 @@ class Runs(Rule):
     def _cancel_op(self, book: Book, effect: CancelOp) -> None:
         task = book.runs.get(effect.op)
         if task is not None:
-            _remember(self._cancelled, task, self.panel.now)
+            self._call_off(task, book.node)
 
-    def _cancel(self, _: Book, __: LinkId, ___: Header, message: Cancel) -> None:
-        _remember(self._cancelled, message.task_id, self.panel.now)
+    def _cancel(self, book: Book, link: LinkId, _: Header, message: Cancel) -> None:
+        peer = book.links.get(link)
+        if peer is not None:
+            self._call_off(message.task_id, peer.node)
 
     def _ask(self, book: Book, link: LinkId, _: Header, request: TaskRequest) -> None:
         peer = book.links.get(link)
         if peer is not None:
             asked = self._asked.get(request.task_id, {})
-            asked[peer.node] = self.panel.now
+            asked[peer.node] = (self.panel.now, book.node)
             _remember(self._asked, request.task_id, asked)
+
+    def _call_off(self, task: TaskId, node: NodeId) -> None:
+        told = self._cancelled.get(task, {})
+        told[node] = self.panel.now
+        _remember(self._cancelled, task, told)
+
+    def _is_called_off(self, task: TaskId, node: NodeId, ways: int = 3) -> bool:
+        """Whether the node, or who asked it, was told to stop after it was asked."""
+        asked_us, asker = self._asked.get(task, {}).get(node, (0, node))
+        if self._cancelled.get(task, {}).get(node, -1) >= asked_us:
+            return True
+        return asker != node and ways > 0 and self._is_called_off(task, asker, ways - 1)
 
 
 def _remember(memory: dict[TaskId, V], task: TaskId, value: V) -> None:

@@ -48,6 +48,10 @@ class Peer(NamedTuple):
     role: Role
 
 
+AskKey = tuple[LinkId, int]
+"""A request for a task: over which link, and which attempt of who asks."""
+
+
 class Book:
     """What is known of one node from what went in and came out, in its present life."""
 
@@ -122,8 +126,8 @@ class Book:
         self.tokens_per_s = 0
         self.runs: dict[OpId, TaskId] = {}
         """What its engine works on."""
-        self.asks: dict[TaskId, list[LinkId]] = {}
-        """Tasks that it asked of others and that are open there, and over which links."""
+        self.asks: dict[TaskId, list[AskKey]] = {}
+        """Tasks that it asked of others and that are open there, and over which links, by which attempt."""
         self.journal = SwapJournal()
         """The journal of swaps that is durable."""
         self.is_changing = False
