@@ -22,6 +22,7 @@ from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.scenario import resolved_yaml
 from edgecoder_sim.scenario_model import Scenario
+from edgecoder_sim.traces import load_trace
 from edgecoder_sim.watch import Checker
 from edgecoder_sim.world import World
 
@@ -53,10 +54,12 @@ def run_scenario(
     progress: Progress | None = None,
 ) -> Outcome:
     """Run `scenario` and write its run directory under `root` (None: nothing is written). `reproduce` is the command
-    that does the same again; a violated invariant names it. Ctrl-C and SIGTERM end the run early. Raises DiskFull, and
-    OSError where the directory cannot be made."""
+    that does the same again; a violated invariant names it. Ctrl-C and SIGTERM end the run early. Raises DiskFull,
+    another DriverError where a trace is not installed, and OSError where the directory cannot be made."""
     with _patient_interrupts() as is_interrupted:
         started_s = time.monotonic()
+        if scenario.contacts is not None:  # before anything is left behind
+            load_trace(scenario.contacts.trace)
         scenario = resolve(scenario)
         directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
         world = World(scenario, _checkers(scenario, reproduce))
