@@ -105,8 +105,8 @@ class Runs(Rule):
         self._done: dict[int, set[TaskId]] = {}
         self._where: dict[TaskId, dict[int, Micros]] = {}
         """Nodes on which a task runs, and since when."""
-        self._asked: dict[TaskId, dict[NodeId, tuple[Micros, NodeId]]] = {}
-        """When which node was asked last, and by whom."""
+        self._asked: dict[TaskId, dict[NodeId, tuple[Micros, NodeId, LinkId]]] = {}
+        """When which node was asked last, by whom and over which link."""
         self._cancelled: dict[TaskId, dict[NodeId, Micros]] = {}
         """When which node was last told to stop; the word may be on its way while a late request begins to run."""
         self._hedged: set[TaskId] = set()
@@ -157,9 +157,10 @@ class Runs(Rule):
 
     def _link_down(self, book: Book, event: LinkDown) -> None:
         """Who was asked over a link that is gone hears of it too, a moment earlier or later, and stops."""
-        for task, links in book.asks.items():
-            if event.link in links:
-                self._cancelled[task] = self.panel.now
+        for task in [task for task, keys in book.asks.items() if any(link == event.link for link, _ in keys)]:
+            for node, (_, asker, link) in self._asked.get(task, {}).items():
+                if (asker, link) == (book.node, event.link):
+                    self._call_off(task, node)
 
     def _task_ended(self, _: Book, record: TaskEnded) -> None:
         self._hedged.discard(record.task_id)
@@ -185,7 +186,7 @@ class Runs(Rule):
         peer = book.links.get(link)
         if peer is not None:
             asked = self._asked.get(request.task_id, {})
-            asked[peer.node] = (self.panel.now, book.node)
+            asked[peer.node] = (self.panel.now, book.node, link)
             _remember(self._asked, request.task_id, asked)
 
     def _call_off(self, task: TaskId, node: NodeId) -> None:
@@ -195,7 +196,7 @@ class Runs(Rule):
 
     def _is_called_off(self, task: TaskId, node: NodeId, ways: int = 3) -> bool:
         """Whether the node, or who asked it, was told to stop after it was asked."""
-        asked_us, asker = self._asked.get(task, {}).get(node, (0, node))
+        asked_us, asker, _ = self._asked.get(task, {}).get(node, (0, node, 0))
         if self._cancelled.get(task, {}).get(node, -1) >= asked_us:
             return True
         return asker != node and ways > 0 and self._is_called_off(task, asker, ways - 1)
