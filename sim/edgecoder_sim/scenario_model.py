@@ -19,6 +19,7 @@ from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
 from edgecoder.models.admission import fits
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder_sim.people_model import Buildings, Day, Mobility, Presence, Replay
 from edgecoder_sim.profiles import Cdn, Device, Network, ProfileName, Radio
 
 NODES_MAX: Final = 1_000_000
@@ -252,6 +253,16 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Device profiles by name."""
     radio: Radio = Radio()
     """Bluetooth among the devices that have it."""
+    buildings: Buildings | None = None
+    """Buildings on the radio's area; null is one floor that is as large."""
+    mobility: Mobility = Mobility()
+    """How people carry their nodes about."""
+    day: Day = Day()
+    """When people come and leave, where `mobility` or `presence` ask for a working day."""
+    presence: Presence = Presence()
+    """When nodes are there, and how they are charged."""
+    contacts: Replay | None = None
+    """Contacts of phones from a measured trace, in place of who is in range on the floor."""
     cdn: Cdn = Cdn()
     """Where model files are pulled from."""
     phones: Group = Group()

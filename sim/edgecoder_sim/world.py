@@ -18,8 +18,11 @@ from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
+from edgecoder_sim.people import People
+from edgecoder_sim.people_model import Stay
 from edgecoder_sim.population import Place, Population
-from edgecoder_sim.radio import BleLink, advertise, pairs_in_range, stand
+from edgecoder_sim.presence import Presence
+from edgecoder_sim.radio import BleLink, advertise
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
 from edgecoder_sim.topology import federation
@@ -56,10 +59,13 @@ class World:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
         self.contacts = LinkedContacts(scenario.radio, self._link_radios)
-        self.positions = self._stand()
-        for place in self.members:
-            if place.charge_pct is not None:
-                self._watch_battery(place)
+        self.people = People(scenario, self.kernel, self.members, self.contacts)
+        self._presence = Presence(self.kernel, WALL_START_MS)
+        for places, stay in ((self.phones, scenario.presence.phones), (self.agents, scenario.presence.agents)):
+            self._presence.begin(places, stay, scenario.day)
+            for place in places:
+                if place.charge_pct is not None:
+                    self._watch_battery(place, stay)
 
     def describe(self) -> list[NodeRow]:
         """One row a node, for the table of nodes."""
@@ -71,6 +77,7 @@ class World:
         """Record what happens, and let the users act."""
         self.watch.sink = sink
         workload = Workload(self.kernel, self.scenario.rng_seed, sink)
+        self._presence.next_command = workload.next_command
         places = {Source.PHONES: self.phones, Source.AGENTS: self.agents, Source.ALL: self.members}
         for tasks in self.scenario.workload.tasks:
             workload.start_tasks(tasks, places[tasks.source])
@@ -118,8 +125,8 @@ class World:
         return SimNode(self.kernel, self, self.watch, index, name, node, device, device_name, rng_seed)
 
     def _homes(self, index: int) -> list[SimNode]:
-        """The coordinators that a node has links to, its home first. They take turns, and the nodes of one home have
-        different spares, so that its fall is shared."""
+        """The coordinators that a node has links to, its home first. They take turns (with buildings, those of a
+        building have one home), and the nodes of one home have different spares, so that its fall is shared."""
         hubs = self.coordinators
         count = len(hubs)
         if not hubs:
@@ -127,7 +134,9 @@ class World:
         spares = min(self.scenario.coordinators.spares, count - 1)
         first = index // count % (count - 1) if spares > 0 else 0
         others = [1 + (first + number) % (count - 1) for number in range(spares)]
-        return [hubs[(index + step) % count] for step in (0, *others)]
+        buildings = self.scenario.buildings
+        turn = index if buildings is None else index % buildings.count
+        return [hubs[(turn + step) % count] for step in (0, *others)]
 
     def _plug_in(self) -> None:
         """Access to the CDN for every node, and links over IP: every node to its home coordinator and its spares, and
@@ -149,15 +158,6 @@ class World:
             for i, j in federation(len(self.coordinators), scenario.coordinators.federation, stream):
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
 
-    def _stand(self) -> dict[int, tuple[float, float]]:
-        """Contacts between those that stand near each other; the positions, by node index."""
-        radio = self.scenario.radio
-        bearers = [place.sim for place in self.members if place.sim.node.setup.config.has_radio]
-        positions = [stand(radio, sim.stream("position")) for sim in bearers]
-        for i, j, distance_m in pairs_in_range(positions, radio.range_m):
-            self.contacts.contact_begins(bearers[i], bearers[j], distance_m)
-        return {sim.index: position for sim, position in zip(bearers, positions, strict=True)}
-
     def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:
         link = BleLink(self._next_link(), a, b, self.scenario.radio, distance_m)
         self._open(link)
@@ -171,14 +171,14 @@ class World:
         delay_us = after_us + link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
         self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, self._lives.open, link)
 
-    def _watch_battery(self, place: Place) -> None:
-        battery = Battery(place, POWER_PERIOD_US)
+    def _watch_battery(self, place: Place, stay: Stay) -> None:
+        battery = Battery(place, POWER_PERIOD_US, stay.charging, self._presence.settle)
         offset_us = LINKS_UP_US + place.sim.stream("power").below(POWER_PERIOD_US)
         self.kernel.call_at(0, _tell_power, place)
         self.kernel.every(POWER_PERIOD_US, offset_us, _drain_battery, battery)
 
     def _describe(self, sim: SimNode, place: Place | None) -> NodeRow:
-        position = self.positions.get(sim.index)
+        position = self.people.position(sim)
         homes = self._homes(sim.index) if place is not None else []
         return NodeRow(
             index=sim.index,
@@ -195,7 +195,8 @@ class World:
 
 
 def _start(sim: SimNode, _: object) -> None:
-    sim.start(WALL_START_MS)
+    if sim.life == 1:  # else it was away at first, and comes when its person does
+        sim.start(WALL_START_MS)
 
 
 def _tell_power(place: Place, _: object) -> None:

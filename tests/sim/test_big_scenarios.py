@@ -12,7 +12,7 @@ SMALL = {
         "phones.count=190", "agents.count=10", "coordinators.count=8", "coordinators.federation.degree=4",
         "radio.area_m=[300, 300]", "duration_s=240", "checkers=true",
     ),
-    "campus": ("phones.count=190", "agents.count=10", "radio.area_m=[200, 200]", "duration_s=240"),
+    "campus": ("phones.count=190", "agents.count=10", "radio.area_m=[200, 200]", "duration_s=240", "buildings.count=4"),
     "idle": ("phones.count=90", "agents.count=9", "coordinators.count=2", "radio.area_m=[40, 28]", "duration_s=240"),
 }  # fmt: skip
 """Flags that make a scenario one of 100 to 200 nodes and four minutes."""
