@@ -8,14 +8,16 @@ anywhere, and a node without a radio is nowhere in either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edgecoder.core.ids import Role
+from edgecoder_sim.contact_log import ContactLog
 from edgecoder_sim.floor import Floor
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.mobility import SECOND_US, Crowd, Meetings, walk_of
+from edgecoder_sim.people_model import Moves
 from edgecoder_sim.replay import schedule_trace
 from edgecoder_sim.traces import load_trace
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from edgecoder_sim.population import Place
     from edgecoder_sim.scenario_model import Scenario
 
+SAMPLED_MAX: Final = 1000
+"""Nodes whose places are sampled."""
+
 
 class People:
     """Where the nodes with a radio are, if anybody knows."""
@@ -33,6 +38,10 @@ class People:
         """Places everybody, and begins to tell of contacts. Raises DriverError where a trace is not installed."""
         self._row: dict[int, int] = {}
         self._meetings: Meetings | None = None
+        is_still = {scenario.mobility.phones, scenario.mobility.agents} == {Moves.STILL}
+        self.log = ContactLog(kernel, contacts) if not is_still or scenario.contacts is not None else None
+        """Contacts that come and go; None where everybody stands still."""
+        contacts = self.log or contacts
         if scenario.contacts is None:
             self._place(scenario, kernel, members, contacts)
         else:
@@ -47,6 +56,17 @@ class People:
             return None
         x_m, y_m = self._meetings.positions[row].tolist()
         return None if isnan(x_m) else (x_m, y_m)
+
+    def sampled(self) -> Iterator[tuple[int, float, float]]:
+        """Where nodes were at the last step, at most SAMPLED_MAX, evenly picked: index and place, m. Nothing where
+        everybody stands still."""
+        if self.log is None or self._meetings is None:
+            return
+        every = -(-len(self._row) // SAMPLED_MAX)
+        for index, row in list(self._row.items())[::every]:
+            x_m, y_m = self._meetings.positions[row].tolist()
+            if not isnan(x_m):
+                yield index, x_m, y_m
 
     def _place(self, scenario: Scenario, kernel: Kernel, members: Sequence[Place], contacts: Contacts) -> None:
         mobility = scenario.mobility

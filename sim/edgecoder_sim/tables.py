@@ -259,9 +259,35 @@ DROPS: Final = Table(
     ),
 )
 
+CONTACTS: Final = Table(
+    "contacts",
+    "One row a contact: two nodes were in range of each other. Empty where nobody moves.",
+    (
+        Column("begin_s", SECONDS, "Begin of the contact, or of the run."),
+        Column("end_s", SECONDS, "End of the contact, or of the run."),
+        Column("first", NODE, "The node of the lower index."),
+        Column("second", NODE, "The other one."),
+        Column("distance_m", NUMBER, "How far apart they were at the begin, m."),
+    ),
+)
+
+POSITIONS: Final = Table(
+    "positions",
+    "One row a sample and node: where some of the nodes were (at most 1,000, evenly picked). Empty where nobody moves.",
+    (
+        Column("at_s", SECONDS, "Time of the sample."),
+        Column("node", NODE, "The node; one that is away from the floor has no row."),
+        Column("x_m", NUMBER, "Place, m."),
+        Column("y_m", NUMBER, "Place, m."),
+    ),
+)
+
 TABLES: Final[dict[str, Table]] = {
-    table.name: table for table in (NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS)
-}
+    table.name: table
+    for table in (
+        NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS, CONTACTS, POSITIONS,
+    )
+}  # fmt: skip
 """Every table of a run directory, by name."""
 
 BELIEFS: Final = {
