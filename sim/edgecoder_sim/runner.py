@@ -20,6 +20,7 @@ from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.scenario import resolved_yaml
 from edgecoder_sim.scenario_model import Scenario
+from edgecoder_sim.traces import load_trace
 from edgecoder_sim.world import World
 
 SLICE_WALL_S = 0.1
@@ -50,10 +51,12 @@ def run_scenario(
     progress: Progress | None = None,
 ) -> Outcome:
     """Run `scenario` and write its run directory under `root` (None: nothing is written). `reproduce` is the command
-    that does the same again; a violated invariant names it. Ctrl-C and SIGTERM end the run early. Raises DiskFull, and
-    OSError where the directory cannot be made."""
+    that does the same again; a violated invariant names it. Ctrl-C and SIGTERM end the run early. Raises DiskFull,
+    another DriverError where a trace is not installed, and OSError where the directory cannot be made."""
     with _patient_interrupts() as is_interrupted:
         started_s = time.monotonic()
+        if scenario.contacts is not None:  # before anything is left behind
+            load_trace(scenario.contacts.trace)
         directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
         world = World(scenario, make_checkers(scenario.rng_seed, reproduce) if scenario.checkers else [])
         recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)

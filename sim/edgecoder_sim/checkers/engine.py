@@ -8,6 +8,7 @@ from __future__ import annotations
 from edgecoder.core.effects import CancelOp, LoadModel, RunTask, UnloadModel
 from edgecoder.core.events import (
     EngineFailed,
+    LinkDown,
     ModelLoaded,
     ModelLoadFailed,
     ModelUnloaded,
@@ -107,6 +108,7 @@ class Runs(Rule):
         self.panel.on_sent(Cancel, self._cancel)
         self.panel.on(TaskRouted, self._routed)
         self.panel.on(TaskEnded, self._task_ended)
+        self.panel.on(LinkDown, self._link_down)
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
@@ -143,6 +145,12 @@ class Runs(Rule):
     def _routed(self, _: Book, record: TaskRouted) -> None:
         if record.why == Why.HEDGED.value:
             self._hedged.add(record.task_id)
+
+    def _link_down(self, book: Book, event: LinkDown) -> None:
+        """Who was asked over a link that is gone hears of it too, a moment earlier or later, and stops."""
+        for task, links in book.asks.items():
+            if event.link in links:
+                self._cancelled[task] = self.panel.now
 
     def _task_ended(self, _: Book, record: TaskEnded) -> None:
         self._hedged.discard(record.task_id)
