@@ -358,8 +358,8 @@ class Origin:
         for ask in [ask for ask in task.asked if ask is not winner]:
             if task.spec.stream and ask.link is not None:
                 self._until_begun.add((self._context.now - ask.asked_at) // MILLI)
+            self._remove(task, ask)  # first: this node's own engine answers within the next call
             self._withdraw(task, ask, Reason.CANCELLED)
-            self._remove(task, ask)
 
     def _remove(self, task: _Task, ask: _Ask) -> None:
         task.asked.remove(ask)
