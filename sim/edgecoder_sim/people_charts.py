@@ -32,7 +32,8 @@ def map_points(run: Run) -> tuple[pd.DataFrame, float]:
     that, s."""
     nodes = run.nodes.set_index("node")
     if len(run.positions):
-        at_s = float(run.positions.groupby("at_s").size().idxmax())
+        counts = run.positions["at_s"].value_counts().sort_index()
+        at_s = float(counts.index.to_numpy()[counts.to_numpy().argmax()])
         places = run.positions[run.positions["at_s"] == at_s].set_index("node")[["x_m", "y_m"]]
     else:
         at_s, places = 0.0, nodes[["x_m", "y_m"]].dropna()
