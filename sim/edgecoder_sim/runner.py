@@ -17,10 +17,13 @@ import msgspec
 from edgecoder.errors import InvariantViolated
 from edgecoder_sim import rundir
 from edgecoder_sim.checkers import make_checkers
+from edgecoder_sim.checkers.endings import calm
+from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.scenario import resolved_yaml
 from edgecoder_sim.scenario_model import Scenario
 from edgecoder_sim.traces import load_trace
+from edgecoder_sim.watch import Checker
 from edgecoder_sim.world import World
 
 SLICE_WALL_S = 0.1
@@ -57,10 +60,12 @@ def run_scenario(
         started_s = time.monotonic()
         if scenario.contacts is not None:  # before anything is left behind
             load_trace(scenario.contacts.trace)
+        scenario = resolve(scenario)
         directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
-        world = World(scenario, make_checkers(scenario.rng_seed, reproduce) if scenario.checkers else [])
+        world = World(scenario, _checkers(scenario, reproduce))
         recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
         world.start_users(recorder)
+        world.schedule.told = recorder.fault
         if world.people.log is not None:
             world.people.log.on_contact = recorder.contact
         world.kernel.every(scenario.sample_interval_us, scenario.sample_interval_us, _sample, (recorder, world))
@@ -94,6 +99,12 @@ def run_scenario(
         if directory is not None:
             rundir.finish(directory, summary, sys.argv)
     return Outcome(summary=summary, directory=directory, interrupted=interrupted, violation=violation)
+
+
+def _checkers(scenario: Scenario, reproduce: str) -> list[Checker]:
+    if not scenario.checkers:
+        return []
+    return make_checkers(scenario.rng_seed, reproduce, ends_well=calm(scenario))
 
 
 def _run(
