@@ -7,7 +7,6 @@ take to one other coordinator, which does not hand it on. Prompts and answers pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from types import MappingProxyType
 
 import msgspec
@@ -16,6 +15,7 @@ from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.summaries import Summaries, rank
 from edgecoder.core.context import Context
 from edgecoder.core.ids import LinkId, Micros, NodeId, Role, TaskId
+from edgecoder.core.labels import Label
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel, fitting
@@ -25,7 +25,7 @@ from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
 
 
-class RelayState(Enum):
+class RelayState(Label):
     """Where a relayed task stands."""
 
     ROUTING = "routing"
@@ -34,7 +34,7 @@ class RelayState(Enum):
     ENDED = "ended"
 
 
-class RelayStep(Enum):
+class RelayStep(Label):
     """What can happen to it."""
 
     ROUTED = "routed"

@@ -9,13 +9,13 @@ it online again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from types import MappingProxyType
 
 import msgspec
 
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import LinkId, Micros
+from edgecoder.core.labels import Label
 from edgecoder.core.timers import next_turn
 from edgecoder.mesh.announcer import Announcer, Offer
 from edgecoder.trace import OnlineChanged
@@ -28,14 +28,14 @@ _Fields = tuple[Power, int, bytes]
 """Their values."""
 
 
-class OnlineState(Enum):
+class OnlineState(Label):
     """Whether the node's coordinator answers."""
 
     OFFLINE = "offline"
     ONLINE = "online"
 
 
-class OnlineStep(Enum):
+class OnlineStep(Label):
     """What can happen to that."""
 
     ACKNOWLEDGED = "acknowledged"

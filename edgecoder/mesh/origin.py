@@ -8,7 +8,6 @@ Parts of an answer that were already shown bind the task to who wrote them: then
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from types import MappingProxyType
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from edgecoder.core.context import Context
 from edgecoder.core.effects import Progress, TaskResult
 from edgecoder.core.events import CancelTask, SubmitTask
 from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, TaskId, task_id
+from edgecoder.core.labels import Label
 from edgecoder.errors import Reason
 from edgecoder.mesh.prober import Near, Prober, Verdict
 from edgecoder.mesh.router import NOT_ITS_FAULT, Candidate, CostRouter, Decision, Why
@@ -29,7 +29,7 @@ from edgecoder.wire.codec import is_text
 from edgecoder.wire.messages import Cancel, ProbeReply, ResponseStatus, TaskRequest, TaskResponse
 
 
-class TaskState(Enum):
+class TaskState(Label):
     """Where a task of the user stands."""
 
     WAITING = "waiting"
@@ -40,7 +40,7 @@ class TaskState(Enum):
     ENDED = "ended"
 
 
-class TaskStep(Enum):
+class TaskStep(Label):
     """What can happen to it."""
 
     PROBED = "probed"
