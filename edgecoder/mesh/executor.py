@@ -223,13 +223,12 @@ class Executor:
     def _fill_slots(self) -> None:
         if self._on_drained:
             return
-        running = sum(work.state is not WorkState.WAITING for work in self._work.values())
-        for work in list(self._work.values()):
-            if running >= self._context.config.slots:
+        while len(self._by_op) < self._context.config.slots:
+            work = next((work for work in self._work.values() if work.state is WorkState.WAITING), None)
+            if work is None:
                 return
-            if self._step(work, WorkStep.SLOT_FREE):
-                running += 1
-                self._run(work)
+            self._step(work, WorkStep.SLOT_FREE)
+            self._run(work)
 
     def _run(self, work: _Work) -> None:
         work.op = self._context.ops.begin(self._ended)

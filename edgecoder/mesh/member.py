@@ -131,7 +131,7 @@ class Member:
     def link_bound(self, link: Link) -> None:
         """Somebody identified itself at the other end of a link."""
         if link.role is Role.COORDINATOR:
-            self.heartbeat.link_bound(link.id)
+            self.heartbeat.link_bound(link)
         else:
             self.peers.link_bound(link)
             self.announcer.tell(link.id)
@@ -152,13 +152,10 @@ class Member:
             self.link_bound(spare)
 
     def _spare_of(self, lost: Link) -> Link | None:
-        """Another link to the same peer, or to some coordinator, where none is in use."""
-        links = self._gate.links.values()
-        if lost.role is Role.COORDINATOR and self.heartbeat.link is None:
-            return next((link for link in links if link.role is Role.COORDINATOR), None)
-        if lost.peer is not None and self.peers.link_to(lost.peer) is None:
-            return next((link for link in links if link.peer == lost.peer and link.role is not Role.COORDINATOR), None)
-        return None
+        """Another link to the same peer, where none is in use. Links to coordinators are the heartbeat's business."""
+        if lost.role is Role.COORDINATOR or lost.peer is None or self.peers.link_to(lost.peer) is not None:
+            return None
+        return next((link for link in self._gate.links.values() if link.peer == lost.peer), None)
 
     def _shut_down(self, command: ShutDown) -> None:
         self.is_stopping = True

@@ -34,6 +34,7 @@ class Why(Enum):
     SOONEST = "soonest"
     HERE = "soonest here"
     COORDINATOR = "asked the coordinator"
+    HEDGED = "asked a second one"
     FORWARDED = "forwarded to another coordinator"
     NOBODY = "nobody can take it now"
     IS_LOADING = "loading"

@@ -67,6 +67,7 @@ METRICS: Final[dict[str, Metric]] = {
     "swap_away_p50_s": Metric("Swaps", "Out of service, median", "s", "The node takes no tasks; done swaps."),
     "swap_away_p99_s": Metric("Swaps", "Out of service, 99 %", "s", "The same for all but one in a hundred."),
     "online_share": Metric("Knowledge", "Online", "share", "Of node-time in which the coordinator answered."),
+    "home_moves": Metric("Knowledge", "Moves to another coordinator", "moves", "The home was lost or silent."),
     "messages": Metric("Messages", "Delivered envelopes", "envelopes", "On all links."),
     "message_bytes": Metric("Messages", "Delivered bytes", "bytes", "Encoded envelopes."),
     "messages_per_node_per_min": Metric(

@@ -86,6 +86,9 @@ class Coordinators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Access network towards phones and agents."""
     federation_network: str = ""
     """Access network towards other coordinators; needed from two on."""
+    spares: Annotated[int, Meta(ge=0, le=4, extra={"noun": "a count of spare coordinators"})] = 1
+    """Other coordinators to which a node keeps a link, for when its home dies; as many as there are. Each costs memory
+    at both ends."""
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

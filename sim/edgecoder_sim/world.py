@@ -119,25 +119,34 @@ class World:
         device, rng_seed = self.scenario.devices[device_name], self.scenario.rng_seed
         return SimNode(self.kernel, self, self.watch, index, name, node, device, device_name, rng_seed)
 
-    def _home(self, index: int) -> SimNode | None:
-        """The coordinator of a node: they take turns."""
-        return self.coordinators[index % len(self.coordinators)] if self.coordinators else None
+    def _homes(self, index: int) -> list[SimNode]:
+        """The coordinators that a node has links to, its home first. They take turns, and the nodes of one home have
+        different spares, so that its fall is shared."""
+        hubs = self.coordinators
+        count = len(hubs)
+        if not hubs:
+            return []
+        spares = min(self.scenario.coordinators.spares, count - 1)
+        first = index // count % (count - 1) if spares > 0 else 0
+        others = [1 + (first + number) % (count - 1) for number in range(spares)]
+        return [hubs[(index + step) % count] for step in (0, *others)]
 
     def _plug_in(self) -> None:
-        """Access to the CDN for every node, and links over IP: every node to its home coordinator, and the coordinators
-        among each other."""
+        """Access to the CDN for every node, and links over IP: every node to its home coordinator and its spares, and
+        the coordinators among each other."""
         scenario, networks = self.scenario, self.scenario.networks
-        hubs = {sim.index: Access(sim, networks[scenario.coordinators.network]) for sim in self.coordinators}
+        hubs = {sim.index: Access(sim, networks[scenario.coordinators.network], "lan") for sim in self.coordinators}
         for places, name in ((self.phones, scenario.phones.network), (self.agents, scenario.agents.network)):
             for place in places:
-                sim, network, home = place.sim, networks[name], self._home(place.sim.index)
+                sim, network = place.sim, networks[name]
                 self._cdn.connect(sim, network)
-                if home is not None:
-                    ends = ((sim, Access(sim, network)), (home, hubs[home.index]))
-                    self._open(IpLink(self._next_link(), Medium.LAN, *ends))
+                access = Access(sim, network, "lan")
+                for number, hub in enumerate(self._homes(sim.index)):
+                    ends = ((sim, access), (hub, hubs[hub.index]))
+                    self._open(IpLink(self._next_link(), Medium.LAN, *ends), after_us=number * LINKS_UP_US)
         if len(self.coordinators) > 1:
             network = networks[scenario.coordinators.federation_network]
-            ports = [(sim, Access(sim, network)) for sim in self.coordinators]
+            ports = [(sim, Access(sim, network, "wan")) for sim in self.coordinators]
             for i, j in federation(len(self.coordinators)):
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
 
@@ -159,8 +168,8 @@ class World:
         self._link_count += 1
         return self._link_count
 
-    def _open(self, link: IpLink | BleLink) -> None:
-        delay_us = link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
+    def _open(self, link: IpLink | BleLink, after_us: int = 0) -> None:
+        delay_us = after_us + link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
         self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, self._lives.open, link)
 
     def _watch_battery(self, place: Place) -> None:
@@ -171,7 +180,7 @@ class World:
 
     def _describe(self, sim: SimNode, place: Place | None) -> NodeRow:
         position = self.positions.get(sim.index)
-        home = self._home(sim.index) if place is not None else None
+        homes = self._homes(sim.index) if place is not None else []
         return NodeRow(
             index=sim.index,
             name=sim.name,
@@ -181,7 +190,7 @@ class World:
             memory_mb=sim.device.memory_mb,
             x_m=None if position is None else position[0],
             y_m=None if position is None else position[1],
-            home=None if home is None else home.index,
+            home=homes[0].index if homes else None,
             model=None if place is None or place.first is None else place.first.model_id,
         )
 

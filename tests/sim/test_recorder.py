@@ -18,6 +18,7 @@ from edgecoder.trace import (
     DownloadPhase,
     Dropped,
     EpochRaised,
+    HomeChanged,
     NodeReady,
     PeerForgotten,
     PeerLearned,
@@ -344,6 +345,7 @@ def test_the_timeline_compares_truth_with_what_is_known(tmp_path: Path) -> None:
     made.capabilities(recorder, 25 * SECOND, PHONE, 2, LARGE, loading=False)
     recorder.sample(30 * SECOND)
     recorder.record(30 * SECOND, PHONE, EpochRaised(7))
+    recorder.record(30 * SECOND, PHONE, HomeChanged(made.IDS[HUB]))
     metrics = recorder.close(30 * SECOND)
     assert timeline(tmp_path, "epoch_raised", 30) == {"0": 7}
     assert timeline(tmp_path, "nodes_ready", 10) == {SMALL: 3}
@@ -465,6 +467,7 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
             "loads",
             "times",
             "nodes",
+            "moves",
         }
         is_count |= METRICS[name].unit in {"envelopes", "bytes", "drops", "changes"}
         assert isinstance(value, int if is_count else float), name
