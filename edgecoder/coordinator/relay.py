@@ -9,7 +9,6 @@ Prompts and answers pass through; nothing is kept of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from types import MappingProxyType
 
 import msgspec
@@ -18,6 +17,7 @@ from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.summaries import Summaries, rank
 from edgecoder.core.context import Context
 from edgecoder.core.ids import LinkId, Micros, NodeId, Role, TaskId
+from edgecoder.core.labels import Label
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel, fitting
@@ -30,7 +30,7 @@ ATTEMPTS_EACH = 32
 """Room for the attempts of a coordinator between two of whoever asked it: more than `task_attempts_max`."""
 
 
-class RelayState(Enum):
+class RelayState(Label):
     """Where a relayed task stands."""
 
     ROUTING = "routing"
@@ -39,7 +39,7 @@ class RelayState(Enum):
     ENDED = "ended"
 
 
-class RelayStep(Enum):
+class RelayStep(Label):
     """What can happen to it."""
 
     ROUTED = "routed"
@@ -89,6 +89,17 @@ class _Relay(msgspec.Struct):
 
 class Relays:
     """The tasks of others that are open here."""
+
+    __slots__ = (
+        "_context",
+        "_is_draining",
+        "_on_drained",
+        "_open",
+        "_registry",
+        "_router",
+        "_same_model",
+        "_summaries",
+    )
 
     def __init__(
         self, context: Context, registry: Registry, summaries: Summaries, router: Router, same_model: SameModel

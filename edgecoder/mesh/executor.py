@@ -8,7 +8,6 @@ one that came over a link are the same here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from heapq import heapify, heapreplace
 from types import MappingProxyType
 from typing import Protocol
@@ -19,6 +18,7 @@ from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import CancelOp, RunTask
 from edgecoder.core.events import TaskChunk, TaskDone, TaskFailed
 from edgecoder.core.ids import LinkId, Micros, OpId, TaskId
+from edgecoder.core.labels import Label
 from edgecoder.errors import Reason
 from edgecoder.mesh.reservations import Reservations
 from edgecoder.mesh.soonest import work_ms
@@ -33,7 +33,7 @@ Sink = Callable[[TaskResponse], None]
 """Takes the responses to one task, in order."""
 
 
-class WorkState(Enum):
+class WorkState(Label):
     """Where an accepted task stands."""
 
     WAITING = "waiting"
@@ -42,7 +42,7 @@ class WorkState(Enum):
     ENDED = "ended"
 
 
-class WorkStep(Enum):
+class WorkStep(Label):
     """What can happen to it."""
 
     SLOT_FREE = "slotFree"
@@ -86,6 +86,18 @@ class Able(Protocol):
 
 class Executor:
     """The tasks that this node has accepted."""
+
+    __slots__ = (
+        "_by_op",
+        "_context",
+        "_known",
+        "_model_for",
+        "_on_drained",
+        "_on_load",
+        "_tokens_per_s",
+        "_work",
+        "reservations",
+    )
 
     def __init__(
         self,

@@ -14,13 +14,13 @@ as would make the node offline, so that no node runs from one coordinator to ano
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from types import MappingProxyType
 
 import msgspec
 
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import LinkId, Micros, NodeId
+from edgecoder.core.labels import Label
 from edgecoder.core.timers import next_turn
 from edgecoder.mesh.announcer import Announcer, Offer
 from edgecoder.mesh.gate import Link
@@ -36,14 +36,14 @@ _Fields = tuple[Power, int, bytes]
 """Their values."""
 
 
-class OnlineState(Enum):
+class OnlineState(Label):
     """Whether the node's coordinator answers."""
 
     OFFLINE = "offline"
     ONLINE = "online"
 
 
-class OnlineStep(Enum):
+class OnlineStep(Label):
     """What can happen to that."""
 
     ACKNOWLEDGED = "acknowledged"
@@ -72,6 +72,30 @@ class _Beat(msgspec.Struct, frozen=True, gc=False):
 
 class HeartbeatSender:
     """Sends heartbeats over the link to the home coordinator."""
+
+    __slots__ = (
+        "_acknowledged",
+        "_announcer",
+        "_answered_here",
+        "_context",
+        "_fixed",
+        "_home",
+        "_is_awaiting",
+        "_is_news_open",
+        "_links",
+        "_missed",
+        "_missed_here",
+        "_next",
+        "_offer",
+        "_patience",
+        "_period",
+        "_repeatable",
+        "_said_loading",
+        "_sent",
+        "_sent_at",
+        "link",
+        "state",
+    )
 
     def __init__(self, context: Context, offer: Offer, announcer: Callable[[], Announcer]) -> None:
         self._context = context

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from types import MappingProxyType
 
+from edgecoder.core.labels import Label
 
-class TaskState(Enum):
+
+class TaskState(Label):
     """Where a task of the user stands."""
 
     WAITING = "waiting"
@@ -18,7 +19,7 @@ class TaskState(Enum):
     ENDED = "ended"
 
 
-class TaskStep(Enum):
+class TaskStep(Label):
     """What can happen to it."""
 
     PROBED = "probed"

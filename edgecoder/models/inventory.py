@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from enum import Enum
 from types import MappingProxyType
 
 import msgspec
 
 from edgecoder.core.context import Context
+from edgecoder.core.labels import Label
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import DownloadPhase
@@ -21,7 +21,7 @@ from edgecoder.trace import DownloadPhase
 KEY = "inventory"
 
 
-class DownloadState(Enum):
+class DownloadState(Label):
     """Where a file stands."""
 
     ABSENT = "absent"
@@ -31,7 +31,7 @@ class DownloadState(Enum):
     QUARANTINED = "quarantined"
 
 
-class DownloadStep(Enum):
+class DownloadStep(Label):
     """What can happen to a file."""
 
     WANTED = "wanted"
@@ -83,6 +83,8 @@ def encode_rows(rows: dict[str, FileRow]) -> bytes:
 
 class Inventory:
     """The files of one node."""
+
+    __slots__ = ("_context", "_digest", "_on_change", "_rows")
 
     def __init__(self, context: Context, on_change: Callable[[], None]) -> None:
         """`on_change` is called when other files are installed than before."""

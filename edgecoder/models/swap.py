@@ -9,7 +9,6 @@ are told and how tasks drain is left to `mesh`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from types import MappingProxyType
 from typing import Protocol
 
@@ -29,6 +28,7 @@ from edgecoder.core.events import (
     UnloadFailed,
 )
 from edgecoder.core.ids import CommandId, Micros, OpId
+from edgecoder.core.labels import Label
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.models.inventory import Inventory
@@ -39,7 +39,7 @@ _LOAD_TIMER = ("swap.load", 0)
 _CRASHES = frozenset((Reason.ENGINE_CRASHED, Reason.OUT_OF_MEMORY))
 
 
-class SwapState(Enum):
+class SwapState(Label):
     """States of the active model."""
 
     EMPTY = "empty"
@@ -52,7 +52,7 @@ class SwapState(Enum):
     FAILED = "failed"
 
 
-class SwapStep(Enum):
+class SwapStep(Label):
     """What can happen to a swap. `_BARE`: no model is in the engine, or none is there to go back to."""
 
     REQUESTED = "requested"
@@ -109,6 +109,26 @@ class Request(msgspec.Struct):
 
 class Swap:
     """The active model of one node and its change."""
+
+    __slots__ = (
+        "_around",
+        "_context",
+        "_current",
+        "_failure",
+        "_in_engine",
+        "_inventory",
+        "_last",
+        "_load_op",
+        "_loading",
+        "_number",
+        "_previous",
+        "_ready_since",
+        "_timed_out",
+        "_waiting",
+        "active",
+        "state",
+        "tokens_per_s",
+    )
 
     def __init__(self, context: Context, inventory: Inventory, surroundings: Surroundings) -> None:
         self._context = context

@@ -76,6 +76,8 @@ class ReferenceSigner:
 class ReferenceVerifier:
     """Opens envelope objects, with the checks that bytes would get."""
 
+    __slots__ = ("_network_id",)
+
     def __init__(self, network_id: str) -> None:
         self._network_id = network_id
 

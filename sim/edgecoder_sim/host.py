@@ -296,9 +296,13 @@ class SimNode:
             self._handle(event)
 
     def _wake(self, deadline_us: int, _: object) -> None:
-        if deadline_us == self._wake_us:
-            self._wake_us = -1
-            self._arrive(_WAKE, None)
+        if deadline_us != self._wake_us:
+            return
+        self._wake_us = -1
+        if self._inbox or self._cpu_free_us >= self._kernel.now + self._tick_us:
+            self._queue(_WAKE)
+        else:
+            self._handle(_WAKE)
 
     def _arrive(self, event: Event, _: object) -> None:
         """Take an event. One whose turn on the CPU comes within this tick is handled in it."""
@@ -328,10 +332,9 @@ class SimNode:
     # -- effects out ---------------------------------------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
-        now_us = self._kernel.now
+        now_us, device = self._kernel.now, self.device
         self.events += 1
         effects = self.node.handle(now_us, event)
-        device = self.device
         free_us = self._cpu_free_us
         if free_us < now_us:  # noqa: PLR1730 - hot: a call to max costs more
             free_us = now_us
@@ -339,29 +342,23 @@ class SimNode:
         if type(event) is FrameReceived:
             free_us += device.verify_us
         self._cpu_free_us = free_us
-        watcher = self._watcher
         for effect in effects:
-            kind = type(effect)
-            if kind is Send:
-                self._send(effect)  # type: ignore[arg-type]  # its type was just looked at
-            elif kind is Trace:
-                watcher.traced(self, effect.record)  # type: ignore[attr-defined]
-            elif kind is WakeAt:
-                self._wake_us = effect.deadline  # type: ignore[attr-defined]
-                self._kernel.call_at(max(now_us, self._wake_us), self._wake, self._wake_us)
-            elif kind is Advertise:
+            if type(effect) is Send:
+                free_us = self._cpu_free_us = self._cpu_free_us + device.sign_us
+                if effect.link in self.links:
+                    self.links[effect.link].send(self, effect.frame, free_us)
+            elif type(effect) is WakeAt:
+                deadline_us = self._wake_us = effect.deadline
+                self._kernel.call_at(max(now_us, deadline_us), self._wake, deadline_us)
+            elif type(effect) is Trace:
+                self._watcher.traced(self, effect.record)
+            elif type(effect) is Advertise:
                 self._cpu_free_us += device.sign_us
-                self._services.advertise(self, effect, self._cpu_free_us)  # type: ignore[arg-type]
+                self._services.advertise(self, effect, self._cpu_free_us)
             else:
-                _CARRY_OUT[kind](self, effect)
-        if watcher.checkers:
-            watcher.saw(self, event, effects)
-
-    def _send(self, effect: Send) -> None:
-        self._cpu_free_us += self.device.sign_us
-        link = self.links.get(effect.link)
-        if link is not None:
-            link.send(self, effect.frame, self._cpu_free_us)
+                _CARRY_OUT[type(effect)](self, effect)
+        if self._watcher.checkers:
+            self._watcher.saw(self, event, effects)
 
     def _load(self, effect: LoadModel) -> None:
         self.engine.load(effect)

@@ -179,17 +179,15 @@ class Kernel(Environment):
         """Do what repeated `step()` does with all that is due before `limit_us`, with less overhead for calls."""
         queue, ticks, tick_event = self._queue, self._ticks, self._tick_event
         while queue:
-            entry = queue[0]
-            now_us = entry[0]
+            now_us, _, _, event = queue[0]
             if now_us >= limit_us:
                 return
-            event = entry[3]
             if event is tick_event:
                 heappop(queue)
                 self._now = now_us
-                calls = ticks.get(now_us)
-                if calls is None:
+                if now_us not in ticks:
                     continue
+                calls = ticks[now_us]
                 triples = iter(calls)
                 try:
                     for fn in triples:
