@@ -32,6 +32,7 @@ from edgecoder.mesh.executor import Executor
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.router import Candidate
 from edgecoder.mesh.soonest import make_router
+from edgecoder.protocol import WORK_TOKENS_ANY
 from edgecoder.wire.envelope import Envelope
 from edgecoder.wire.messages import (
     Load,
@@ -117,7 +118,15 @@ class Server(Host):
         self._bench = bench
         self.number = number
         self._service = Stream(bench.rng_seed, self.context.node_id, "service")
-        self.executor = Executor(self.context, lambda _: "model", lambda: None, lambda: TOKENS)
+        self.executor = Executor(self.context, lambda _: "model", lambda: None, self)
+
+    def tokens_per_s(self) -> int:
+        """See `executor.Able`."""
+        return TOKENS
+
+    def work_tokens_max(self) -> int:
+        """See `executor.Able`."""
+        return WORK_TOKENS_ANY
 
     def run(self, effect: RunTask) -> None:
         """See `Host`."""
@@ -211,7 +220,7 @@ class Router(Host):
         """Never chosen."""
         raise NotImplementedError
 
-    def cancel_here(self, task: TaskId, reason: Reason) -> None:
+    def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
         """Never chosen."""
         raise NotImplementedError
 

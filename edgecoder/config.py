@@ -181,6 +181,13 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Newest tasks that are kept for it. More: steadier; fewer: quicker to follow a change."""
     hedge_ms_min: Millis = 250
     """Nothing is late before this: what is asked twice costs twice."""
+    power_no_work_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] = 20
+    """A battery at or below this, or a device that saves power, works for its own user alone. On the mains nothing
+    limits it."""
+    power_small_work_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] = 40
+    """At or below this it takes small tasks of others only."""
+    small_work_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
+    """The longest answer that is small work, tokens: some seconds on a phone."""
     typical_task_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
     """Length assumed for tasks of which a node knows only the count, tokens."""
     battery_ms_per_pct: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 20
@@ -210,6 +217,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.hedge_samples_min > self.hedge_samples_max:
             problem = f"hedge_samples_min is {self.hedge_samples_min}, hedge_samples_max {self.hedge_samples_max}"
             raise ConfigError("hedge_samples_min", None, problem, "no more can be asked for than are kept")
+        if self.power_no_work_pct > self.power_small_work_pct:
+            problem = f"power_no_work_pct is {self.power_no_work_pct}, power_small_work_pct {self.power_small_work_pct}"
+            raise ConfigError("power_no_work_pct", None, problem, "small work has to end before all work does")
         if self.memory_budget_mb < self.MEMORY_MIN_MB:
             problem = f"{self.memory_share_pct} % of {self.memory_mb} MB leaves {self.memory_budget_mb} MB for a model"
             raise ConfigError("memory_mb", None, problem, f"the smallest model needs {self.MEMORY_MIN_MB} MB")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from heapq import heapify, heapreplace
 from types import MappingProxyType
+from typing import Protocol
 
 import msgspec
 
@@ -71,6 +72,18 @@ class _Work(msgspec.Struct):
     """Why it is being stopped: the reason that its sink gets."""
 
 
+class Able(Protocol):
+    """What the node can do now."""
+
+    def tokens_per_s(self) -> int:
+        """Decoding speed of the active model."""
+        ...
+
+    def work_tokens_max(self) -> int:
+        """The longest answer that it takes on for others."""
+        ...
+
+
 class Executor:
     """The tasks that this node has accepted."""
 
@@ -91,14 +104,14 @@ class Executor:
         context: Context,
         model_for: Callable[[TaskRequest | Probe], str | Reason],
         on_load: Callable[[], None],
-        tokens_per_s: Callable[[], int],
+        able: Able,
     ) -> None:
         """`model_for` names the active model if it may answer the request now, else says why not; `on_load` is called
-        when the count of tasks has changed; `tokens_per_s` is the speed of the active model."""
+        when the count of tasks has changed."""
         self._context = context
         self._model_for = model_for
         self._on_load = on_load
-        self._tokens_per_s = tokens_per_s
+        self._able = able
         self.reservations = Reservations(context)
         self._work: dict[TaskId, _Work] = {}
         self._by_op: dict[OpId, _Work] = {}
@@ -113,10 +126,15 @@ class Executor:
     def offer(self, request: TaskRequest, sink: Sink, link: LinkId | None) -> None:
         """Accept or refuse a task: the sink hears at once which, then what comes of it."""
         self.reservations.take(link, request.task_id)
-        verdict = self._judge(request, len(request.prompt.encode()))
+        verdict = self._judge(request, len(request.prompt.encode()), is_own=link is None)
         if isinstance(verdict, Reason):
             response = TaskResponse(
-                task_id=request.task_id, status=ResponseStatus.REFUSED, index=0, reason=verdict, served_by=self._me
+                task_id=request.task_id,
+                status=ResponseStatus.REFUSED,
+                index=0,
+                reason=verdict,
+                served_by=self._me,
+                attempt=request.attempt,
             )
             sink(response)
             return
@@ -135,27 +153,27 @@ class Executor:
     def probe(self, probe: Probe, link: LinkId) -> ProbeReply:
         """Say when a task could begin, and keep a place for it."""
         self.reservations.take(link, probe.task_id)
-        reply = self.judge_probe(probe)
+        reply = self.judge_probe(probe, is_own=False)
         if reply.reason is None:
             self.reservations.hold(link, probe.task_id, probe.max_tokens)
         return reply
 
-    def judge_probe(self, probe: Probe) -> ProbeReply:
-        """The answer to a probe; no place is kept."""
-        verdict = self._judge(probe, probe.prompt_bytes)
+    def judge_probe(self, probe: Probe, *, is_own: bool) -> ProbeReply:
+        """The answer to a probe, one of this node's own user or another's; no place is kept."""
+        verdict = self._judge(probe, probe.prompt_bytes, is_own=is_own)
         if isinstance(verdict, Reason):
             return ProbeReply(task_id=probe.task_id, reason=verdict)
         return ProbeReply(
             task_id=probe.task_id,
             queue_ms=self._queue_ms(),
-            tokens_per_s=self._tokens_per_s(),
+            tokens_per_s=self._able.tokens_per_s(),
             hold_ms=self._context.config.probe_hold_ms,
         )
 
-    def cancel(self, task_id: TaskId, reason: Reason, link: LinkId | None) -> None:
+    def cancel(self, task_id: TaskId, reason: Reason, link: LinkId | None, attempt: int = 0) -> None:
         """Whoever asked over `link` does not want the task any more."""
         work = self._work.get(task_id)
-        if work is not None and work.link == link:
+        if work is not None and work.link == link and work.request.attempt == attempt:
             self._stop(work, reason)
 
     def link_down(self, link: LinkId) -> None:
@@ -190,12 +208,14 @@ class Executor:
 
     # -- the life of a task --------------------------------------------------------------------------------------------
 
-    def _judge(self, request: TaskRequest | Probe, prompt_bytes: int) -> str | Reason:
+    def _judge(self, request: TaskRequest | Probe, prompt_bytes: int, *, is_own: bool) -> str | Reason:
         config = self._context.config
         if request.task_id in self._known or request.task_id in self._work:
             return Reason.DUPLICATE
         if prompt_bytes > config.prompt_bytes_max:
             return Reason.TOO_LARGE
+        if not is_own and request.max_tokens > self._able.work_tokens_max():
+            return Reason.LOW_POWER
         if len(self._work) + len(self.reservations) >= config.slots + config.task_queue_max:
             return Reason.BUSY
         return self._model_for(request)
@@ -203,7 +223,7 @@ class Executor:
     def _queue_ms(self) -> int:
         """When a slot is free for one more task, if every answer here is as long as it may be: the running ones first,
         then those that wait, then the places that are kept, each in the slot that is free first."""
-        slots, speed = self._context.config.slots, self._tokens_per_s()
+        slots, speed = self._context.config.slots, self._able.tokens_per_s()
         running = [work for work in self._work.values() if work.state is not WorkState.WAITING]
         free_ms = [work_ms(max(0, work.request.max_tokens - work.tokens), speed) for work in running]
         free_ms += [0] * (slots - len(free_ms))
@@ -281,6 +301,7 @@ class Executor:
             reason=reason,
             served_by=None if status is ResponseStatus.CHUNK else self._me,
             model=None if status is ResponseStatus.CHUNK else work.model,
+            attempt=work.request.attempt,
         )
         work.index += 1
         work.said_at = self._context.now

@@ -269,6 +269,7 @@ class HeartbeatSender:
             current_load=load,
             model_swap_in_progress=self._said_loading,
             full=known is None,
+            work_tokens_max=capabilities.work_tokens_max,
             **news,  # type: ignore[arg-type]  # the names are fields of Heartbeat
         )
         beat = _Beat(capabilities, power, fields, message)

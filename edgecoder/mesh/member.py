@@ -39,6 +39,7 @@ from edgecoder.mesh.heartbeat import HeartbeatSender
 from edgecoder.mesh.models import fitting
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.peers import Peers
+from edgecoder.mesh.power import PowerPolicy
 from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.mesh.soonest import make_router
 from edgecoder.models.admission import admit
@@ -104,7 +105,7 @@ class Member:
         self._gate = gate
         self._catalog = catalog
         self._platform = platform
-        self._power = Power(on_external_power=False, battery_pct=100)
+        self._power = PowerPolicy(context.config)
         self._self_stats = PeerStats()
         self.is_stopping = False
         self._wished: CatalogEntry | None = None
@@ -115,7 +116,7 @@ class Member:
         self.peers = Peers(context)
         self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer)
         self.announcer = Announcer(context, self, languages, self.heartbeat.changed)
-        self.executor = Executor(context, self._model_for, self.announcer.load_changed, self.tokens_per_s)
+        self.executor = Executor(context, self._model_for, self.announcer.load_changed, self)
         self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
 
     # -- the node's life -----------------------------------------------------------------------------------------------
@@ -200,7 +201,11 @@ class Member:
 
     def power(self) -> Power:
         """See `announcer.Offer`."""
-        return self._power
+        return self._power.now
+
+    def work_tokens_max(self) -> int:
+        """See `announcer.Offer`."""
+        return self._power.work_tokens_max
 
     def piece_map_digest(self) -> bytes:
         """See `announcer.Offer`."""
@@ -222,16 +227,16 @@ class Member:
             param_size,
             self.load(),
             self._context.config.device_type,
-            self._power.battery_pct,
+            self._power.now.battery_pct,
             None,
             self._self_stats.fail_rate,
             100,
             why,
             tokens_per_s=self.tokens_per_s(),
             slots=self._context.config.slots,
-            on_external_power=self._power.on_external_power,
+            on_external_power=self._power.now.on_external_power,
         )
-        return [me, *self.peers.candidates(fits, tried)]
+        return [me, *self.peers.candidates(fits, tried, request.max_tokens)]
 
     def link_to(self, node: NodeId) -> LinkId | None:
         """See `origin.Reach`."""
@@ -258,7 +263,8 @@ class Member:
                     min_param_size=request.min_param_size,
                     max_tokens=request.max_tokens,
                     prompt_bytes=len(request.prompt.encode()),
-                )
+                ),
+                is_own=True,
             )
         )
 
@@ -269,12 +275,12 @@ class Member:
             row.stats.unanswered = 0 if answered else row.stats.unanswered + 1
 
     def _with_power(self, reply: ProbeReply) -> ProbeReply:
-        power = self._power
+        power = self._power.now
         return msgspec.structs.replace(reply, battery_pct=power.battery_pct, on_external_power=power.on_external_power)
 
-    def cancel_here(self, task: TaskId, reason: Reason) -> None:
+    def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
         """See `origin.Reach`."""
-        self.executor.cancel(task, reason, None)
+        self.executor.cancel(task, reason, None, attempt)
 
     def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
         """See `origin.Reach`."""
@@ -382,7 +388,7 @@ class Member:
             self.peers.signal_measured(link, event.rssi_dbm)
 
     def _power_changed(self, event: PowerChanged) -> None:
-        self._power = Power(on_external_power=event.on_external_power, battery_pct=event.battery_pct)
+        self._power.changed(event)
         self.announcer.load_changed()
 
     def _holdings_changed(self) -> None:
@@ -390,7 +396,16 @@ class Member:
 
     def _on_capabilities(self, link: Link, verified: Verified[Capabilities]) -> None:
         message = verified.message
-        if self.peers.learn(link, message, verified.header.ttl_ms) and not message.current_load.is_loading:
+        if not self.peers.learn(link, message, verified.header.ttl_ms):
+            return
+
+        def fits(request: TaskRequest) -> bool:
+            rule = fitting(request.model, request.min_param_size, self._catalog.same_model)
+            is_right = rule(message.active_model, message.active_model_param_size) is None
+            return is_right and not message.current_load.is_loading
+
+        self.origin.peer_changed(verified.header.sender, fits)
+        if not message.current_load.is_loading:
             self.origin.reach_changed()
 
     def _on_heartbeat_ack(self, link: Link, verified: Verified[HeartbeatAck]) -> None:
@@ -427,7 +442,7 @@ class Member:
 
     def _on_cancel(self, link: Link, verified: Verified[Cancel]) -> None:
         message = verified.message
-        self.executor.cancel(message.task_id, message.reason, link.id)
+        self.executor.cancel(message.task_id, message.reason, link.id, message.attempt)
 
     def _model_for(self, request: TaskRequest | Probe) -> str | Reason:
         """The active model, if it may answer this request now."""

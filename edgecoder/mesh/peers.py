@@ -85,8 +85,9 @@ class Peers:
         self._context.trace(PeerLearned(row.node, capabilities.generation, loading, link.medium))
         return True
 
-    def candidates(self, fits: FitsModel, tried: set[NodeId]) -> Iterator[Candidate]:
-        """Every phone and agent that is known, with the reason for which a router must pass it over."""
+    def candidates(self, fits: FitsModel, tried: set[NodeId], tokens: int = 0) -> Iterator[Candidate]:
+        """Every phone and agent that is known, with the reason for which a router must pass it over. `tokens` is the
+        length of the answer."""
         now, radio_kbit_per_s = self._context.now, self._context.config.ble_kbit_per_s
         for row in self.rows.values():
             capabilities = row.capabilities
@@ -103,6 +104,8 @@ class Peers:
                 why = Why.BLACKLISTED
             elif row.node in tried:
                 why = Why.TRIED
+            elif tokens > capabilities.work_tokens_max:
+                why = Why.LOW_POWER
             yield Candidate(
                 row.node,
                 capabilities.active_model_param_size,

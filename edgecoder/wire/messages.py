@@ -14,7 +14,15 @@ import msgspec
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.protocol import EPOCH_MAX, LOAD_UNAVAILABLE, NODE_ID_BYTES, RESPONSE_INDEX_MAX, SLOTS_MAX
+from edgecoder.protocol import (
+    ATTEMPT_MAX,
+    EPOCH_MAX,
+    LOAD_UNAVAILABLE,
+    NODE_ID_BYTES,
+    RESPONSE_INDEX_MAX,
+    SLOTS_MAX,
+    WORK_TOKENS_ANY,
+)
 
 WireNodeId = Annotated[bytes, msgspec.Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
 WireTaskId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -28,6 +36,7 @@ Generation = Annotated[int, msgspec.Meta(ge=0)]
 """epoch · 2³² + counter: all 64 bits that msgpack has, because epochs pass 2³¹ in 2038."""
 Slots = Annotated[int, msgspec.Meta(ge=0, le=SLOTS_MAX)]
 Hops = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Attempt = Annotated[int, msgspec.Meta(ge=0, le=ATTEMPT_MAX)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 MODELS_MAX = 1024
 """Models that one summary names."""
@@ -135,6 +144,8 @@ class Capabilities(Message, frozen=True):
     languages: Annotated[tuple[WireName, ...], msgspec.Meta(max_length=64)] = ()
     piece_map_digest: WireDigest = b""
     """Eight bytes over the digests of the files that the node holds."""
+    work_tokens_max: Counter = WORK_TOKENS_ANY
+    """The longest answer that it takes on for others, tokens; 0: it saves its battery."""
 
 
 class Power(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -156,7 +167,7 @@ class Heartbeat(Message, frozen=True):
     current_load: Load
     model_swap_in_progress: bool
     full: bool
-    """Whether the fields below are all there."""
+    """Whether the fields below are all there, but for the last, which stands in every one."""
     power: Power | None = None
     device_type: DeviceType | None = None
     memory_mb: Counter | None = None
@@ -164,6 +175,8 @@ class Heartbeat(Message, frozen=True):
     tokens_per_s: Counter | None = None
     holdings_digest: WireDigest | None = None
     cluster_config_hash: WireDigest | None = None
+    work_tokens_max: Counter = WORK_TOKENS_ANY
+    """See `Capabilities`."""
 
 
 class HeartbeatAck(Message, frozen=True):
@@ -219,6 +232,9 @@ class TaskRequest(Message, frozen=True):
     stream: bool
     hops: Hops = 0
     """Coordinators that have passed it on."""
+    attempt: Attempt = 0
+    """Tells the sender's requests for one task apart: answers and cancellations repeat it, so that late ones of an
+    earlier request are not taken for those of this."""
 
 
 class ResponseStatus(Enum):
@@ -243,6 +259,8 @@ class TaskResponse(Message, frozen=True):
     reason: Reason | None = None
     served_by: WireNodeId | None = None
     model: WireName | None = None
+    attempt: Attempt = 0
+    """Of the request that this answers."""
 
 
 class Cancel(Message, frozen=True):
@@ -250,6 +268,8 @@ class Cancel(Message, frozen=True):
 
     task_id: WireTaskId
     reason: Reason
+    attempt: Attempt = 0
+    """Of the request that is withdrawn."""
 
 
 class ModelAvailability(msgspec.Struct, frozen=True, rename="camel", gc=False):

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import networkx as nx
-
 from edgecoder.core.effects import Advertise, FetchFile, HashFile
 from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
+from edgecoder.core.rng import Stream
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.contacts import LinkedContacts
+from edgecoder_sim.faults.draw import resolve
+from edgecoder_sim.faults.nodes import Ether, FaultyNode
+from edgecoder_sim.faults.schedule import Schedule
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
+from edgecoder_sim.people import People
+from edgecoder_sim.people_model import Stay
 from edgecoder_sim.population import Place, Population
-from edgecoder_sim.radio import BleLink, advertise, pairs_in_range, stand
+from edgecoder_sim.presence import Presence
+from edgecoder_sim.radio import BleLink, advertise
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
+from edgecoder_sim.topology import federation
 from edgecoder_sim.watch import Checker, TraceSink, Watch
 from edgecoder_sim.workload import Workload
 
@@ -32,8 +38,6 @@ BOOT_US = 1_000_000
 """Nodes start at uniform times in the first second,"""
 LINKS_UP_US = 2_000_000
 """their links come up in the one after that."""
-FEDERATION_DEGREE = 5
-"""Coordinators that one tells of its summary (protocol: an active view of 5 peers)."""
 POWER_PERIOD_US = 60_000_000
 """How often batteries are looked at."""
 
@@ -42,12 +46,15 @@ class World:
     """Everything that a scenario describes, ready to run."""
 
     def __init__(self, scenario: Scenario, checkers: Sequence[Checker] = ()) -> None:
-        self.scenario = scenario
+        self.scenario = scenario = resolve(scenario)
+        self._ether = Ether()
+        self.faulty: list[FaultyNode] = []
+        """The nodes of a world with faults."""
         self.kernel = Kernel(scenario.tick_us)
         self.watch = Watch(self.kernel, checkers)
         self._link_count = 0
         self._lives = Lives(self.kernel, self._next_link)
-        self._cdn = CdnService(self.kernel, scenario.cdn)
+        self.cdn = CdnService(self.kernel, scenario.cdn)
         population = Population(scenario, self._make_host)
         self.phones = list(population.members(Role.PHONE, scenario.phones))
         self.agents = list(population.members(Role.AGENT, scenario.agents))
@@ -58,10 +65,14 @@ class World:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
         self.contacts = LinkedContacts(scenario.radio, self._link_radios)
-        self.positions = self._stand()
-        for place in self.members:
-            if place.charge_pct is not None:
-                self._watch_battery(place)
+        self.people = People(scenario, self.kernel, self.members, self.contacts)
+        self._presence = Presence(self.kernel, WALL_START_MS)
+        for places, stay in ((self.phones, scenario.presence.phones), (self.agents, scenario.presence.agents)):
+            self._presence.begin(places, stay, scenario.day)
+            for place in places:
+                if place.charge_pct is not None:
+                    self._watch_battery(place, stay)
+        self.schedule = Schedule(self, self._ether, scenario.rng_seed, scenario.faults.plan)
 
     def describe(self) -> list[NodeRow]:
         """One row a node, for the table of nodes."""
@@ -72,7 +83,8 @@ class World:
     def start_users(self, sink: TraceSink) -> None:
         """Record what happens, and let the users act."""
         self.watch.sink = sink
-        workload = Workload(self.kernel, self.scenario.rng_seed, sink)
+        workload = Workload(self.kernel, self.scenario.rng_seed, sink, self.scenario.workload.until_s)
+        self._presence.next_command = workload.next_command
         places = {Source.PHONES: self.phones, Source.AGENTS: self.agents, Source.ALL: self.members}
         for tasks in self.scenario.workload.tasks:
             workload.start_tasks(tasks, places[tasks.source])
@@ -92,19 +104,19 @@ class World:
 
     def fetch(self, node: SimNode, effect: FetchFile) -> None:
         """See `host.Services`."""
-        self._cdn.fetch(node, effect)
+        self.cdn.fetch(node, effect)
 
     def hash_file(self, node: SimNode, effect: HashFile) -> None:
         """See `host.Services`."""
-        self._cdn.hash_file(node, effect)
+        self.cdn.hash_file(node, effect)
 
     def cancel(self, node: SimNode, op: OpId) -> None:
         """See `host.Services`."""
-        self._cdn.cancel(node, op)
+        self.cdn.cancel(node, op)
 
     def died(self, node: SimNode, told_us: int | None) -> None:
         """See `host.Services`."""
-        self._cdn.forget(node)
+        self.cdn.forget(node)
         self._lives.ended(node, told_us)
 
     def started(self, node: SimNode) -> None:
@@ -117,11 +129,22 @@ class World:
 
     def _make_host(self, index: int, name: str, node: Node, device_name: str) -> SimNode:
         device, rng_seed = self.scenario.devices[device_name], self.scenario.rng_seed
-        return SimNode(self.kernel, self, self.watch, index, name, node, device, device_name, rng_seed)
+        machine = (self.kernel, self, self.watch, index, name, node, device, device_name, rng_seed)
+        if not self.scenario.faults.plan:
+            return SimNode(*machine)
+        sim = FaultyNode(*machine)
+        sim.prepare(self._ether)
+        self.faulty.append(sim)
+        return sim
+
+    def wall_ms(self, sim: SimNode) -> int:
+        """What the wall clock of a node shows, Unix time."""
+        error_ms = sim.clock_ms if isinstance(sim, FaultyNode) else 0
+        return max(0, WALL_START_MS + self.kernel.now // 1000 + error_ms)
 
     def _homes(self, index: int) -> list[SimNode]:
-        """The coordinators that a node has links to, its home first. They take turns, and the nodes of one home have
-        different spares, so that its fall is shared."""
+        """The coordinators that a node has links to, its home first. They take turns (with buildings, those of a
+        building have one home), and the nodes of one home have different spares, so that its fall is shared."""
         hubs = self.coordinators
         count = len(hubs)
         if not hubs:
@@ -129,7 +152,9 @@ class World:
         spares = min(self.scenario.coordinators.spares, count - 1)
         first = index // count % (count - 1) if spares > 0 else 0
         others = [1 + (first + number) % (count - 1) for number in range(spares)]
-        return [hubs[(index + step) % count] for step in (0, *others)]
+        buildings = self.scenario.buildings
+        turn = index if buildings is None else index % buildings.count
+        return [hubs[(turn + step) % count] for step in (0, *others)]
 
     def _plug_in(self) -> None:
         """Access to the CDN for every node, and links over IP: every node to its home coordinator and its spares, and
@@ -139,7 +164,7 @@ class World:
         for places, name in ((self.phones, scenario.phones.network), (self.agents, scenario.agents.network)):
             for place in places:
                 sim, network = place.sim, networks[name]
-                self._cdn.connect(sim, network)
+                self.cdn.connect(sim, network)
                 access = Access(sim, network, "lan")
                 for number, hub in enumerate(self._homes(sim.index)):
                     ends = ((sim, access), (hub, hubs[hub.index]))
@@ -147,17 +172,9 @@ class World:
         if len(self.coordinators) > 1:
             network = networks[scenario.coordinators.federation_network]
             ports = [(sim, Access(sim, network, "wan")) for sim in self.coordinators]
-            for i, j in federation(len(self.coordinators)):
+            stream = Stream(scenario.rng_seed, b"", "sim.federation")
+            for i, j in federation(len(self.coordinators), scenario.coordinators.federation, stream):
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
-
-    def _stand(self) -> dict[int, tuple[float, float]]:
-        """Contacts between those that stand near each other; the positions, by node index."""
-        radio = self.scenario.radio
-        bearers = [place.sim for place in self.members if place.sim.node.setup.config.has_radio]
-        positions = [stand(radio, sim.stream("position")) for sim in bearers]
-        for i, j, distance_m in pairs_in_range(positions, radio.range_m):
-            self.contacts.contact_begins(bearers[i], bearers[j], distance_m)
-        return {sim.index: position for sim, position in zip(bearers, positions, strict=True)}
 
     def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:
         link = BleLink(self._next_link(), a, b, self.scenario.radio, distance_m)
@@ -172,14 +189,14 @@ class World:
         delay_us = after_us + link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
         self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, self._lives.open, link)
 
-    def _watch_battery(self, place: Place) -> None:
-        battery = Battery(place, POWER_PERIOD_US)
+    def _watch_battery(self, place: Place, stay: Stay) -> None:
+        battery = Battery(place, POWER_PERIOD_US, stay.charging, self._presence.settle)
         offset_us = LINKS_UP_US + place.sim.stream("power").below(POWER_PERIOD_US)
         self.kernel.call_at(0, _tell_power, place)
         self.kernel.every(POWER_PERIOD_US, offset_us, _drain_battery, battery)
 
     def _describe(self, sim: SimNode, place: Place | None) -> NodeRow:
-        position = self.positions.get(sim.index)
+        position = self.people.position(sim)
         homes = self._homes(sim.index) if place is not None else []
         return NodeRow(
             index=sim.index,
@@ -195,16 +212,9 @@ class World:
         )
 
 
-def federation(count: int) -> list[tuple[int, int]]:
-    """Which coordinators are linked: all pairs of up to six, else a ring with its second neighbours, so that none tells
-    more than FEDERATION_DEGREE others."""
-    if count <= FEDERATION_DEGREE + 1:
-        return [(i, j) for i in range(count) for j in range(i + 1, count)]
-    return sorted((min(i, j), max(i, j)) for i, j in nx.circulant_graph(count, [1, 2]).edges)
-
-
 def _start(sim: SimNode, _: object) -> None:
-    sim.start(WALL_START_MS)
+    if sim.life == 1:  # else it was away at first, and comes when its person does
+        sim.start(WALL_START_MS)
 
 
 def _tell_power(place: Place, _: object) -> None:

@@ -199,9 +199,9 @@ def queue_without_end(patch: pytest.MonkeyPatch) -> None:
     """Nobody is refused as busy."""
     judged = Executor._judge
 
-    def judge(self: Executor, request: Any, prompt_bytes: int) -> Any:
+    def judge(self: Executor, request: Any, prompt_bytes: int, *, is_own: bool) -> Any:
         if type(request) is Probe:
-            return judged(self, request, prompt_bytes)
+            return judged(self, request, prompt_bytes, is_own=is_own)
         known = request.task_id in self._known or request.task_id in self._work
         return Reason.DUPLICATE if known else self._model_for(request)
 
