@@ -93,6 +93,7 @@ class Relays:
     __slots__ = (
         "_context",
         "_is_draining",
+        "_may_have_run",
         "_on_drained",
         "_open",
         "_registry",

@@ -88,13 +88,13 @@ class Executor:
     """The tasks that this node has accepted."""
 
     __slots__ = (
+        "_able",
         "_by_op",
         "_context",
         "_known",
         "_model_for",
         "_on_drained",
         "_on_load",
-        "_tokens_per_s",
         "_work",
         "reservations",
     )
