@@ -22,8 +22,6 @@ from edgecoder.wire.messages import Cancel, Heartbeat, HeartbeatAck, Summary, Ta
 class Hub:
     """The machines of a coordinator."""
 
-    __slots__ = ("_context", "_wall_us", "registry", "relays", "summaries")
-
     def __init__(self, context: Context, gate: Gate, catalog: Catalog, wall_ms: int) -> None:
         """`wall_ms` is Unix time at the start of this life; heartbeats are answered with the time that it has
         become."""

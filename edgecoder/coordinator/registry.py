@@ -53,8 +53,6 @@ class AgentRow(msgspec.Struct):
 class Registry:
     """The rows, in the order in which the nodes came."""
 
-    __slots__ = ("_alive_us", "_context", "_links", "_next_sweep", "rows")
-
     def __init__(self, context: Context, links: Mapping[LinkId, Link]) -> None:
         """`links` are those that are up, kept by the gate."""
         self._context = context

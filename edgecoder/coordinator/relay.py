@@ -90,17 +90,6 @@ class _Relay(msgspec.Struct):
 class Relays:
     """The tasks of others that are open here."""
 
-    __slots__ = (
-        "_context",
-        "_is_draining",
-        "_on_drained",
-        "_open",
-        "_registry",
-        "_router",
-        "_same_model",
-        "_summaries",
-    )
-
     def __init__(
         self, context: Context, registry: Registry, summaries: Summaries, router: Router, same_model: SameModel
     ) -> None:

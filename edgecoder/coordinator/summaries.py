@@ -39,8 +39,6 @@ class SummaryRow(msgspec.Struct):
 class Summaries:
     """This coordinator's summary and those of the others."""
 
-    __slots__ = ("_context", "_next", "_period", "_registry", "_same_model", "links", "rows")
-
     def __init__(self, context: Context, registry: Registry, same_model: SameModel) -> None:
         self._context = context
         self._registry = registry

@@ -62,19 +62,6 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 class Node:
     """One life of a node. A host makes a new one for each life and feeds it `Started` first."""
 
-    __slots__ = (
-        "_early",
-        "_is_raising",
-        "_raises",
-        "_snapshot",
-        "_wake",
-        "_wall_ms",
-        "context",
-        "gate",
-        "part",
-        "setup",
-    )
-
     def __init__(self, setup: Setup, signer: Signer, verifier: Verifier, rng_seed: int) -> None:
         self.setup = setup
         self.context = Context(setup.cluster, setup.config, signer, rng_seed)

@@ -52,8 +52,6 @@ class Offer(Protocol):
 class Announcer:
     """The capabilities that were advertised last, and when."""
 
-    __slots__ = ("_context", "_counter", "_languages", "_offer", "_on_change", "_said", "_said_at", "current")
-
     def __init__(
         self, context: Context, offer: Offer, languages: tuple[str, ...], on_change: Callable[[], None]
     ) -> None:

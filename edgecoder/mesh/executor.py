@@ -87,18 +87,6 @@ class Able(Protocol):
 class Executor:
     """The tasks that this node has accepted."""
 
-    __slots__ = (
-        "_by_op",
-        "_context",
-        "_known",
-        "_model_for",
-        "_on_drained",
-        "_on_load",
-        "_tokens_per_s",
-        "_work",
-        "reservations",
-    )
-
     def __init__(
         self,
         context: Context,

@@ -36,8 +36,6 @@ class Link(msgspec.Struct):
 class Gate:
     """The links of a node and who is at their other ends."""
 
-    __slots__ = ("_context", "_role", "_windows", "links", "verifier")
-
     def __init__(self, context: Context, verifier: Verifier, role: Role) -> None:
         self._context = context
         self.verifier = verifier

@@ -73,30 +73,6 @@ class _Beat(msgspec.Struct, frozen=True, gc=False):
 class HeartbeatSender:
     """Sends heartbeats over the link to the home coordinator."""
 
-    __slots__ = (
-        "_acknowledged",
-        "_announcer",
-        "_answered_here",
-        "_context",
-        "_fixed",
-        "_home",
-        "_is_awaiting",
-        "_is_news_open",
-        "_links",
-        "_missed",
-        "_missed_here",
-        "_next",
-        "_offer",
-        "_patience",
-        "_period",
-        "_repeatable",
-        "_said_loading",
-        "_sent",
-        "_sent_at",
-        "link",
-        "state",
-    )
-
     def __init__(self, context: Context, offer: Offer, announcer: Callable[[], Announcer]) -> None:
         self._context = context
         self._offer = offer

@@ -79,25 +79,6 @@ SHOWN_STATUS: dict[SwapState, str] = {
 class Member:
     """The machines of a phone or an agent."""
 
-    __slots__ = (
-        "_catalog",
-        "_context",
-        "_gate",
-        "_platform",
-        "_power",
-        "_self_stats",
-        "_wished",
-        "announcer",
-        "downloads",
-        "executor",
-        "heartbeat",
-        "inventory",
-        "is_stopping",
-        "origin",
-        "peers",
-        "swap",
-    )
-
     def __init__(
         self, context: Context, gate: Gate, catalog: Catalog, platform: Platform, languages: tuple[str, ...]
     ) -> None:

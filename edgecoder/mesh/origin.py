@@ -100,8 +100,6 @@ class _Task(msgspec.Struct):
 class Origin:
     """The open tasks of this node's user."""
 
-    __slots__ = ("_context", "_counter", "_prober", "_reach", "_router", "_tasks", "_until_accepted", "_until_begun")
-
     def __init__(self, context: Context, router: CostRouter | ProbeRouter, reach: Reach) -> None:
         self._context = context
         self._router = router

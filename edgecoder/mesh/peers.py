@@ -37,8 +37,6 @@ class PeerRow(msgspec.Struct):
 class Peers:
     """Peers by node id, in the order in which they were first seen."""
 
-    __slots__ = ("_context", "rows")
-
     def __init__(self, context: Context) -> None:
         self._context = context
         self.rows: dict[NodeId, PeerRow] = {}

@@ -71,8 +71,6 @@ class _Round(msgspec.Struct):
 class Prober:
     """The rounds that are under way, one a task."""
 
-    __slots__ = ("_context", "_near", "_rounds", "_router")
-
     def __init__(self, context: Context, router: ProbeRouter, near: Near) -> None:
         self._context = context
         self._router = router

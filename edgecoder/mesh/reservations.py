@@ -16,8 +16,6 @@ _Key = tuple[LinkId, TaskId]
 class Reservations:
     """The places that are kept now, in the order in which they were offered."""
 
-    __slots__ = ("_context", "_held")
-
     def __init__(self, context: Context) -> None:
         self._context = context
         self._held: dict[_Key, tuple[Micros, int]] = {}

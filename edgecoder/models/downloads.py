@@ -31,8 +31,6 @@ class _Fetch(msgspec.Struct):
 class Downloads:
     """The fetches that are under way, one a file."""
 
-    __slots__ = ("_by_file", "_by_op", "_context", "_inventory")
-
     def __init__(self, context: Context, inventory: Inventory) -> None:
         self._context = context
         self._inventory = inventory

@@ -84,8 +84,6 @@ def encode_rows(rows: dict[str, FileRow]) -> bytes:
 class Inventory:
     """The files of one node."""
 
-    __slots__ = ("_context", "_digest", "_on_change", "_rows")
-
     def __init__(self, context: Context, on_change: Callable[[], None]) -> None:
         """`on_change` is called when other files are installed than before."""
         self._context = context

@@ -110,26 +110,6 @@ class Request(msgspec.Struct):
 class Swap:
     """The active model of one node and its change."""
 
-    __slots__ = (
-        "_around",
-        "_context",
-        "_current",
-        "_failure",
-        "_in_engine",
-        "_inventory",
-        "_last",
-        "_load_op",
-        "_loading",
-        "_number",
-        "_previous",
-        "_ready_since",
-        "_timed_out",
-        "_waiting",
-        "active",
-        "state",
-        "tokens_per_s",
-    )
-
     def __init__(self, context: Context, inventory: Inventory, surroundings: Surroundings) -> None:
         self._context = context
         self._inventory = inventory
