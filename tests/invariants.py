@@ -216,8 +216,11 @@ def assert_bounds(node: Node) -> None:
         assert part.executor.tasks + len(part.executor.reservations) <= places, "a place was promised twice"
         assert len(part.executor._known) <= config.task_memory_max
         assert len(part.origin) <= config.origin_tasks_max
+        assert len(part.receipts) <= config.receipts_max
+        assert len(part.payer) <= config.receipts_max
         assert len(part.peers.rows) <= config.peers_max
     elif isinstance(part, Hub):
         assert len(part.registry.rows) <= config.agents_max
+        assert len(part.ledger.receipts) <= config.ledger_receipts_max
         assert len(part.relays) <= config.relayed_tasks_max
         assert len(part.summaries.rows) <= config.coordinators_max

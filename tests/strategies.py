@@ -19,12 +19,15 @@ from edgecoder.wire.messages import (
     Heartbeat,
     HeartbeatAck,
     Identity,
+    LedgerAck,
+    LedgerBatch,
     Load,
     Message,
     ModelAvailability,
     Power,
     Probe,
     ProbeReply,
+    Receipt,
     Release,
     ResponseStatus,
     Stale,
@@ -123,6 +126,17 @@ availabilities = st.builds(
     free_slots=counters,
 )
 
+receipts = st.builds(
+    Receipt,
+    payer=node_ids,
+    server=node_ids,
+    task_id=task_ids,
+    tokens=counters,
+    cpu_ms=counters,
+    quality_milli=st.integers(0, 1000),
+    signature=st.binary(min_size=64, max_size=64),
+)
+hashes = st.lists(node_ids, max_size=4).map(tuple)
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Stale: st.builds(Stale, epoch=st.integers(0, EPOCH_MAX)),
     Versions: st.builds(Versions, version_min=counters, version_max=counters),
@@ -205,6 +219,9 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         model=st.none() | names,
     ),
     Cancel: st.builds(Cancel, task_id=task_ids, reason=st.sampled_from(Reason)),
+    Receipt: receipts,
+    LedgerBatch: st.builds(LedgerBatch, receipts=st.lists(receipts, max_size=3).map(tuple)),
+    LedgerAck: st.builds(LedgerAck, durable=hashes, refused=hashes),
     Summary: st.builds(
         Summary,
         coordinator_id=node_ids,
