@@ -37,6 +37,9 @@ RESPONSE_INDEX_MAX: Final = 1_000_000
 RECEIPTS_PER_BATCH: Final = 64
 """Receipts of one `ledgerBatch`: 16 KiB, so that a slow link is not held up for long."""
 
+ATTEMPT_MAX: Final = (1 << 16) - 1
+"""Requests for one task that one asker can tell apart."""
+
 FRAME_BYTES_MAX: Final = 1 << 20
 """A longer envelope is dropped unread."""
 TTL_MS_MAX: Final = (1 << 40) - 1

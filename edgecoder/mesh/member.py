@@ -269,9 +269,9 @@ class Member:
         power = self._power.now
         return msgspec.structs.replace(reply, battery_pct=power.battery_pct, on_external_power=power.on_external_power)
 
-    def cancel_here(self, task: TaskId, reason: Reason) -> None:
+    def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
         """See `origin.Reach`."""
-        self.executor.cancel(task, reason, None)
+        self.executor.cancel(task, reason, None, attempt)
 
     def note_answer(self, node: NodeId, link: LinkId, response: TaskResponse, asked_at: Micros) -> None:
         """See `origin.Reach`. Offline, nobody else has seen who served whom."""
@@ -397,20 +397,29 @@ class Member:
 
     def _on_capabilities(self, link: Link, verified: Verified[Capabilities]) -> None:
         message = verified.message
-        if self.peers.learn(link, message, verified.header.ttl_ms) and not message.current_load.is_loading:
+        if not self.peers.learn(link, message, verified.header.ttl_ms):
+            return
+
+        def fits(request: TaskRequest) -> bool:
+            rule = fitting(request.model, request.min_param_size, self._catalog.same_model)
+            is_right = rule(message.active_model, message.active_model_param_size) is None
+            return is_right and not message.current_load.is_loading
+
+        self.origin.peer_changed(verified.header.sender, fits)
+        if not message.current_load.is_loading:
             self.origin.reach_changed()
 
     def _on_heartbeat_ack(self, link: Link, verified: Verified[HeartbeatAck]) -> None:
-        message = verified.message
         if link.id == self.heartbeat.link:
-            self.heartbeat.acknowledged(message)
+            self.heartbeat.acknowledged(verified.message)
             if len(self.receipts):
                 self.receipts.sync()
 
     def _on_receipt(self, link: Link, verified: Verified[Receipt]) -> None:
         receipt = verified.message
-        tell = self._answerer(link, RECEIPT_TTL_MS)
-        self.receipts.take(tell, link.peer, receipt, self.executor.has_done(receipt.task_id))
+        self.receipts.take(
+            self._answerer(link, RECEIPT_TTL_MS), link.peer, receipt, self.executor.has_done(receipt.task_id)
+        )
 
     def _on_ledger_ack(self, link: Link, verified: Verified[LedgerAck]) -> None:
         if link.role is Role.COORDINATOR:
@@ -431,25 +440,21 @@ class Member:
         return answer
 
     def _on_probe(self, link: Link, verified: Verified[Probe]) -> None:
-        message = verified.message
-        reply = self._with_power(self.executor.probe(message, link.id))
+        reply = self._with_power(self.executor.probe(verified.message, link.id))
         self._context.send(link.id, reply, self._context.config.probe_hold_ms)
 
     def _on_probe_reply(self, link: Link, verified: Verified[ProbeReply]) -> None:
-        message = verified.message
-        self.origin.probe_reply(link.id, message)
+        self.origin.probe_reply(link.id, verified.message)
 
     def _on_release(self, link: Link, verified: Verified[Release]) -> None:
-        message = verified.message
-        self.executor.reservations.take(link.id, message.task_id)
+        self.executor.reservations.take(link.id, verified.message.task_id)
 
     def _on_task_response(self, link: Link, verified: Verified[TaskResponse]) -> None:
-        message = verified.message
-        self.origin.response(link.id, message)
+        self.origin.response(link.id, verified.message)
 
     def _on_cancel(self, link: Link, verified: Verified[Cancel]) -> None:
         message = verified.message
-        self.executor.cancel(message.task_id, message.reason, link.id)
+        self.executor.cancel(message.task_id, message.reason, link.id, message.attempt)
 
     def _model_for(self, request: TaskRequest | Probe) -> str | Reason:
         """The active model, if it may answer this request now."""
