@@ -224,6 +224,9 @@ class Router(Host):
         """Never chosen."""
         raise NotImplementedError
 
+    def note_answer(self, node: NodeId, link: LinkId, response: TaskResponse, asked_at: int) -> None:
+        """See `origin.Reach`."""
+
     def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
         """Nobody fails here."""
 

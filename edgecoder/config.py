@@ -195,6 +195,15 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     node on the mains."""
     ble_kbit_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 300
     """Goodput assumed for prompts over BLE: 300–400 kbit/s to an iPhone (Apple forum 770717)."""
+    receipts_max: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 1024
+    """Receipts that may wait for a coordinator, 300 bytes of disk each. One more is refused: its server goes unpaid."""
+    receipt_retry_ms: Millis = 5_000
+    """How often a receipt, or a batch of them, that was not acknowledged is sent again."""
+    receipt_tries_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
+    """How often a payer sends one receipt. More: it survives a longer gap of the radio."""
+    ledger_receipts_max: Count = 100_000
+    """Receipts that a coordinator keeps. It refuses what comes then, and forgets none: one that was forgotten could be
+    counted twice. Refused ones stay in the queues of their servers."""
     cost_max: Annotated[int, msgspec.Meta(ge=1)] = 200
     """CostRouter takes only peers cheaper than this (v1)."""
     local_cost_max: Annotated[int, msgspec.Meta(ge=0)] = 100

@@ -12,6 +12,8 @@ PROTOCOL_VERSION_MIN: Final = 1
 
 SIGNATURE_TAG: Final = b"edgecoder/envelope/1\x00"
 """Domain tag before the signed bytes, so that a signature can never be taken for one over something else."""
+RECEIPT_TAG: Final = b"edgecoder/receipt/1\x00"
+"""The same before what a receipt signs: it outlives its envelope."""
 SIGNATURE_BYTES: Final = 64
 """Ed25519 (RFC 8032)."""
 NODE_ID_BYTES: Final = 32
@@ -31,6 +33,9 @@ HOPS_MAX: Final = 1
 """Coordinators behind a task's home coordinator that may pass it on."""
 RESPONSE_INDEX_MAX: Final = 1_000_000
 """A streamed response has at most this many parts."""
+
+RECEIPTS_PER_BATCH: Final = 64
+"""Receipts of one `ledgerBatch`: 16 KiB, so that a slow link is not held up for long."""
 
 ATTEMPT_MAX: Final = (1 << 16) - 1
 """Requests for one task that one asker can tell apart."""

@@ -190,6 +190,37 @@ class TaskEnded(Record, frozen=True, tag="task.ended"):
     hedge_won: bool | None = None
 
 
+class ReceiptSigned(Record, frozen=True, tag="receipt.signed"):
+    """A node that was offline got an answer, and owes `server` for it. `receipt` is the SHA-256 of what was signed."""
+
+    receipt: bytes
+    server: NodeId
+    task_id: TaskId
+
+
+class ReceiptQueued(Record, frozen=True, tag="receipt.queued"):
+    """A receipt is durable at the node that served; `queued` wait there."""
+
+    receipt: bytes
+    queued: int
+
+
+class ReceiptSynced(Record, frozen=True, tag="receipt.synced"):
+    """A coordinator has it: it leaves the queue, in which `queued` are left. `refused`: it can never be taken."""
+
+    receipt: bytes
+    queued: int
+    refused: bool
+
+
+class ReceiptTaken(Record, frozen=True, tag="receipt.taken"):
+    """A receipt is durable at this coordinator, for the first time; it is worth so many micro-credits to `server`."""
+
+    receipt: bytes
+    server: NodeId
+    micro_credits: int
+
+
 class Dropped(Record, frozen=True, tag="dropped"):
     """Something was thrown away: a frame, a row, a request over a bound. `what` names it."""
 

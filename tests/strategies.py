@@ -19,12 +19,15 @@ from edgecoder.wire.messages import (
     Heartbeat,
     HeartbeatAck,
     Identity,
+    LedgerAck,
+    LedgerBatch,
     Load,
     Message,
     ModelAvailability,
     Power,
     Probe,
     ProbeReply,
+    Receipt,
     Release,
     ResponseStatus,
     Stale,
@@ -124,6 +127,17 @@ availabilities = st.builds(
     free_slots=counters,
 )
 
+receipts = st.builds(
+    Receipt,
+    payer=node_ids,
+    server=node_ids,
+    task_id=task_ids,
+    tokens=counters,
+    cpu_ms=counters,
+    quality_milli=st.integers(0, 1000),
+    signature=st.binary(min_size=64, max_size=64),
+)
+hashes = st.lists(node_ids, max_size=4).map(tuple)
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Stale: st.builds(Stale, epoch=st.integers(0, EPOCH_MAX)),
     Versions: st.builds(Versions, version_min=counters, version_max=counters),
@@ -207,6 +221,9 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         served_by=st.none() | node_ids,
         model=st.none() | names,
     ),
+    Receipt: receipts,
+    LedgerBatch: st.builds(LedgerBatch, receipts=st.lists(receipts, max_size=3).map(tuple)),
+    LedgerAck: st.builds(LedgerAck, durable=hashes, refused=hashes),
     Cancel: st.builds(Cancel, task_id=task_ids, reason=st.sampled_from(Reason), attempt=attempts),
     Summary: st.builds(
         Summary,

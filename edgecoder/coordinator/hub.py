@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+from edgecoder.coordinator.ledger import Ledger
 from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.relay import Relays
 from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import MILLI, Context
-from edgecoder.core.events import QueryMesh, ShutDown
+from edgecoder.core.events import QueryLedger, QueryMesh, ShutDown
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.soonest import make_router
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import Verified
-from edgecoder.wire.messages import Cancel, Heartbeat, HeartbeatAck, Summary, TaskRequest, TaskResponse
+from edgecoder.wire.messages import Cancel, Heartbeat, HeartbeatAck, LedgerBatch, Summary, TaskRequest, TaskResponse
 
 
 class Hub:
@@ -28,13 +29,15 @@ class Hub:
         self._context = context
         self._wall_us = wall_ms * MILLI - context.now
         self.registry = Registry(context, gate.links)
+        self.ledger = Ledger(context, gate.verifier, gate.links)
         self.summaries = Summaries(context, self.registry, catalog.same_model)
         router = make_router(context.config, context.stream("routing"))
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
 
-    def start(self, _: Mapping[str, bytes]) -> None:
+    def start(self, snapshot: Mapping[str, bytes]) -> None:
         """The node may send: begin the periods. Nothing of a registry is kept across lives: heartbeats fill it
-        again."""
+        again. The ledger is."""
+        self.ledger.restore(snapshot)
         self.registry.start()
         self.summaries.start()
 
@@ -54,6 +57,9 @@ class Hub:
 
     def _query_mesh(self, query: QueryMesh) -> None:
         self._context.reply(query.command, self.summaries.query(query))
+
+    def _query_ledger(self, query: QueryLedger) -> None:
+        self._context.reply(query.command, self.ledger.totals())
 
     def _shut_down(self, command: ShutDown) -> None:
         self.relays.drain(lambda: self._context.reply(command.command, None))
@@ -88,7 +94,17 @@ class Hub:
         message = verified.message
         self.relays.cancel(link.id, message)
 
-    EVENTS: ClassVar[dict[type, Callable[..., None]]] = {QueryMesh: _query_mesh, ShutDown: _shut_down}
+    def _on_ledger_batch(self, link: Link, verified: Verified[LedgerBatch]) -> None:
+        if link.role is Role.COORDINATOR:
+            self._context.drop("ledgerBatch", Reason.UNKNOWN_SENDER)
+        else:
+            self.ledger.batch(link.id, verified.message)
+
+    EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
+        QueryMesh: _query_mesh,
+        QueryLedger: _query_ledger,
+        ShutDown: _shut_down,
+    }
     """Who takes an event; called with the hub and the event."""
     MESSAGES: ClassVar[dict[type, Callable[..., None]]] = {
         Heartbeat: _on_heartbeat,
@@ -96,5 +112,6 @@ class Hub:
         TaskRequest: _on_task_request,
         TaskResponse: _on_task_response,
         Cancel: _on_cancel,
+        LedgerBatch: _on_ledger_batch,
     }
     """Who takes a message; called with the hub, the link and the verified message."""

@@ -184,7 +184,25 @@ class MeshCapabilities(msgspec.Struct, frozen=True, gc=False):
     reason: Reason | None = None
 
 
+class LedgerTotals(msgspec.Struct, frozen=True, gc=False):
+    """The receipts that a coordinator has."""
+
+    receipts: int
+    tokens: int
+    micro_credits: int
+    """CPU seconds times quality, millionths."""
+
+
 Result = (
-    SwapResult | PullResult | TaskResult | ModelStatus | tuple[ModelRow, ...] | MeshCapabilities | bool | Reason | None
+    SwapResult
+    | PullResult
+    | TaskResult
+    | ModelStatus
+    | tuple[ModelRow, ...]
+    | MeshCapabilities
+    | LedgerTotals
+    | bool
+    | Reason
+    | None
 )
 """What a Reply carries. A bare Reason says that the command could not be taken at all."""

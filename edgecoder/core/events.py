@@ -139,6 +139,10 @@ class QueryModels(Command, frozen=True):
     """What is in the catalog, and what of it is here? Reply: a tuple of ModelRow."""
 
 
+class QueryLedger(Command, frozen=True):
+    """Count and sums of the receipts at a coordinator. Reply: LedgerTotals."""
+
+
 class ShutDown(Command, frozen=True):
     """Take no more work, end what runs (to the drain deadline), then reply: None."""
 

@@ -111,6 +111,10 @@ class Executor:
         """Running and waiting tasks."""
         return len(self._work)
 
+    def has_done(self, task_id: TaskId) -> bool:
+        """Whether a task was answered here, of those that are remembered."""
+        return task_id in self._known and task_id not in self._work
+
     def offer(self, request: TaskRequest, sink: Sink, link: LinkId | None) -> None:
         """Accept or refuse a task: the sink hears at once which, then what comes of it."""
         self.reservations.take(link, request.task_id)

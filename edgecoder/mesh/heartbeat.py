@@ -203,6 +203,10 @@ class HeartbeatSender:
         following = ONLINE_TABLE.get((self.state, step), self.state)
         if following is not self.state:
             self.state = following
+            if (
+                following is OnlineState.OFFLINE
+            ):  # the coordinator may have dropped the row: the first that it hears is whole
+                self._acknowledged = None
             self._context.trace(OnlineChanged(following is OnlineState.ONLINE))
 
     def _send(self) -> None:

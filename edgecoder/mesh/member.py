@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
-from edgecoder.core.context import Context
+from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import ModelRow, ModelStatus, PullResult, SwapResult
 from edgecoder.core.events import (
     Advertised,
@@ -30,7 +30,7 @@ from edgecoder.core.events import (
     SwapModel,
     TaskChunk,
 )
-from edgecoder.core.ids import LinkId, NodeId, Role, TaskId
+from edgecoder.core.ids import LinkId, Micros, NodeId, Role, TaskId
 from edgecoder.errors import Reason
 from edgecoder.mesh.announcer import Announcer
 from edgecoder.mesh.executor import Executor, Sink
@@ -49,15 +49,19 @@ from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, Inventory
 from edgecoder.models.swap import KEY as SWAP_KEY
 from edgecoder.models.swap import Swap, SwapState
+from edgecoder.seeding.receipts import RECEIPT_TTL_MS, Payer, ReceiptQueue, quality_milli
 from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import (
     Cancel,
     Capabilities,
     HeartbeatAck,
+    LedgerAck,
     Load,
+    Message,
     Power,
     Probe,
     ProbeReply,
+    Receipt,
     Release,
     TaskRequest,
     TaskResponse,
@@ -98,6 +102,8 @@ class Member:
         self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer)
         self.announcer = Announcer(context, self, languages, self.heartbeat.changed)
         self.executor = Executor(context, self._model_for, self.announcer.load_changed, self)
+        self.payer = Payer(context)
+        self.receipts = ReceiptQueue(context, gate.verifier, self)
         self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
 
     # -- the node's life -----------------------------------------------------------------------------------------------
@@ -105,6 +111,7 @@ class Member:
     def start(self, snapshot: Mapping[str, bytes]) -> None:
         """The node may send: restore what earlier lives kept, load the last model, begin to beat."""
         self.inventory.restore(snapshot.get(INVENTORY_KEY))
+        self.receipts.restore(snapshot)
         self.heartbeat.start()
         self.swap.boot(snapshot.get(SWAP_KEY), self._catalog.by_digest.get)
         if self.swap.state is SwapState.EMPTY:
@@ -116,6 +123,8 @@ class Member:
             self.heartbeat.link_bound(link)
         else:
             self.peers.link_bound(link)
+            if link.peer is not None:
+                self.payer.link_up(link.peer, link.id)
             self.announcer.tell(link.id)
 
     def epoch_raised(self) -> None:
@@ -127,6 +136,7 @@ class Member:
         """A link is gone, and with it what was open over it. Another one may take its place."""
         self.heartbeat.link_down(link.id)
         self.peers.link_down(link)
+        self.payer.link_down(link.id)
         self.executor.link_down(link.id)
         self.origin.link_down(link.id)
         spare = self._spare_of(link)
@@ -263,6 +273,16 @@ class Member:
         """See `origin.Reach`."""
         self.executor.cancel(task, reason, None, attempt)
 
+    def note_answer(self, node: NodeId, link: LinkId, response: TaskResponse, asked_at: Micros) -> None:
+        """See `origin.Reach`. Offline, nobody else has seen who served whom."""
+        bound = self._gate.links.get(link)
+        if self.heartbeat.is_online or bound is None or bound.role is Role.COORDINATOR:
+            return
+        entry = None if response.model is None else self._find(response.model)
+        size = entry.param_size if isinstance(entry, CatalogEntry) else None
+        cpu_ms = (self._context.now - asked_at) // MILLI
+        self.payer.pay(node, link, response.task_id, response.tokens, cpu_ms, quality_milli(size))
+
     def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
         """See `origin.Reach`."""
         row = self.peers.rows.get(node)
@@ -390,36 +410,47 @@ class Member:
             self.origin.reach_changed()
 
     def _on_heartbeat_ack(self, link: Link, verified: Verified[HeartbeatAck]) -> None:
-        message = verified.message
         if link.id == self.heartbeat.link:
-            self.heartbeat.acknowledged(message)
+            self.heartbeat.acknowledged(verified.message)
+            if len(self.receipts):
+                self.receipts.sync()
+
+    def _on_receipt(self, link: Link, verified: Verified[Receipt]) -> None:
+        receipt = verified.message
+        self.receipts.take(
+            self._answerer(link, RECEIPT_TTL_MS), link.peer, receipt, self.executor.has_done(receipt.task_id)
+        )
+
+    def _on_ledger_ack(self, link: Link, verified: Verified[LedgerAck]) -> None:
+        if link.role is Role.COORDINATOR:
+            self.receipts.acknowledged(verified.message)
+        elif link.peer is not None:
+            self.payer.acknowledged(link.peer, verified.message)
 
     def _on_task_request(self, link: Link, verified: Verified[TaskRequest]) -> None:
-        message = verified.message
-        ttl_ms = self._context.config.task_silence_ms
+        self.executor.offer(verified.message, self._answerer(link, self._context.config.task_silence_ms), link.id)
 
-        def answer(response: TaskResponse) -> None:
+    def _answerer(self, link: Link, ttl_ms: int) -> Callable[[Message], None]:
+        """Sends over a link, as long as it is up."""
+
+        def answer(message: Message) -> None:
             if link.id in self._gate.links:
-                self._context.send(link.id, response, ttl_ms)
+                self._context.send(link.id, message, ttl_ms)
 
-        self.executor.offer(message, answer, link.id)
+        return answer
 
     def _on_probe(self, link: Link, verified: Verified[Probe]) -> None:
-        message = verified.message
-        reply = self._with_power(self.executor.probe(message, link.id))
+        reply = self._with_power(self.executor.probe(verified.message, link.id))
         self._context.send(link.id, reply, self._context.config.probe_hold_ms)
 
     def _on_probe_reply(self, link: Link, verified: Verified[ProbeReply]) -> None:
-        message = verified.message
-        self.origin.probe_reply(link.id, message)
+        self.origin.probe_reply(link.id, verified.message)
 
     def _on_release(self, link: Link, verified: Verified[Release]) -> None:
-        message = verified.message
-        self.executor.reservations.take(link.id, message.task_id)
+        self.executor.reservations.take(link.id, verified.message.task_id)
 
     def _on_task_response(self, link: Link, verified: Verified[TaskResponse]) -> None:
-        message = verified.message
-        self.origin.response(link.id, message)
+        self.origin.response(link.id, verified.message)
 
     def _on_cancel(self, link: Link, verified: Verified[Cancel]) -> None:
         message = verified.message
@@ -462,5 +493,7 @@ class Member:
         TaskRequest: _on_task_request,
         TaskResponse: _on_task_response,
         Cancel: _on_cancel,
+        Receipt: _on_receipt,
+        LedgerAck: _on_ledger_ack,
     }
     """Who takes a message; called with the member, the link and the verified message."""

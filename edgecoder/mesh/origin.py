@@ -52,6 +52,10 @@ class Reach(Near, Protocol):
         """Take it back from there."""
         ...
 
+    def note_answer(self, node: NodeId, link: LinkId, response: TaskResponse, asked_at: Micros) -> None:
+        """A node that was asked over a link has answered a task whole."""
+        ...
+
     def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
         """How a node did: the milliseconds to its acceptance, None for a failure."""
         ...
@@ -186,6 +190,8 @@ class Origin:
             case ResponseStatus.DONE:
                 if ask.is_accepted and self._step(task, TaskStep.DONE):
                     self._call_off_others(task, ask)
+                    if link is not None:
+                        self._reach.note_answer(ask.node, link, response, ask.asked_at)
                     self._end(task, None, response)
             case ResponseStatus.REFUSED:
                 reason = response.reason or Reason.UNAVAILABLE

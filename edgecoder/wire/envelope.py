@@ -75,6 +75,10 @@ class Signer(Protocol):
         """The frame for a message."""
         ...
 
+    def sign(self, statement: bytes) -> bytes:
+        """64 bytes over something that outlives its envelope; it begins with a domain tag."""
+        ...
+
 
 class Verifier(Protocol):
     """Opens frames."""
@@ -82,6 +86,10 @@ class Verifier(Protocol):
     def open(self, frame: Frame) -> Verified[Message]:
         """The message in a frame. Raises RemoteProtocolError: bad_frame, bad_signature, version_mismatch,
         unknown_type, wrong_network."""
+        ...
+
+    def vouches(self, signer: NodeId, statement: bytes, signature: bytes) -> bool:
+        """Whether `signature` is the signer's over such a statement."""
         ...
 
 
@@ -148,6 +156,10 @@ class ByteSigner:
         )
         return _encoder.encode(_Outer(signed, self._key.sign(SIGNATURE_TAG + signed)))
 
+    def sign(self, statement: bytes) -> bytes:
+        """See `Signer`."""
+        return self._key.sign(statement)
+
 
 class ByteVerifier:
     """Opens bytes with the public keys of the network."""
@@ -176,6 +188,10 @@ class ByteVerifier:
             raise RemoteProtocolError(Reason.BAD_SIGNATURE, signed.sender.hex())
         header = Header(signed.network_id, signed.sender, signed.epoch, signed.seq, signed.ttl_ms)
         return Verified(header, decode_body(signed.type, signed.body), len(frame))
+
+    def vouches(self, signer: NodeId, statement: bytes, signature: bytes) -> bool:
+        """See `Verifier`."""
+        return self._keys.verify(signer, statement, signature)
 
 
 def _check_header(signed: _Signed, outer: _Outer) -> None:

@@ -19,13 +19,16 @@ from edgecoder.protocol import (
     EPOCH_MAX,
     LOAD_UNAVAILABLE,
     NODE_ID_BYTES,
+    RECEIPTS_PER_BATCH,
     RESPONSE_INDEX_MAX,
+    SIGNATURE_BYTES,
     SLOTS_MAX,
     WORK_TOKENS_ANY,
 )
 
 WireNodeId = Annotated[bytes, msgspec.Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
 WireTaskId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+WireHash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 WireDigest = Annotated[bytes, msgspec.Meta(max_length=32)]
 WireName = Annotated[str, msgspec.Meta(max_length=300)]
 """A model's name: as long as the grammar in `models.catalog` allows."""
@@ -293,6 +296,34 @@ class Summary(Message, frozen=True):
     """Live seeders of each file, by SHA-256."""
 
 
+class Receipt(Message, frozen=True):
+    """Who served whom, signed by the one who got the answer. It outlives its link; `seeding.receipts` says over what it
+    is signed."""
+
+    payer: WireNodeId
+    server: WireNodeId
+    task_id: WireTaskId
+    tokens: Counter
+    cpu_ms: Counter
+    """From asking to the end of the answer, on the payer's clock."""
+    quality_milli: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+    """The class of the model's size, thousandths."""
+    signature: Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+
+
+class LedgerBatch(Message, frozen=True):
+    """Receipts for the ledger of a coordinator; who brings them does not matter."""
+
+    receipts: Annotated[tuple[Receipt, ...], msgspec.Meta(max_length=RECEIPTS_PER_BATCH)]
+
+
+class LedgerAck(Message, frozen=True):
+    """These receipts are durable here, by the SHA-256 of what they sign; or can never be taken."""
+
+    durable: Annotated[tuple[WireHash, ...], msgspec.Meta(max_length=RECEIPTS_PER_BATCH)] = ()
+    refused: Annotated[tuple[WireHash, ...], msgspec.Meta(max_length=RECEIPTS_PER_BATCH)] = ()
+
+
 TYPES: dict[str, type[Message]] = {
     "versions": Versions,
     "stale": Stale,
@@ -307,5 +338,8 @@ TYPES: dict[str, type[Message]] = {
     "taskResponse": TaskResponse,
     "cancel": Cancel,
     "summary": Summary,
+    "receipt": Receipt,
+    "ledgerBatch": LedgerBatch,
+    "ledgerAck": LedgerAck,
 }
 NAMES: dict[type[Message], str] = {kind: name for name, kind in TYPES.items()}

@@ -5,7 +5,7 @@ bytes would have, and encoded (`ByteSigner` of the core with an `IdealKey`), whe
 decoded again. Both must give the same run.
 
 Fidelity boundary: a signature cannot be forged or broken, and costs no time here; the host charges `sign_us` and
-`verify_us` of the device on the node's CPU.
+`verify_us` of the device on the node's CPU for envelopes, and nothing for receipts.
 """
 
 from __future__ import annotations
@@ -72,6 +72,10 @@ class ReferenceSigner:
         body = self._body
         return Envelope(header, message, self.node_id, encoded_size(header, NAMES[type(message)], len(body)), body)
 
+    def sign(self, statement: bytes) -> bytes:
+        """See `Signer`."""
+        return IdealKey(self.node_id).sign(statement)
+
 
 class ReferenceVerifier:
     """Opens envelope objects, with the checks that bytes would get."""
@@ -93,6 +97,10 @@ class ReferenceVerifier:
         if frame.signer != header.sender:
             raise RemoteProtocolError(Reason.BAD_SIGNATURE, header.sender.hex())
         return Verified(header, frame.message, size_bytes)
+
+    def vouches(self, signer: NodeId, statement: bytes, signature: bytes) -> bool:
+        """See `Verifier`."""
+        return IdealKeys().verify(signer, statement, signature)
 
 
 def crypto(identity: NodeId, network_id: str, *, encoded: bool) -> tuple[Signer, Verifier]:

@@ -115,4 +115,4 @@ def _shown_frame(frame: Frame) -> str:
 
 def _unpacked(key: str, value: bytes) -> object:
     """What a persisted value says."""
-    return int.from_bytes(value, "big") if key == EPOCH_KEY else msgspec.msgpack.decode(value)
+    return int.from_bytes(value, "big") if key == EPOCH_KEY else value and msgspec.msgpack.decode(value)

@@ -12,12 +12,15 @@ from edgecoder.wire.messages import (
     Heartbeat,
     HeartbeatAck,
     Identity,
+    LedgerAck,
+    LedgerBatch,
     Load,
     Message,
     ModelAvailability,
     Power,
     Probe,
     ProbeReply,
+    Receipt,
     Release,
     ResponseStatus,
     Stale,
@@ -32,6 +35,10 @@ SENDER = node_id("golden-sender")
 OTHER = node_id("golden-other")
 TASK = bytes(range(16))
 GENERATION = (3 << 32) + 17
+
+RECEIPT = Receipt(
+    payer=SENDER, server=OTHER, task_id=TASK, tokens=256, cpu_ms=12_800, quality_milli=500, signature=bytes(range(64))
+)
 
 MESSAGES: dict[str, Message] = {
     "versions": Versions(version_min=1, version_max=2),
@@ -126,6 +133,9 @@ MESSAGES: dict[str, Message] = {
     ),
     "probeReply that declines": ProbeReply(task_id=TASK, reason=Reason.LOADING),
     "release": Release(task_id=TASK),
+    "receipt": RECEIPT,
+    "ledgerBatch": LedgerBatch(receipts=(RECEIPT,)),
+    "ledgerAck": LedgerAck(durable=(bytes(range(32)),), refused=(bytes(range(32, 64)),)),
 }
 """By a name that begins with the message's type."""
 

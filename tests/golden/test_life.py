@@ -28,7 +28,7 @@ def test_the_life_has_what_it_is_for() -> None:
         "OUT_OF_MEMORY",
         "phase='rollingBack'",
         "phase='draining'",
-        "Started(epoch, inventory, swap)",
+        "Started(epoch, inventory, receipt/0, swap)",
         "TaskDone",
         "UnloadModel",
         "Reply",

@@ -1,0 +1,1 @@
+"""What nodes owe each other for what they give."""
