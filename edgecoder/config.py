@@ -127,6 +127,29 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Peers that are remembered; the one not seen for longest goes first."""
     peer_expiry_ms: Millis = 60_000
     """A peer whose link is down is forgotten after this."""
+    radio_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 5
+    """Links over BLE that a phone keeps at once, dialled and taken together. Android allows 7, some 15 (bitchat keeps 5
+    to 6); more links, more battery."""
+    link_idle_ms: Millis = 1_000
+    """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in a
+    row; shorter: slots are free sooner."""
+    link_idle_max_ms: Millis = 5_000
+    """Whoever did not dial it closes an idle link after this: the other end has forgotten it."""
+    dial_timeout_ms: Millis = 10_000
+    """A dial that takes longer is given up."""
+    dial_courtesy_ms: Millis = 3_000
+    """Of two strangers one dials at once, the one with the smaller tag, and tells both who is who; the other waits for
+    so long. Shorter: sooner to know; longer: fewer pairs that dial each other at once."""
+    dial_spread_ms: Millis = 500
+    """A first dial waits for up to this, at random, so that those who heard one advertisement do not all call at once."""
+    dial_retry_ms: Millis = 500
+    """Wait after a dial that failed; it doubles with each failure (protocol: 500 ms)"""
+    dial_retry_max_ms: Millis = 30_000
+    """up to this,"""
+    dial_tries_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
+    """and after so many the device is left alone until it says something new."""
+    reread_ms: Millis = 300_000
+    """A peer whose advertisement has no room for its generation is read again after this."""
     identify_retry_ms: Millis = 2_000
     """How often a node says who it is on a link whose other end has not answered."""
     links_max: Count = 16
@@ -157,6 +180,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.relay_answer_ms >= self.task_answer_ms:
             problem = f"relay_answer_ms is {self.relay_answer_ms}, task_answer_ms {self.task_answer_ms}"
             raise ConfigError("relay_answer_ms", None, problem, "a coordinator must give up on an agent first")
+        if self.link_idle_ms >= self.link_idle_max_ms:
+            problem = f"link_idle_ms is {self.link_idle_ms}, link_idle_max_ms {self.link_idle_max_ms}"
+            raise ConfigError("link_idle_max_ms", None, problem, "who dialled must close an idle link first")
         if self.memory_budget_mb < self.MEMORY_MIN_MB:
             problem = f"{self.memory_share_pct} % of {self.memory_mb} MB leaves {self.memory_budget_mb} MB for a model"
             raise ConfigError("memory_mb", None, problem, f"the smallest model needs {self.MEMORY_MIN_MB} MB")
