@@ -134,7 +134,8 @@ class TaskSubmitted(Record, frozen=True, tag="task.submitted"):
 
 class TaskRouted(Record, frozen=True, tag="task.routed"):
     """A router decided. `to` is the next node (None: the task waits), `why` its reason code, `cost` what the router
-    charged, `eligible` how many could have taken it, `excluded` how many it ruled out, by reason."""
+    charged (points of v1, or ms to the expected finish), `eligible` how many could have taken it, `excluded` how many
+    it ruled out, by reason; `probes` of them were asked for it, and `answered` did."""
 
     task_id: TaskId
     to: NodeId | None
@@ -142,6 +143,8 @@ class TaskRouted(Record, frozen=True, tag="task.routed"):
     cost: float | None
     eligible: int
     excluded: dict[str, int]
+    probes: int = 0
+    answered: int = 0
 
 
 class TaskStarted(Record, frozen=True, tag="task.started"):

@@ -212,6 +212,8 @@ def assert_bounds(node: Node) -> None:
     if isinstance(part, Member):
         assert part.executor.tasks <= config.slots + config.task_queue_max
         assert len(part.executor._by_op) <= config.slots
+        places = config.slots + config.task_queue_max
+        assert part.executor.tasks + len(part.executor.reservations) <= places, "a place was promised twice"
         assert len(part.executor._known) <= config.task_memory_max
         assert len(part.origin) <= config.origin_tasks_max
         assert len(part.peers.rows) <= config.peers_max

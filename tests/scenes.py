@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgecoder.config import NodeConfig
+from edgecoder.config import NodeConfig, Routing
 from edgecoder.core.ids import LinkId, Role
-from edgecoder.wire.messages import Heartbeat, HeartbeatAck, Load, ResponseStatus, TaskRequest, TaskResponse
+from edgecoder.wire.messages import (
+    Heartbeat,
+    HeartbeatAck,
+    Load,
+    Probe,
+    ProbeReply,
+    ResponseStatus,
+    TaskRequest,
+    TaskResponse,
+)
 from tests.harness import Cluster, Puppet
 from tests.hosts import Host
 from tests.strategies import capabilities
@@ -16,8 +25,10 @@ class Scene:
     """A phone without a model, and peers that a test plays."""
 
     def __init__(self, cluster: Cluster, **config: object) -> None:
+        """It routes by cost unless `config` says otherwise: then a test has to play the answers to probes too."""
+        settings: dict[str, object] = {"routing": Routing.COST} | config
         self.cluster = cluster
-        self.phone: Host = cluster.add("phone", config=NodeConfig(**config))  # type: ignore[arg-type]  # by name
+        self.phone: Host = cluster.add("phone", config=NodeConfig(**settings))  # type: ignore[arg-type]  # by name
         self.links: dict[str, LinkId] = {}
         cluster.drive()
 
@@ -46,6 +57,13 @@ class Scene:
         command = self.phone.submit(**fields)
         self.cluster.run_for(15)
         return command
+
+    def offer(self, puppet: Puppet, **fields: object) -> None:
+        """Answer the newest probe that a peer heard."""
+        probe = puppet.last(Probe)
+        given = {"tokens_per_s": 30, "hold_ms": 2_000} | fields
+        puppet.say(self.links[puppet.name], ProbeReply(task_id=probe.task_id, **given))  # type: ignore[arg-type]
+        self.cluster.run_for(25)
 
     def say(self, puppet: Puppet, status: ResponseStatus, index: int, **fields: object) -> None:
         """Answer the newest request that a peer heard."""

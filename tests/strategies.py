@@ -23,6 +23,9 @@ from edgecoder.wire.messages import (
     Message,
     ModelAvailability,
     Power,
+    Probe,
+    ProbeReply,
+    Release,
     ResponseStatus,
     Summary,
     TaskRequest,
@@ -158,6 +161,25 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     HeartbeatAck: st.builds(
         HeartbeatAck, epoch=counters, seq=counters, coordinator_time_ms=counters, known=st.booleans()
     ),
+    Probe: st.builds(
+        Probe,
+        task_id=task_ids,
+        model=st.none() | names,
+        min_param_size=param_sizes,
+        max_tokens=counters,
+        prompt_bytes=counters,
+    ),
+    ProbeReply: st.builds(
+        ProbeReply,
+        task_id=task_ids,
+        reason=st.none() | st.sampled_from(Reason),
+        queue_ms=counters,
+        tokens_per_s=counters,
+        battery_pct=percents,
+        on_external_power=st.booleans(),
+        hold_ms=counters,
+    ),
+    Release: st.builds(Release, task_id=task_ids),
     TaskRequest: st.builds(
         TaskRequest,
         task_id=task_ids,

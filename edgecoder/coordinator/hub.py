@@ -13,7 +13,7 @@ from edgecoder.core.events import QueryMesh, ShutDown
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
-from edgecoder.mesh.router import CostRouter
+from edgecoder.mesh.soonest import make_router
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import Cancel, Heartbeat, HeartbeatAck, Summary, TaskRequest, TaskResponse
@@ -29,7 +29,7 @@ class Hub:
         self._wall_us = wall_ms * MILLI - context.now
         self.registry = Registry(context, gate.links)
         self.summaries = Summaries(context, self.registry, catalog.same_model)
-        router = CostRouter(context.config, context.stream("routing"))
+        router = make_router(context.config, context.stream("routing"))
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
 
     def start(self, _: Mapping[str, bytes]) -> None:

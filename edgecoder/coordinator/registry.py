@@ -41,6 +41,8 @@ class AgentRow(msgspec.Struct):
     tokens_per_s: int
     holdings_digest: bytes
     stats: PeerStats
+    asked: int = 0
+    """Tasks that were sent there since its newest heartbeat, which its load does not count yet."""
 
     @property
     def load(self) -> Load:
@@ -82,7 +84,7 @@ class Registry:
         else:
             self._take_delta(row, message)
         row.link, row.epoch, row.seq, row.heartbeat = link, header.epoch, header.seq, message
-        row.last_seen = self._context.now
+        row.last_seen, row.asked = self._context.now, 0
         if is_news:
             loading = message.current_load.is_loading
             self._context.trace(AgentLearned(row.node, message.generation, message.active_model, loading))
@@ -124,6 +126,11 @@ class Registry:
                 row.stats.fail_rate,
                 row.stats.quality(),
                 why,
+                tokens_per_s=row.tokens_per_s,
+                slots=row.slots,
+                age_ms=(now - row.last_seen) // MILLI,
+                asked=row.asked,
+                on_external_power=row.power.on_external_power,
             )
 
     def availability(self) -> dict[str, ModelAvailability]:

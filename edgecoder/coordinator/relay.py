@@ -19,7 +19,7 @@ from edgecoder.core.ids import LinkId, Micros, NodeId, Role, TaskId
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel, fitting
-from edgecoder.mesh.router import NOT_ITS_FAULT, CostRouter, Decision, Why
+from edgecoder.mesh.router import NOT_ITS_FAULT, Decision, Router, Why
 from edgecoder.protocol import HOPS_MAX, RESPONSE_INDEX_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
@@ -79,7 +79,7 @@ class Relays:
     """The tasks of others that are open here."""
 
     def __init__(
-        self, context: Context, registry: Registry, summaries: Summaries, router: CostRouter, same_model: SameModel
+        self, context: Context, registry: Registry, summaries: Summaries, router: Router, same_model: SameModel
     ) -> None:
         self._context = context
         self._registry = registry
@@ -146,6 +146,7 @@ class Relays:
             return
         if response.status is ResponseStatus.REFUSED:
             if self._step(relay, RelayStep.REFUSED):
+                self._not_taken(relay)
                 self._route_again(relay)
             return
         if not self._step(relay, RelayStep.ANSWERED):
@@ -183,10 +184,12 @@ class Relays:
     def _route(self, relay: _Relay) -> None:
         request = relay.request
         fits = fitting(request.model, request.min_param_size, self._same_model)
-        decision = self._router.choose(self._registry.candidates(fits, relay.tried))
+        decision = self._router.choose(self._registry.candidates(fits, relay.tried), request)
         if decision.node is not None:
-            self._trace(relay, decision.node, Why.CHEAPEST, decision)
-            self._ask(relay, decision.node, self._registry.rows[decision.node].link.id)
+            self._trace(relay, decision.node, self._router.why, decision)
+            row = self._registry.rows[decision.node]
+            row.asked += 1
+            self._ask(relay, decision.node, row.link.id)
         elif (other := self._other_coordinator(relay)) is not None:
             self._trace(relay, other[0], Why.FORWARDED, decision)
             self._ask(relay, *other)
@@ -261,6 +264,12 @@ class Relays:
             return False
         relay.state = following
         return True
+
+    def _not_taken(self, relay: _Relay) -> None:
+        """What was refused adds nothing to the agent's load."""
+        row = self._registry.rows.get(relay.to) if relay.to is not None else None
+        if row is not None:
+            row.asked = max(0, row.asked - 1)
 
     def _note(self, relay: _Relay, latency_ms: int | None) -> None:
         row = self._registry.rows.get(relay.to) if relay.to is not None else None

@@ -1,13 +1,15 @@
 """Answering tasks: this node's engine, its slots and its queue.
 
-A task is accepted or refused at once; an accepted one ends in exactly one `done` or `failed`. Who asked is behind a
-`Sink`, so that a task of this node's own user and one that came over a link are the same here.
+A task is accepted or refused at once; an accepted one ends in exactly one `done` or `failed`. A probe is told when a
+task could begin, and a place is kept for it. Who asked is behind a `Sink`, so that a task of this node's own user and
+one that came over a link are the same here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
+from heapq import heapify, heapreplace
 from types import MappingProxyType
 
 import msgspec
@@ -17,9 +19,11 @@ from edgecoder.core.effects import CancelOp, RunTask
 from edgecoder.core.events import TaskChunk, TaskDone, TaskFailed
 from edgecoder.core.ids import LinkId, Micros, OpId, TaskId
 from edgecoder.errors import Reason
+from edgecoder.mesh.reservations import Reservations
+from edgecoder.mesh.soonest import work_ms
 from edgecoder.trace import TaskStarted, TaskStopped
 from edgecoder.wire.codec import is_text
-from edgecoder.wire.messages import ResponseStatus, TaskRequest, TaskResponse
+from edgecoder.wire.messages import Probe, ProbeReply, ResponseStatus, TaskRequest, TaskResponse
 
 SIGNS_PER_SILENCE = 3
 """An accepted task gives so many signs of life in the time after which its origin takes it as lost."""
@@ -70,12 +74,20 @@ class _Work(msgspec.Struct):
 class Executor:
     """The tasks that this node has accepted."""
 
-    def __init__(self, context: Context, model_for: Callable[[TaskRequest], str | Reason], on_load: Callable[[], None]):
+    def __init__(
+        self,
+        context: Context,
+        model_for: Callable[[TaskRequest | Probe], str | Reason],
+        on_load: Callable[[], None],
+        tokens_per_s: Callable[[], int],
+    ) -> None:
         """`model_for` names the active model if it may answer the request now, else says why not; `on_load` is called
-        when the count of tasks has changed."""
+        when the count of tasks has changed; `tokens_per_s` is the speed of the active model."""
         self._context = context
         self._model_for = model_for
         self._on_load = on_load
+        self._tokens_per_s = tokens_per_s
+        self.reservations = Reservations(context)
         self._work: dict[TaskId, _Work] = {}
         self._by_op: dict[OpId, _Work] = {}
         self._known: dict[TaskId, None] = {}
@@ -88,7 +100,8 @@ class Executor:
 
     def offer(self, request: TaskRequest, sink: Sink, link: LinkId | None) -> None:
         """Accept or refuse a task: the sink hears at once which, then what comes of it."""
-        verdict = self._judge(request)
+        self.reservations.take(link, request.task_id)
+        verdict = self._judge(request, len(request.prompt.encode()))
         if isinstance(verdict, Reason):
             response = TaskResponse(
                 task_id=request.task_id, status=ResponseStatus.REFUSED, index=0, reason=verdict, served_by=self._me
@@ -107,6 +120,26 @@ class Executor:
         self._fill_slots()
         self._on_load()
 
+    def probe(self, probe: Probe, link: LinkId) -> ProbeReply:
+        """Say when a task could begin, and keep a place for it."""
+        self.reservations.take(link, probe.task_id)
+        reply = self.judge_probe(probe)
+        if reply.reason is None:
+            self.reservations.hold(link, probe.task_id, probe.max_tokens)
+        return reply
+
+    def judge_probe(self, probe: Probe) -> ProbeReply:
+        """The answer to a probe; no place is kept."""
+        verdict = self._judge(probe, probe.prompt_bytes)
+        if isinstance(verdict, Reason):
+            return ProbeReply(task_id=probe.task_id, reason=verdict)
+        return ProbeReply(
+            task_id=probe.task_id,
+            queue_ms=self._queue_ms(),
+            tokens_per_s=self._tokens_per_s(),
+            hold_ms=self._context.config.probe_hold_ms,
+        )
+
     def cancel(self, task_id: TaskId, reason: Reason, link: LinkId | None) -> None:
         """Whoever asked over `link` does not want the task any more."""
         work = self._work.get(task_id)
@@ -115,11 +148,13 @@ class Executor:
 
     def link_down(self, link: LinkId) -> None:
         """Nobody is there any more to take the answers that were asked for over this link."""
+        self.reservations.link_down(link)
         for work in [work for work in self._work.values() if work.link == link]:
             self._stop(work, Reason.PEER_LOST)
 
     def drain(self, on_drained: Callable[[], None]) -> None:
         """Refuse what waits, let what runs end, to the drain deadline; then call back, at once if nothing runs."""
+        self.reservations.clear()
         for work in [work for work in self._work.values() if work.state is WorkState.WAITING]:
             self._stop(work, Reason.LOADING)
         self._on_drained.append(on_drained)
@@ -143,15 +178,28 @@ class Executor:
 
     # -- the life of a task --------------------------------------------------------------------------------------------
 
-    def _judge(self, request: TaskRequest) -> str | Reason:
+    def _judge(self, request: TaskRequest | Probe, prompt_bytes: int) -> str | Reason:
         config = self._context.config
         if request.task_id in self._known or request.task_id in self._work:
             return Reason.DUPLICATE
-        if len(request.prompt.encode()) > config.prompt_bytes_max:
+        if prompt_bytes > config.prompt_bytes_max:
             return Reason.TOO_LARGE
-        if len(self._work) >= config.slots + config.task_queue_max:
+        if len(self._work) + len(self.reservations) >= config.slots + config.task_queue_max:
             return Reason.BUSY
         return self._model_for(request)
+
+    def _queue_ms(self) -> int:
+        """When a slot is free for one more task, if every answer here is as long as it may be: the running ones first,
+        then those that wait, then the places that are kept, each in the slot that is free first."""
+        slots, speed = self._context.config.slots, self._tokens_per_s()
+        running = [work for work in self._work.values() if work.state is not WorkState.WAITING]
+        free_ms = [work_ms(max(0, work.request.max_tokens - work.tokens), speed) for work in running]
+        free_ms += [0] * (slots - len(free_ms))
+        heapify(free_ms)
+        waiting = [work.request.max_tokens for work in self._work.values() if work.state is WorkState.WAITING]
+        for tokens in [*waiting, *self.reservations.tokens()]:
+            heapreplace(free_ms, free_ms[0] + work_ms(tokens, speed))
+        return free_ms[0]
 
     def _step(self, work: _Work, step: WorkStep) -> bool:
         following = WORK_TABLE.get((work.state, step))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+import msgspec
+
 from edgecoder.core.context import Context
 from edgecoder.core.effects import ModelRow, ModelStatus, PullResult, SwapResult
 from edgecoder.core.events import (
@@ -37,7 +39,8 @@ from edgecoder.mesh.heartbeat import HeartbeatSender
 from edgecoder.mesh.models import fitting
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.peers import Peers
-from edgecoder.mesh.router import Candidate, CostRouter, PeerStats, Why
+from edgecoder.mesh.router import Candidate, PeerStats, Why
+from edgecoder.mesh.soonest import make_router
 from edgecoder.models.admission import admit
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.downloads import Downloads
@@ -52,6 +55,9 @@ from edgecoder.wire.messages import (
     HeartbeatAck,
     Load,
     Power,
+    Probe,
+    ProbeReply,
+    Release,
     TaskRequest,
     TaskResponse,
 )
@@ -90,9 +96,8 @@ class Member:
         self.peers = Peers(context)
         self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer)
         self.announcer = Announcer(context, self, languages, self.heartbeat.changed)
-        self.executor = Executor(context, self._model_for, self.announcer.load_changed)
-        router = CostRouter(context.config, context.stream("routing"))
-        self.origin = Origin(context, router, self)
+        self.executor = Executor(context, self._model_for, self.announcer.load_changed, self.tokens_per_s)
+        self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
 
     # -- the node's life -----------------------------------------------------------------------------------------------
 
@@ -201,6 +206,9 @@ class Member:
             self._self_stats.fail_rate,
             100,
             why,
+            tokens_per_s=self.tokens_per_s(),
+            slots=self._context.config.slots,
+            on_external_power=self._power.on_external_power,
         )
         return [me, *self.peers.candidates(fits, tried)]
 
@@ -218,6 +226,30 @@ class Member:
     def run_here(self, request: TaskRequest, sink: Sink) -> None:
         """See `origin.Reach`."""
         self.executor.offer(request, sink, None)
+
+    def offer_here(self, request: TaskRequest) -> ProbeReply:
+        """See `prober.Near`."""
+        return self._with_power(
+            self.executor.judge_probe(
+                Probe(
+                    task_id=request.task_id,
+                    model=request.model,
+                    min_param_size=request.min_param_size,
+                    max_tokens=request.max_tokens,
+                    prompt_bytes=len(request.prompt.encode()),
+                )
+            )
+        )
+
+    def note_probe(self, node: NodeId, answered: bool) -> None:
+        """See `prober.Near`."""
+        row = self.peers.rows.get(node)
+        if row is not None:
+            row.stats.unanswered = 0 if answered else row.stats.unanswered + 1
+
+    def _with_power(self, reply: ProbeReply) -> ProbeReply:
+        power = self._power
+        return msgspec.structs.replace(reply, battery_pct=power.battery_pct, on_external_power=power.on_external_power)
 
     def cancel_here(self, task: TaskId, reason: Reason) -> None:
         """See `origin.Reach`."""
@@ -355,6 +387,19 @@ class Member:
 
         self.executor.offer(message, answer, link.id)
 
+    def _on_probe(self, link: Link, verified: Verified[Probe]) -> None:
+        message = verified.message
+        reply = self._with_power(self.executor.probe(message, link.id))
+        self._context.send(link.id, reply, self._context.config.probe_hold_ms)
+
+    def _on_probe_reply(self, link: Link, verified: Verified[ProbeReply]) -> None:
+        message = verified.message
+        self.origin.probe_reply(link.id, message)
+
+    def _on_release(self, link: Link, verified: Verified[Release]) -> None:
+        message = verified.message
+        self.executor.reservations.take(link.id, message.task_id)
+
     def _on_task_response(self, link: Link, verified: Verified[TaskResponse]) -> None:
         message = verified.message
         self.origin.response(link.id, message)
@@ -363,7 +408,7 @@ class Member:
         message = verified.message
         self.executor.cancel(message.task_id, message.reason, link.id)
 
-    def _model_for(self, request: TaskRequest) -> str | Reason:
+    def _model_for(self, request: TaskRequest | Probe) -> str | Reason:
         """The active model, if it may answer this request now."""
         if self.is_stopping:
             return Reason.SHUTTING_DOWN
@@ -394,6 +439,9 @@ class Member:
     MESSAGES: ClassVar[dict[type, Callable[..., None]]] = {
         Capabilities: _on_capabilities,
         HeartbeatAck: _on_heartbeat_ack,
+        Probe: _on_probe,
+        ProbeReply: _on_probe_reply,
+        Release: _on_release,
         TaskRequest: _on_task_request,
         TaskResponse: _on_task_response,
         Cancel: _on_cancel,

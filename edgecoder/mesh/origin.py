@@ -1,8 +1,8 @@
 """Tasks of this node's own user: from the question to the one reply.
 
-Each task is routed to this node itself, to a peer in reach, or to the coordinator; if it is refused there it is routed
-again, if nobody can take it it waits, and at its deadline it fails. Parts of an answer that were already shown bind the
-task to who wrote them: then a lost peer ends it.
+Each task is routed to this node itself, to a peer in reach, or to the coordinator, after a round of probes where that
+is the policy. If it is refused there it is routed again, if nobody can take it it waits, and at its deadline it fails.
+Parts of an answer that were already shown bind the task to who wrote them: then a lost peer ends it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from edgecoder.core.effects import Progress, TaskResult
 from edgecoder.core.events import CancelTask, SubmitTask
 from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, TaskId, task_id
 from edgecoder.errors import Reason
+from edgecoder.mesh.prober import Near, Prober, Verdict
 from edgecoder.mesh.router import NOT_ITS_FAULT, Candidate, CostRouter, Decision, Why
+from edgecoder.mesh.soonest import ProbeRouter
 from edgecoder.models.catalog import is_model_name
 from edgecoder.protocol import OUTPUT_TOKENS_MAX, PARAM_SIZE_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskEnded, TaskRouted, TaskSubmitted
 from edgecoder.wire.codec import is_text
-from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
+from edgecoder.wire.messages import Cancel, ProbeReply, ResponseStatus, TaskRequest, TaskResponse
 
 
 class TaskState(Enum):
     """Where a task of the user stands."""
 
     WAITING = "waiting"
+    PROBING = "probing"
     ASKED = "asked"
     ACCEPTED = "accepted"
     STREAMING = "streaming"
@@ -40,6 +43,8 @@ class TaskState(Enum):
 class TaskStep(Enum):
     """What can happen to it."""
 
+    PROBED = "probed"
+    NOBODY = "nobody"
     ROUTED = "routed"
     ACCEPTED = "accepted"
     CHUNK = "chunk"
@@ -50,15 +55,11 @@ class TaskStep(Enum):
     GIVEN_UP = "givenUp"
 
 
-class Reach(Protocol):
+class Reach(Near, Protocol):
     """Whom a task can be sent to."""
 
     def candidates(self, request: TaskRequest, tried: set[NodeId]) -> list[Candidate]:
         """This node and the peers in reach."""
-        ...
-
-    def link_to(self, node: NodeId) -> LinkId | None:
-        """The link to a peer."""
         ...
 
     def coordinator(self) -> tuple[NodeId, LinkId] | None:
@@ -93,6 +94,8 @@ class _Task(msgspec.Struct):
     index: int = 0
     """Of the response that comes next."""
     retry_at: Micros = 0
+    is_asked_out: bool = False
+    """Whether those who were probed last had no room: then it waits for its next turn."""
     parts: list[str] = msgspec.field(default_factory=list)
     text_size: int = 0
     """Characters in `parts`."""
@@ -103,9 +106,10 @@ class _Task(msgspec.Struct):
 class Origin:
     """The open tasks of this node's user."""
 
-    def __init__(self, context: Context, router: CostRouter, reach: Reach) -> None:
+    def __init__(self, context: Context, router: CostRouter | ProbeRouter, reach: Reach) -> None:
         self._context = context
         self._router = router
+        self._prober = Prober(context, router, reach) if isinstance(router, ProbeRouter) else None
         self._reach = reach
         self._counter = 0
         self._tasks: dict[TaskId, _Task] = {}
@@ -154,11 +158,14 @@ class Origin:
 
     def reach_changed(self) -> None:
         """Somebody came, or became free: look again for what waits."""
-        for task in [task for task in self._tasks.values() if task.state is TaskState.WAITING]:
-            self._route(task)
+        for task in list(self._tasks.values()):
+            if task.state is TaskState.WAITING and not task.is_asked_out:
+                self._route(task)
 
     def link_down(self, link: LinkId) -> None:
         """Whoever worked on tasks over this link cannot answer any more."""
+        if self._prober is not None:
+            self._prober.link_down(link)
         for task in [task for task in self._tasks.values() if task.link == link]:
             self._lost(task, Reason.PEER_LOST)
 
@@ -166,7 +173,7 @@ class Origin:
         """A response came, over a link or from this node's own engine. A late one, from whom the task was taken
         away, is no news."""
         task = self._tasks.get(response.task_id)
-        if task is None or task.link != link or task.state is TaskState.WAITING:
+        if task is None or task.link != link or task.node is None:
             return
         if response.index != task.index:  # some response was lost on the way: the answer cannot become whole
             self._lost(task, Reason.NO_ANSWER)
@@ -185,33 +192,70 @@ class Origin:
             case ResponseStatus.FAILED:
                 self._failed(task, response)
 
+    def probe_reply(self, link: LinkId, reply: ProbeReply) -> None:
+        """A peer says how soon it could answer a task."""
+        if self._prober is not None:
+            self._prober.reply(link, reply)
+
     # -- routing -------------------------------------------------------------------------------------------------------
 
     def _route(self, task: _Task) -> None:
         request = self._request(task)
-        decision = self._router.choose(self._reach.candidates(request, task.tried))
+        candidates = self._reach.candidates(request, task.tried)
+        if self._prober is not None:
+            self._step(task, TaskStep.PROBED)
+            self._context.timers.cancel(("task.answer", task.id))
+            self._prober.begin(request, candidates, lambda verdict: self._probed(task, verdict))
+            return
+        decision = self._router.choose(candidates, request)
+        is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
+        self._settle(task, decision, is_good, self._router.why, 0, 0)
+
+    def _probed(self, task: _Task, verdict: Verdict) -> NodeId | None:
+        """What comes of a round of probes: the node that the task is bound to, if it is one of them."""
+        best, config = verdict.best, self._context.config
+        why, is_good = Why.SOONEST, False
+        if best is not None:
+            is_in_time = self._context.in_ms(best.finish_ms) <= task.deadline
+            is_good = best.wait_ms <= config.local_wait_max_ms and is_in_time
+            if best.node == self._context.node_id and not verdict.probes:
+                why = Why.HERE
+        node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
+        task.is_asked_out = best is None and verdict.probes > 0
+        decision = Decision(node, cost, verdict.eligible, verdict.excluded)
+        self._settle(task, decision, is_good, why, verdict.probes, verdict.answered)
+        return task.node
+
+    def _settle(self, task: _Task, decision: Decision, is_good: bool, why: Why, probes: int, answered: int) -> None:
+        """Ask the node that was chosen, if it is good enough or there is no better way; else the coordinator; else
+        wait."""
         coordinator = self._reach.coordinator()
         if coordinator is not None and coordinator[0] in task.tried:
             coordinator = None
-        is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
+        to: NodeId | None
         if decision.node is not None and (is_good or coordinator is None):
-            self._trace_route(task, decision.node, Why.CHEAPEST, decision)
-            self._ask(task, decision.node, self._reach.link_to(decision.node), request)
+            to, link = decision.node, self._link_to(decision.node)
         elif coordinator is not None:
-            self._trace_route(task, coordinator[0], Why.COORDINATOR, decision)
-            self._ask(task, coordinator[0], coordinator[1], request)
+            (to, link), why = coordinator, Why.COORDINATOR
         else:
-            if task.attempts == 0 and not task.tried:
-                self._trace_route(task, None, Why.NOBODY, decision)
+            to, link, why = None, None, Why.NOBODY
+        if to is not None or (task.attempts == 0 and not task.tried):
+            cost = decision.cost if to == decision.node else None
+            record = TaskRouted(task.id, to, why.value, cost, decision.eligible, decision.excluded, probes, answered)
+            self._context.trace(record)
+        if to is not None:
+            self._ask(task, to, link, self._request(task))
+        else:
+            self._step(task, TaskStep.NOBODY)
             self._retry_later(task)
 
-    def _trace_route(self, task: _Task, to: NodeId | None, why: Why, decision: Decision) -> None:
-        cost = decision.cost if to == decision.node else None
-        self._context.trace(TaskRouted(task.id, to, why.value, cost, decision.eligible, decision.excluded))
+    def _link_to(self, node: NodeId) -> LinkId | None:
+        return None if node == self._context.node_id else self._reach.link_to(node)
 
     def _retry_later(self, task: _Task) -> None:
         def look_again() -> None:
             task.tried.clear()
+            task.is_asked_out = False
             self._route(task)
 
         if task.retry_at <= self._context.now:  # news of others must not put it off for ever
@@ -326,6 +370,8 @@ class Origin:
     def _give_up(self, task: _Task, reason: Reason) -> None:
         if not self._step(task, TaskStep.GIVEN_UP):
             return
+        if self._prober is not None:
+            self._prober.cancel(task.id)
         self._withdraw(task, reason)
         self._end(task, task.last if reason is Reason.DEADLINE and task.node is None else reason, None)
 
@@ -347,6 +393,10 @@ TASK_TABLE: Mapping[tuple[TaskState, TaskStep], TaskState] = MappingProxyType(
     {
         (TaskState.WAITING, TaskStep.ROUTED): TaskState.ASKED,
         (TaskState.WAITING, TaskStep.GIVEN_UP): TaskState.ENDED,
+        (TaskState.WAITING, TaskStep.PROBED): TaskState.PROBING,
+        (TaskState.PROBING, TaskStep.ROUTED): TaskState.ASKED,
+        (TaskState.PROBING, TaskStep.NOBODY): TaskState.WAITING,
+        (TaskState.PROBING, TaskStep.GIVEN_UP): TaskState.ENDED,
         (TaskState.ASKED, TaskStep.ACCEPTED): TaskState.ACCEPTED,
         (TaskState.ASKED, TaskStep.REFUSED): TaskState.WAITING,
         (TaskState.ASKED, TaskStep.FAILED): TaskState.WAITING,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from edgecoder.core.context import Context
-from edgecoder.core.ids import LinkId, Micros, NodeId, Role
+from edgecoder.core.context import MILLI, Context
+from edgecoder.core.ids import LinkId, Medium, Micros, NodeId, Role
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.trace import PeerForgotten, PeerLearned
@@ -85,7 +85,7 @@ class Peers:
 
     def candidates(self, fits: FitsModel, tried: set[NodeId]) -> Iterator[Candidate]:
         """Every phone and agent that is known, with the reason for which a router must pass it over."""
-        now = self._context.now
+        now, radio_kbit_per_s = self._context.now, self._context.config.ble_kbit_per_s
         for row in self.rows.values():
             capabilities = row.capabilities
             if capabilities is None or (row.link is not None and row.link.role is Role.COORDINATOR):
@@ -111,6 +111,11 @@ class Peers:
                 row.stats.fail_rate,
                 row.stats.quality(),
                 why or fits(capabilities.active_model, capabilities.active_model_param_size),
+                tokens_per_s=capabilities.tokens_per_s,
+                slots=capabilities.slots,
+                age_ms=(now - row.last_seen) // MILLI,
+                unanswered=row.stats.unanswered,
+                kbit_per_s=radio_kbit_per_s if row.link is not None and row.link.medium is Medium.BLE else 0,
             )
 
     def link_to(self, node: NodeId) -> LinkId | None:

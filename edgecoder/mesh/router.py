@@ -1,13 +1,15 @@
-"""Routers: which of the reachable nodes should answer a task. Pure functions of what is known; nothing here sends.
+"""What routers judge by: candidates, what was measured of them, reason codes; and the router of v1. Nothing here sends.
 
-`CostRouter` is the router of the first EdgeCoder (v1), kept as a policy. What is excluded is excluded before any cost:
-a node that is changing its model, one whose row has expired, a blacklisted one, one with the wrong model.
+`CostRouter` is the router of the first EdgeCoder (v1), kept as a policy; the default is in `soonest`. What is excluded
+is excluded before any cost: a node that is changing its model, one whose row has expired, a blacklisted one, one with
+the wrong model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import Protocol
 
 import msgspec
 
@@ -15,7 +17,7 @@ from edgecoder.config import DeviceType, NodeConfig
 from edgecoder.core.ids import Micros, NodeId
 from edgecoder.core.rng import Stream
 from edgecoder.errors import Reason
-from edgecoder.wire.messages import Load
+from edgecoder.wire.messages import Load, TaskRequest
 
 UNKNOWN_QUALITY = 50
 """Quality of a peer of which nothing was measured (v1)."""
@@ -29,6 +31,8 @@ class Why(Enum):
     """Reason codes of routing, as `edgecoder why` shows them."""
 
     CHEAPEST = "cheapest"
+    SOONEST = "soonest"
+    HERE = "soonest here"
     COORDINATOR = "asked the coordinator"
     FORWARDED = "forwarded to another coordinator"
     NOBODY = "nobody can take it now"
@@ -41,6 +45,7 @@ class Why(Enum):
     BLACKLISTED = "blacklisted"
     TRIED = "tried before"
     TOO_COSTLY = "too costly"
+    SILENT = "no answer to a probe"
 
 
 class PeerStats(msgspec.Struct):
@@ -56,6 +61,8 @@ class PeerStats(msgspec.Struct):
     latency_sum_ms: int = 0
     """From request to acceptance, over the successes."""
     blacklisted_until: Micros = 0
+    unanswered: int = 0
+    """Probes in a row that it did not answer."""
 
     def note_rssi(self, rssi_dbm: int) -> None:
         """Count a signal measurement."""
@@ -111,6 +118,18 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     fail_rate: float
     quality: int
     excluded: Why | None = None
+    tokens_per_s: int = 0
+    """Decoding speed that it advertised."""
+    slots: int = 1
+    age_ms: int = 0
+    """Since it was heard of."""
+    unanswered: int = 0
+    """Probes in a row that it did not answer."""
+    asked: int = 0
+    """Tasks that were sent there since its load was heard of."""
+    kbit_per_s: int = 0
+    """Goodput of the way there; 0: prompts take no time."""
+    on_external_power: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -118,8 +137,20 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     node: NodeId | None
     cost: float | None
+    """In the router's own unit: points of v1, or ms to the expected finish."""
     eligible: int
     excluded: dict[str, int]
+
+
+class Router(Protocol):
+    """Chooses at once, by what is known."""
+
+    why: Why
+    """Reason code of its choices."""
+
+    def choose(self, candidates: Iterable[Candidate], request: TaskRequest) -> Decision:
+        """Judge every candidate for a task."""
+        ...
 
 
 def signal_penalty(rssi_dbm: float | None) -> float:
@@ -143,12 +174,14 @@ def cost(candidate: Candidate) -> float:
 class CostRouter:
     """Takes the cheapest candidate below `cost_max`; ties are broken at random, or all would pick the same."""
 
+    why = Why.CHEAPEST
+
     def __init__(self, config: NodeConfig, stream: Stream) -> None:
         self._cost_max = config.cost_max
         self._stream = stream
 
-    def choose(self, candidates: Iterable[Candidate]) -> Decision:
-        """Judge every candidate."""
+    def choose(self, candidates: Iterable[Candidate], _: TaskRequest | None = None) -> Decision:
+        """Judge every candidate; its cost is the same for every task."""
         excluded: dict[str, int] = {}
         best: list[NodeId] = []
         best_cost: float | None = None

@@ -166,6 +166,37 @@ class HeartbeatAck(Message, frozen=True):
     known: bool
 
 
+class Probe(Message, frozen=True):
+    """How soon could you answer a task like this? Whoever can keeps a place for it."""
+
+    task_id: WireTaskId
+    model: WireName | None
+    min_param_size: ParamSize
+    max_tokens: Counter
+    prompt_bytes: Counter
+
+
+class ProbeReply(Message, frozen=True):
+    """What the task would meet. `reason` None: a place is kept for `hold_ms`; else why it cannot be taken now (a node
+    whose model does not fit would have to swap, and says so)."""
+
+    task_id: WireTaskId
+    reason: Reason | None = None
+    queue_ms: Counter = 0
+    """Until a slot is free for it."""
+    tokens_per_s: Counter = 0
+    """Decoding speed of the active model."""
+    battery_pct: Percent = 100
+    on_external_power: bool = True
+    hold_ms: Counter = 0
+
+
+class Release(Message, frozen=True):
+    """The place that was kept for this task is not needed."""
+
+    task_id: WireTaskId
+
+
 class TaskRequest(Message, frozen=True):
     """Please answer this prompt."""
 
@@ -239,6 +270,9 @@ TYPES: dict[str, type[Message]] = {
     "capabilities": Capabilities,
     "heartbeat": Heartbeat,
     "heartbeatAck": HeartbeatAck,
+    "probe": Probe,
+    "probeReply": ProbeReply,
+    "release": Release,
     "taskRequest": TaskRequest,
     "taskResponse": TaskResponse,
     "cancel": Cancel,

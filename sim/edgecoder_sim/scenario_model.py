@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from edgecoder.config import ClusterConfig, DeviceType, NodeConfig, laptop, phone, server
+from edgecoder.config import ClusterConfig, DeviceType, NodeConfig, Routing, laptop, phone, server
 from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
 from edgecoder.models.admission import fits
@@ -180,6 +180,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     cluster: ClusterConfig = ClusterConfig()
     """What all nodes agree on."""
+    routing: Routing | None = None
+    """The policy of all nodes: `probe` asks a few candidates how soon they could answer, `cost` goes by what was
+    advertised; `routing` of a role is stronger."""
     phones: dict[str, Setting] = {}
     """Fields of `NodeConfig` for phones, on top of the preset of their device type."""
     agents: dict[str, Setting] = {}
@@ -189,7 +192,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def of(self, role: Role) -> dict[str, Setting]:
         """The settings of a role."""
-        return {Role.PHONE: self.phones, Role.AGENT: self.agents, Role.COORDINATOR: self.coordinators}[role]
+        all_roles: dict[str, Setting] = {} if self.routing is None else {"routing": self.routing.value}
+        return all_roles | {Role.PHONE: self.phones, Role.AGENT: self.agents, Role.COORDINATOR: self.coordinators}[role]
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -162,9 +162,15 @@ ROUTES: Final = Table(
         Column("node", NODE, "Node whose router decided."),
         _maybe("to", NODE, "Next node; empty: nobody, the task waits or is refused."),
         Column("why", TEXT, "Reason code of the decision."),
-        _maybe("cost", NUMBER, "What the router charged for the next node; smaller is better."),
+        _maybe(
+            "cost",
+            NUMBER,
+            "What the router charged for the next node: points by cost, ms to the expected finish by probe.",
+        ),
         Column("eligible", INTEGER, "Nodes that could have taken it."),
         Column("excluded", TEXT, "Nodes that were ruled out, by reason: a JSON object of counts."),
+        Column("probes", INTEGER, "Nodes that were probed for it."),
+        Column("answered", INTEGER, "How many of them answered in time."),
     ),
 )
 

@@ -16,6 +16,9 @@ from edgecoder.wire.messages import (
     Message,
     ModelAvailability,
     Power,
+    Probe,
+    ProbeReply,
+    Release,
     ResponseStatus,
     Summary,
     TaskRequest,
@@ -113,6 +116,12 @@ MESSAGES: dict[str, Message] = {
         },
         holdings={"60e05f2100071479f596b964f89f510f057ce397ea22f2833a0cfe029bfc2463": 2},
     ),
+    "probe": Probe(task_id=TASK, model="qwen2.5-coder:7b", min_param_size=3.0, max_tokens=256, prompt_bytes=1200),
+    "probeReply": ProbeReply(
+        task_id=TASK, queue_ms=1500, tokens_per_s=36, battery_pct=81, on_external_power=False, hold_ms=2000
+    ),
+    "probeReply that declines": ProbeReply(task_id=TASK, reason=Reason.LOADING),
+    "release": Release(task_id=TASK),
 }
 """By a name that begins with the message's type."""
 

@@ -24,6 +24,9 @@ from edgecoder.wire.messages import (
     HeartbeatAck,
     Load,
     Message,
+    Probe,
+    ProbeReply,
+    Release,
     ResponseStatus,
     Summary,
     TaskRequest,
@@ -53,6 +56,9 @@ aimed = st.one_of(
     st.builds(msgspec.structs.replace, MESSAGES[TaskRequest], task_id=pool, deadline_ms=deadlines, model=st.none()),
     st.builds(msgspec.structs.replace, MESSAGES[TaskResponse], task_id=pool, status=statuses, index=st.integers(0, 4)),
     st.builds(msgspec.structs.replace, MESSAGES[Cancel], task_id=pool),
+    st.builds(msgspec.structs.replace, MESSAGES[Probe], task_id=pool, model=st.none(), min_param_size=st.just(0.0)),
+    st.builds(msgspec.structs.replace, MESSAGES[ProbeReply], task_id=pool, reason=st.none()),
+    st.builds(msgspec.structs.replace, MESSAGES[Release], task_id=pool),
     st.builds(msgspec.structs.replace, MESSAGES[HeartbeatAck], epoch=st.just(1), seq=st.integers(0, 30)),
     st.builds(
         msgspec.structs.replace, MESSAGES[Heartbeat], current_load=st.just(Load.of(0)), active_model=st.just("small")
@@ -72,7 +78,7 @@ def adapted(message: Message, speaker: Puppet, host: Host) -> Message:
     if isinstance(message, Summary):
         return msgspec.structs.replace(message, coordinator_id=speaker.node_id)
     own = [record.task_id for record in host.traced(TaskSubmitted)]
-    if isinstance(message, TaskResponse | Cancel) and message.task_id[0] < len(own):
+    if isinstance(message, TaskResponse | Cancel | ProbeReply | Release) and message.task_id[0] < len(own):
         return msgspec.structs.replace(message, task_id=own[message.task_id[0]])
     return message
 

@@ -25,10 +25,12 @@ from edgecoder.mesh.executor import Executor
 from edgecoder.mesh.heartbeat import HeartbeatSender
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.peers import Peers
+from edgecoder.mesh.prober import Prober
+from edgecoder.mesh.reservations import Reservations
 from edgecoder.mesh.router import Candidate, Why
 from edgecoder.models.swap import Swap
 from edgecoder.trace import SummaryLearned
-from edgecoder.wire.messages import Heartbeat, Load, ResponseStatus, TaskResponse
+from edgecoder.wire.messages import Heartbeat, Load, Probe, ResponseStatus, TaskResponse
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from tests.sim.eventful import run_alone
@@ -194,12 +196,27 @@ def run_on_an_empty_engine(patch: pytest.MonkeyPatch) -> None:
 @fault("bounds")
 def queue_without_end(patch: pytest.MonkeyPatch) -> None:
     """Nobody is refused as busy."""
+    judged = Executor._judge
 
-    def judge(self: Executor, request: Any) -> Any:
+    def judge(self: Executor, request: Any, prompt_bytes: int) -> Any:
+        if type(request) is Probe:
+            return judged(self, request, prompt_bytes)
         known = request.task_id in self._known or request.task_id in self._work
         return Reason.DUPLICATE if known else self._model_for(request)
 
     patch.setattr(Executor, "_judge", judge)
+
+
+@fault("places are bounded")
+def promise_one_place_to_many(patch: pytest.MonkeyPatch) -> None:
+    """Places that are kept do not count when the next one is asked for."""
+    patch.setattr(Reservations, "__len__", lambda _: 0)
+
+
+@fault("places are taken or released")
+def forget_to_release(patch: pytest.MonkeyPatch) -> None:
+    """Those who were probed and not chosen are not told."""
+    patch.setattr(Prober, "_release", lambda *_: None)
 
 
 @fault("one end")

@@ -14,7 +14,7 @@ from edgecoder.core.ids import LinkId, Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.executor import WORK_TABLE, Executor, WorkState, WorkStep
 from edgecoder.trace import TaskStarted, TaskStopped
-from edgecoder.wire.messages import Cancel, ResponseStatus, TaskResponse
+from edgecoder.wire.messages import Cancel, Probe, ProbeReply, Release, ResponseStatus, TaskResponse
 from tests.catalogs import AGENT_ONLY, LARGE, LATEST, SMALL
 from tests.harness import Cluster, Puppet
 from tests.hosts import HANGS, Host, Outcome, fails
@@ -48,6 +48,18 @@ class Bench:
         self.asker.say(self.link, task_request(task_id=task_id, **fields))
         self.cluster.run_for(25)
         return task_id
+
+    def probe(self, number: int, **fields: Any) -> ProbeReply:
+        """Send a probe; the answer."""
+        wish: dict[str, Any] = {"model": None, "min_param_size": 0.0, "max_tokens": 256, "prompt_bytes": 10} | fields
+        self.asker.say(self.link, Probe(task_id=bytes([number]) * 16, **wish))
+        self.cluster.run_for(25)
+        return self.asker.last(ProbeReply)
+
+    def release(self, number: int) -> None:
+        """Give a place back."""
+        self.asker.say(self.link, Release(task_id=bytes([number]) * 16))
+        self.cluster.run_for(25)
 
     def answers(self, task_id: bytes = TASK_ID) -> list[TaskResponse]:
         """What came back for a task."""
@@ -107,6 +119,90 @@ def test_late_parts_are_no_news(bench: Bench) -> None:
     bench.end()
     op = bench.agent.did(RunTask)[0].op
     assert bench.agent.take(TaskChunk(op, "more", 1)) == []
+
+
+# -- probes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_probe_is_told_when_a_task_could_begin(bench: Bench) -> None:
+    assert bench.probe(1) == ProbeReply(
+        task_id=bytes([1]) * 16, queue_ms=0, tokens_per_s=20, battery_pct=100, on_external_power=False, hold_ms=2_000
+    )
+    bench.agent.plan(RunTask, HANGS)
+    bench.ask(2, max_tokens=100)
+    bench.ask(3, max_tokens=40)
+    bench.cluster.run_for(2_000)
+    assert bench.probe(4).queue_ms == (100 - 3 + 40) * 1_000 // 20, "three of the first are written"
+
+
+def test_the_slot_that_is_free_first_counts(cluster: Cluster) -> None:
+    bench = Bench(cluster, slots=2)
+    bench.agent.plan(RunTask, HANGS, HANGS)
+    bench.ask(1, max_tokens=100)
+    assert bench.probe(9).queue_ms == 0
+    bench.release(9)
+    bench.ask(2, max_tokens=30)
+    assert bench.probe(9).queue_ms == (30 - 3) * 1_000 // 20
+
+
+def test_a_place_that_is_kept_is_in_the_way_of_others_until_its_task_comes(bench: Bench) -> None:
+    replies = [bench.probe(number, max_tokens=20) for number in (1, 2, 3, 4)]
+    assert [reply.queue_ms for reply in replies[:3]] == [0, 1_000, 2_000]
+    assert replies[3].reason is Reason.BUSY
+    bench.agent.plan(RunTask, HANGS)
+    assert bench.answers(bench.ask(5))[-1].reason is Reason.BUSY, "who did not ask first finds no room"
+    assert bench.answers(bench.ask(2))[0].status is ACCEPTED
+    assert len(bench.agent.member.executor.reservations) == 2
+
+
+@pytest.mark.parametrize("how", ["released", "expired", "gone", "asked again"])
+def test_a_place_comes_free(how: str, bench: Bench) -> None:
+    for number in (1, 2, 3):
+        bench.probe(number)
+    if how == "released":
+        bench.release(1)
+    elif how == "expired":
+        bench.cluster.run_for(2_000)
+    elif how == "gone":
+        bench.cluster.unlink(bench.link)
+        bench.link = bench.cluster.link(bench.asker, bench.agent)
+        bench.cluster.run_for(25)
+    else:
+        bench.probe(3)
+    assert (bench.probe(4).reason is None) is (how != "asked again")
+
+
+def test_nobody_releases_the_place_of_another(bench: Bench) -> None:
+    bench.probe(1)
+    other = bench.cluster.puppet("other")
+    link = bench.cluster.link(other, bench.agent)
+    bench.cluster.run_for(25)
+    other.say(link, Release(task_id=bytes([1]) * 16))
+    bench.cluster.run_for(25)
+    assert len(bench.agent.member.executor.reservations) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"model": "large"}, Reason.NO_MODEL), ({"prompt_bytes": 1 << 30}, Reason.TOO_LARGE)],
+)
+def test_a_probe_that_cannot_be_taken(fields: dict[str, Any], reason: Reason, bench: Bench) -> None:
+    assert bench.probe(1, **fields).reason is reason
+    assert len(bench.agent.member.executor.reservations) == 0
+
+
+def test_while_it_loads_nothing_is_promised_or_kept(bench: Bench) -> None:
+    bench.probe(1)
+    bench.agent.plan(LoadModel, Outcome(after_us=1_000_000))
+    bench.agent.swap("large")
+    bench.cluster.run_for(25)
+    assert bench.probe(2).reason is Reason.LOADING
+    assert len(bench.agent.member.executor.reservations) == 0
+
+
+def test_the_longest_answers_do_not_break_the_estimate(bench: Bench) -> None:
+    assert bench.probe(1, max_tokens=(1 << 63) - 1).queue_ms == 0
+    assert bench.probe(2).queue_ms == (1 << 20) * 1_000 // 20
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

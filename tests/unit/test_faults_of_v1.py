@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgecoder.config import NodeConfig
+from edgecoder.config import NodeConfig, Routing
 from edgecoder.core.effects import (
     Advertise,
     FetchFile,
@@ -59,7 +59,7 @@ def test_fault_1_a_loading_peer_is_never_preferred() -> None:
 
 
 def test_fault_1_on_the_way_through_a_node(cluster: Cluster) -> None:
-    phone = cluster.add("phone")
+    phone = cluster.add("phone", config=NodeConfig(routing=Routing.COST))
     cluster.drive()
     loading, serving = cluster.puppet("loading"), cluster.puppet("serving")
     for puppet, load in ((loading, Load.LOADING), (serving, Load.of(4))):

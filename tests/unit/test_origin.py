@@ -45,7 +45,7 @@ def test_a_node_answers_itself(cluster: Cluster) -> None:
     cluster.drive()
     assert phone.task(command) == TaskResult("one two three", 3, phone.node_id, "small")
     assert [progress.text for progress in phone.progress] == ["one ", "two ", "three"]
-    assert [record.why for record in phone.traced(TaskRouted)] == [Why.CHEAPEST.value]
+    assert [record.why for record in phone.traced(TaskRouted)] == [Why.HERE.value]
     (submitted,) = phone.traced(TaskSubmitted)
     (ended,) = phone.traced(TaskEnded)
     assert (submitted.command, submitted.prompt_bytes, submitted.task_id) == (command, 5, ended.task_id)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from edgecoder.config import Routing
 from edgecoder.core.events import CancelTask
+from edgecoder.errors import Reason
 from edgecoder.mesh.origin import TASK_TABLE, Origin, TaskState, TaskStep
 from edgecoder.wire.messages import ResponseStatus
 from tests.harness import Cluster, Puppet
@@ -43,13 +45,19 @@ def streaming(scene: Scene) -> Puppet:
     return peer
 
 
+def probing(scene: Scene) -> None:
+    scene.peer("peer")
+    scene.ask()
+
+
 BEFORE: dict[TaskState, Callable[[Scene], object]] = {
     S.WAITING: lambda scene: scene.ask(),
+    S.PROBING: probing,
     S.ASKED: asked,
     S.ACCEPTED: accepted,
     S.STREAMING: streaming,
 }
-INDEX = {S.WAITING: 0, S.ASKED: 0, S.ACCEPTED: 1, S.STREAMING: 2}
+INDEX = {S.WAITING: 0, S.PROBING: 0, S.ASKED: 0, S.ACCEPTED: 1, S.STREAMING: 2}
 
 
 def peer_of(scene: Scene) -> Puppet:
@@ -65,8 +73,17 @@ def saying(status: ResponseStatus) -> Callable[[Scene, TaskState], None]:
     return lambda scene, state: scene.say(peer_of(scene), status, INDEX[state], tokens=1)
 
 
+def routed(scene: Scene, state: TaskState) -> None:
+    if state is S.WAITING:
+        scene.peer("peer")
+    else:
+        scene.offer(peer_of(scene))
+
+
 HAPPEN: dict[TaskStep, Callable[[Scene, TaskState], object]] = {
-    T.ROUTED: lambda scene, _: scene.peer("peer"),
+    T.PROBED: lambda scene, _: scene.peer("peer"),
+    T.NOBODY: lambda scene, _: scene.offer(peer_of(scene), reason=Reason.BUSY),
+    T.ROUTED: routed,
     T.ACCEPTED: saying(ACCEPTED),
     T.CHUNK: saying(CHUNK),
     T.REFUSED: saying(REFUSED),
@@ -78,6 +95,10 @@ HAPPEN: dict[TaskStep, Callable[[Scene, TaskState], object]] = {
 ROWS: dict[tuple[TaskState, TaskStep], TaskState] = {
     (S.WAITING, T.ROUTED): S.ASKED,
     (S.WAITING, T.GIVEN_UP): S.ENDED,
+    (S.WAITING, T.PROBED): S.PROBING,
+    (S.PROBING, T.ROUTED): S.ASKED,
+    (S.PROBING, T.NOBODY): S.WAITING,
+    (S.PROBING, T.GIVEN_UP): S.ENDED,
     (S.ASKED, T.ACCEPTED): S.ACCEPTED,
     (S.ASKED, T.REFUSED): S.WAITING,
     (S.ASKED, T.FAILED): S.WAITING,
@@ -97,7 +118,9 @@ ROWS: dict[tuple[TaskState, TaskStep], TaskState] = {
 
 
 @pytest.mark.parametrize("row", TASK_TABLE, ids=ids)
-def test_row(row: tuple[TaskState, TaskStep], scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row(row: tuple[TaskState, TaskStep], cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_probed = S.PROBING in (row[0], TASK_TABLE[row])
+    scene = Scene(cluster, routing=Routing.PROBE if is_probed else Routing.COST)
     assert TASK_TABLE[row] is ROWS[row]
     steps = watch(monkeypatch, Origin, TaskState, TaskStep)
     BEFORE[row[0]](scene)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgecoder.config import NodeConfig
+from edgecoder.config import NodeConfig, Routing
 from edgecoder.core.events import SignalMeasured, Wake
 from edgecoder.core.ids import LinkId, Medium, Role
 from edgecoder.mesh.models import fitting
@@ -23,7 +23,7 @@ ANY = fitting(None, 0.0, CATALOG.same_model)
 @pytest.fixture
 def phone(cluster: Cluster) -> Host:
     """A phone that remembers four peers."""
-    host = cluster.add("phone", config=NodeConfig(peers_max=4))
+    host = cluster.add("phone", config=NodeConfig(peers_max=4, routing=Routing.COST))
     cluster.drive()
     return host
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgecoder.config import NodeConfig
+from edgecoder.config import NodeConfig, Routing
 from edgecoder.core.effects import FetchFile, RunTask, SwapResult
 from edgecoder.core.events import ShutDown, Started, SubmitTask, TaskChunk
 from edgecoder.core.ids import Medium, Role
@@ -85,7 +85,7 @@ def test_an_answer_without_end_is_cut_off() -> None:
 
 
 def test_a_peer_that_streams_without_end_is_left() -> None:
-    config = NodeConfig(answer_chars_max=100, task_attempts_max=1)
+    config = NodeConfig(answer_chars_max=100, task_attempts_max=1, routing=Routing.COST)
     cluster = Cluster()
     phone = cluster.add("phone", Role.PHONE, config=config)
     talker = cluster.puppet("talker")

@@ -13,6 +13,7 @@ from edgecoder_sim.checkers.envelopes import Envelopes, Generations
 from edgecoder_sim.checkers.heartbeats import Heartbeats
 from edgecoder_sim.checkers.operations import Operations
 from edgecoder_sim.checkers.panel import Panel, Rule
+from edgecoder_sim.checkers.probes import PlacesEnd, Promises
 from edgecoder_sim.checkers.registry import AnswersAreFresh, SummariesAreTrue
 from edgecoder_sim.checkers.replies import Replies, TaskEnds
 from edgecoder_sim.checkers.routing import PeerRouting, RelayRouting
@@ -41,6 +42,8 @@ def make_checkers(rng_seed: int, reproduce: str) -> list[Checker]:
     Requests(panel)
     Asks(panel)
     PeerRouting(panel)
+    Promises(panel)
+    PlacesEnd(panel)
     relays = RelayRouting(panel)
     SummariesAreTrue(panel, relays.agents)
     AnswersAreFresh(panel, relays.summaries)

@@ -1,31 +1,42 @@
-"""Routing: no task is sent to a node whose newest known row says that it cannot take it.
+"""Routing: no task or probe is sent to a node whose newest known row says that it cannot take it; places are kept.
 
 The rules keep rows of their own, from the frames that the node itself received, and always the newest.
 """
 
 from __future__ import annotations
 
-from edgecoder.core.ids import LinkId, NodeId, Role
+from typing import NamedTuple
+
+from edgecoder.core.ids import LinkId, Micros, NodeId, Role
 from edgecoder.models.catalog import normalise
 from edgecoder.protocol import HOPS_MAX
 from edgecoder.trace import PeerForgotten
 from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import Capabilities, TaskRequest
+from edgecoder.wire.messages import Capabilities, Probe, TaskRequest
 from edgecoder_sim.checkers.panel import Book, Peer, Rule
 from edgecoder_sim.checkers.registry import AgentBooks, SummaryBooks
 
 
+class PeerRow(NamedTuple):
+    """The newest capabilities of a peer, and until when they are believed."""
+
+    capabilities: Capabilities
+    holds_until_us: Micros
+
+
 class PeerRouting(Rule):
-    """A member asks only peers on open links whose newest capabilities serve what the task wants."""
+    """A member probes and asks only peers on open links whose newest capabilities are believed and serve what the task
+    wants."""
 
     name = "routed to a fitting peer"
 
     def enter(self) -> None:
         """See `Rule`."""
-        self._rows: dict[int, dict[NodeId, Capabilities]] = {}
+        self._rows: dict[int, dict[NodeId, PeerRow]] = {}
         self.panel.on_received(Capabilities, self._learn)
         self.panel.on(PeerForgotten, self._forget)
         self.panel.on_sent(TaskRequest, self._request)
+        self.panel.on_sent(Probe, self._request)
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
@@ -36,28 +47,34 @@ class PeerRouting(Rule):
             return
         rows = self._rows[book.index]
         known = rows.get(message.agent_id)
-        if known is None or message.generation > known.generation:
-            rows[message.agent_id] = message
+        if known is not None and message.generation < known.capabilities.generation:
+            return
+        if known is not None and message.generation == known.capabilities.generation:
+            message = known.capabilities  # it repeats what is known, for longer
+        holds_until_us = self.panel.now + min(header.ttl_ms, book.config.capabilities_ttl_ms) * 1000
+        rows[header.sender] = PeerRow(message, holds_until_us)
 
     def _forget(self, book: Book, record: PeerForgotten) -> None:
         self._rows[book.index].pop(record.peer, None)
 
-    def _request(self, book: Book, link: LinkId, _: Header, request: TaskRequest) -> None:
+    def _request(self, book: Book, link: LinkId, _: Header, request: TaskRequest | Probe) -> None:
         if book.role is Role.COORDINATOR:
             return
+        what = f"sends {'task' if type(request) is TaskRequest else 'a probe for task'} {request.task_id.hex()}"
         peer = book.links.get(link)
         if peer is None:
-            self.fail(book, f"sends task {request.task_id.hex()} over link {link}, which is not open to anybody known")
+            self.fail(book, f"{what} over link {link}, which is not open to anybody known")
         if peer.role is Role.COORDINATOR:
             return
         row = self._rows[book.index].get(peer.node)
-        if row is None:
-            self.fail(book, f"sends task {request.task_id.hex()} to {self._who(peer)}, whose row has expired")
-        if row.current_load.is_loading:
-            self.fail(book, f"sends task {request.task_id.hex()} to {self._who(peer)}, whose newest row says loading")
-        why = unfit(book, request, row.active_model, row.active_model_param_size)
+        if row is None or row.holds_until_us <= self.panel.now:
+            self.fail(book, f"{what} to {self._who(peer)}, whose row has expired")
+        known = row.capabilities
+        if known.current_load.is_loading:
+            self.fail(book, f"{what} to {self._who(peer)}, whose newest row says loading")
+        why = unfit(book, request, known.active_model, known.active_model_param_size)
         if why is not None:
-            self.fail(book, f"sends task {request.task_id.hex()} to {self._who(peer)}: {why}")
+            self.fail(book, f"{what} to {self._who(peer)}: {why}")
 
     def _who(self, peer: Peer) -> str:
         return who(self, peer)
@@ -119,7 +136,7 @@ class RelayRouting(Rule):
         return "its newest summary offers nothing that fits"
 
 
-def unfit(book: Book, request: TaskRequest, active: str | None, param_size: float | None) -> str | None:
+def unfit(book: Book, request: TaskRequest | Probe, active: str | None, param_size: float | None) -> str | None:
     """Why a model cannot answer a request, None where it can."""
     if active is None:
         return "its newest row has no model"

@@ -204,7 +204,13 @@ def _decision(route: pd.Series, names: dict[Any, str]) -> str:
     to = None if pd.isna(route["to"]) else "itself" if route["to"] == route["node"] else names[route["to"]]
     if route["why"] == Why.CHEAPEST.value:
         return f"chose {to}: cheapest of {able} at cost {route['cost']:.1f}{ruled_out}"
-    knew = "nobody fitting in reach" if not able else f"{able} in reach could do it, none cheaply enough"
+    probed = f"; {route['answered']} of {route['probes']} probes answered" if route["probes"] else ""
+    ruled_out = probed + ruled_out
+    if route["why"] == Why.HERE.value:
+        return f"chose {to}: idle, and none of {able - 1} others could be sooner{ruled_out}"
+    if route["why"] == Why.SOONEST.value:
+        return f"chose {to}: done soonest of {able}, in {span(route['cost'] / 1000)}{ruled_out}"
+    knew = "nobody fitting in reach" if not able else f"{able} in reach could do it, none well enough"
     if route["why"] == Why.COORDINATOR.value:
         return f"asked {to}, its coordinator: {knew}{ruled_out}"
     if route["why"] == Why.FORWARDED.value:

@@ -139,7 +139,18 @@ class TaskBook:
                 task.via = "federation"
         excluded = _encode(record.excluded).decode()
         self._add_route(
-            (record.task_id.hex(), at_us / 1e6, node, to, record.why, record.cost, record.eligible, excluded)
+            (
+                record.task_id.hex(),
+                at_us / 1e6,
+                node,
+                to,
+                record.why,
+                record.cost,
+                record.eligible,
+                excluded,
+                record.probes,
+                record.answered,
+            )
         )
 
     def _started(self, at_us: int, node: int, record: TaskStarted) -> None:

@@ -1,0 +1,222 @@
+"""Probing rounds: a few candidates are asked how soon they could answer a task, and keep a place for it meanwhile.
+
+A round ends when everybody has answered, when nobody who has not could be sooner, or at its timeout, by who has
+answered by then. Where nobody can take the task the next sample is asked, `probe_rounds_max` in all. Whoever began the
+round binds the task to the best offer or to none; all other places are released, those of late answers too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from edgecoder.core.context import MILLI, Context
+from edgecoder.core.ids import LinkId, Micros, NodeId, TaskId
+from edgecoder.mesh.router import Candidate, Why
+from edgecoder.mesh.soonest import Offer, ProbeRouter
+from edgecoder.wire.messages import Probe, ProbeReply, Release, TaskRequest
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """The outcome of a round. `best` None: nobody can take the task now."""
+
+    best: Offer | None
+    eligible: int
+    """Candidates that were not ruled out by what is known of them; not all of them were asked."""
+    excluded: dict[str, int]
+    probes: int
+    answered: int
+
+
+OnDecided = Callable[[Verdict], NodeId | None]
+"""Takes the verdict and says to which node the task is bound now; the places of all others are released."""
+
+
+class Near(Protocol):
+    """What a round needs of the node."""
+
+    def link_to(self, node: NodeId) -> LinkId | None:
+        """The link to a peer."""
+        ...
+
+    def offer_here(self, request: TaskRequest) -> ProbeReply:
+        """What this node itself would answer to a probe; it keeps no place."""
+        ...
+
+    def note_probe(self, node: NodeId, answered: bool) -> None:
+        """Whether a peer answered."""
+        ...
+
+
+class _Round(msgspec.Struct):
+    request: TaskRequest
+    on_decided: OnDecided
+    here: Candidate | None
+    left: list[Candidate]
+    """Not asked yet."""
+    excluded: dict[str, int]
+    eligible: int
+    waiting: dict[LinkId, Candidate] = msgspec.field(default_factory=dict)
+    """Who was asked and has not answered, by the link."""
+    offers: dict[LinkId, tuple[Offer, Micros]] = msgspec.field(default_factory=dict)
+    """And until when it is kept."""
+    asked_at: Micros = 0
+    samples: int = 0
+    probes: int = 0
+    answered: int = 0
+
+
+class Prober:
+    """The rounds that are under way, one a task."""
+
+    def __init__(self, context: Context, router: ProbeRouter, near: Near) -> None:
+        self._context = context
+        self._router = router
+        self._near = near
+        self._rounds: dict[TaskId, _Round] = {}
+
+    def __len__(self) -> int:
+        return len(self._rounds)
+
+    def begin(self, request: TaskRequest, candidates: list[Candidate], on_decided: OnDecided) -> None:
+        """Ask; `on_decided` may be called at once, where there is nobody to ask or nothing to gain."""
+        excluded: dict[str, int] = {}
+        here: Candidate | None = None
+        left: list[Candidate] = []
+        for candidate in candidates:
+            why = candidate.excluded or (Why.IS_LOADING if candidate.load.is_loading else None)
+            if why is not None:
+                excluded[why.value] = excluded.get(why.value, 0) + 1
+            elif candidate.node == self._context.node_id:
+                here = candidate
+            else:
+                left.append(candidate)
+        eligible = len(left) + (here is not None)
+        round_ = self._rounds[request.task_id] = _Round(request, on_decided, here, left, excluded, eligible)
+        self._next_sample(round_)
+
+    def reply(self, link: LinkId, message: ProbeReply) -> None:
+        """A peer answers. A place that comes too late is given back."""
+        round_ = self._rounds.get(message.task_id)
+        candidate = None if round_ is None else round_.waiting.pop(link, None)
+        if round_ is None or candidate is None:
+            if message.reason is None and (round_ is None or link not in round_.offers):
+                self._release(link, message.task_id)
+            return
+        round_.answered += 1
+        self._near.note_probe(candidate.node, answered=True)
+        if message.reason is not None:
+            _count(round_.excluded, message.reason.value)
+        else:
+            way_ms = (self._context.now - round_.asked_at) // MILLI
+            offer = self._router.offer(candidate, round_.request, message, way_ms)
+            round_.offers[link] = (offer, self._context.in_ms(min(message.hold_ms, self._hold_max_ms) - way_ms))
+        self._decide_if_clear(round_)
+
+    def cancel(self, task: TaskId) -> None:
+        """The task ended meanwhile: give back every place."""
+        round_ = self._rounds.pop(task, None)
+        if round_ is not None:
+            self._context.timers.cancel(("probe", task))
+            for link in round_.offers:
+                self._release(link, task)
+
+    def link_down(self, link: LinkId) -> None:
+        """Whoever was there answers no more, and keeps no place."""
+        for round_ in list(self._rounds.values()):
+            round_.offers.pop(link, None)
+            if round_.waiting.pop(link, None) is not None:
+                _count(round_.excluded, Why.UNREACHABLE.value)
+                self._decide_if_clear(round_)
+
+    # -- a round -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _hold_max_ms(self) -> int:
+        """A peer that promises for longer is not believed."""
+        return self._context.config.probe_hold_ms
+
+    def _next_sample(self, round_: _Round) -> None:
+        config = self._context.config
+        drawn = self._router.sample(round_.left, config.probe_candidates)
+        if not drawn or self._is_here_soonest(round_, drawn):
+            self._decide(round_)
+            return
+        round_.samples += 1
+        round_.asked_at = self._context.now
+        names = {candidate.node for candidate in drawn}
+        round_.left = [candidate for candidate in round_.left if candidate.node not in names]
+        request = round_.request
+        probe = Probe(
+            task_id=request.task_id,
+            model=request.model,
+            min_param_size=request.min_param_size,
+            max_tokens=request.max_tokens,
+            prompt_bytes=len(request.prompt.encode()),
+        )
+        for candidate in drawn:
+            link = self._near.link_to(candidate.node)
+            if link is None:
+                _count(round_.excluded, Why.UNREACHABLE.value)
+                continue
+            round_.waiting[link] = candidate
+            round_.probes += 1
+            self._context.send(link, probe, config.probe_hold_ms)
+        deadline = self._context.in_ms(config.probe_timeout_ms)
+        self._context.timers.set(("probe", request.task_id), deadline, lambda: self._timed_out(round_))
+        self._decide_if_clear(round_)
+
+    def _is_here_soonest(self, round_: _Round, others: list[Candidate]) -> bool:
+        """Whether no answer could change that this node itself is the best."""
+        here = self._offer_here(round_)
+        return here is not None and self._beats(here, round_, others)
+
+    def _beats(self, offer: Offer, round_: _Round, others: list[Candidate]) -> bool:
+        request = round_.request
+        return all(offer.finish_ms <= self._router.at_best_ms(other, request) for other in others)
+
+    def _decide_if_clear(self, round_: _Round) -> None:
+        waiting = list(round_.waiting.values())
+        if waiting:
+            best = self._router.best(offer for offer, _ in round_.offers.values())
+            if best is None or not self._beats(best, round_, waiting):
+                return
+        self._decide(round_)
+
+    def _timed_out(self, round_: _Round) -> None:
+        for candidate in round_.waiting.values():
+            _count(round_.excluded, Why.SILENT.value)
+            self._near.note_probe(candidate.node, answered=False)
+        round_.waiting.clear()
+        self._decide(round_)
+
+    def _decide(self, round_: _Round) -> None:
+        task, now = round_.request.task_id, self._context.now
+        self._context.timers.cancel(("probe", task))
+        kept = {link: offer for link, (offer, until) in round_.offers.items() if until > now}
+        here = self._offer_here(round_)
+        best = self._router.best([*kept.values(), here] if here is not None else kept.values())
+        if best is None and round_.left and round_.samples < self._context.config.probe_rounds_max:
+            self._next_sample(round_)
+            return
+        del self._rounds[task]
+        verdict = Verdict(best, round_.eligible, round_.excluded, round_.probes, round_.answered)
+        bound = round_.on_decided(verdict)
+        for link, (offer, _) in round_.offers.items():
+            if offer.node != bound:
+                self._release(link, task)
+
+    def _offer_here(self, round_: _Round) -> Offer | None:
+        if round_.here is None:
+            return None
+        reply = self._near.offer_here(round_.request)
+        return None if reply.reason is not None else self._router.offer(round_.here, round_.request, reply, 0)
+
+    def _release(self, link: LinkId, task: TaskId) -> None:
+        self._context.send(link, Release(task_id=task), self._context.config.probe_hold_ms)
+
+
+def _count(excluded: dict[str, int], why: str) -> None:
+    excluded[why] = excluded.get(why, 0) + 1
