@@ -140,8 +140,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Links over BLE that a phone keeps at once, dialled and taken together. Android allows 7, some 15 (bitchat keeps 5
     to 6); more links, more battery."""
     link_idle_ms: Millis = 1_000
-    """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in a
-    row; shorter: slots are free sooner."""
+    """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in
+    a row; shorter: slots are free sooner."""
     link_idle_max_ms: Millis = 5_000
     """Whoever did not dial it closes an idle link after this: the other end has forgotten it."""
     dial_timeout_ms: Millis = 10_000
@@ -150,7 +150,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Of two strangers one dials at once, the one with the smaller tag, and tells both who is who; the other waits for
     so long. Shorter: sooner to know; longer: fewer pairs that dial each other at once."""
     dial_spread_ms: Millis = 500
-    """A first dial waits for up to this, at random, so that those who heard one advertisement do not all call at once."""
+    """A first dial waits for up to this, at random, so that who heard one advertisement do not all call at once."""
     dial_retry_ms: Millis = 500
     """Wait after a dial that failed; it doubles with each failure (protocol: 500 ms)"""
     dial_retry_max_ms: Millis = 30_000
@@ -184,6 +184,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     probe_timeout_ms: Millis = 500
     """A round is decided by then among those who have answered. Shorter: less waiting for who is gone; longer: patience
     with busy radios, whose connection intervals and queues take tens to hundreds of ms."""
+    probe_dial_ms: Millis = 2_500
+    """A round waits so much longer where peers have to be dialled first: some dials over BLE, one after the other."""
     probe_hold_ms: Millis = 2_000
     """How long a probed node keeps the place that it offered. Longer than the timeout and the way of the request."""
     local_wait_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000

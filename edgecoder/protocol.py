@@ -34,5 +34,7 @@ FRAME_BYTES_MAX: Final = 1 << 20
 """A longer envelope is dropped unread."""
 TTL_MS_MAX: Final = (1 << 40) - 1
 """An envelope that claims to hold for longer (34 years) is dropped."""
+EPOCH_MAX: Final = (1 << 32) - 1
+"""Epochs are four bytes: seconds of Unix time fit into them until 2106."""
 REPLAY_WINDOW: Final = 64
 """Envelopes of one sender that may overtake each other (the window of RFC 4303, section 3.4.3)."""

@@ -22,6 +22,16 @@ class NodeReady(Record, frozen=True, tag="node.ready"):
     epoch: int
 
 
+class EpochRaised(Record, frozen=True, tag="epoch.raised"):
+    """A peer knew a greater epoch of this node than its own; it goes on with one that is greater still."""
+
+    epoch: int
+
+
+class LifeEnded(Record, frozen=True, tag="life.ended"):
+    """The node stopped without a word. Its host says so: what was open in this life stays without an end."""
+
+
 class CapabilitiesChanged(Record, frozen=True, tag="capabilities.changed"):
     """What the node offers changed; peers and coordinators are about to be told."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.protocol import RESPONSE_INDEX_MAX, SLOTS_MAX
+from edgecoder.protocol import EPOCH_MAX, RESPONSE_INDEX_MAX, SLOTS_MAX
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import (
     Cancel,
@@ -27,6 +27,7 @@ from edgecoder.wire.messages import (
     ProbeReply,
     Release,
     ResponseStatus,
+    Stale,
     Summary,
     TaskRequest,
     TaskResponse,
@@ -123,6 +124,7 @@ availabilities = st.builds(
 )
 
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
+    Stale: st.builds(Stale, epoch=st.integers(0, EPOCH_MAX)),
     Versions: st.builds(Versions, version_min=counters, version_max=counters),
     Identity: st.builds(
         Identity, role=st.sampled_from(Role), device_type=st.sampled_from(DeviceType), cluster_config_hash=digests

@@ -9,7 +9,7 @@ from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.relay import Relays
 from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import MILLI, Context
-from edgecoder.core.events import QueryMesh, ShutDown
+from edgecoder.core.events import LinkUp, QueryMesh, ShutDown
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
@@ -42,6 +42,13 @@ class Hub:
         """Somebody identified itself at the other end of a link."""
         if link.role is Role.COORDINATOR:
             self.summaries.link_bound(link)
+
+    def epoch_raised(self) -> None:
+        """What others had of this coordinator was of another epoch: tell them anew."""
+        self.summaries.tell_all()
+
+    def link_up(self, event: LinkUp) -> None:
+        """A link opened; who is there, is not known yet."""
 
     def link_down(self, link: Link) -> None:
         """A link is gone, and with it what was open over it."""

@@ -59,6 +59,10 @@ class Summaries:
         self.links[link.id] = link
         self._send([link.id], self._summary())
 
+    def tell_all(self) -> None:
+        """Send the summary as it is now."""
+        self._send(list(self.links), self._summary())
+
     def link_down(self, link: LinkId) -> None:
         """A link to another coordinator was lost; its summary holds until it expires."""
         self.links.pop(link, None)

@@ -32,16 +32,20 @@ from edgecoder.errors import LocalProtocolError, Reason
 from edgecoder.mesh.gate import Gate
 from edgecoder.mesh.member import Member
 from edgecoder.models.catalog import Catalog, Platform
-from edgecoder.trace import NodeReady
+from edgecoder.protocol import EPOCH_MAX
+from edgecoder.trace import EpochRaised, NodeReady
 from edgecoder.wire.envelope import Signer, Verifier
-from edgecoder.wire.messages import Identity
+from edgecoder.wire.messages import Identity, Stale
 
 EPOCH_KEY = "epoch"
 EPOCH_BYTES = 4
-EPOCH_MAX = (1 << 32) - 1
 EARLY_EVENTS_MAX = 1024
 """Frames that may wait until the epoch is durable; of other events so many, and one a link beside them."""
 _EPOCH_RETRY_MS = 1000
+EPOCHS_SPARE = 1 << 20
+"""Epochs that no peer can make a node pass over: enough for a million lives after the worst lie."""
+RAISES_MAX = 16
+"""How often one life may be told of a greater epoch of its own."""
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +71,8 @@ class Node:
         self._wall_ms = 0
         self._early: list[Event] = []
         self._wake: Micros | None = None
+        self._raises = 0
+        self._is_raising = False
 
     def handle(self, now: Micros, event: Event) -> list[Effect]:
         """Take one event at `now` (monotonic microseconds) and return what to do about it, in order. Raises
@@ -108,6 +114,9 @@ class Node:
             if self.gate.bind(link, verified.header.sender, message):
                 part.link_bound(link)
             return
+        if isinstance(message, Stale):
+            self._told_stale(message.epoch)
+            return
         handler = part.MESSAGES.get(type(message))
         if handler is None:
             self.context.drop("message", Reason.UNAVAILABLE)
@@ -126,7 +135,8 @@ class Node:
         elif isinstance(event, LinkDown):
             link = self.gate.link_down(event.link)
             if link is not None:
-                part.link_down(link, event.lost)
+                link.lost = event.lost
+                part.link_down(link)
         elif (handler := part.EVENTS.get(type(event))) is not None:
             handler(part, event)
         elif isinstance(event, Command):
@@ -157,15 +167,15 @@ class Node:
         self._persist_epoch()
 
     def _next_epoch(self, event: Started) -> int:
-        """One more than the last. A damaged record must not lead back to an epoch that was used: seconds of Unix time
-        are more than any count of lives."""
+        """More than the last, and no less than seconds of Unix time: a disk that was lost, or restored from an old
+        copy, must not lead back to an epoch that was used."""
         kept = event.snapshot.get(EPOCH_KEY, b"")
+        epoch = 1
         if len(kept) in (0, EPOCH_BYTES):
             epoch = int.from_bytes(kept, "big") + 1
         else:
             self.context.drop(EPOCH_KEY, Reason.STORE_FAILED)
-            epoch = event.wall_ms // 1000
-        return min(max(1, epoch), EPOCH_MAX)
+        return min(max(epoch, event.wall_ms // 1000), EPOCH_MAX)
 
     def _persist_epoch(self) -> None:
         self.context.persist(EPOCH_KEY, self.context.epoch.to_bytes(EPOCH_BYTES, "big"), self._epoch_persisted)
@@ -189,3 +199,34 @@ class Node:
                 self._frame(event)
             else:
                 self._other(event)
+
+    # -- an epoch that others know to be over --------------------------------------------------------------------------
+
+    def _told_stale(self, newest: int) -> None:
+        """A peer knows a greater epoch of this node: disk and clock have both gone back. Go on with one that is greater
+        still, as soon as it is durable."""
+        if self._is_raising or not self.context.epoch < newest <= EPOCH_MAX - EPOCHS_SPARE:
+            return
+        if self._raises >= RAISES_MAX:
+            self.context.drop(EPOCH_KEY, Reason.OVERFLOW)
+            return
+        self._raises += 1
+        self._is_raising = True
+        epoch = newest + 1
+
+        def persisted(completion: Persisted | PersistFailed) -> None:
+            self._is_raising = False
+            if isinstance(completion, PersistFailed):  # the next identity is answered with the same again
+                self.context.drop(EPOCH_KEY, completion.reason)
+            else:
+                self._raise_epoch(epoch)
+
+        self.context.persist(EPOCH_KEY, epoch.to_bytes(EPOCH_BYTES, "big"), persisted)
+
+    def _raise_epoch(self, epoch: int) -> None:
+        assert self.part is not None, "only a node with a durable epoch has peers that could tell it of another"
+        self.context.epoch, self.context.seq = epoch, 0
+        self.context.trace(EpochRaised(epoch))
+        for link in self.gate.links:
+            self.gate.identify(link)
+        self.part.epoch_raised()

@@ -15,7 +15,7 @@ from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.mesh.replay import ReplayWindow
 from edgecoder.protocol import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
 from edgecoder.wire.envelope import Verified, Verifier
-from edgecoder.wire.messages import Identity, Message, Versions
+from edgecoder.wire.messages import Identity, Message, Stale, Versions
 
 IDENTITY_TTL_MS = 60_000
 
@@ -31,6 +31,8 @@ class Link(msgspec.Struct):
     window: ReplayWindow | None = None
     """The peer's; all links to one peer share it."""
     told_versions: bool = False
+    lost: bool = False
+    """Of a link that is down: it broke, nobody closed it."""
 
 
 class Gate:
@@ -38,7 +40,7 @@ class Gate:
 
     def __init__(self, context: Context, verifier: Verifier, role: Role) -> None:
         self._context = context
-        self._verifier = verifier
+        self.verifier = verifier
         self._role = role
         self._windows: dict[NodeId, ReplayWindow] = {}
         self.links: dict[LinkId, Link] = {}
@@ -92,7 +94,7 @@ class Gate:
             self._context.drop("frame", Reason.UNKNOWN_SENDER)
             return None
         try:
-            verified = self._verifier.open(event.frame)
+            verified = self.verifier.open(event.frame)
         except RemoteProtocolError as error:
             self._refuse(link, error.reason)
             return None
@@ -109,6 +111,8 @@ class Gate:
             return None
         if not window.accept(header.epoch, header.seq):
             self._context.drop("frame", Reason.REPLAYED)
+            if header.epoch < window.epoch and type(verified.message) is Identity:
+                self._context.send(link.id, Stale(epoch=window.epoch), IDENTITY_TTL_MS)
             return None
         return link, verified
 

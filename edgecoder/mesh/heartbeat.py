@@ -54,7 +54,9 @@ ONLINE_TABLE: Mapping[tuple[OnlineState, OnlineStep], OnlineState] = MappingProx
 class HeartbeatSender:
     """Sends heartbeats over the link to the home coordinator."""
 
-    def __init__(self, context: Context, offer: Offer, announcer: Callable[[], Announcer], on_online: Callable[[bool], None]) -> None:
+    def __init__(
+        self, context: Context, offer: Offer, announcer: Callable[[], Announcer], on_online: Callable[[bool], None]
+    ) -> None:
         self._context = context
         self._offer = offer
         self._announcer = announcer
@@ -94,6 +96,10 @@ class HeartbeatSender:
         self.link = link
         self._acknowledged = None
         self._send()
+
+    def epoch_raised(self) -> None:
+        """The coordinator may have refused what came before: the next heartbeat is a full one."""
+        self._acknowledged = None
 
     def link_down(self, link: LinkId) -> None:
         """The link to the coordinator was lost; heartbeats are missed from now on."""

@@ -19,6 +19,9 @@ from edgecoder.core.events import (
     CancelTask,
     EngineFailed,
     FetchProgressed,
+    LinkUp,
+    PeersHeard,
+    PeersSilent,
     PowerChanged,
     PullModel,
     QueryModels,
@@ -37,6 +40,7 @@ from edgecoder.mesh.executor import Executor, Sink
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.heartbeat import HeartbeatSender
 from edgecoder.mesh.models import fitting
+from edgecoder.mesh.neighbours import Neighbours
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.peers import Peers
 from edgecoder.mesh.router import Candidate, PeerStats, Why
@@ -94,7 +98,8 @@ class Member:
         self.downloads = Downloads(context, self.inventory)
         self.swap = Swap(context, self.inventory, self)
         self.peers = Peers(context)
-        self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer)
+        self.neighbours = Neighbours(context, gate, self.peers, self._uses)
+        self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer, self.neighbours.online_changed)
         self.announcer = Announcer(context, self, languages, self.heartbeat.changed)
         self.executor = Executor(context, self._model_for, self.announcer.load_changed, self.tokens_per_s)
         self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
@@ -105,6 +110,7 @@ class Member:
         """The node may send: restore what earlier lives kept, load the last model, begin to beat."""
         self.inventory.restore(snapshot.get(INVENTORY_KEY))
         self.heartbeat.start()
+        self.neighbours.start()
         self.swap.boot(snapshot.get(SWAP_KEY), self._catalog.by_digest.get)
         if self.swap.state is SwapState.EMPTY:
             self.announcer.model_changed()
@@ -116,6 +122,16 @@ class Member:
         else:
             self.peers.link_bound(link)
             self.announcer.tell(link.id)
+            self.neighbours.link_bound(link)
+
+    def epoch_raised(self) -> None:
+        """What peers and coordinator had of this node was of another epoch: tell them anew."""
+        self.heartbeat.epoch_raised()
+        self.announcer.model_changed()
+
+    def link_up(self, event: LinkUp) -> None:
+        """A link opened; who is there, is not known yet."""
+        self.neighbours.link_up(event)
 
     def link_down(self, link: Link) -> None:
         """A link is gone, and with it what was open over it. Another one may take its place."""
@@ -126,6 +142,11 @@ class Member:
         spare = self._spare_of(link)
         if spare is not None:
             self.link_bound(spare)
+        self.neighbours.link_down(link)
+
+    def _uses(self, link: LinkId) -> bool:
+        """Whether a task needs a link."""
+        return self.origin.uses(link) or self.executor.uses(link)
 
     def _spare_of(self, lost: Link) -> Link | None:
         """Another link to the same peer, or to some coordinator, where none is in use."""
@@ -210,7 +231,13 @@ class Member:
             slots=self._context.config.slots,
             on_external_power=self._power.on_external_power,
         )
-        return [me, *self.peers.candidates(fits, tried)]
+        coordinator = self.coordinator()  # it is asked first: dialling takes longer
+        may_dial = coordinator is None or coordinator[0] in tried
+        return [me, *self.peers.candidates(fits, tried, may_dial)]
+
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
+        """See `origin.Reach`."""
+        self.neighbours.dial(node, on_link)
 
     def link_to(self, node: NodeId) -> LinkId | None:
         """See `origin.Reach`."""
@@ -433,6 +460,8 @@ class Member:
         FetchProgressed: lambda member, event: member.downloads.progressed(event),
         SignalMeasured: _signal_measured,
         PowerChanged: _power_changed,
+        PeersHeard: lambda member, event: member.neighbours.heard(event),
+        PeersSilent: lambda member, event: member.neighbours.silent(event),
         EngineFailed: lambda member, event: member.swap.engine_failed(event.reason),
     }
     """Who takes an event; called with the member and the event."""

@@ -165,10 +165,10 @@ class Neighbours:
         return row
 
     def _recognise(self, heard: bytes) -> NodeId | None:
-        """Which of the known peers that are not heard has this tag; clocks may differ by a window."""
+        """Which of the known peers has this tag; clocks may differ by a window."""
         now = self._window
         for node in self._peers.rows:
-            if node not in self._of_node and heard in (tag(node, now), tag(node, now - 1), tag(node, now + 1)):
+            if heard in (tag(node, now), tag(node, now - 1), tag(node, now + 1)):
                 return node
         return None
 
@@ -216,8 +216,13 @@ class Neighbours:
             self._peers.silent(row.node)
 
     def _name(self, row: Neighbour, node: NodeId) -> None:
+        """Note who it is. A row of the same node with another address is of the past."""
+        before = self._of_node.get(node)
         row.node = node
         self._of_node[node] = row
+        if before is not None and before is not row:
+            before.is_heard = False
+            self._forget_if_gone(before)
 
     # -- dialling ------------------------------------------------------------------------------------------------------
 
@@ -350,10 +355,6 @@ class Neighbours:
         if call is None or call.row is None or link.peer is None:
             return
         row = call.row
-        before = self._of_node.get(link.peer)
-        if before is not None and before is not row:  # its address has changed
-            before.is_heard = False
-            self._forget_if_gone(before)
         self._name(row, link.peer)
         row.read_at = self._context.now
         if row.is_heard:

@@ -66,6 +66,10 @@ class Reach(Near, Protocol):
         """The home coordinator, if it answers."""
         ...
 
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
+        """Get a link to a peer that is heard; None where there is none."""
+        ...
+
     def run_here(self, request: TaskRequest, sink: Callable[[TaskResponse], None]) -> None:
         """Offer the task to this node's own engine."""
         ...
@@ -77,6 +81,10 @@ class Reach(Near, Protocol):
     def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
         """How a node did: the milliseconds to its acceptance, None for a failure."""
         ...
+
+
+_DIALLING: LinkId = -1
+"""The link of a task that waits for one: no link has this id."""
 
 
 class _Task(msgspec.Struct):
@@ -162,6 +170,11 @@ class Origin:
             if task.state is TaskState.WAITING and not task.is_asked_out:
                 self._route(task)
 
+    def uses(self, link: LinkId) -> bool:
+        """Whether an answer is to come over a link."""
+        is_asked = any(task.link == link for task in self._tasks.values())
+        return is_asked or (self._prober is not None and self._prober.uses(link))
+
     def link_down(self, link: LinkId) -> None:
         """Whoever worked on tasks over this link cannot answer any more."""
         if self._prober is not None:
@@ -234,7 +247,8 @@ class Origin:
             coordinator = None
         to: NodeId | None
         if decision.node is not None and (is_good or coordinator is None):
-            to, link = decision.node, self._link_to(decision.node)
+            to = decision.node
+            link = None if to == self._context.node_id else (self._reach.link_to(to) or _DIALLING)
         elif coordinator is not None:
             (to, link), why = coordinator, Why.COORDINATOR
         else:
@@ -248,9 +262,6 @@ class Origin:
         else:
             self._step(task, TaskStep.NOBODY)
             self._retry_later(task)
-
-    def _link_to(self, node: NodeId) -> LinkId | None:
-        return None if node == self._context.node_id else self._reach.link_to(node)
 
     def _retry_later(self, task: _Task) -> None:
         def look_again() -> None:
@@ -281,6 +292,21 @@ class Origin:
             self._context.timers.cancel(("task.answer", task.id))  # one that waited would be routed once more
             self._reach.run_here(request, lambda response: self.response(None, response))
             return
+        self._expect_answer(task, self._context.config.task_answer_ms)
+        if link == _DIALLING:
+            self._reach.dial(node, lambda link: self._dialled(task, node, link))
+        else:
+            self._context.send(link, request, request.deadline_ms)
+
+    def _dialled(self, task: _Task, node: NodeId, link: LinkId | None) -> None:
+        """The peer of a task that waits for a link was dialled."""
+        if task.link != _DIALLING or task.node != node or task.state is not TaskState.ASKED:
+            return
+        if link is None:
+            self._lost(task, Reason.PEER_LOST)
+            return
+        task.link, task.asked_at = link, self._context.now
+        request = self._request(task)
         self._expect_answer(task, self._context.config.task_answer_ms)
         self._context.send(link, request, request.deadline_ms)
 
@@ -362,6 +388,8 @@ class Origin:
 
     def _withdraw(self, task: _Task, reason: Reason) -> None:
         """Tell whoever works on the task that it is not wanted any more."""
+        if task.link == _DIALLING:
+            return
         if task.link is not None:
             self._context.send(task.link, Cancel(task_id=task.id, reason=reason), self._context.config.task_answer_ms)
         elif task.node is not None:

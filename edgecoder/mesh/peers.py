@@ -61,13 +61,13 @@ class Peers:
         if link.rssi_dbm is not None:
             row.stats.note_rssi(link.rssi_dbm)
 
-    def link_down(self, link: Link, lost: bool) -> None:
-        """A link to a peer is down; the peer itself is kept for a while. One that was `lost` tells against it."""
+    def link_down(self, link: Link) -> None:
+        """A link to a peer is down; the peer itself is kept for a while. One that was lost tells against it."""
         row = self.rows.get(link.peer) if link.peer is not None else None
         if row is None or row.link is not link:
             return
         row.link, row.last_seen = None, self._context.now
-        row.stats.drops += lost
+        row.stats.drops += link.lost
         self._schedule_sweep()
 
     def heard(self, node: NodeId, rssi_dbm: int, bits: Bits | None) -> None:

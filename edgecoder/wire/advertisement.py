@@ -1,8 +1,8 @@
 """The BLE advertisement: ten bytes that tell scanners which are not connected what has changed.
 
 Bytes, an AD structure of manufacturer data: length 9, type 0xFF, company (2, little endian), flags (1: bit 0 is
-"loading"), generation (2, big endian), rotating tag (3). With the flags (3 bytes) and the service UUID (18) it fills the
-31 bytes of a legacy advertisement.
+"loading"), generation (2, big endian), rotating tag (3). With the flags (3 bytes) and the service UUID (18) it
+fills the 31 bytes of a legacy advertisement.
 
 The generation is (epoch mod 16) · 4096 + counter mod 4096, of the last change that scanners must know: of the model, or
 of "loading". Who holds capabilities of that generation or a later one need not read again. The tag is a digest of the

@@ -17,6 +17,7 @@ import msgspec
 from edgecoder.core.ids import NodeId
 from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.protocol import (
+    EPOCH_MAX,
     FRAME_BYTES_MAX,
     NODE_ID_BYTES,
     PROTOCOL_VERSION,
@@ -180,7 +181,7 @@ class ByteVerifier:
 def _check_header(signed: _Signed, outer: _Outer) -> None:
     if len(signed.sender) != NODE_ID_BYTES or len(outer.signature) != SIGNATURE_BYTES:
         raise RemoteProtocolError(Reason.BAD_FRAME, "sender or signature has the wrong length")
-    if not (0 <= signed.epoch < 1 << 32 and 0 <= signed.seq < 1 << 63 and 0 <= signed.ttl_ms <= TTL_MS_MAX):
+    if not (0 <= signed.epoch <= EPOCH_MAX and 0 <= signed.seq < 1 << 63 and 0 <= signed.ttl_ms <= TTL_MS_MAX):
         raise RemoteProtocolError(Reason.BAD_FRAME, "epoch, seq or ttlMs is out of range")
 
 

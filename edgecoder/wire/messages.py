@@ -14,7 +14,7 @@ import msgspec
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.protocol import LOAD_UNAVAILABLE, NODE_ID_BYTES, RESPONSE_INDEX_MAX, SLOTS_MAX
+from edgecoder.protocol import EPOCH_MAX, LOAD_UNAVAILABLE, NODE_ID_BYTES, RESPONSE_INDEX_MAX, SLOTS_MAX
 
 WireNodeId = Annotated[bytes, msgspec.Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
 WireTaskId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -24,6 +24,8 @@ WireName = Annotated[str, msgspec.Meta(max_length=300)]
 ParamSize = Annotated[float, msgspec.Meta(ge=0, le=10_000)]
 """Billions of parameters."""
 Counter = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Generation = Annotated[int, msgspec.Meta(ge=0)]
+"""epoch · 2³² + counter: all 64 bits that msgpack has, because epochs pass 2³¹ in 2038."""
 Slots = Annotated[int, msgspec.Meta(ge=0, le=SLOTS_MAX)]
 Hops = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
@@ -98,6 +100,13 @@ class Versions(Message, frozen=True):
     version_max: Counter
 
 
+class Stale(Message, frozen=True):
+    """Answer to an identity of an epoch that is over: the newest one of the node that is told. A node comes to this
+    where its disk and its clock both went back; it goes on with a greater epoch."""
+
+    epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCH_MAX)]
+
+
 class Identity(Message, frozen=True):
     """The first message on every link: who is there. The sender's id stands in the envelope."""
 
@@ -112,7 +121,7 @@ class Capabilities(Message, frozen=True):
     """What a node offers to its peers. `generation` grows at every change and never goes back."""
 
     agent_id: WireNodeId
-    generation: Counter
+    generation: Generation
     """epoch · 2³² + counter."""
     active_model: WireName | None
     active_model_param_size: ParamSize | None
@@ -141,7 +150,7 @@ class Heartbeat(Message, frozen=True):
     """A node tells its home coordinator that it lives, and what it serves. Fields that are None have not changed since
     the heartbeat that was acknowledged last; the model and the load stand in every one (seed)."""
 
-    generation: Counter
+    generation: Generation
     active_model: WireName | None
     active_model_param_size: ParamSize | None
     current_load: Load
@@ -266,6 +275,7 @@ class Summary(Message, frozen=True):
 
 TYPES: dict[str, type[Message]] = {
     "versions": Versions,
+    "stale": Stale,
     "identity": Identity,
     "capabilities": Capabilities,
     "heartbeat": Heartbeat,

@@ -71,6 +71,13 @@ class CdnService:
             node.post(FetchProgressed(op, fetch.effect.offset_bytes + arrived))
         node.post(FetchFailed(op, Reason.CANCELLED))
 
+    def forget(self, node: SimNode) -> None:
+        """A node is gone: end its fetches without a word."""
+        for key in [key for key in self._fetches if key[0] == node.index]:
+            fetch = self._fetches.pop(key)
+            if fetch.flow is not None:
+                self._flows.cancel(fetch.flow)
+
     def _first_byte(self, fetch: _Fetch, _: object) -> None:
         key = (fetch.node.index, fetch.effect.op)
         if self._fetches.get(key) is not fetch:

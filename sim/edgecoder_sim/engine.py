@@ -47,6 +47,10 @@ class _Run:
         self.left = tokens
 
 
+def _nobody(_: Event) -> None:
+    """Takes what comes of an engine that is off."""
+
+
 class Engine:
     """The engine of one node; `post` hands events to the node."""
 
@@ -112,6 +116,11 @@ class Engine:
         for op in list(self._runs):
             self._end(op, TaskFailed(op, reason))
         self.loaded = None
+
+    def stop(self) -> None:
+        """The machine is off: whatever was under way ends without a word."""
+        self._post = _nobody
+        self._loads, self._runs, self.loaded = {}, {}, None
 
     def run(self, effect: RunTask) -> None:
         """Begin to answer a task."""

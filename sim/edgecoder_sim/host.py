@@ -4,13 +4,16 @@ Every event passes the node's CPU: a single server, first come first served, whi
 `verify_us` a frame and `sign_us` a sealed envelope. What a node sends leaves when the CPU is done with it.
 
 Fidelity boundary: CPU costs are constants of the device; the engine does not compete with the protocol for the CPU; a
-write to disk takes a fixed time and never fails; a node that is up stays up.
+write to disk takes a fixed time and never fails. A node that crashes loses its memory and what its engine does; a
+write under way is on the disk or it is not, and what was written later never without what was written before. It starts
+with a cold file cache.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Protocol
 
 from edgecoder.core.effects import (
@@ -24,13 +27,14 @@ from edgecoder.core.effects import (
     Progress,
     Reply,
     RunTask,
+    Scan,
     Send,
     Trace,
     UnloadModel,
     WakeAt,
 )
 from edgecoder.core.events import Event, FrameReceived, Persisted, Started, Wake
-from edgecoder.core.ids import LinkId, NodeId, OpId
+from edgecoder.core.ids import LinkId, Medium, NodeId, OpId
 from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
 from edgecoder.trace import Record
@@ -41,7 +45,18 @@ from edgecoder_sim.profiles import Device
 
 PERSIST_US = 5_000
 """A durable write of a small value: one flush of a flash disk (I: 1 to 10 ms)."""
+_NEVER_US = 1 << 62
 _WAKE = Wake()
+
+
+class Disk(Enum):
+    """What a node that restarts finds on its disk."""
+
+    KEPT = "kept"
+    LOST = "lost"
+    """Nothing: the app was installed anew, or the disk was changed."""
+    OLD_COPY = "old_copy"
+    """What was on it when `back_up` was called last."""
 
 
 def frame_size(frame: Frame) -> int:
@@ -50,12 +65,23 @@ def frame_size(frame: Frame) -> int:
 
 
 class Link(Protocol):
-    """A simulated link."""
+    """A simulated link between two nodes."""
 
     id: LinkId
+    medium: Medium
+    first: SimNode
+    second: SimNode
 
     def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int | None:
         """Carry a frame; when it arrives, None if it never does."""
+        ...
+
+    def open(self) -> None:
+        """Tell both ends that it is up."""
+        ...
+
+    def again(self, link: LinkId) -> Link:
+        """A new link between the same ends, not open yet."""
         ...
 
 
@@ -77,6 +103,10 @@ class Watcher(Protocol):
 
     def saw(self, node: SimNode, event: Event, effects: list[Effect]) -> None:
         """A node handled an event."""
+        ...
+
+    def died(self, node: SimNode) -> None:
+        """A node's life ended without a word."""
         ...
 
     def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
@@ -103,6 +133,15 @@ class Services(Protocol):
         """End a download early."""
         ...
 
+    def died(self, node: SimNode, told_us: int | None) -> None:
+        """A node is gone: nothing it waited for is owed, and its peers lose their links, after `told_us` (None: as
+        long as the medium takes to notice by itself)."""
+        ...
+
+    def started(self, node: SimNode) -> None:
+        """Another life of a node begins: its links may come back."""
+        ...
+
 
 class SimNode:
     """One simulated node: the core's `Node`, and the machine around it."""
@@ -116,12 +155,16 @@ class SimNode:
         "_tick_us",
         "_wake_us",
         "_watcher",
+        "_writes",
+        "backup",
         "device",
         "device_name",
         "disk",
         "engine",
         "events",
         "index",
+        "is_up",
+        "life",
         "links",
         "name",
         "node",
@@ -153,6 +196,12 @@ class SimNode:
         self.device_name = device_name
         self.rng_seed = rng_seed
         self.disk: dict[str, bytes] = {}
+        self.backup: dict[str, bytes] | None = None
+        """What `back_up` has copied."""
+        self.is_up = True
+        """A node that has not started yet keeps what comes until it has."""
+        self.life = 1
+        """Counts the lives of this node from 1."""
         self.links: dict[LinkId, Link] = {}
         self.engine = Engine(kernel, device, self.stream("engine"), self.post)
         self.events = 0
@@ -161,6 +210,8 @@ class SimNode:
         self._wake_us = -1
         self._inbox: deque[Event] = deque()
         self._is_draining = False
+        self._writes: list[Persist] = []
+        """Writes under way, in their order."""
 
     def stream(self, purpose: str) -> Stream:
         """A random stream of this machine, apart from those of its core."""
@@ -169,6 +220,49 @@ class SimNode:
     def start(self, wall_ms: int) -> None:
         """Begin the node's life with what is on its disk."""
         self.post(Started(dict(self.disk), wall_ms))
+
+    # -- lives ---------------------------------------------------------------------------------------------------------
+
+    def back_up(self) -> None:
+        """Copy the disk, for a restart with the old copy."""
+        self.backup = dict(self.disk)
+
+    def crash(self, told_us: int | None = None) -> None:
+        """End this life without a word. Of the writes under way the first ones, a drawn number, are on the disk. Peers
+        lose their links after `told_us`, None: when their medium notices. A node that is down stays so."""
+        if not self.is_up:
+            return
+        self.is_up = False
+        for effect in self._writes[: self.stream(f"crash {self.life}").below(len(self._writes) + 1)]:
+            self.disk[effect.key] = effect.value
+        self.life += 1  # what was asked for in the old one is void
+        self._writes = []
+        self._inbox.clear()
+        self._cpu_free_us = _NEVER_US
+        self._wake_us = -1
+        self.engine.stop()
+        self._services.died(self, told_us)
+        self._watcher.died(self)
+
+    def restart(self, wall_ms: int, disk: Disk = Disk.KEPT) -> None:
+        """Begin another life, at least a tick after the crash; of a node that is up, nothing. `wall_ms` is what its
+        clock says. Raises ValueError for an old copy that nobody made."""
+        if self.is_up:
+            return
+        if disk is Disk.LOST:
+            self.disk = {}
+        elif disk is Disk.OLD_COPY:
+            if self.backup is None:
+                raise ValueError(f"{self.name} has no copy of its disk; call back_up before it crashes")
+            self.disk = dict(self.backup)
+        before, engine = self.node, self.engine
+        rng_seed = self.stream(f"life {self.life}").word() >> 1
+        self.node = Node(before.setup, before.context.signer, before.gate.verifier, rng_seed)
+        self.engine = Engine(self._kernel, self.device, self.stream(f"engine {self.life}"), self.post)
+        self.engine.busy_us = engine.busy_us
+        self.is_up, self._cpu_free_us = True, self._kernel.now
+        self._handle(Started(dict(self.disk), wall_ms))  # before anything that is on its way here
+        self._services.started(self)
 
     def attach(self, link: LinkId, carrier: Link) -> None:
         """A link came up."""
@@ -181,8 +275,12 @@ class SimNode:
         self._kernel.call_at(self._kernel.now, self._arrive, event)
 
     def post_at(self, at_us: int, event: Event) -> None:
-        """Hand an event to the node at a later time."""
-        self._kernel.call_at(at_us, self._arrive, event)
+        """Hand an event to the node at a later time, if it still lives then."""
+        self._kernel.call_at(at_us, self._arrive_in, event, self.life)
+
+    def _arrive_in(self, event: Event, life: int) -> None:
+        if life == self.life:
+            self._arrive(event, None)
 
     def deliver_at(self, at_us: int, link: LinkId, frame: Frame, crossing: Crossing) -> None:
         """Hand a frame to the node when it arrives."""
@@ -190,6 +288,8 @@ class SimNode:
 
     def _receive(self, event: FrameReceived, crossing: Crossing) -> None:
         sender, medium, size_bytes = crossing
+        if self._cpu_free_us == _NEVER_US:
+            return
         self._watcher.delivered(sender, self, medium, event.frame, size_bytes)
         if self._inbox or self._cpu_free_us >= self._kernel.now + self._tick_us:
             self._queue(event)
@@ -209,7 +309,9 @@ class SimNode:
             self._handle(event)
 
     def _queue(self, event: Event) -> None:
-        """Wait for the CPU."""
+        """Wait for the CPU; that of a node that is down is never free."""
+        if not self.is_up:
+            return
         self._inbox.append(event)
         if not self._is_draining:
             self._is_draining = True
@@ -263,9 +365,13 @@ class SimNode:
             link.send(self, effect.frame, self._cpu_free_us)
 
     def _persist(self, effect: Persist) -> None:
-        self._kernel.call_at(self._kernel.now + PERSIST_US, self._persisted, effect)
+        self._writes.append(effect)
+        self._kernel.call_at(self._kernel.now + PERSIST_US, self._persisted, effect, self.life)
 
-    def _persisted(self, effect: Persist, _: object) -> None:
+    def _persisted(self, effect: Persist, life: int) -> None:
+        if life != self.life:
+            return
+        self._writes.remove(effect)
         self.disk[effect.key] = effect.value
         self._arrive(Persisted(effect.op), None)
 
@@ -287,6 +393,7 @@ _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
     FetchFile: lambda node, effect: node._services.fetch(node, effect),
     HashFile: lambda node, effect: node._services.hash_file(node, effect),
     Reply: _ignore,
+    Scan: _ignore,
     Progress: _ignore,
 }
 """Who carries out an effect; called with the node and the effect."""

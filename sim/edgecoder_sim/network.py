@@ -82,6 +82,10 @@ class IpLink:
         self._there = _Way(a[1], *b)
         self._back = _Way(b[1], *a)
 
+    def again(self, link: LinkId) -> IpLink:
+        """A new link between the same ends."""
+        return IpLink(link, self.medium, (self.first, self._there.source), (self.second, self._back.source))
+
     def open(self) -> None:
         """Tell both ends."""
         for node in (self.first, self.second):

@@ -30,10 +30,25 @@ ACK_BYTES = 20
 class BleLink:
     """A link between two nodes in range."""
 
-    __slots__ = ("_ends", "_free_us", "_latency_us", "_rate", "ack_us", "first", "id", "rssi_dbm", "second")
+    __slots__ = (
+        "_distance_m",
+        "_ends",
+        "_free_us",
+        "_latency_us",
+        "_radio",
+        "_rate",
+        "ack_us",
+        "first",
+        "id",
+        "medium",
+        "rssi_dbm",
+        "second",
+    )
 
     def __init__(self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float) -> None:
         self.id = link
+        self.medium = Medium.BLE
+        self._radio, self._distance_m = radio, distance_m
         self.rssi_dbm = radio.rssi_dbm(distance_m)
         self.first, self.second = a, b
         self._ends = (a, b)
@@ -42,6 +57,10 @@ class BleLink:
         self._free_us = [0, 0]
         self.ack_us = radio.latency_us + ACK_BYTES * SECOND_US // radio.bytes_per_s
         """How long an acknowledgement takes on its way back."""
+
+    def again(self, link: LinkId) -> BleLink:
+        """A new link between the same ends."""
+        return BleLink(link, self.first, self.second, self._radio, self._distance_m)
 
     def open(self) -> None:
         """Tell both ends."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgecoder.trace import DownloadPhase, Dropped, Record
+from edgecoder.trace import DownloadPhase, Dropped, EpochRaised, LifeEnded, NodeReady, Record
 from edgecoder_sim.recording.files import OpenFile, TableFiles, open_new
 from edgecoder_sim.recording.knowledge import Knowledge
 from edgecoder_sim.recording.swaps import SwapBook
@@ -62,6 +62,9 @@ class Recorder:
         self._handlers: dict[type, tuple[_Handler, ...]] = {
             DownloadPhase: (self._download,),
             Dropped: (self._drop,),
+            NodeReady: (self._ready,),
+            LifeEnded: (self._died,),
+            EpochRaised: (self._raised,),
         }
         for book in (self._tasks, self._swaps, self._knowledge):
             for kind, handler in book.handlers.items():
@@ -135,6 +138,15 @@ class Recorder:
         self._downloads += 1
         reason = None if record.reason is None else record.reason.value
         self._add_download((at_us / 1e6, node, record.model, record.phase, record.bytes_done, reason))
+
+    def _ready(self, at_us: int, node: int, _: NodeReady) -> None:
+        self._timeline((at_us / 1e6, "node_up", str(node), 1.0))
+
+    def _died(self, at_us: int, node: int, _: LifeEnded) -> None:
+        self._timeline((at_us / 1e6, "node_up", str(node), 0.0))
+
+    def _raised(self, at_us: int, node: int, record: EpochRaised) -> None:
+        self._timeline((at_us / 1e6, "epoch_raised", str(node), float(record.epoch)))
 
     def _drop(self, at_us: int, node: int, record: Dropped) -> None:
         self._drops += 1

@@ -289,6 +289,8 @@ TIMELINE_METRICS: Final = {
     "staleness_mean_s": "How long a row had differed from the truth, mean over all rows and the time since the sample "
     "before, right ones counting 0, s; key: kind of table.",
     "staleness_max_s": "The longest that a row had differed from it in that time, s; key: kind of table.",
+    "node_up": "1 when a node begins a life, 0 when it stops without a word; an event; key: node.",
+    "epoch_raised": "The new epoch of a node that had gone on with one that was over; an event; key: node.",
     "node_online": "1 when a node found its coordinator, 0 when it lost it; an event; key: node.",
 }
 """What the timeline's metrics mean."""

@@ -15,7 +15,7 @@ import msgspec
 
 from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event
-from edgecoder.trace import Record
+from edgecoder.trace import LifeEnded, Record
 from edgecoder.wire.envelope import Envelope, Frame, peek
 from edgecoder.wire.messages import NAMES
 from edgecoder_sim.host import SimNode
@@ -50,6 +50,10 @@ class Checker(Protocol):
 
     def saw(self, at_us: int, node: SimNode, event: Event, effects: list[Effect]) -> None:
         """A node handled an event. Raises InvariantViolated."""
+        ...
+
+    def died(self, at_us: int, node: SimNode) -> None:
+        """A node's life ended without a word: nothing that was open in it is owed any more."""
         ...
 
     def finish(self, at_us: int) -> None:
@@ -112,6 +116,12 @@ class Watch:
         self.checked += 1
         for checker in self.checkers:
             checker.saw(self._kernel.now, node, event, effects)
+
+    def died(self, node: SimNode) -> None:
+        """A node's life ended without a word."""
+        self.traced(node, LifeEnded())
+        for checker in self.checkers:
+            checker.died(self._kernel.now, node)
 
     def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
         """A frame reached a node."""

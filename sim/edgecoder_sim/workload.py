@@ -72,6 +72,8 @@ class Workload:
             place = stream.choice(places)
             prompt_bytes = draw(stream, load.prompt_bytes)
             max_tokens = draw(stream, load.output_tokens)
+            if not place.sim.is_up:
+                continue  # nobody asks a node that is off
             place.sim.post(
                 SubmitTask(
                     self.next_command(load.name),
@@ -94,7 +96,7 @@ class Workload:
     def _swap(self, load: SwapLoad, who: tuple[Place, Stream]) -> None:
         place, stream = who
         target = self._target(load, place, stream)
-        if target is not None:
+        if target is not None and place.sim.is_up:
             place.sim.post(SwapModel(self.next_command(load.name), target, load.cause, load.pull))
 
     def _target(self, load: SwapLoad, place: Place, stream: Stream) -> str | None:

@@ -17,6 +17,7 @@ from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.contacts import LinkedContacts
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
+from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
 from edgecoder_sim.population import Place, Population
 from edgecoder_sim.radio import BleLink, advertise, pairs_in_range, stand
@@ -45,6 +46,7 @@ class World:
         self.kernel = Kernel(scenario.tick_us)
         self.watch = Watch(self.kernel, checkers)
         self._link_count = 0
+        self._lives = Lives(self.kernel, self._next_link)
         self._cdn = CdnService(self.kernel, scenario.cdn)
         population = Population(scenario, self._make_host)
         self.phones = list(population.members(Role.PHONE, scenario.phones))
@@ -100,6 +102,17 @@ class World:
         """See `host.Services`."""
         self._cdn.cancel(node, op)
 
+    def died(self, node: SimNode, told_us: int | None) -> None:
+        """See `host.Services`."""
+        self._cdn.forget(node)
+        self._lives.ended(node, told_us)
+
+    def started(self, node: SimNode) -> None:
+        """See `host.Services`."""
+        self._lives.began(node)
+        if node.index < len(self.members):
+            node.post(self.members[node.index].power())
+
     # -- building ------------------------------------------------------------------------------------------------------
 
     def _make_host(self, index: int, name: str, node: Node, device_name: str) -> SimNode:
@@ -148,7 +161,7 @@ class World:
 
     def _open(self, link: IpLink | BleLink) -> None:
         delay_us = link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
-        self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, _open, link)
+        self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, self._lives.open, link)
 
     def _watch_battery(self, place: Place) -> None:
         battery = Battery(place, POWER_PERIOD_US)
@@ -183,10 +196,6 @@ def federation(count: int) -> list[tuple[int, int]]:
 
 def _start(sim: SimNode, _: object) -> None:
     sim.start(WALL_START_MS)
-
-
-def _open(link: IpLink | BleLink, _: object) -> None:
-    link.open()
 
 
 def _tell_power(place: Place, _: object) -> None:

@@ -20,6 +20,7 @@ from edgecoder.wire.messages import (
     ProbeReply,
     Release,
     ResponseStatus,
+    Stale,
     Summary,
     TaskRequest,
     TaskResponse,
@@ -34,6 +35,7 @@ GENERATION = (3 << 32) + 17
 
 MESSAGES: dict[str, Message] = {
     "versions": Versions(version_min=1, version_max=2),
+    "stale": Stale(epoch=1_767_258_000),
     "identity": Identity(role=Role.PHONE, device_type=DeviceType.PHONE, cluster_config_hash=b"12345678"),
     "capabilities": Capabilities(
         agent_id=SENDER,

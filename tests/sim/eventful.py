@@ -16,25 +16,19 @@ from edgecoder.core.events import (
     CancelTask,
     EngineFailed,
     FrameReceived,
-    LinkDown,
     PowerChanged,
     QueryMesh,
     QueryStatus,
-    Started,
     SubmitTask,
     SwapModel,
 )
 from edgecoder.core.ids import CommandId, LinkId, Medium
-from edgecoder.core.node import Node
 from edgecoder.errors import Reason
 from edgecoder.wire.envelope import Envelope, Frame, peek
 from edgecoder.wire.messages import NAMES
 from edgecoder_sim.checkers import make_checkers
-from edgecoder_sim.crypto import crypto
-from edgecoder_sim.engine import Engine
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.scenario import load_scenario
-from edgecoder_sim.scenario_model import Wire
 from edgecoder_sim.watch import TraceSink
 from edgecoder_sim.world import WALL_START_MS, World
 
@@ -84,8 +78,7 @@ config:
   agents: {{drain_ms: 2000, load_timeout_ms: 8000, task_queue_max: 2}}
 """
 _FIRST_COMMAND: Final = 1_000_000
-_FIRST_LINK: Final = 1_000_000
-"""Commands and links of the trouble count from here, far above those of the world."""
+"""Commands of the trouble count from here, far above those of the world."""
 _LATE: Final = {"summary": (3, 5 * SECOND_US), "heartbeat": (7, 1_300_000)}
 """Which of these messages comes late, and by how much."""
 
@@ -156,8 +149,6 @@ class Trouble:
     def __init__(self, world: World) -> None:
         self.world = world
         self._commands: CommandId = _FIRST_COMMAND
-        self._links: LinkId = _FIRST_LINK
-        self._lives = 0
         self._frames = 0
         self._counts: dict[str, int] = {}
         self._mute: set[int] = set()
@@ -252,26 +243,8 @@ class Trouble:
 
     def restart(self, sim: SimNode) -> None:
         """End the node's life and begin another with its disk; its links come back as new ones."""
-        kernel = self.world.kernel
-        self._lives += 1
-        for link in [link for link in sim.links.values() if not isinstance(link, Dead)]:
-            for end in [end for end in self.world.nodes if end.links.get(link.id) is link]:
-                end.links[link.id] = Dead(link.id)
-                if end is not sim:
-                    end.post(LinkDown(link.id))
-            self.later(1, partial(self._reopen, link))
-        setup, encoded = sim.node.setup, self.world.scenario.wire is Wire.ENCODED
-        signer, verifier = crypto(sim.node_id, setup.cluster.network_id, encoded=encoded)
-        sim.node = Node(setup, signer, verifier, sim.rng_seed)
-        sim.engine = Engine(kernel, sim.device, sim.stream(f"engine.{self._lives}"), sim.post)
-        sim._wake_us = -1
-        sim._handle(Started(dict(sim.disk), WALL_START_MS + kernel.now // 1000))  # before all that is on its way
-
-    def _reopen(self, link: Any) -> None:
-        """The same carrier under another id: what it carried before is on its way to a link that is down."""
-        self._links += 1
-        link.id = self._links
-        link.open()
+        sim.crash(told_us=0)
+        self.later(0.5, lambda: sim.restart(WALL_START_MS + self.world.kernel.now // 1000))
 
     # -- the ether -----------------------------------------------------------------------------------------------------
 
@@ -298,13 +271,3 @@ class _Meddled(SimNode):
     def deliver_at(self, at_us: int, link: LinkId, frame: Frame, crossing: Any) -> None:
         """See `SimNode`."""
         self.trouble[self].spread(self, at_us, link, frame, crossing)
-
-
-class Dead:
-    """A link that is down."""
-
-    def __init__(self, link: LinkId) -> None:
-        self.id = link
-
-    def send(self, *_: object) -> None:
-        """Nothing arrives."""

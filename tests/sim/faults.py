@@ -237,8 +237,8 @@ def complete_twice(patch: pytest.MonkeyPatch) -> None:
     """The host's disk reports every write twice."""
     persisted = SimNode._persisted
 
-    def stutter(self: SimNode, effect: Persist, _: object) -> None:
-        persisted(self, effect, _)
+    def stutter(self: SimNode, effect: Persist, life: int) -> None:
+        persisted(self, effect, life)
         self.post(Persisted(effect.op))
 
     patch.setattr(SimNode, "_persisted", stutter)
@@ -249,8 +249,8 @@ def lose_a_completion(patch: pytest.MonkeyPatch) -> None:
     """The host's disk forgets to report what it wrote of swaps."""
     persisted = SimNode._persisted
 
-    def forget(self: SimNode, effect: Persist, _: object) -> None:
+    def forget(self: SimNode, effect: Persist, life: int) -> None:
         if effect.key != "swap":
-            persisted(self, effect, _)
+            persisted(self, effect, life)
 
     patch.setattr(SimNode, "_persisted", forget)

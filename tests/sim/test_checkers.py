@@ -25,7 +25,7 @@ from edgecoder.trace import Dropped
 from edgecoder.wire.envelope import Envelope
 from edgecoder.wire.messages import Load, Versions
 from tests.catalogs import LARGE, SMALL, TINY
-from tests.sim.stage import NEWS, REPRODUCE, Actor, Stage, breach
+from tests.sim.stage import BITS, NEWS, REPRODUCE, Actor, Stage, breach
 
 
 @pytest.fixture
@@ -153,10 +153,18 @@ def test_seq_grows(stage: Stage) -> None:
 def test_seq_is_not_used_again_after_a_restart(stage: Stage) -> None:
     a, _, _ = linked(stage)
     same = a.persists("epoch", b"\x01")
-    a.sees(Started({}), same)
+    a.sees(Started({"epoch": a.epoch.to_bytes(4, "big")}), same)
     a.sees(Persisted(same.op))
     with breach("envelopes are ordered", "phone-1 sends .epoch, seq. .1, 1. after .1, 1"):
         a.sees(NEWS, a.sends(5, a.identity(), seq=1))
+
+
+def test_a_node_that_cannot_know_may_use_an_epoch_again(stage: Stage) -> None:
+    a, _, _ = linked(stage)
+    same = a.persists("epoch", b"\x01")
+    a.sees(Started({}, wall_ms=500), same)
+    a.sees(Persisted(same.op))
+    a.sees(NEWS, a.sends(5, a.identity(), seq=1))
 
 
 def test_an_epoch_is_durable_before_it_is_used(stage: Stage) -> None:
@@ -203,7 +211,7 @@ def test_an_old_generation_is_not_advertised_again(stage: Stage) -> None:
     old = a.capabilities()
     a.sees(NEWS, *a.advertises())
     with breach("generation grows", "phone-1 advertises generation 4294967297, after 4294967298"):
-        a.sees(NEWS, Advertise(a.next_op(), old, a.seals(old), 0))
+        a.sees(NEWS, Advertise(a.next_op(), old, a.seals(old), 0, BITS))
     with breach("generation grows", "phone-1 sends generation 4294967297"):
         a.sees(NEWS, a.sends(link, old))
 

@@ -36,6 +36,9 @@ class Notes:
         self.frames: list[tuple[int, int]] = []
         self.queries: dict[int, int] = {}
 
+    def died(self, at_us: int, node: SimNode) -> None:
+        """See `watch.Checker`."""
+
     def saw(self, at_us: int, node: SimNode, event: Event, effects: list[Effect]) -> None:
         """Keep traces, arrivals and when queries had their turn."""
         self.records += [(at_us, node, effect.record) for effect in effects if isinstance(effect, Trace)]

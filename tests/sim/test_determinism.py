@@ -85,6 +85,9 @@ class Boots:
     def __init__(self) -> None:
         self.ready_us: dict[str, int] = {}
 
+    def died(self, at_us: int, node: SimNode) -> None:
+        """See `watch.Checker`."""
+
     def saw(self, at_us: int, node: SimNode, event: Event, effects: list[Effect]) -> None:  # noqa: ARG002 - a checker's
         """Keep the moment of NodeReady."""
         if any(isinstance(effect, Trace) and isinstance(effect.record, NodeReady) for effect in effects):

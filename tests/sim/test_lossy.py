@@ -28,6 +28,9 @@ class Gaps:
         self.count: Counter[Role] = Counter()
         self._next: dict[tuple[int, LinkId, TaskId], int] = {}
 
+    def died(self, at_us: int, node: SimNode) -> None:
+        """See `watch.Checker`."""
+
     def saw(self, at_us: int, node: SimNode, event: Event, effects: list[Effect]) -> None:  # noqa: ARG002 - a checker's
         """Count what is sent."""
         for effect in effects:

@@ -17,6 +17,7 @@ from edgecoder.trace import (
     ConfigDiffers,
     DownloadPhase,
     Dropped,
+    EpochRaised,
     NodeReady,
     PeerForgotten,
     PeerLearned,
@@ -342,7 +343,9 @@ def test_the_timeline_compares_truth_with_what_is_known(tmp_path: Path) -> None:
     recorder.sample(20 * SECOND)
     made.capabilities(recorder, 25 * SECOND, PHONE, 2, LARGE, loading=False)
     recorder.sample(30 * SECOND)
+    recorder.record(30 * SECOND, PHONE, EpochRaised(7))
     metrics = recorder.close(30 * SECOND)
+    assert timeline(tmp_path, "epoch_raised", 30) == {"0": 7}
     assert timeline(tmp_path, "nodes_ready", 10) == {SMALL: 3}
     assert timeline(tmp_path, "nodes_ready", 20) == {SMALL: 2}
     assert timeline(tmp_path, "nodes_ready", 30) == {SMALL: 2, LARGE: 1}

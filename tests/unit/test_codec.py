@@ -116,7 +116,7 @@ def test_missing_fields_are_refused(field: str) -> None:
         (full_heartbeat(), {"activeModelParamSize": float("inf")}),
         (full_heartbeat(), {"activeModelParamSize": -0.1}),
         (full_heartbeat(), {"generation": -1}),
-        (full_heartbeat(), {"generation": 1 << 63}),
+        (full_heartbeat(), {"memoryMb": 1 << 63}),
         (full_heartbeat(), {"activeModel": "x" * 301}),
         (full_heartbeat(), {"holdingsDigest": b"x" * 33}),
         (full_heartbeat(), {"power": {"onExternalPower": True, "batteryPct": 101}}),

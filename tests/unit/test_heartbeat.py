@@ -332,7 +332,9 @@ def test_another_coordinator_takes_over_where_one_is_lost(home: Home) -> None:
 
 
 def test_the_coordinator_tells_its_time(cluster: Cluster) -> None:
-    hub = cluster.add("hub", Role.COORDINATOR)
+    hub = cluster.add("hub", Role.COORDINATOR, start=False)
+    hub.wall_ms = WALL_MS
+    hub.start()
     phone = cluster.add("phone")
     cluster.run_for(100_000)
     cluster.link(phone, hub)

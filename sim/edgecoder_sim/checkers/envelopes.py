@@ -26,6 +26,11 @@ class Envelopes(Rule):
         self.panel.on(Persisted, self._persisted)
         self.panel.on_sealed(self._sealed)
 
+    def begin(self, book: Book) -> None:
+        """See `Rule`."""
+        if book.is_behind:
+            book.sealed_epoch = book.sealed_seq = -1
+
     def _persist(self, book: Book, effect: Persist) -> None:
         if effect.key == EPOCH_KEY:
             self._writing[book.index, effect.op] = int.from_bytes(effect.value, "big")
@@ -34,6 +39,7 @@ class Envelopes(Rule):
         epoch = self._writing.pop((book.index, event.op), None) if self._writing else None
         if epoch is not None:
             book.epoch, book.is_ready = epoch, True
+            book.newest_epoch = max(book.newest_epoch, epoch)
 
     def _sealed(self, book: Book, header: Header, size_bytes: int) -> None:
         epoch, seq = header.epoch, header.seq
@@ -65,6 +71,11 @@ class Generations(Rule):
         self.panel.on(CapabilitiesChanged, self._changed)
         self.panel.on(Advertise, self._advertise)
         self.panel.on_sent(Capabilities, self._sent)
+
+    def begin(self, book: Book) -> None:
+        """See `Rule`."""
+        if book.is_behind:
+            self._newest.pop(book.index, None)
 
     def _changed(self, book: Book, record: CapabilitiesChanged) -> None:
         newest = self._newest.get(book.index, -1)

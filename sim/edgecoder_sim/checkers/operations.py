@@ -77,7 +77,7 @@ class Operations(Rule):
     def begin(self, book: Book) -> None:
         """See `Rule`."""
         before = self._of.get(book.index, _State(set(), 0))
-        self._of[book.index] = _State(before.stale.union(before.open), before.newest)
+        self._of[book.index] = _State(before.stale.union(before.open), -1 if book.is_behind else before.newest)
 
     def _begin_op(self, book: Book, effect: Operation) -> None:
         state, kind = self._of[book.index], type(effect)

@@ -14,19 +14,20 @@ from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.effects import Advertise, Effect, Send, Trace, WakeAt
 from edgecoder.core.events import Event, FrameReceived, LinkDown, Started
 from edgecoder.core.ids import LinkId, Micros, NodeId, OpId, Role, TaskId
-from edgecoder.core.node import Node
+from edgecoder.core.node import EPOCH_KEY, Node
 from edgecoder.errors import InvariantViolated, RemoteProtocolError
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.swap import SwapJournal
 from edgecoder.trace import Dropped, Record
 from edgecoder.wire.envelope import ByteVerifier, Envelope, Frame, Header, Verified
-from edgecoder.wire.messages import Identity, Message, Versions
+from edgecoder.wire.messages import Identity, Message, Stale, Versions
 from edgecoder_sim.checkers.inbox import Inbox, is_fresh
 from edgecoder_sim.crypto import IdealKeys
 
 GRACE_US: Final = 10_000_000
 """What has to happen is late when it has not happened so long after it was due: room for disks, ticks and busy CPUs."""
 _NEVER: Final = 1 << 62
+_NOTICES: Final[tuple[type[Message], ...]] = (Versions, Stale)
 
 
 class Watched(Protocol):
@@ -58,6 +59,7 @@ class Book:
         "epoch",
         "inbox",
         "index",
+        "is_behind",
         "is_changing",
         "is_ready",
         "journal",
@@ -65,6 +67,7 @@ class Book:
         "links",
         "loaded",
         "name",
+        "newest_epoch",
         "node",
         "role",
         "runs",
@@ -88,7 +91,12 @@ class Book:
         self.catalog: Catalog = setup.catalog
         self.life = 0
         self.sealed_epoch = self.sealed_seq = -1
-        """Of the newest envelope, over all lives."""
+        """Of the newest envelope, over all lives that could know of it."""
+        self.newest_epoch = -1
+        """The greatest epoch that this node has used."""
+        self.is_behind = False
+        """Whether neither disk nor clock told this life how far earlier ones had counted: it may repeat their numbers
+        until somebody tells it."""
         self.sealed: Frame | None = None
         """That envelope itself: it may go over several links."""
         self.begin()
@@ -223,7 +231,7 @@ class Panel:
             self._frame(book, event, effects)  # type: ignore[arg-type]  # its type was just looked at
         else:
             if kind is Started:
-                self._start(book)
+                self._start(book, event)  # type: ignore[arg-type]
             for judge in judges.get(kind, ()):
                 judge(book, event)
         for effect in effects:
@@ -240,6 +248,13 @@ class Panel:
                 for judge in judges.get(kind, ()):
                     judge(book, effect)
 
+    def died(self, at_us: Micros, node: Watched) -> None:
+        """See `watch.Checker`."""
+        if self._next_alarm < at_us:
+            self._ring(at_us)
+        self.now = at_us
+        self._forget(self.books.get(node.index) or self._open_book(node))
+
     def finish(self, at_us: Micros) -> None:
         """See `watch.Checker`."""
         self._ring(at_us)
@@ -255,13 +270,18 @@ class Panel:
             rule.begin(book)
         return book
 
-    def _start(self, book: Book) -> None:
+    def _start(self, book: Book, event: Started) -> None:
         """A life begins. What reached the node before its first one waits for it there, and counts."""
         book.life += 1
+        kept = event.snapshot.get(EPOCH_KEY, b"")
+        book.is_behind = max(int.from_bytes(kept, "big") + 1, event.wall_ms // 1000) <= book.newest_epoch
         if book.life > 1:
-            book.begin()
-            for rule in self.rules:
-                rule.begin(book)
+            self._forget(book)
+
+    def _forget(self, book: Book) -> None:
+        book.begin()
+        for rule in self.rules:
+            rule.begin(book)
 
     def _ring(self, at_us: Micros) -> None:
         alarms = self._alarms
@@ -336,12 +356,13 @@ class Panel:
         return None
 
     def _must_drop(self, book: Book, effects: list[Effect], why: str) -> None:
-        """A frame that must not be taken may leave a note, a wake-up or the range of versions, and nothing else."""
+        """A frame that must not be taken may leave a note, a wake-up, the range of versions or the epoch that is known,
+        and nothing else."""
         for effect in effects:
             kind = type(effect)
             if kind is WakeAt or (kind is Trace and type(effect.record) is Dropped):  # type: ignore[attr-defined]
                 continue
-            if kind is Send and type(self._opened(book, effect.frame).message) is Versions:  # type: ignore[attr-defined]
+            if kind is Send and type(self._opened(book, effect.frame).message) in _NOTICES:  # type: ignore[attr-defined]
                 continue
             self.fail("frames count once", book, f"acted on a frame although {why}")
 

@@ -17,6 +17,7 @@ from edgecoder.trace import (
     AgentLearned,
     CapabilitiesChanged,
     ConfigDiffers,
+    LifeEnded,
     NodeReady,
     OnlineChanged,
     PeerForgotten,
@@ -79,7 +80,8 @@ class Knowledge:
         self._registry, self._peers, self._others = self.beliefs.values()
         self._online_us, self._online_now, self._online_since_us = 0, 0, 0
         self.handlers: dict[type, Callable[[int, int, Any], None]] = {
-            NodeReady: self._node_ready,
+            NodeReady: self._life_turned,
+            LifeEnded: self._life_turned,
             CapabilitiesChanged: self._capabilities_changed,
             SwapPhase: self._swap_phase,
             PeerLearned: self._peer_learned,
@@ -162,13 +164,11 @@ class Knowledge:
         self._registry.changed(at_us, node, state)
         self._peers.changed(at_us, node, state)
 
-    def _node_ready(self, at_us: int, node: int, record: NodeReady) -> None:
-        """A life begins: of an earlier one nothing is left, neither a loaded model nor what the node had learned.
-        Whether this life finds a model to load, the next record says."""
+    def _life_turned(self, at_us: int, node: int, _: NodeReady | LifeEnded) -> None:
+        """A life begins or ends. Of an earlier one nothing is left, neither a loaded model nor what was learned;
+        whether this life finds a model to load, the next record says."""
         self._set_truth(at_us, node, (None, False))
         self._without_model.change(at_us, node, is_in=False)
-        if record.epoch == 1:
-            return
         for beliefs in self.beliefs.values():
             beliefs.forgot_all(at_us, node)
         if node in self._offer:

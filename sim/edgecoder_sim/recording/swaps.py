@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from edgecoder.errors import Reason
-from edgecoder.trace import NodeReady, SwapEnded, SwapPhase
+from edgecoder.trace import LifeEnded, NodeReady, SwapEnded, SwapPhase
 from edgecoder_sim.recording.files import Row
 from edgecoder_sim.recording.histogram import Histogram
 from edgecoder_sim.tables import PHASES, RESTARTED, UNFINISHED
@@ -44,7 +44,7 @@ class SwapBook:
 
     def __init__(self, nodes: int, swaps: Callable[[Row], None]) -> None:
         self._add = swaps
-        self._epochs = [1] * nodes
+        self._epochs = [0] * nodes
         self._open: dict[tuple[int, int], _Swap] = {}
         self._total = Histogram()
         self._loading = Histogram()
@@ -53,6 +53,7 @@ class SwapBook:
         self._failed_kept = self._failed_empty = self._failed_boots = self._failed_recoveries = 0
         self.handlers: dict[type, Callable[[int, int, Any], None]] = {
             NodeReady: self._node_ready,
+            LifeEnded: self._life_ended,
             SwapPhase: self._phase,
             SwapEnded: self._ended,
         }
@@ -88,11 +89,17 @@ class SwapBook:
         return metrics
 
     def _node_ready(self, at_us: int, node: int, record: NodeReady) -> None:
-        if record.epoch > 1:  # before a first life nothing can be open
-            for number in [number for other, number in self._open if other == node]:
-                self._failed += 1
-                self._write(at_us, node, number, self._open.pop((node, number)), RESTARTED)
+        if self._epochs[node]:  # before a first life nothing can be open
+            self._give_up(at_us, node)
         self._epochs[node] = record.epoch
+
+    def _life_ended(self, at_us: int, node: int, _: LifeEnded) -> None:
+        self._give_up(at_us, node)
+
+    def _give_up(self, at_us: int, node: int) -> None:
+        for number in [number for other, number in self._open if other == node]:
+            self._failed += 1
+            self._write(at_us, node, number, self._open.pop((node, number)), RESTARTED)
 
     def _phase(self, at_us: int, node: int, record: SwapPhase) -> None:
         key = (node, record.swap)

@@ -13,7 +13,7 @@ import msgspec
 
 from edgecoder.core.ids import NodeId, TaskId
 from edgecoder.mesh.router import Why
-from edgecoder.trace import NodeReady, TaskEnded, TaskRouted, TaskStarted, TaskStopped, TaskSubmitted
+from edgecoder.trace import LifeEnded, NodeReady, TaskEnded, TaskRouted, TaskStarted, TaskStopped, TaskSubmitted
 from edgecoder_sim.recording.files import Row
 from edgecoder_sim.recording.histogram import Histogram
 from edgecoder_sim.tables import RESTARTED, UNFINISHED
@@ -60,6 +60,7 @@ class TaskBook:
         self._kinds: dict[int, str] = {}
         self._open: dict[TaskId, _Task] = {}
         self._work: dict[tuple[TaskId, int], _Work] = {}
+        self._lived: set[int] = set()
         self._latency = Histogram()
         self._waited = Histogram()
         self._submitted = self._failed = self._unfinished = self._attempts = self._tokens = 0
@@ -67,6 +68,7 @@ class TaskBook:
         self._via = dict.fromkeys(VIAS, 0)
         self.handlers: dict[type, Callable[[int, int, Any], None]] = {
             NodeReady: self._node_ready,
+            LifeEnded: self._life_ended,
             TaskSubmitted: self._submitted_by_user,
             TaskRouted: self._routed,
             TaskStarted: self._started,
@@ -181,10 +183,14 @@ class TaskBook:
             self._failed += 1
         self._write(task, at_us, record, None if record.reason is None else record.reason.value)
 
-    def _node_ready(self, _: int, node: int, record: NodeReady) -> None:
-        """A new life of a node: what it was asked and what it worked on in the one before is lost."""
-        if record.epoch == 1:
-            return
+    def _node_ready(self, _: int, node: int, __: NodeReady) -> None:
+        """A new life of a node, whether or not anybody saw the end of the one before."""
+        if node in self._lived:
+            self._life_ended(0, node, None)
+        self._lived.add(node)
+
+    def _life_ended(self, _: int, node: int, __: LifeEnded | None) -> None:
+        """What a node was asked and what it worked on is lost."""
         for key in [key for key in self._work if key[1] == node]:
             work = self._work.pop(key)
             self._add_work((key[0].hex(), node, work.started_us / 1e6, None, work.model, 0, RESTARTED))
