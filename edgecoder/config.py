@@ -159,6 +159,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """and after so many the device is left alone until it says something new."""
     reread_ms: Millis = 300_000
     """A peer whose advertisement has no room for its generation is read again after this."""
+    rehome_misses: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    """Unanswered heartbeats after which a node reports to another coordinator that it has a link to. Fewer: a dead
+    coordinator is left sooner; more: fewer moves for frames that merely got lost."""
     identify_retry_ms: Millis = 2_000
     """How often a node says who it is on a link whose other end has not answered."""
     links_max: Count = 16
@@ -191,6 +194,25 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     local_wait_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """A node asks its coordinator when nobody in its own reach could begin within this. Higher: fewer messages to the
     coordinator; lower: less waiting behind others."""
+    hedging: bool = True
+    """Whether a task that is late to be taken up is asked of a second node too. On: shorter tails, and a few percent of
+    work that is thrown away."""
+    hedge_pct: Annotated[int, msgspec.Meta(ge=50, le=100)] = 95
+    """A task is late when it waits for longer than this percent of those before it (95: Dean and Barroso, The Tail at
+    Scale, 2013)."""
+    hedge_samples_min: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 10
+    """Tasks that must have been measured before anything is called late."""
+    hedge_samples_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 128
+    """Newest tasks that are kept for it. More: steadier; fewer: quicker to follow a change."""
+    hedge_ms_min: Millis = 250
+    """Nothing is late before this: what is asked twice costs twice."""
+    power_no_work_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] = 20
+    """A battery at or below this, or a device that saves power, works for its own user alone. On the mains nothing
+    limits it."""
+    power_small_work_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] = 40
+    """At or below this it takes small tasks of others only."""
+    small_work_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
+    """The longest answer that is small work, tokens: some seconds on a phone."""
     typical_task_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
     """Length assumed for tasks of which a node knows only the count, tokens."""
     battery_ms_per_pct: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 20
@@ -220,6 +242,12 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.probe_timeout_ms >= self.probe_hold_ms:
             problem = f"probe_timeout_ms is {self.probe_timeout_ms}, probe_hold_ms {self.probe_hold_ms}"
             raise ConfigError("probe_hold_ms", None, problem, "a place must be kept for longer than a round takes")
+        if self.hedge_samples_min > self.hedge_samples_max:
+            problem = f"hedge_samples_min is {self.hedge_samples_min}, hedge_samples_max {self.hedge_samples_max}"
+            raise ConfigError("hedge_samples_min", None, problem, "no more can be asked for than are kept")
+        if self.power_no_work_pct > self.power_small_work_pct:
+            problem = f"power_no_work_pct is {self.power_no_work_pct}, power_small_work_pct {self.power_small_work_pct}"
+            raise ConfigError("power_no_work_pct", None, problem, "small work has to end before all work does")
         if self.memory_budget_mb < self.MEMORY_MIN_MB:
             problem = f"{self.memory_share_pct} % of {self.memory_mb} MB leaves {self.memory_budget_mb} MB for a model"
             raise ConfigError("memory_mb", None, problem, f"the smallest model needs {self.MEMORY_MIN_MB} MB")

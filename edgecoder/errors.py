@@ -101,6 +101,7 @@ class Reason(Enum):
     LOADING = "loading"
     NO_MODEL = "no_model"
     BUSY = "busy"
+    LOW_POWER = "low_power"
     NO_ROUTE = "no_route"
     DEADLINE = "deadline"
     DRAINED = "drained"
@@ -155,6 +156,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.LOADING: ReasonInfo("the node is changing its model", "ask again in a moment", 503),
     Reason.NO_MODEL: ReasonInfo("no fitting model is active there", "swap to one first", 503),
     Reason.BUSY: ReasonInfo("the queue is full", "ask again later", 503),
+    Reason.LOW_POWER: ReasonInfo("the node saves its battery", "ask another node, or for less", 503),
     Reason.NO_ROUTE: ReasonInfo("nobody reachable can do it", "lower minParamSize, or wait", 503),
     Reason.DEADLINE: ReasonInfo("the deadline passed", "allow more time", 504),
     Reason.DRAINED: ReasonInfo("a model swap cut the task off", "ask again", 503),

@@ -25,6 +25,8 @@ OUTPUT_TOKENS_MAX: Final = 1 << 20
 """Tokens that one task may ask for."""
 SLOTS_MAX: Final = 65_535
 """Tasks that a node may say it runs at once: sums over many nodes must fit into what the wire can say."""
+WORK_TOKENS_ANY: Final = OUTPUT_TOKENS_MAX
+"""`workTokensMax` of a node that takes tasks of any length."""
 HOPS_MAX: Final = 1
 """Coordinators behind a task's home coordinator that may pass it on."""
 RESPONSE_INDEX_MAX: Final = 1_000_000

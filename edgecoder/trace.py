@@ -95,6 +95,12 @@ class SummaryExpired(Record, frozen=True, tag="summary.expired"):
     coordinator: NodeId
 
 
+class HomeChanged(Record, frozen=True, tag="home.changed"):
+    """The node reports to this coordinator from now on."""
+
+    coordinator: NodeId
+
+
 class OnlineChanged(Record, frozen=True, tag="online.changed"):
     """The node found its coordinator, or lost it."""
 
@@ -173,7 +179,7 @@ class TaskStopped(Record, frozen=True, tag="task.stopped"):
 
 
 class TaskEnded(Record, frozen=True, tag="task.ended"):
-    """The user got the reply."""
+    """The user got the reply. `hedge_won` says whether it came from the second node that was asked, where one was."""
 
     task_id: TaskId
     reason: Reason | None
@@ -181,6 +187,7 @@ class TaskEnded(Record, frozen=True, tag="task.ended"):
     model: str | None
     tokens: int
     attempts: int
+    hedge_won: bool | None = None
 
 
 class Dropped(Record, frozen=True, tag="dropped"):

@@ -99,8 +99,8 @@ class Registry:
         """Whether a row may be in an answer."""
         return row.last_seen > self._context.now - self._alive_us
 
-    def candidates(self, fits: FitsModel, tried: set[NodeId]) -> Iterator[Candidate]:
-        """Every row, with the reason for which a router must pass it over."""
+    def candidates(self, fits: FitsModel, tried: set[NodeId], tokens: int = 0) -> Iterator[Candidate]:
+        """Every row, with the reason for which a router must pass it over. `tokens` is the length of the answer."""
         now = self._context.now
         for row in self.rows.values():
             heartbeat = row.heartbeat
@@ -116,6 +116,8 @@ class Registry:
                     why = Why.BLACKLISTED
                 elif row.node in tried:
                     why = Why.TRIED
+                elif tokens > heartbeat.work_tokens_max:
+                    why = Why.LOW_POWER
             yield Candidate(
                 row.node,
                 heartbeat.active_model_param_size,
@@ -134,11 +136,12 @@ class Registry:
             )
 
     def availability(self) -> dict[str, ModelAvailability]:
-        """What the live agents offer, by active model in the order of names. Loading and dead agents offer nothing."""
+        """What the live agents offer, by active model in the order of names. Agents that are dead, loading or save
+        their battery offer nothing."""
         by_model: dict[str, list[AgentRow]] = {}
         for row in self.alive():
             model = row.heartbeat.active_model
-            if model and not row.load.is_loading:
+            if model and not row.load.is_loading and row.heartbeat.work_tokens_max:
                 by_model.setdefault(model, []).append(row)
         return {model: summarise(by_model[model]) for model in sorted(by_model)}
 

@@ -1,7 +1,9 @@
 """Relaying tasks: a coordinator finds the agent for a task, and passes the request there and the answers back.
 
 It tries the next agent where one refuses or is lost before it answered, and hands a task that none of its own can
-take to one other coordinator, which does not hand it on. Prompts and answers pass through; nothing is kept of them.
+take to one other coordinator, which does not hand it on. What another coordinator handed over runs at most once here:
+an agent that falls silent may have run it, so nobody else is asked then, and a request that comes again is refused.
+Prompts and answers pass through; nothing is kept of them.
 """
 
 from __future__ import annotations
@@ -74,6 +76,11 @@ class _Relay(msgspec.Struct):
     index: int = 0
     tried: set[NodeId] = msgspec.field(default_factory=set)
 
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether another coordinator handed it over."""
+        return self.origin.role is Role.COORDINATOR
+
 
 class Relays:
     """The tasks of others that are open here."""
@@ -87,6 +94,8 @@ class Relays:
         self._router = router
         self._same_model = same_model
         self._open: dict[TaskId, _Relay] = {}
+        self._may_have_run: dict[TaskId, None] = {}
+        """Tasks of other coordinators that some agent here has done, or may have done unheard."""
         self._is_draining = False
         self._on_drained: list[Callable[[], None]] = []
         """Who waits for the open tasks to end."""
@@ -96,7 +105,7 @@ class Relays:
 
     def request(self, link: Link, request: TaskRequest) -> None:
         """A node of this coordinator, or another coordinator, wants a task done."""
-        reason = self._refusal(request)
+        reason = self._refusal(link, request)
         if reason is not None:
             self._send(
                 link.id, TaskResponse(task_id=request.task_id, status=ResponseStatus.REFUSED, index=0, reason=reason)
@@ -110,14 +119,15 @@ class Relays:
         self._context.timers.set(name, deadline, lambda: self._give_up(relay, Reason.DEADLINE))
         self._route(relay)
 
-    def _refusal(self, request: TaskRequest) -> Reason | None:
+    def _refusal(self, link: Link, request: TaskRequest) -> Reason | None:
         if self._is_draining:
             return Reason.SHUTTING_DOWN
         if request.hops > HOPS_MAX:
             return Reason.INVALID
         if len(self._open) >= self._context.config.relayed_tasks_max:
             return Reason.BUSY
-        return Reason.DUPLICATE if request.task_id in self._open else None
+        is_known = link.role is Role.COORDINATOR and request.task_id in self._may_have_run
+        return Reason.DUPLICATE if is_known or request.task_id in self._open else None
 
     def drain(self, on_drained: Callable[[], None]) -> None:
         """Take no more tasks, let those that are open end, to the drain deadline; then call back."""
@@ -147,6 +157,7 @@ class Relays:
         if response.status is ResponseStatus.REFUSED:
             if self._step(relay, RelayStep.REFUSED):
                 self._not_taken(relay)
+                self._may_have_run.pop(response.task_id, None)
                 self._route_again(relay)
             return
         if not self._step(relay, RelayStep.ANSWERED):
@@ -156,8 +167,10 @@ class Relays:
             self._context.timers.cancel(("relay.answer", relay.request.task_id))
         self._pass_back(relay, response)
         if response.status in (ResponseStatus.DONE, ResponseStatus.FAILED):
-            if response.status is ResponseStatus.FAILED and response.reason not in NOT_ITS_FAULT:
-                self._note(relay, None)
+            if response.status is ResponseStatus.FAILED:
+                self._may_have_run.pop(response.task_id, None)  # it has ended unanswered: it may be asked again
+                if response.reason not in NOT_ITS_FAULT:
+                    self._note(relay, None)
             self._step(relay, RelayStep.FINISHED)
             self._forget(relay)
 
@@ -184,7 +197,7 @@ class Relays:
     def _route(self, relay: _Relay) -> None:
         request = relay.request
         fits = fitting(request.model, request.min_param_size, self._same_model)
-        decision = self._router.choose(self._registry.candidates(fits, relay.tried), request)
+        decision = self._router.choose(self._registry.candidates(fits, relay.tried, request.max_tokens), request)
         if decision.node is not None:
             self._trace(relay, decision.node, self._router.why, decision)
             row = self._registry.rows[decision.node]
@@ -200,7 +213,7 @@ class Relays:
 
     def _other_coordinator(self, relay: _Relay) -> tuple[NodeId, LinkId] | None:
         """The coordinator whose summary offers most for the task, unless it was handed on already."""
-        if relay.request.hops >= HOPS_MAX or relay.origin.role is Role.COORDINATOR:
+        if relay.request.hops >= HOPS_MAX or relay.is_forwarded:
             return None
         best: tuple[tuple[int, float, int], NodeId, LinkId] | None = None
         for node, row in self._summaries.held().items():
@@ -221,6 +234,8 @@ class Relays:
 
     def _ask(self, relay: _Relay, node: NodeId, link: LinkId) -> None:
         self._step(relay, RelayStep.ROUTED)
+        if relay.is_forwarded:
+            self._remember(relay.request.task_id)
         relay.to, relay.link, relay.asked_at = node, link, self._context.now
         left_ms = min(max(1, (relay.deadline - self._context.now) // 1000), TTL_MS_MAX)
         request = msgspec.structs.replace(relay.request, hops=relay.request.hops + 1, deadline_ms=left_ms)
@@ -245,7 +260,7 @@ class Relays:
         self._note(relay, None)
         if reason is not Reason.PEER_LOST:
             self._withdraw(relay, reason)
-        if self._step(relay, RelayStep.LOST):
+        if self._step(relay, RelayStep.GIVEN_UP if relay.is_forwarded else RelayStep.LOST):
             if relay.state is RelayState.ROUTING:
                 self._route_again(relay)
             else:
@@ -297,6 +312,11 @@ class Relays:
 
     def _send(self, link: LinkId, response: TaskResponse) -> None:
         self._context.send(link, response, self._context.config.task_silence_ms)
+
+    def _remember(self, task_id: TaskId) -> None:
+        while len(self._may_have_run) >= self._context.config.task_memory_max:
+            del self._may_have_run[next(iter(self._may_have_run))]
+        self._may_have_run[task_id] = None
 
     def _forget(self, relay: _Relay) -> None:
         task_id = relay.request.task_id

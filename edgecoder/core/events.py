@@ -85,10 +85,11 @@ class PeersSilent(Event, frozen=True):
 
 
 class PowerChanged(Event, frozen=True):
-    """The battery's charge in percent, and whether the node is on external power."""
+    """The battery's charge in percent, whether the node is on external power, and whether its system saves power."""
 
     battery_pct: int
     on_external_power: bool
+    low_power: bool = False
 
 
 class EngineFailed(Event, frozen=True):

@@ -46,8 +46,8 @@ class TimerTable:
         heap = self._heap
         heappush(heap, (deadline, order, name))
         if len(heap) > 64 and len(heap) > 4 * len(self._actions):
-            self._heap = [entry for entry in heap if self._actions.get(entry[2], _GONE)[0] == entry[1]]
-            heapify(self._heap)
+            heap[:] = [entry for entry in heap if self._actions.get(entry[2], _GONE)[0] == entry[1]]
+            heapify(heap)
 
     def cancel(self, name: Name) -> None:
         """Forget a timer; one that is not set is no error."""
@@ -74,6 +74,15 @@ class TimerTable:
         so that no chain of timers can hold the node for ever."""
         self.is_changed = True
         newest = self._order
-        while (deadline := self.next_deadline) is not None and deadline <= now and self._heap[0][1] <= newest:
-            _, _, name = heappop(self._heap)
-            self._actions.pop(name)[1]()
+        heap, actions = self._heap, self._actions
+        while heap:
+            deadline, order, name = heap[0]
+            live = actions.get(name)
+            if live is None or live[0] != order:
+                heappop(heap)
+                continue
+            if deadline > now or order > newest:
+                return
+            heappop(heap)
+            del actions[name]
+            live[1]()

@@ -52,6 +52,10 @@ class Offer(Protocol):
         """Battery and charger."""
         ...
 
+    def work_tokens_max(self) -> int:
+        """The longest answer that it takes on for others now."""
+        ...
+
     def piece_map_digest(self) -> bytes:
         """Over the files that are installed."""
         ...
@@ -99,7 +103,13 @@ class Announcer:
 
     def _state(self) -> tuple[object, ...]:
         power = self._offer.power()
-        return (self._offer.load(), *self._offer.active_model(), power.battery_pct, self._offer.piece_map_digest())
+        return (
+            self._offer.load(),
+            *self._offer.active_model(),
+            power.battery_pct,
+            self._offer.work_tokens_max(),
+            self._offer.piece_map_digest(),
+        )
 
     def _announce(self, on_completion: Callable[[Advertised | AdvertiseFailed], None] | None) -> None:
         self._context.timers.cancel(_TIMER)
@@ -156,4 +166,5 @@ class Announcer:
             device_type=config.device_type,
             languages=self._languages,
             piece_map_digest=offer.piece_map_digest(),
+            work_tokens_max=offer.work_tokens_max(),
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from heapq import heapify, heapreplace
 from types import MappingProxyType
+from typing import Protocol
 
 import msgspec
 
@@ -71,6 +72,18 @@ class _Work(msgspec.Struct):
     """Why it is being stopped: the reason that its sink gets."""
 
 
+class Able(Protocol):
+    """What the node can do now."""
+
+    def tokens_per_s(self) -> int:
+        """Decoding speed of the active model."""
+        ...
+
+    def work_tokens_max(self) -> int:
+        """The longest answer that it takes on for others."""
+        ...
+
+
 class Executor:
     """The tasks that this node has accepted."""
 
@@ -79,14 +92,14 @@ class Executor:
         context: Context,
         model_for: Callable[[TaskRequest | Probe], str | Reason],
         on_load: Callable[[], None],
-        tokens_per_s: Callable[[], int],
+        able: Able,
     ) -> None:
         """`model_for` names the active model if it may answer the request now, else says why not; `on_load` is called
-        when the count of tasks has changed; `tokens_per_s` is the speed of the active model."""
+        when the count of tasks has changed."""
         self._context = context
         self._model_for = model_for
         self._on_load = on_load
-        self._tokens_per_s = tokens_per_s
+        self._able = able
         self.reservations = Reservations(context)
         self._work: dict[TaskId, _Work] = {}
         self._by_op: dict[OpId, _Work] = {}
@@ -101,7 +114,7 @@ class Executor:
     def offer(self, request: TaskRequest, sink: Sink, link: LinkId | None) -> None:
         """Accept or refuse a task: the sink hears at once which, then what comes of it."""
         self.reservations.take(link, request.task_id)
-        verdict = self._judge(request, len(request.prompt.encode()))
+        verdict = self._judge(request, len(request.prompt.encode()), is_own=link is None)
         if isinstance(verdict, Reason):
             response = TaskResponse(
                 task_id=request.task_id, status=ResponseStatus.REFUSED, index=0, reason=verdict, served_by=self._me
@@ -123,20 +136,20 @@ class Executor:
     def probe(self, probe: Probe, link: LinkId) -> ProbeReply:
         """Say when a task could begin, and keep a place for it."""
         self.reservations.take(link, probe.task_id)
-        reply = self.judge_probe(probe)
+        reply = self.judge_probe(probe, is_own=False)
         if reply.reason is None:
             self.reservations.hold(link, probe.task_id, probe.max_tokens)
         return reply
 
-    def judge_probe(self, probe: Probe) -> ProbeReply:
-        """The answer to a probe; no place is kept."""
-        verdict = self._judge(probe, probe.prompt_bytes)
+    def judge_probe(self, probe: Probe, *, is_own: bool) -> ProbeReply:
+        """The answer to a probe, one of this node's own user or another's; no place is kept."""
+        verdict = self._judge(probe, probe.prompt_bytes, is_own=is_own)
         if isinstance(verdict, Reason):
             return ProbeReply(task_id=probe.task_id, reason=verdict)
         return ProbeReply(
             task_id=probe.task_id,
             queue_ms=self._queue_ms(),
-            tokens_per_s=self._tokens_per_s(),
+            tokens_per_s=self._able.tokens_per_s(),
             hold_ms=self._context.config.probe_hold_ms,
         )
 
@@ -182,12 +195,14 @@ class Executor:
 
     # -- the life of a task --------------------------------------------------------------------------------------------
 
-    def _judge(self, request: TaskRequest | Probe, prompt_bytes: int) -> str | Reason:
+    def _judge(self, request: TaskRequest | Probe, prompt_bytes: int, *, is_own: bool) -> str | Reason:
         config = self._context.config
         if request.task_id in self._known or request.task_id in self._work:
             return Reason.DUPLICATE
         if prompt_bytes > config.prompt_bytes_max:
             return Reason.TOO_LARGE
+        if not is_own and request.max_tokens > self._able.work_tokens_max():
+            return Reason.LOW_POWER
         if len(self._work) + len(self.reservations) >= config.slots + config.task_queue_max:
             return Reason.BUSY
         return self._model_for(request)
@@ -195,7 +210,7 @@ class Executor:
     def _queue_ms(self) -> int:
         """When a slot is free for one more task, if every answer here is as long as it may be: the running ones first,
         then those that wait, then the places that are kept, each in the slot that is free first."""
-        slots, speed = self._context.config.slots, self._tokens_per_s()
+        slots, speed = self._context.config.slots, self._able.tokens_per_s()
         running = [work for work in self._work.values() if work.state is not WorkState.WAITING]
         free_ms = [work_ms(max(0, work.request.max_tokens - work.tokens), speed) for work in running]
         free_ms += [0] * (slots - len(free_ms))
@@ -215,13 +230,12 @@ class Executor:
     def _fill_slots(self) -> None:
         if self._on_drained:
             return
-        running = sum(work.state is not WorkState.WAITING for work in self._work.values())
-        for work in list(self._work.values()):
-            if running >= self._context.config.slots:
+        while len(self._by_op) < self._context.config.slots:
+            work = next((work for work in self._work.values() if work.state is WorkState.WAITING), None)
+            if work is None:
                 return
-            if self._step(work, WorkStep.SLOT_FREE):
-                running += 1
-                self._run(work)
+            self._step(work, WorkStep.SLOT_FREE)
+            self._run(work)
 
     def _run(self, work: _Work) -> None:
         work.op = self._context.ops.begin(self._ended)

@@ -43,6 +43,7 @@ from edgecoder.mesh.models import fitting
 from edgecoder.mesh.neighbours import Neighbours
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.peers import Peers
+from edgecoder.mesh.power import PowerPolicy
 from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.mesh.soonest import make_router
 from edgecoder.models.admission import admit
@@ -89,7 +90,7 @@ class Member:
         self._gate = gate
         self._catalog = catalog
         self._platform = platform
-        self._power = Power(on_external_power=False, battery_pct=100)
+        self._power = PowerPolicy(context.config)
         self._self_stats = PeerStats()
         self.is_stopping = False
         self._wished: CatalogEntry | None = None
@@ -101,7 +102,7 @@ class Member:
         self.neighbours = Neighbours(context, gate, self.peers, self._uses)
         self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer, self.neighbours.online_changed)
         self.announcer = Announcer(context, self, languages, self.heartbeat.changed)
-        self.executor = Executor(context, self._model_for, self.announcer.load_changed, self.tokens_per_s)
+        self.executor = Executor(context, self._model_for, self.announcer.load_changed, self)
         self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
 
     # -- the node's life -----------------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ class Member:
     def link_bound(self, link: Link) -> None:
         """Somebody identified itself at the other end of a link."""
         if link.role is Role.COORDINATOR:
-            self.heartbeat.link_bound(link.id)
+            self.heartbeat.link_bound(link)
         else:
             self.peers.link_bound(link)
             self.announcer.tell(link.id)
@@ -149,13 +150,10 @@ class Member:
         return self.origin.uses(link) or self.executor.uses(link)
 
     def _spare_of(self, lost: Link) -> Link | None:
-        """Another link to the same peer, or to some coordinator, where none is in use."""
-        links = self._gate.links.values()
-        if lost.role is Role.COORDINATOR and self.heartbeat.link is None:
-            return next((link for link in links if link.role is Role.COORDINATOR), None)
-        if lost.peer is not None and self.peers.link_to(lost.peer) is None:
-            return next((link for link in links if link.peer == lost.peer and link.role is not Role.COORDINATOR), None)
-        return None
+        """Another link to the same peer, where none is in use. Links to coordinators are the heartbeat's business."""
+        if lost.role is Role.COORDINATOR or lost.peer is None or self.peers.link_to(lost.peer) is not None:
+            return None
+        return next((link for link in self._gate.links.values() if link.peer == lost.peer), None)
 
     def _shut_down(self, command: ShutDown) -> None:
         self.is_stopping = True
@@ -200,7 +198,11 @@ class Member:
 
     def power(self) -> Power:
         """See `announcer.Offer`."""
-        return self._power
+        return self._power.now
+
+    def work_tokens_max(self) -> int:
+        """See `announcer.Offer`."""
+        return self._power.work_tokens_max
 
     def piece_map_digest(self) -> bytes:
         """See `announcer.Offer`."""
@@ -222,18 +224,18 @@ class Member:
             param_size,
             self.load(),
             self._context.config.device_type,
-            self._power.battery_pct,
+            self._power.now.battery_pct,
             None,
             self._self_stats.fail_rate,
             100,
             why,
             tokens_per_s=self.tokens_per_s(),
             slots=self._context.config.slots,
-            on_external_power=self._power.on_external_power,
+            on_external_power=self._power.now.on_external_power,
         )
         coordinator = self.coordinator()  # it is asked first: dialling takes longer
         may_dial = coordinator is None or coordinator[0] in tried
-        return [me, *self.peers.candidates(fits, tried, may_dial)]
+        return [me, *self.peers.candidates(fits, tried, request.max_tokens, may_dial=may_dial)]
 
     def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
         """See `origin.Reach`."""
@@ -264,7 +266,8 @@ class Member:
                     min_param_size=request.min_param_size,
                     max_tokens=request.max_tokens,
                     prompt_bytes=len(request.prompt.encode()),
-                )
+                ),
+                is_own=True,
             )
         )
 
@@ -275,7 +278,7 @@ class Member:
             row.stats.unanswered = 0 if answered else row.stats.unanswered + 1
 
     def _with_power(self, reply: ProbeReply) -> ProbeReply:
-        power = self._power
+        power = self._power.now
         return msgspec.structs.replace(reply, battery_pct=power.battery_pct, on_external_power=power.on_external_power)
 
     def cancel_here(self, task: TaskId, reason: Reason) -> None:
@@ -388,7 +391,7 @@ class Member:
             self.peers.signal_measured(link, event.rssi_dbm)
 
     def _power_changed(self, event: PowerChanged) -> None:
-        self._power = Power(on_external_power=event.on_external_power, battery_pct=event.battery_pct)
+        self._power.changed(event)
         self.announcer.load_changed()
 
     def _holdings_changed(self) -> None:

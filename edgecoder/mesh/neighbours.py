@@ -31,7 +31,7 @@ OnLink = Callable[[LinkId | None], None]
 """Takes the link to a peer that was asked for, None where there is none."""
 
 
-class NeighbourState(Enum):
+class DialState(Enum):
     """Where a device that is heard stands."""
 
     HEARD = "heard"
@@ -40,7 +40,7 @@ class NeighbourState(Enum):
     LEFT_ALONE = "leftAlone"
 
 
-class NeighbourStep(Enum):
+class DialStep(Enum):
     """What can happen to it."""
 
     DIALLED = "dialled"
@@ -52,31 +52,31 @@ class NeighbourStep(Enum):
     NEWS = "news"
 
 
-NEIGHBOUR_TABLE: Mapping[tuple[NeighbourState, NeighbourStep], NeighbourState] = MappingProxyType(
+DIAL_TABLE: Mapping[tuple[DialState, DialStep], DialState] = MappingProxyType(
     {
-        (NeighbourState.HEARD, NeighbourStep.DIALLED): NeighbourState.DIALLING,
-        (NeighbourState.HEARD, NeighbourStep.LINK_UP): NeighbourState.LINKED,
-        (NeighbourState.HEARD, NeighbourStep.FAILED_TOO_OFTEN): NeighbourState.LEFT_ALONE,
-        (NeighbourState.DIALLING, NeighbourStep.LINK_UP): NeighbourState.LINKED,
-        (NeighbourState.DIALLING, NeighbourStep.FAILED): NeighbourState.HEARD,
-        (NeighbourState.DIALLING, NeighbourStep.FAILED_TOO_OFTEN): NeighbourState.LEFT_ALONE,
-        (NeighbourState.DIALLING, NeighbourStep.CANCELLED): NeighbourState.HEARD,
-        (NeighbourState.LINKED, NeighbourStep.LINKS_DOWN): NeighbourState.HEARD,
-        (NeighbourState.LEFT_ALONE, NeighbourStep.DIALLED): NeighbourState.DIALLING,
-        (NeighbourState.LEFT_ALONE, NeighbourStep.LINK_UP): NeighbourState.LINKED,
-        (NeighbourState.LEFT_ALONE, NeighbourStep.NEWS): NeighbourState.HEARD,
+        (DialState.HEARD, DialStep.DIALLED): DialState.DIALLING,
+        (DialState.HEARD, DialStep.LINK_UP): DialState.LINKED,
+        (DialState.HEARD, DialStep.FAILED_TOO_OFTEN): DialState.LEFT_ALONE,
+        (DialState.DIALLING, DialStep.LINK_UP): DialState.LINKED,
+        (DialState.DIALLING, DialStep.FAILED): DialState.HEARD,
+        (DialState.DIALLING, DialStep.FAILED_TOO_OFTEN): DialState.LEFT_ALONE,
+        (DialState.DIALLING, DialStep.CANCELLED): DialState.HEARD,
+        (DialState.LINKED, DialStep.LINKS_DOWN): DialState.HEARD,
+        (DialState.LEFT_ALONE, DialStep.DIALLED): DialState.DIALLING,
+        (DialState.LEFT_ALONE, DialStep.LINK_UP): DialState.LINKED,
+        (DialState.LEFT_ALONE, DialStep.NEWS): DialState.HEARD,
     }
 )
 
 
-class Neighbour(msgspec.Struct):
+class HeardPeer(msgspec.Struct):
     """One device that is heard, or linked."""
 
     address: Address
     rssi_dbm: int
     bits: Bits | None
     is_heard: bool
-    state: NeighbourState = NeighbourState.HEARD
+    state: DialState = DialState.HEARD
     node: NodeId | None = None
     """Who it is, once that was read."""
     read_at: Micros = 0
@@ -90,7 +90,7 @@ class Neighbour(msgspec.Struct):
 class _Call(msgspec.Struct):
     """A link over BLE."""
 
-    row: Neighbour | None
+    row: HeardPeer | None
     is_dialled: bool = False
     was_used: bool = False
 
@@ -105,14 +105,14 @@ class Neighbours:
         self._peers = peers
         self._uses = uses
         self._stream = context.stream("radio")
-        self.rows: dict[Address, Neighbour] = {}
-        self._of_node: dict[NodeId, Neighbour] = {}
+        self.rows: dict[Address, HeardPeer] = {}
+        self._of_node: dict[NodeId, HeardPeer] = {}
         self._calls: dict[LinkId, _Call] = {}
         self._unread: dict[Address, None] = {}
         """Whom to dial to read, in this order."""
         self._asked: dict[Address, list[OnLink]] = {}
         """Whom a task waits for."""
-        self._dialling: tuple[OpId, Neighbour] | None = None
+        self._dialling: tuple[OpId, HeardPeer] | None = None
         self._is_preempted = False
 
     def start(self) -> None:
@@ -138,7 +138,7 @@ class Neighbours:
                     continue
             row.is_heard, row.rssi_dbm, row.bits = True, heard.rssi_dbm, heard.bits
             row.tries = 0
-            self._step(row, NeighbourStep.NEWS)
+            self._step(row, DialStep.NEWS)
             self._judge(row, self._first_wait(row))
         self._dial_next()
 
@@ -150,16 +150,16 @@ class Neighbours:
                 row.is_heard = False
                 self._forget_if_gone(row)
 
-    def _meet(self, heard: Heard) -> Neighbour | None:
+    def _meet(self, heard: Heard) -> HeardPeer | None:
         """A row for a device that was not known; None where there are too many that are nearer."""
         if len(self.rows) >= self._context.config.peers_max:
-            free = (row for row in self.rows.values() if row.state in (NeighbourState.HEARD, NeighbourState.LEFT_ALONE))
+            free = (row for row in self.rows.values() if row.state in (DialState.HEARD, DialState.LEFT_ALONE))
             weakest = min(free, key=lambda row: row.rssi_dbm, default=None)
             if weakest is None or weakest.rssi_dbm >= heard.rssi_dbm:
                 return None
             weakest.is_heard = False
             self._forget_if_gone(weakest)
-        row = self.rows[heard.address] = Neighbour(heard.address, heard.rssi_dbm, heard.bits, True)
+        row = self.rows[heard.address] = HeardPeer(heard.address, heard.rssi_dbm, heard.bits, True)
         if heard.bits is not None and (node := self._recognise(heard.bits.tag)) is not None:
             self._name(row, node)
         return row
@@ -176,7 +176,7 @@ class Neighbours:
     def _window(self) -> int:
         return max(1, self._context.wall_ms // TAG_WINDOW_MS)
 
-    def _first_wait(self, row: Neighbour) -> Micros:
+    def _first_wait(self, row: HeardPeer) -> Micros:
         """How long a dial to read waits: a little, and for a stranger who is to call first, longer."""
         config = self._context.config
         wait = self._stream.below(config.dial_spread_ms * MILLI)
@@ -186,7 +186,7 @@ class Neighbours:
                 wait += config.dial_courtesy_ms * MILLI
         return wait
 
-    def _judge(self, row: Neighbour, wait: Micros) -> None:
+    def _judge(self, row: HeardPeer, wait: Micros) -> None:
         """Tell the peer table what is heard of a peer, and queue it to be read if there is something to read."""
         if row.node is not None:
             self._peers.heard(row.node, row.rssi_dbm, row.bits)
@@ -196,7 +196,7 @@ class Neighbours:
         else:
             self._unread.pop(row.address, None)
 
-    def _needs_reading(self, row: Neighbour) -> bool:
+    def _needs_reading(self, row: HeardPeer) -> bool:
         if not row.is_heard or row.links:
             return False
         known = None if row.node is None else self._peers.capabilities_of(row.node)
@@ -206,8 +206,8 @@ class Neighbours:
             return row.read_at + self._context.config.reread_ms * MILLI <= self._context.now
         return not row.bits.loading and is_later(row.bits.generation, known.generation)
 
-    def _forget_if_gone(self, row: Neighbour) -> None:
-        if row.is_heard or row.links or row.state is NeighbourState.DIALLING:
+    def _forget_if_gone(self, row: HeardPeer) -> None:
+        if row.is_heard or row.links or row.state is DialState.DIALLING:
             return
         del self.rows[row.address]
         self._unread.pop(row.address, None)
@@ -215,7 +215,7 @@ class Neighbours:
             del self._of_node[row.node]
             self._peers.silent(row.node)
 
-    def _name(self, row: Neighbour, node: NodeId) -> None:
+    def _name(self, row: HeardPeer, node: NodeId) -> None:
         """Note who it is. A row of the same node with another address is of the past."""
         before = self._of_node.get(node)
         row.node = node
@@ -244,9 +244,9 @@ class Neighbours:
             self._context.out.append(CancelOp(self._dialling[0]))
         self._dial_next()
 
-    def _has_room_for(self, row: Neighbour) -> bool:
+    def _has_room_for(self, row: HeardPeer) -> bool:
         """Whether there is a free slot, one on its way, or one that an idle link can give up."""
-        if row.links or row.state is NeighbourState.DIALLING or len(self._calls) < self._slots:
+        if row.links or row.state is DialState.DIALLING or len(self._calls) < self._slots:
             return True
         idle = next((link for link in self._calls if not self._uses(link)), None)
         if idle is not None:
@@ -264,14 +264,14 @@ class Neighbours:
         if row is None:
             return
         self._unread.pop(row.address, None)
-        self._step(row, NeighbourStep.DIALLED)
+        self._step(row, DialStep.DIALLED)
         op = self._context.ops.begin(self._dialled)
         self._dialling, self._is_preempted = (op, row), False
         self._context.out.append(Connect(op, row.address))
         deadline = self._context.in_ms(self._context.config.dial_timeout_ms)
         self._context.timers.set(_TIMEOUT, deadline, lambda: self._context.out.append(CancelOp(op)))
 
-    def _next(self) -> Neighbour | None:
+    def _next(self) -> HeardPeer | None:
         """Whom to dial now: for a task, else to read; a timer is set for the first whose time has not come."""
         for address in self._asked:
             row = self.rows[address]
@@ -300,32 +300,32 @@ class Neighbours:
                 call.is_dialled = True
                 self._watch_idle(completion.link)
         elif self._is_preempted and completion.reason is Reason.CANCELLED and row.address not in self._asked:
-            self._step(row, NeighbourStep.CANCELLED)
+            self._step(row, DialStep.CANCELLED)
             self._judge(row, 0)
         else:
             self._failed(row)
         self._forget_if_gone(row)
         self._dial_next()
 
-    def _failed(self, row: Neighbour) -> None:
+    def _failed(self, row: HeardPeer) -> None:
         """A dial brought nothing: again after a while, not for ever."""
         config = self._context.config
         row.tries += 1
         if row.tries >= config.dial_tries_max:
-            self._step(row, NeighbourStep.FAILED_TOO_OFTEN)
+            self._step(row, DialStep.FAILED_TOO_OFTEN)
             self._unread.pop(row.address, None)
         else:
-            self._step(row, NeighbourStep.FAILED)
+            self._step(row, DialStep.FAILED)
             wait_ms = min(config.dial_retry_ms << (row.tries - 1), config.dial_retry_max_ms)
             self._judge(row, wait_ms * (900 + self._stream.below(201)))  # ±10 %
         self._answer(row, None)
 
-    def _answer(self, row: Neighbour, link: LinkId | None) -> None:
+    def _answer(self, row: HeardPeer, link: LinkId | None) -> None:
         for on_link in self._asked.pop(row.address, ()):
             on_link(link)
 
-    def _step(self, row: Neighbour, step: NeighbourStep) -> None:
-        row.state = NEIGHBOUR_TABLE.get((row.state, step), row.state)
+    def _step(self, row: HeardPeer, step: DialStep) -> None:
+        row.state = DIAL_TABLE.get((row.state, step), row.state)
 
     # -- links ---------------------------------------------------------------------------------------------------------
 
@@ -337,11 +337,11 @@ class Neighbours:
             return
         row = self.rows.get(event.address)
         if row is None:  # it called before it was heard
-            row = Neighbour(event.address, event.rssi_dbm or 0, None, False)
+            row = HeardPeer(event.address, event.rssi_dbm or 0, None, False)
             self.rows[event.address] = row
         row.links.append(event.link)
         self._unread.pop(row.address, None)
-        self._step(row, NeighbourStep.LINK_UP)
+        self._step(row, DialStep.LINK_UP)
         self._calls[event.link] = _Call(row)
         if len(self._calls) > self._slots:
             self._context.drop("link", Reason.OVERFLOW)
@@ -384,7 +384,7 @@ class Neighbours:
         if row is not None:
             row.links.remove(link.id)
             if not row.links:
-                self._step(row, NeighbourStep.LINKS_DOWN)
+                self._step(row, DialStep.LINKS_DOWN)
                 if call.is_dialled and self._needs_reading(row):
                     self._failed(row)
                 else:

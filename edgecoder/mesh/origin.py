@@ -2,57 +2,35 @@
 
 Each task is routed to this node itself, to a peer in reach, or to the coordinator, after a round of probes where that
 is the policy. If it is refused there it is routed again, if nobody can take it it waits, and at its deadline it fails.
-Parts of an answer that were already shown bind the task to who wrote them: then a lost peer ends it.
+Parts of an answer that were already shown bind the task to who wrote them: then a lost peer ends it. A task that is
+late to be taken up is asked of a second node too; whoever shows the first part keeps it, the other is called off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from enum import Enum
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from edgecoder.core.context import Context
+from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import Progress, TaskResult
 from edgecoder.core.events import CancelTask, SubmitTask
 from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, TaskId, task_id
+from edgecoder.core.timers import Name
 from edgecoder.errors import Reason
+from edgecoder.mesh.pace import Pace
 from edgecoder.mesh.prober import Near, Prober, Verdict
 from edgecoder.mesh.router import NOT_ITS_FAULT, Candidate, CostRouter, Decision, Why
-from edgecoder.mesh.soonest import ProbeRouter
+from edgecoder.mesh.soonest import Offer, ProbeRouter
+from edgecoder.mesh.task_table import TASK_TABLE, TaskState, TaskStep
 from edgecoder.models.catalog import is_model_name
 from edgecoder.protocol import OUTPUT_TOKENS_MAX, PARAM_SIZE_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskEnded, TaskRouted, TaskSubmitted
 from edgecoder.wire.codec import is_text
 from edgecoder.wire.messages import Cancel, ProbeReply, ResponseStatus, TaskRequest, TaskResponse
 
-
-class TaskState(Enum):
-    """Where a task of the user stands."""
-
-    WAITING = "waiting"
-    PROBING = "probing"
-    ASKED = "asked"
-    ACCEPTED = "accepted"
-    STREAMING = "streaming"
-    ENDED = "ended"
-
-
-class TaskStep(Enum):
-    """What can happen to it."""
-
-    PROBED = "probed"
-    NOBODY = "nobody"
-    ROUTED = "routed"
-    ACCEPTED = "accepted"
-    CHUNK = "chunk"
-    REFUSED = "refused"
-    DONE = "done"
-    FAILED = "failed"
-    LOST = "lost"
-    GIVEN_UP = "givenUp"
+_TIMER, _SECOND_TIMER, _HEDGE_TIMER = "task.answer", "task.answer.second", "task.hedge"
 
 
 class Reach(Near, Protocol):
@@ -64,10 +42,6 @@ class Reach(Near, Protocol):
 
     def coordinator(self) -> tuple[NodeId, LinkId] | None:
         """The home coordinator, if it answers."""
-        ...
-
-    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
-        """Get a link to a peer that is heard; None where there is none."""
         ...
 
     def run_here(self, request: TaskRequest, sink: Callable[[TaskResponse], None]) -> None:
@@ -83,8 +57,20 @@ class Reach(Near, Protocol):
         ...
 
 
-_DIALLING: LinkId = -1
-"""The link of a task that waits for one: no link has this id."""
+_DIALLING: LinkId = -1  # of a task that waits for a link: none has this id
+
+
+class _Ask(msgspec.Struct):
+    """A node that was asked, and has not ended the task."""
+
+    node: NodeId
+    link: LinkId | None
+    """None: this node itself."""
+    asked_at: Micros
+    timer: Name
+    index: int = 0
+    """Of the response that comes next."""
+    is_accepted: bool = False
 
 
 class _Task(msgspec.Struct):
@@ -93,14 +79,13 @@ class _Task(msgspec.Struct):
     id: TaskId
     deadline: Micros
     state: TaskState = TaskState.WAITING
-    node: NodeId | None = None
-    link: LinkId | None = None
-    """None while this node runs it itself."""
-    asked_at: Micros = 0
+    asked: list[_Ask] = msgspec.field(default_factory=list)
+    """Who has it: nobody, one, or two where it was hedged."""
+    hedge: NodeId | None = None
+    """Who was asked as the second, once a task."""
+    is_hedged: bool = False
     attempts: int = 0
     tried: set[NodeId] = msgspec.field(default_factory=set)
-    index: int = 0
-    """Of the response that comes next."""
     retry_at: Micros = 0
     is_asked_out: bool = False
     """Whether those who were probed last had no room: then it waits for its next turn."""
@@ -121,6 +106,9 @@ class Origin:
         self._reach = reach
         self._counter = 0
         self._tasks: dict[TaskId, _Task] = {}
+        self._until_accepted = Pace(context.config)
+        self._until_begun = Pace(context.config)
+        """Of streamed tasks: their first part."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -172,38 +160,42 @@ class Origin:
 
     def uses(self, link: LinkId) -> bool:
         """Whether an answer is to come over a link."""
-        is_asked = any(task.link == link for task in self._tasks.values())
+        is_asked = any(ask.link == link for task in self._tasks.values() for ask in task.asked)
         return is_asked or (self._prober is not None and self._prober.uses(link))
 
     def link_down(self, link: LinkId) -> None:
         """Whoever worked on tasks over this link cannot answer any more."""
         if self._prober is not None:
             self._prober.link_down(link)
-        for task in [task for task in self._tasks.values() if task.link == link]:
-            self._lost(task, Reason.PEER_LOST)
+        lost = [(task, ask) for task in self._tasks.values() for ask in task.asked if ask.link == link]
+        for task, ask in lost:
+            self._lost(task, ask, Reason.PEER_LOST)
 
     def response(self, link: LinkId | None, response: TaskResponse) -> None:
         """A response came, over a link or from this node's own engine. A late one, from whom the task was taken
         away, is no news."""
         task = self._tasks.get(response.task_id)
-        if task is None or task.link != link or task.node is None:
+        ask = next((ask for ask in task.asked if ask.link == link), None) if task is not None else None
+        if task is None or ask is None:
             return
-        if response.index != task.index:  # some response was lost on the way: the answer cannot become whole
-            self._lost(task, Reason.NO_ANSWER)
+        if response.index != ask.index:  # some response was lost on the way: the answer cannot become whole
+            self._lost(task, ask, Reason.NO_ANSWER)
             return
-        task.index += 1
+        ask.index += 1
         match response.status:
             case ResponseStatus.ACCEPTED:
-                self._accepted(task)
+                self._accepted(task, ask)
             case ResponseStatus.CHUNK:
-                self._chunk(task, response)
+                self._chunk(task, ask, response)
             case ResponseStatus.DONE:
-                if self._step(task, TaskStep.DONE):
+                if ask.is_accepted and self._step(task, TaskStep.DONE):
+                    self._call_off_others(task, ask)
                     self._end(task, None, response)
             case ResponseStatus.REFUSED:
-                self._refused(task, response.reason or Reason.UNAVAILABLE)
+                reason = response.reason or Reason.UNAVAILABLE
+                self._drop(task, ask, TaskStep.REFUSED, reason, response)
             case ResponseStatus.FAILED:
-                self._failed(task, response)
+                self._failed(task, ask, response)
 
     def probe_reply(self, link: LinkId, reply: ProbeReply) -> None:
         """A peer says how soon it could answer a task."""
@@ -217,7 +209,7 @@ class Origin:
         candidates = self._reach.candidates(request, task.tried)
         if self._prober is not None:
             self._step(task, TaskStep.PROBED)
-            self._context.timers.cancel(("task.answer", task.id))
+            self._context.timers.cancel((_TIMER, task.id))
             self._prober.begin(request, candidates, lambda verdict: self._probed(task, verdict))
             return
         decision = self._router.choose(candidates, request)
@@ -226,29 +218,27 @@ class Origin:
 
     def _probed(self, task: _Task, verdict: Verdict) -> NodeId | None:
         """What comes of a round of probes: the node that the task is bound to, if it is one of them."""
-        best, config = verdict.best, self._context.config
-        why, is_good = Why.SOONEST, False
-        if best is not None:
-            is_in_time = self._context.in_ms(best.finish_ms) <= task.deadline
-            is_good = best.wait_ms <= config.local_wait_max_ms and is_in_time
-            if best.node == self._context.node_id and not verdict.probes:
-                why = Why.HERE
+        best = verdict.best
+        is_here = best is not None and best.node == self._context.node_id
+        why = Why.HERE if is_here and not verdict.probes else Why.SOONEST
         node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
         task.is_asked_out = best is None and verdict.probes > 0
         decision = Decision(node, cost, verdict.eligible, verdict.excluded)
-        self._settle(task, decision, is_good, why, verdict.probes, verdict.answered)
-        return task.node
+        is_good = self._is_soon(task, best)
+        return self._settle(task, decision, is_good, why, verdict.probes, verdict.answered)
 
-    def _settle(self, task: _Task, decision: Decision, is_good: bool, why: Why, probes: int, answered: int) -> None:
+    def _settle(
+        self, task: _Task, decision: Decision, is_good: bool, why: Why, probes: int, answered: int
+    ) -> NodeId | None:
         """Ask the node that was chosen, if it is good enough or there is no better way; else the coordinator; else
-        wait."""
+        wait. Whom was asked."""
         coordinator = self._reach.coordinator()
         if coordinator is not None and coordinator[0] in task.tried:
             coordinator = None
         to: NodeId | None
         if decision.node is not None and (is_good or coordinator is None):
             to = decision.node
-            link = None if to == self._context.node_id else (self._reach.link_to(to) or _DIALLING)
+            link = self._link_to(to)
         elif coordinator is not None:
             (to, link), why = coordinator, Why.COORDINATOR
         else:
@@ -262,6 +252,17 @@ class Origin:
         else:
             self._step(task, TaskStep.NOBODY)
             self._retry_later(task)
+        return to
+
+    def _is_soon(self, task: _Task, offer: Offer | None) -> bool:
+        """Whether an offer is good enough to bother no coordinator."""
+        if offer is None or offer.wait_ms > self._context.config.local_wait_max_ms:
+            return False
+        return self._context.in_ms(offer.finish_ms) <= task.deadline
+
+    def _link_to(self, node: NodeId) -> LinkId | None:
+        """Where to ask a node: None, here."""
+        return None if node == self._context.node_id else (self._reach.link_to(node) or _DIALLING)
 
     def _retry_later(self, task: _Task) -> None:
         def look_again() -> None:
@@ -271,7 +272,7 @@ class Origin:
 
         if task.retry_at <= self._context.now:  # news of others must not put it off for ever
             task.retry_at = self._context.in_ms(self._context.config.task_retry_ms)
-        self._context.timers.set(("task.answer", task.id), task.retry_at, look_again)
+        self._context.timers.set((_TIMER, task.id), task.retry_at, look_again)
 
     def _request(self, task: _Task) -> TaskRequest:
         spec = task.spec
@@ -287,32 +288,96 @@ class Origin:
 
     def _ask(self, task: _Task, node: NodeId, link: LinkId | None, request: TaskRequest) -> None:
         self._step(task, TaskStep.ROUTED)
-        task.node, task.link, task.asked_at, task.index = node, link, self._context.now, 0
+        timer = _SECOND_TIMER if any(ask.timer[0] == _TIMER for ask in task.asked) else _TIMER
+        ask = _Ask(node, link, self._context.now, (timer, task.id))
+        task.asked.append(ask)
         if link is None:
-            self._context.timers.cancel(("task.answer", task.id))  # one that waited would be routed once more
+            self._context.timers.cancel(ask.timer)  # one that waited would be routed once more
             self._reach.run_here(request, lambda response: self.response(None, response))
             return
-        self._expect_answer(task, self._context.config.task_answer_ms)
+        self._expect_answer(task, ask, self._context.config.task_answer_ms)
+        self._expect_soon(task, ask, self._until_accepted)
         if link == _DIALLING:
-            self._reach.dial(node, lambda link: self._dialled(task, node, link))
+            self._reach.dial(node, lambda link: self._dialled(task, ask, link))
         else:
             self._context.send(link, request, request.deadline_ms)
 
-    def _dialled(self, task: _Task, node: NodeId, link: LinkId | None) -> None:
+    def _dialled(self, task: _Task, ask: _Ask, link: LinkId | None) -> None:
         """The peer of a task that waits for a link was dialled."""
-        if task.link != _DIALLING or task.node != node or task.state is not TaskState.ASKED:
+        if ask not in task.asked or ask.link != _DIALLING:
             return
         if link is None:
-            self._lost(task, Reason.PEER_LOST)
+            self._lost(task, ask, Reason.PEER_LOST)
             return
-        task.link, task.asked_at = link, self._context.now
+        ask.link, ask.asked_at = link, self._context.now
         request = self._request(task)
-        self._expect_answer(task, self._context.config.task_answer_ms)
+        self._expect_answer(task, ask, self._context.config.task_answer_ms)
         self._context.send(link, request, request.deadline_ms)
 
-    def _expect_answer(self, task: _Task, within_ms: int) -> None:
+    def _expect_answer(self, task: _Task, ask: _Ask, within_ms: int) -> None:
         deadline = self._context.in_ms(within_ms)
-        self._context.timers.set(("task.answer", task.id), deadline, lambda: self._lost(task, Reason.NO_ANSWER))
+        self._context.timers.set(ask.timer, deadline, lambda: self._lost(task, ask, Reason.NO_ANSWER))
+
+    # -- a second node for what is late --------------------------------------------------------------------------------
+
+    def _expect_soon(self, task: _Task, ask: _Ask, pace: Pace) -> None:
+        """Ask a second node when this step takes longer than it does as a rule."""
+        late_ms = pace.late_ms() if self._context.config.hedging and not task.is_hedged else None
+        if late_ms is not None and len(task.asked) == 1:
+            due = max(self._context.now, ask.asked_at + late_ms * MILLI)
+            self._context.timers.set((_HEDGE_TIMER, task.id), due, lambda: self._hedge(task))
+
+    def _hedge(self, task: _Task) -> None:
+        if task.state not in (TaskState.ASKED, TaskState.ACCEPTED) or len(task.asked) != 1:
+            return
+        task.is_hedged = True
+        request, tried = self._request(task), task.tried | {task.asked[0].node}
+        candidates = self._reach.candidates(request, tried)
+        if self._prober is not None:
+            self._prober.begin(request, candidates, lambda verdict: self._hedge_probed(task, verdict))
+            return
+        decision = self._router.choose(candidates, request)
+        is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
+        self._ask_second(task, decision, is_good, 0, 0)
+
+    def _hedge_probed(self, task: _Task, verdict: Verdict) -> NodeId | None:
+        best = verdict.best
+        node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
+        decision = Decision(node, cost, verdict.eligible, verdict.excluded)
+        return self._ask_second(task, decision, self._is_soon(task, best), verdict.probes, verdict.answered)
+
+    def _ask_second(self, task: _Task, decision: Decision, is_good: bool, probes: int, answered: int) -> NodeId | None:
+        """Ask the node that was chosen if it is good, else the coordinator if it has not been asked, else nobody."""
+        coordinator = self._reach.coordinator()
+        to: NodeId | None
+        if decision.node is not None and is_good:
+            to, link = decision.node, self._link_to(decision.node)
+        elif coordinator is not None and coordinator[0] not in task.tried | {ask.node for ask in task.asked}:
+            to, link = coordinator
+        else:
+            return None
+        cost = decision.cost if to == decision.node else None
+        why = Why.HEDGED.value
+        record = TaskRouted(task.id, to, why, cost, decision.eligible, decision.excluded, probes, answered)
+        self._context.trace(record)
+        task.hedge = to
+        self._ask(task, to, link, self._request(task))
+        return to
+
+    def _call_off_others(self, task: _Task, winner: _Ask) -> None:
+        """One has begun: the others need not."""
+        if self._prober is not None:
+            self._prober.cancel(task.id)
+        self._context.timers.cancel((_HEDGE_TIMER, task.id))
+        for ask in [ask for ask in task.asked if ask is not winner]:
+            if task.spec.stream and ask.link is not None:
+                self._until_begun.add((self._context.now - ask.asked_at) // MILLI)
+            self._withdraw(task, ask, Reason.CANCELLED)
+            self._remove(task, ask)
+
+    def _remove(self, task: _Task, ask: _Ask) -> None:
+        task.asked.remove(ask)
+        self._context.timers.cancel(ask.timer)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
@@ -323,122 +388,112 @@ class Origin:
         task.state = following
         return True
 
-    def _accepted(self, task: _Task) -> None:
-        if not self._step(task, TaskStep.ACCEPTED):
+    def _accepted(self, task: _Task, ask: _Ask) -> None:
+        if ask.is_accepted:
             return
-        assert task.node is not None
-        self._reach.note_outcome(task.node, (self._context.now - task.asked_at) // 1000)
-        self._patience(task)
+        ask.is_accepted = True
+        self._step(task, TaskStep.ACCEPTED)
+        taken_ms = (self._context.now - ask.asked_at) // MILLI
+        self._reach.note_outcome(ask.node, taken_ms)
+        if ask.link is None:
+            return
+        self._until_accepted.add(taken_ms)
+        self._context.timers.cancel((_HEDGE_TIMER, task.id))
+        if task.spec.stream:
+            self._expect_soon(task, ask, self._until_begun)
+        self._patience(task, ask)
 
-    def _patience(self, task: _Task) -> None:
-        if task.link is not None:
-            self._expect_answer(task, self._context.config.task_silence_ms)
+    def _patience(self, task: _Task, ask: _Ask) -> None:
+        if ask.link is not None:
+            self._expect_answer(task, ask, self._context.config.task_silence_ms)
 
-    def _chunk(self, task: _Task, response: TaskResponse) -> None:
+    def _chunk(self, task: _Task, ask: _Ask, response: TaskResponse) -> None:
+        if not ask.is_accepted:
+            return
         if not response.text and not response.tokens:  # a sign of life: nothing is shown, nothing is bound
-            if task.state is not TaskState.ASKED:
-                self._patience(task)
+            self._patience(task, ask)
             return
         task.text_size += len(response.text)
         if task.text_size > self._context.config.answer_chars_max:
-            self._lost(task, Reason.TOO_LARGE)
+            self._lost(task, ask, Reason.TOO_LARGE)
             return
+        is_first = task.state is TaskState.ACCEPTED
         if not self._step(task, TaskStep.CHUNK):
             return
+        if is_first:
+            if ask.link is not None:
+                self._until_begun.add((self._context.now - ask.asked_at) // MILLI)
+            self._call_off_others(task, ask)
         task.parts.append(response.text)
         task.tokens += response.tokens
         self._context.out.append(Progress(task.command, response.text, response.tokens))
-        self._patience(task)
+        self._patience(task, ask)
 
-    def _refused(self, task: _Task, reason: Reason) -> None:
-        if self._step(task, TaskStep.REFUSED):
-            self._route_again(task, reason)
-
-    def _failed(self, task: _Task, response: TaskResponse) -> None:
+    def _failed(self, task: _Task, ask: _Ask, response: TaskResponse) -> None:
         reason = response.reason or Reason.UNAVAILABLE
-        assert task.node is not None
         if reason not in NOT_ITS_FAULT:
-            self._reach.note_outcome(task.node, None)
-        if self._step(task, TaskStep.FAILED):
-            self._after_failure(task, reason, response)
+            self._reach.note_outcome(ask.node, None)
+        self._drop(task, ask, TaskStep.FAILED, reason, response)
 
-    def _lost(self, task: _Task, reason: Reason) -> None:
-        assert task.node is not None
-        self._reach.note_outcome(task.node, None)
+    def _lost(self, task: _Task, ask: _Ask, reason: Reason) -> None:
+        self._reach.note_outcome(ask.node, None)
         if reason is not Reason.PEER_LOST:
-            self._withdraw(task, reason)
-        if self._step(task, TaskStep.LOST):
-            self._after_failure(task, reason, None)
+            self._withdraw(task, ask, reason)
+        self._drop(task, ask, TaskStep.LOST, reason, None)
 
-    def _after_failure(self, task: _Task, reason: Reason, response: TaskResponse | None) -> None:
-        """Try elsewhere, unless parts of an answer were shown already or it was tried often enough."""
-        task.attempts += 1
+    def _drop(self, task: _Task, ask: _Ask, step: TaskStep, reason: Reason, response: TaskResponse | None) -> None:
+        """One that was asked will not do it. Where it was the only one the task goes on elsewhere, unless parts of an
+        answer were shown already or it was tried often enough."""
+        if len(task.asked) > 1:
+            self._remove(task, ask)
+            task.tried.add(ask.node)
+            return
+        if not self._step(task, step):
+            return
+        self._remove(task, ask)
+        if self._prober is not None:
+            self._prober.cancel(task.id)
+        self._context.timers.cancel((_HEDGE_TIMER, task.id))
+        task.attempts += step is not TaskStep.REFUSED
         if task.state is TaskState.ENDED or task.attempts >= self._context.config.task_attempts_max:
-            task.state, task.node = TaskState.ENDED, None
+            task.state = TaskState.ENDED
             self._end(task, reason, response)
-        else:
-            self._route_again(task, reason)
-
-    def _route_again(self, task: _Task, reason: Reason) -> None:
-        assert task.node is not None
-        task.tried.add(task.node)
-        task.last, task.node, task.link = reason, None, None
-        self._context.timers.cancel(("task.answer", task.id))
+            return
+        coordinator = self._reach.coordinator()
+        if step is not TaskStep.FAILED or coordinator is None or ask.node != coordinator[0]:
+            task.tried.add(ask.node)  # a coordinator whose agent failed has others
+        task.last = reason
         self._route(task)
 
-    def _withdraw(self, task: _Task, reason: Reason) -> None:
+    def _withdraw(self, task: _Task, ask: _Ask, reason: Reason) -> None:
         """Tell whoever works on the task that it is not wanted any more."""
-        if task.link == _DIALLING:
-            return
-        if task.link is not None:
-            self._context.send(task.link, Cancel(task_id=task.id, reason=reason), self._context.config.task_answer_ms)
-        elif task.node is not None:
+        if ask.link is None:
             self._reach.cancel_here(task.id, reason)
+        elif ask.link != _DIALLING:
+            self._context.send(ask.link, Cancel(task_id=task.id, reason=reason), self._context.config.task_answer_ms)
 
     def _give_up(self, task: _Task, reason: Reason) -> None:
         if not self._step(task, TaskStep.GIVEN_UP):
             return
-        if self._prober is not None:
-            self._prober.cancel(task.id)
-        self._withdraw(task, reason)
-        self._end(task, task.last if reason is Reason.DEADLINE and task.node is None else reason, None)
+        asked, told = task.asked, reason
+        if reason is Reason.DEADLINE and not asked:
+            told = task.last
+        for ask in list(asked):
+            self._withdraw(task, ask, reason)
+        self._end(task, told, None)
 
     def _end(self, task: _Task, reason: Reason | None, response: TaskResponse | None) -> None:
         del self._tasks[task.id]
-        self._context.timers.cancel(("task.deadline", task.id))
-        self._context.timers.cancel(("task.answer", task.id))
+        if self._prober is not None:
+            self._prober.cancel(task.id)
+        for timer in (_TIMER, _SECOND_TIMER, _HEDGE_TIMER, "task.deadline"):
+            self._context.timers.cancel((timer, task.id))
         served_by, model = (response.served_by, response.model) if response is not None else (None, None)
         tokens = response.tokens if response is not None and reason is None else task.tokens
         text = "".join(task.parts)
         if response is not None and not task.spec.stream:
             text = response.text
         self._context.reply(task.command, TaskResult(text, tokens, served_by, model, reason))
-        attempts = task.attempts + (task.node is not None)  # those that failed, and the one under way
-        self._context.trace(TaskEnded(task.id, reason, served_by, model, tokens, attempts))
-
-
-TASK_TABLE: Mapping[tuple[TaskState, TaskStep], TaskState] = MappingProxyType(
-    {
-        (TaskState.WAITING, TaskStep.ROUTED): TaskState.ASKED,
-        (TaskState.WAITING, TaskStep.GIVEN_UP): TaskState.ENDED,
-        (TaskState.WAITING, TaskStep.PROBED): TaskState.PROBING,
-        (TaskState.PROBING, TaskStep.ROUTED): TaskState.ASKED,
-        (TaskState.PROBING, TaskStep.NOBODY): TaskState.WAITING,
-        (TaskState.PROBING, TaskStep.GIVEN_UP): TaskState.ENDED,
-        (TaskState.ASKED, TaskStep.ACCEPTED): TaskState.ACCEPTED,
-        (TaskState.ASKED, TaskStep.REFUSED): TaskState.WAITING,
-        (TaskState.ASKED, TaskStep.FAILED): TaskState.WAITING,
-        (TaskState.ASKED, TaskStep.LOST): TaskState.WAITING,
-        (TaskState.ASKED, TaskStep.GIVEN_UP): TaskState.ENDED,
-        (TaskState.ACCEPTED, TaskStep.CHUNK): TaskState.STREAMING,
-        (TaskState.ACCEPTED, TaskStep.DONE): TaskState.ENDED,
-        (TaskState.ACCEPTED, TaskStep.FAILED): TaskState.WAITING,
-        (TaskState.ACCEPTED, TaskStep.LOST): TaskState.WAITING,
-        (TaskState.ACCEPTED, TaskStep.GIVEN_UP): TaskState.ENDED,
-        (TaskState.STREAMING, TaskStep.CHUNK): TaskState.STREAMING,
-        (TaskState.STREAMING, TaskStep.DONE): TaskState.ENDED,
-        (TaskState.STREAMING, TaskStep.FAILED): TaskState.ENDED,
-        (TaskState.STREAMING, TaskStep.LOST): TaskState.ENDED,
-        (TaskState.STREAMING, TaskStep.GIVEN_UP): TaskState.ENDED,
-    }
-)
+        attempts = task.attempts + bool(task.asked)  # those that failed, and the one under way
+        hedge_won = None if task.hedge is None else any(ask.node == task.hedge for ask in task.asked)
+        self._context.trace(TaskEnded(task.id, reason, served_by, model, tokens, attempts, hedge_won))

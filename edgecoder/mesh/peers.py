@@ -128,9 +128,11 @@ class Peers:
         self._context.trace(PeerLearned(row.node, capabilities.generation, loading, link.medium))
         return True
 
-    def candidates(self, fits: FitsModel, tried: set[NodeId], may_dial: bool = False) -> Iterator[Candidate]:
-        """Every phone and agent that is known, with the reason for which a router must pass it over; `may_dial`: those
-        without a link that are heard are in reach too."""
+    def candidates(
+        self, fits: FitsModel, tried: set[NodeId], tokens: int = 0, *, may_dial: bool = False
+    ) -> Iterator[Candidate]:
+        """Every phone and agent that is known, with the reason for which a router must pass it over. `tokens` is the
+        length of the answer; `may_dial`: those without a link that are heard are in reach too."""
         now, radio_kbit_per_s = self._context.now, self._context.config.ble_kbit_per_s
         for row in self.rows.values():
             capabilities = row.capabilities
@@ -149,6 +151,8 @@ class Peers:
                 why = Why.BLACKLISTED
             elif row.node in tried:
                 why = Why.TRIED
+            elif tokens > capabilities.work_tokens_max:
+                why = Why.LOW_POWER
             yield Candidate(
                 row.node,
                 capabilities.active_model_param_size,

@@ -22,7 +22,15 @@ from edgecoder.wire.messages import Load, TaskRequest
 UNKNOWN_QUALITY = 50
 """Quality of a peer of which nothing was measured (v1)."""
 NOT_ITS_FAULT = frozenset(
-    (Reason.CANCELLED, Reason.DEADLINE, Reason.NO_ROUTE, Reason.LOADING, Reason.DRAINED, Reason.SHUTTING_DOWN)
+    (
+        Reason.CANCELLED,
+        Reason.DEADLINE,
+        Reason.NO_ROUTE,
+        Reason.LOADING,
+        Reason.DRAINED,
+        Reason.SHUTTING_DOWN,
+        Reason.LOW_POWER,
+    )
 )
 """Reasons of a failed task for which the node that had it is not blamed."""
 
@@ -34,6 +42,7 @@ class Why(Enum):
     SOONEST = "soonest"
     HERE = "soonest here"
     COORDINATOR = "asked the coordinator"
+    HEDGED = "asked a second one"
     FORWARDED = "forwarded to another coordinator"
     NOBODY = "nobody can take it now"
     IS_LOADING = "loading"
@@ -46,6 +55,7 @@ class Why(Enum):
     BLACKLISTED = "blacklisted"
     TRIED = "tried before"
     TOO_COSTLY = "too costly"
+    LOW_POWER = "saves its battery"
     SILENT = "no answer to a probe"
 
 

@@ -195,13 +195,16 @@ def _why_unreadable(frame: bytes) -> Reason:
     return Reason.BAD_FRAME if known else Reason.VERSION_MISMATCH
 
 
+_OUTER_BYTES = 3 + SIGNATURE_BYTES
+"""What `_Outer` takes beside `signed` and the head of it."""
+
+
 def encoded_size(header: Header, type_name: str, body_bytes: int) -> int:
     """Bytes of the envelope that `ByteSigner` would make, without making it."""
-    fixed = _fixed_size(type_name, header.network_id, header.epoch, header.ttl_ms)
     seq = header.seq
-    seq_size = 3 if 255 < seq < 1 << 16 else _uint_size(seq)  # the usual width first: this runs for every envelope
-    signed = fixed + seq_size + body_bytes
-    return 3 + SIGNATURE_BYTES + signed + (2 if signed < 1 << 8 else 3 if signed < 1 << 16 else 5)
+    signed = _fixed_size(type_name, header.network_id, header.epoch, header.ttl_ms) + body_bytes
+    signed += 3 if 255 < seq < 1 << 16 else _uint_size(seq)  # the usual width first: this runs for every envelope
+    return signed + _OUTER_BYTES + (2 if signed < 1 << 8 else 3 if signed < 1 << 16 else 5)
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,14 @@ import msgspec
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.protocol import EPOCH_MAX, LOAD_UNAVAILABLE, NODE_ID_BYTES, RESPONSE_INDEX_MAX, SLOTS_MAX
+from edgecoder.protocol import (
+    EPOCH_MAX,
+    LOAD_UNAVAILABLE,
+    NODE_ID_BYTES,
+    RESPONSE_INDEX_MAX,
+    SLOTS_MAX,
+    WORK_TOKENS_ANY,
+)
 
 WireNodeId = Annotated[bytes, msgspec.Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
 WireTaskId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -135,6 +142,8 @@ class Capabilities(Message, frozen=True):
     languages: Annotated[tuple[WireName, ...], msgspec.Meta(max_length=64)] = ()
     piece_map_digest: WireDigest = b""
     """Eight bytes over the digests of the files that the node holds."""
+    work_tokens_max: Counter = WORK_TOKENS_ANY
+    """The longest answer that it takes on for others, tokens; 0: it saves its battery."""
 
 
 class Power(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -156,7 +165,7 @@ class Heartbeat(Message, frozen=True):
     current_load: Load
     model_swap_in_progress: bool
     full: bool
-    """Whether the fields below are all there."""
+    """Whether the fields below are all there, but for the last, which stands in every one."""
     power: Power | None = None
     device_type: DeviceType | None = None
     memory_mb: Counter | None = None
@@ -164,6 +173,8 @@ class Heartbeat(Message, frozen=True):
     tokens_per_s: Counter | None = None
     holdings_digest: WireDigest | None = None
     cluster_config_hash: WireDigest | None = None
+    work_tokens_max: Counter = WORK_TOKENS_ANY
+    """See `Capabilities`."""
 
 
 class HeartbeatAck(Message, frozen=True):

@@ -57,12 +57,19 @@ class IdealKeys:
 class ReferenceSigner:
     """Seals into envelope objects."""
 
+    __slots__ = ("_body", "_message", "node_id")
+
     def __init__(self, identity: NodeId) -> None:
         self.node_id = identity
+        self._message: Message | None = None
+        self._body = b""
 
     def seal(self, header: Header, message: Message) -> Envelope:
-        """The envelope; its body is encoded once, for its size and for the trace digest."""
-        body = encode_body(message)
+        """The envelope; its body is encoded for its size and for the trace digest, once where one message object is
+        sealed several times in a row."""
+        if message is not self._message:
+            self._message, self._body = message, encode_body(message)
+        body = self._body
         return Envelope(header, message, self.node_id, encoded_size(header, NAMES[type(message)], len(body)), body)
 
 
@@ -74,15 +81,16 @@ class ReferenceVerifier:
 
     def open(self, frame: Frame) -> Verified[Message]:
         """The message in an envelope; see `Verifier`."""
-        if not isinstance(frame, Envelope):
+        if type(frame) is not Envelope:
             raise RemoteProtocolError(Reason.BAD_FRAME, "not an envelope")
-        if frame.size_bytes > FRAME_BYTES_MAX:
-            raise RemoteProtocolError(Reason.TOO_LARGE, f"{frame.size_bytes} bytes")
-        if frame.header.network_id != self._network_id:
-            raise RemoteProtocolError(Reason.WRONG_NETWORK, frame.header.network_id[:32])
-        if frame.signer != frame.header.sender:
-            raise RemoteProtocolError(Reason.BAD_SIGNATURE, frame.header.sender.hex())
-        return Verified(frame.header, frame.message, frame.size_bytes)
+        header, size_bytes = frame.header, frame.size_bytes
+        if size_bytes > FRAME_BYTES_MAX:
+            raise RemoteProtocolError(Reason.TOO_LARGE, f"{size_bytes} bytes")
+        if header.network_id != self._network_id:
+            raise RemoteProtocolError(Reason.WRONG_NETWORK, header.network_id[:32])
+        if frame.signer != header.sender:
+            raise RemoteProtocolError(Reason.BAD_SIGNATURE, header.sender.hex())
+        return Verified(header, frame.message, size_bytes)
 
 
 def crypto(identity: NodeId, network_id: str, *, encoded: bool) -> tuple[Signer, Verifier]:

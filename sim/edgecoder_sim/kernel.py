@@ -98,10 +98,7 @@ class Kernel(Environment):
             at_us += self.tick_us - rest_us
         ticks = self._ticks
         if at_us in ticks:
-            calls = ticks[at_us]
-            calls.append(fn)
-            calls.append(a)
-            calls.append(b)
+            ticks[at_us] += (fn, a, b)
         else:
             ticks[at_us] = [fn, a, b]
             heappush(self._queue, (at_us, NORMAL, _TICK_EID, self._tick_event))

@@ -42,6 +42,12 @@ METRICS: Final[dict[str, Metric]] = {
     "tasks_via_federation_share": Metric("Tasks", "Found by another coordinator", "share", "Passed on once."),
     "task_attempts_mean": Metric("Tasks", "Attempts, mean", "attempts per task", "Nodes that the origin tried."),
     "task_routes": Metric("Tasks", "Routing decisions", "decisions", "Of origins and coordinators."),
+    "probes_per_task_mean": Metric(
+        "Tasks", "Probes, mean", "probes per task", "Nodes that were asked how soon they could."
+    ),
+    "probes_answered_share": Metric("Tasks", "Probes answered", "share", "Before the round was decided."),
+    "tasks_hedged": Metric("Tasks", "Asked of a second node", "tasks", "They were late to be taken up."),
+    "hedges_won": Metric("Tasks", "Second nodes that won", "tasks", "They began before the first."),
     "task_tokens": Metric("Tasks", "Tokens that users got", "tokens", "In whole answers."),
     "task_tokens_wasted": Metric("Tasks", "Tokens in vain", "tokens", "Written for tasks that were then stopped."),
     "tasks_per_node_per_h": Metric("Tasks", "Load", "tasks per node and hour", "Coordinators count as nodes."),
@@ -67,6 +73,9 @@ METRICS: Final[dict[str, Metric]] = {
     "swap_away_p50_s": Metric("Swaps", "Out of service, median", "s", "The node takes no tasks; done swaps."),
     "swap_away_p99_s": Metric("Swaps", "Out of service, 99 %", "s", "The same for all but one in a hundred."),
     "online_share": Metric("Knowledge", "Online", "share", "Of node-time in which the coordinator answered."),
+    "home_moves": Metric("Knowledge", "Moves to another coordinator", "moves", "The home was lost or silent."),
+    "contacts": Metric("People", "Contacts", "contacts", "Two nodes came into range of each other; where people move."),
+    "contact_p50_s": Metric("People", "Length of a contact, median", "s", "Cut at the begin and the end of the run."),
     "messages": Metric("Messages", "Delivered envelopes", "envelopes", "On all links."),
     "message_bytes": Metric("Messages", "Delivered bytes", "bytes", "Encoded envelopes."),
     "messages_per_node_per_min": Metric(

@@ -35,13 +35,14 @@ class Access:
         "up_free_us",
     )
 
-    def __init__(self, node: SimNode, network: Network) -> None:
+    def __init__(self, node: SimNode, network: Network, purpose: str) -> None:
+        """`purpose` tells the access networks of one node apart, in its random draws too."""
         self.up_bytes_per_s = network.up_bytes_per_s
         self.down_bytes_per_s = network.down_bytes_per_s
         self.latency_us = network.latency_us
         self.jitter_us = network.jitter_us
         self.loss_pct = network.loss_pct
-        self.state = node.stream("network").word()
+        self.state = node.stream(f"network.{purpose}").word()
         self.up_free_us = 0
         self.down_free_us = 0
 

@@ -3,7 +3,7 @@
 Each group draws from a stream of its own, in the order of its nodes, so that more phones leave the agents as they are.
 
 Fidelity boundary: device, files and first model are independent draws: no team buys one kind of phone, and nobody keeps
-a model because a colleague does. Everybody is there from the first second to the last.
+a model because a colleague does. When somebody is there is left to `presence`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,18 @@ MakeHost = Callable[[int, str, Node, str], SimNode]
 class Place:
     """A phone or an agent, as its user sees it."""
 
-    __slots__ = ("battery_pct", "catalog", "charge_pct", "first", "platform", "role", "sim")
+    __slots__ = (
+        "battery_pct",
+        "catalog",
+        "charge_pct",
+        "first",
+        "is_empty",
+        "is_here",
+        "is_plugged",
+        "platform",
+        "role",
+        "sim",
+    )
 
     def __init__(self, sim: SimNode, role: Role, catalog: Catalog, charge_pct: float | None) -> None:
         self.sim = sim
@@ -45,6 +56,12 @@ class Place:
         """Charge of the battery, percent; None on mains power."""
         self.battery_pct = 100 if charge_pct is None else round(charge_pct)
         """What the node was told last."""
+        self.is_plugged = charge_pct is None
+        """Whether it is on external power."""
+        self.is_here = True
+        """Whether its person has it with them and switched on."""
+        self.is_empty = False
+        """Whether its battery does not carry it."""
         self.first: CatalogEntry | None = None
         """The model that it starts with."""
 
@@ -68,7 +85,7 @@ class Place:
 
     def power(self) -> PowerChanged:
         """What the battery says now."""
-        return PowerChanged(self.battery_pct, self.charge_pct is None)
+        return PowerChanged(self.battery_pct, self.is_plugged)
 
     def _member(self) -> Member | None:
         part = self.sim.node.part

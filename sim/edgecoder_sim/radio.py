@@ -9,15 +9,9 @@ strength follows the log-distance model without fading. The full radio takes thi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-from scipy.spatial import cKDTree
-
 from edgecoder.core.effects import Advertise
 from edgecoder.core.events import Advertised, LinkUp
 from edgecoder.core.ids import LinkId, Medium
-from edgecoder.core.rng import Stream
 from edgecoder.wire.envelope import Frame
 from edgecoder_sim.host import SimNode, frame_size
 from edgecoder_sim.profiles import Radio
@@ -93,20 +87,3 @@ def advertise(node: SimNode, effect: Advertise, depart_us: int) -> None:
     in_time = [at_us for at_us in acknowledged_us if at_us <= effect.deadline]
     all_in_time = len(in_time) == len(acknowledged_us)
     node.post_at(max(in_time) if all_in_time else effect.deadline, Advertised(effect.op, len(in_time)))
-
-
-def stand(radio: Radio, stream: Stream) -> tuple[float, float]:
-    """Where a node stands: uniform on the floor, metres."""
-    width, depth = radio.area_m
-    return stream.uniform() * width, stream.uniform() * depth
-
-
-def pairs_in_range(positions: Sequence[tuple[float, float]], range_m: float) -> list[tuple[int, int, float]]:
-    """Who stands in whose range: pairs (i, j) with i < j and their distance in metres, nearest first."""
-    if len(positions) < 2:
-        return []
-    points = np.asarray(positions, dtype=np.float64)
-    pairs = cKDTree(points).query_pairs(range_m, output_type="ndarray")
-    distances = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
-    nearest = sorted(zip(distances.tolist(), pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True))
-    return [(i, j, distance) for distance, i, j in nearest]

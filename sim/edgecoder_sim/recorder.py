@@ -14,17 +14,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgecoder.core.ids import Role
 from edgecoder.trace import DownloadPhase, Dropped, EpochRaised, LifeEnded, NodeReady, Record
 from edgecoder_sim.recording.files import OpenFile, TableFiles, open_new
+from edgecoder_sim.recording.histogram import Histogram
 from edgecoder_sim.recording.knowledge import Knowledge
 from edgecoder_sim.recording.swaps import SwapBook
 from edgecoder_sim.recording.tasks import TaskBook
 from edgecoder_sim.tables import (
+    CONTACTS,
     DOWNLOADS,
     DROPS,
     GOSSIP,
     MESSAGES,
     NODES,
+    POSITIONS,
     ROUTES,
     SWAPS,
     TASKS,
@@ -56,7 +60,10 @@ class Recorder:
         index = {node.node_id: node.index for node in nodes}
         self._timeline, self._add_messages = adder(TIMELINE), adder(MESSAGES)
         self._add_download, self._add_drop = adder(DOWNLOADS), adder(DROPS)
-        self._tasks = TaskBook(index, adder(TASKS), adder(ROUTES), adder(WORK))
+        self._add_contact, self._add_position = adder(CONTACTS), adder(POSITIONS)
+        self._contacts = Histogram()
+        coordinators = frozenset(node.index for node in nodes if node.role == Role.COORDINATOR.value)
+        self._tasks = TaskBook(index, coordinators, adder(TASKS), adder(ROUTES), adder(WORK))
         self._swaps = SwapBook(len(nodes), adder(SWAPS))
         self._knowledge = Knowledge(nodes, index, adder(GOSSIP), self._timeline)
         self._handlers: dict[type, tuple[_Handler, ...]] = {
@@ -91,8 +98,9 @@ class Recorder:
 
     def message(self, type_name: str, medium: str, size_bytes: int) -> None:
         """A frame was delivered."""
-        counter = self._counters.get((type_name, medium))
-        if counter is None:
+        try:
+            counter = self._counters[type_name, medium]
+        except KeyError:
             counter = self._counters[type_name, medium] = [0, 0]
         counter[0] += 1
         counter[1] += size_bytes
@@ -100,6 +108,15 @@ class Recorder:
     def command(self, command: int, kind: str) -> None:
         """A command of a user belongs to the workload `kind`."""
         self._tasks.command(command, kind)
+
+    def contact(self, begin_us: int, end_us: int, first: int, second: int, distance_m: float) -> None:
+        """Two nodes were in range of each other."""
+        self._contacts.add(end_us - begin_us)
+        self._add_contact((begin_us / 1e6, end_us / 1e6, first, second, distance_m))
+
+    def position(self, at_us: int, node: int, x_m: float, y_m: float) -> None:
+        """Where a node is now."""
+        self._add_position((at_us / 1e6, node, x_m, y_m))
 
     def sample(self, at_us: int) -> None:
         """Write the timeline's rows of this instant, and the messages since the last."""
@@ -127,6 +144,9 @@ class Recorder:
         finally:
             self._files.close()
         metrics = self._tasks.metrics(self._nodes, at_us) | self._swaps.metrics() | self._knowledge.metrics(at_us)
+        if self._contacts.count:
+            metrics["contacts"] = self._contacts.count
+            metrics["contact_p50_s"] = self._contacts.quantile(0.5) / 1e6
         metrics |= {"messages": self._messages, "message_bytes": self._message_bytes}
         if self._nodes and at_us:
             node_minutes = self._nodes * at_us / 6e7

@@ -23,6 +23,7 @@ import vl_convert
 from edgecoder_sim import chart_data, rundir
 from edgecoder_sim.charts import gallery
 from edgecoder_sim.metrics import METRICS
+from edgecoder_sim.people_charts import people_figures
 from edgecoder_sim.results import Run
 
 TEMPLATE: Final = "report.html.j2"
@@ -44,7 +45,8 @@ def write_report(run: Run) -> Path:
     """Write `report.html` into the run's directory and return its path. Raises ConfigError where the run lacks what the
     report needs, and DiskFull."""
     charts = gallery(run)
-    specs = {figure.key: figure.spec for figure in charts.figures()}
+    people = people_figures(run)
+    specs = {figure.key: figure.spec for figure in [*charts.figures(), *people]}
     summary = run.summary
     scenario = run.scenario_values
     page = _template().render(
@@ -53,6 +55,7 @@ def write_report(run: Run) -> Path:
         lede=lede(summary),
         tiles=tiles(summary),
         charts=charts,
+        people=people,
         outcomes=chart_data.outcomes(run.tasks).to_dict("records"),
         groups=figures(summary["metrics"]),
         summary=summary,

@@ -86,6 +86,16 @@ class Run:
         return self.table("drops")
 
     @cached_property
+    def contacts(self) -> pd.DataFrame:
+        """One row a contact of two nodes."""
+        return self.table("contacts")
+
+    @cached_property
+    def positions(self) -> pd.DataFrame:
+        """One row a sample and node: where some of the nodes were."""
+        return self.table("positions")
+
+    @cached_property
     def summary(self) -> dict[str, Any]:
         """The run's figures: digest, rng_seed, sim_s, wall_s, events, nodes, metrics, invariants, partial."""
         return self._json(rundir.SUMMARY)

@@ -58,6 +58,8 @@ def run_scenario(
         world = World(scenario, make_checkers(scenario.rng_seed, reproduce) if scenario.checkers else [])
         recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
         world.start_users(recorder)
+        if world.people.log is not None:
+            world.people.log.on_contact = recorder.contact
         world.kernel.every(scenario.sample_interval_us, scenario.sample_interval_us, _sample, (recorder, world))
         violation: InvariantViolated | None = None
         interrupted = False
@@ -69,6 +71,8 @@ def run_scenario(
         except InvariantViolated as error:
             violation = error
         finally:
+            if world.people.log is not None:
+                world.people.log.close()
             metrics = recorder.close(world.kernel.now)
         summary = {
             "scenario": scenario.name,
@@ -114,6 +118,8 @@ def _run(
 def _sample(of: tuple[Recorder, World], _: object) -> None:
     recorder, world = of
     recorder.sample(world.kernel.now)
+    for node, x_m, y_m in world.people.sampled():
+        recorder.position(world.kernel.now, node, x_m, y_m)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from edgecoder.errors import ConfigError
 from edgecoder.settings import SECTIONS
 from edgecoder.yamlio.document import Document, load
 from edgecoder.yamlio.explain import Where, one_of, show
+from edgecoder_sim.people_checks import check_people
 from edgecoder_sim.profiles import DEVICES, NETWORKS
 from edgecoder_sim.scenario_checks import check, shortened
 from edgecoder_sim.scenario_model import DEVICE_DECIDES, Scenario
@@ -87,6 +88,7 @@ def load_scenario(path_or_name: str | Path, sets: Sequence[str] = (), rng_seed: 
         _complete_profiles(document, kind, known)
     scenario = document.convert(Scenario)
     check(document, scenario)
+    check_people(document, scenario)
     return _used_alone(_cut(scenario) if shortened(document) else scenario)
 
 

@@ -29,6 +29,7 @@ from edgecoder_sim.scenario_model import (
     Source,
     SwapLoad,
     TaskLoad,
+    Topology,
     node_defaults,
 )
 
@@ -252,7 +253,9 @@ def _coordinators(document: Document, scenario: Scenario) -> None:
     each = -(-nodes // group.count)
     for field in ("agents_max", "links_max"):
         limit = getattr(config, field)
-        needed_links = each + (group.count - 1 if field == "links_max" else 0)
+        complete = group.federation.topology is Topology.COMPLETE
+        others = group.count - 1 if complete else min(group.count - 1, group.federation.degree)
+        needed_links = each + (others if field == "links_max" else 0)
         if needed_links > limit:
             problem = f"a coordinator of {group.count} would need {field} of {needed_links}, and has {limit}"
             hint = f"add coordinators, or raise config.coordinators.{field}"

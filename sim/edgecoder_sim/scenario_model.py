@@ -19,6 +19,7 @@ from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
 from edgecoder.models.admission import fits
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder_sim.people_model import Buildings, Day, Mobility, Presence, Replay
 from edgecoder_sim.profiles import Cdn, Device, Network, ProfileName, Radio
 
 NODES_MAX: Final = 1_000_000
@@ -75,6 +76,29 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Access network of the nodes."""
 
 
+class Topology(Enum):
+    """Which coordinators have a link."""
+
+    RING = "ring"
+    """Each with its nearest on a ring: long ways."""
+    SMALL_WORLD = "small_world"
+    """The ring, a tenth of its links exchanged: short ways, and most neighbours know each other."""
+    RANDOM = "random"
+    """A random graph in which all have as many neighbours: the shortest ways for that number."""
+    COMPLETE = "complete"
+    """Everybody with everybody, whatever the degree."""
+
+
+class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The links among coordinators."""
+
+    topology: Topology = Topology.RING
+    """The shape; where the degree allows it, all pairs are linked in any of them."""
+    degree: Annotated[int, Meta(ge=2, le=64, extra={"noun": "a number of neighbours"})] = 5
+    """Neighbours of a coordinator at most. More: news travels in fewer steps; each summary is sent to more (protocol:
+    an active view of 5 peers). Beyond all pairs it is even: 5 counts as 4."""
+
+
 class Coordinators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The coordinators of the federation; they run no models. Nodes are spread evenly over them."""
 
@@ -86,6 +110,11 @@ class Coordinators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Access network towards phones and agents."""
     federation_network: str = ""
     """Access network towards other coordinators; needed from two on."""
+    federation: Federation = Federation()
+    """Which coordinators tell each other their summaries."""
+    spares: Annotated[int, Meta(ge=0, le=4, extra={"noun": "a count of spare coordinators"})] = 1
+    """Other coordinators to which a node keeps a link, for when its home dies; as many as there are. Each costs memory
+    at both ends."""
 
 
 class Amount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -224,6 +253,16 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Device profiles by name."""
     radio: Radio = Radio()
     """Bluetooth among the devices that have it."""
+    buildings: Buildings | None = None
+    """Buildings on the radio's area; null is one floor that is as large."""
+    mobility: Mobility = Mobility()
+    """How people carry their nodes about."""
+    day: Day = Day()
+    """When people come and leave, where `mobility` or `presence` ask for a working day."""
+    presence: Presence = Presence()
+    """When nodes are there, and how they are charged."""
+    contacts: Replay | None = None
+    """Contacts of phones from a measured trace, in place of who is in range on the floor."""
     cdn: Cdn = Cdn()
     """Where model files are pulled from."""
     phones: Group = Group()

@@ -19,12 +19,14 @@ import msgspec
 
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.models.catalog import CatalogEntry
+from edgecoder_sim.people_model import Buildings, Charging, Day, Mobility, Presence, Replay, Stay
 from edgecoder_sim.profiles import Cdn, Device, Network, Radio
 from edgecoder_sim.scenario_model import (
     DEVICE_DECIDES,
     Amount,
     Config,
     Coordinators,
+    Federation,
     Group,
     Scenario,
     SwapLoad,
@@ -33,8 +35,8 @@ from edgecoder_sim.scenario_model import (
 )
 
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
-    Scenario, Group, Coordinators, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Cdn, Device, Network,
-    CatalogEntry, ClusterConfig, NodeConfig,
+    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Cdn, Device,
+    Network, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry, ClusterConfig, NodeConfig,
 )  # fmt: skip
 _UNITS: Final = {
     "s": "s", "ms": "ms", "us": "µs", "mb": "MB", "m": "m", "dbm": "dBm", "bytes": "bytes", "tokens": "tokens",

@@ -149,6 +149,8 @@ TASKS: Final = Table(
         Column("tokens", INTEGER, "Tokens that the user got."),
         Column("attempts", INTEGER, "Nodes that the origin tried; 0 where unfinished."),
         Column("routes", INTEGER, "Decisions of routers about it."),
+        Column("probes", INTEGER, "Nodes that were probed for it, in all rounds."),
+        _maybe("hedge", TEXT, "Whether the second node that was asked won or lost; empty: none was."),
         _maybe("reason", TEXT, "Why there is no answer; empty: there is one."),
     ),
 )
@@ -257,9 +259,35 @@ DROPS: Final = Table(
     ),
 )
 
+CONTACTS: Final = Table(
+    "contacts",
+    "One row a contact: two nodes were in range of each other. Empty where nobody moves.",
+    (
+        Column("begin_s", SECONDS, "Begin of the contact, or of the run."),
+        Column("end_s", SECONDS, "End of the contact, or of the run."),
+        Column("first", NODE, "The node of the lower index."),
+        Column("second", NODE, "The other one."),
+        Column("distance_m", NUMBER, "How far apart they were at the begin, m."),
+    ),
+)
+
+POSITIONS: Final = Table(
+    "positions",
+    "One row a sample and node: where some of the nodes were (at most 1,000, evenly picked). Empty where nobody moves.",
+    (
+        Column("at_s", SECONDS, "Time of the sample."),
+        Column("node", NODE, "The node; one that is away from the floor has no row."),
+        Column("x_m", NUMBER, "Place, m."),
+        Column("y_m", NUMBER, "Place, m."),
+    ),
+)
+
 TABLES: Final[dict[str, Table]] = {
-    table.name: table for table in (NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS)
-}
+    table.name: table
+    for table in (
+        NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS, CONTACTS, POSITIONS,
+    )
+}  # fmt: skip
 """Every table of a run directory, by name."""
 
 BELIEFS: Final = {
@@ -291,6 +319,7 @@ TIMELINE_METRICS: Final = {
     "staleness_max_s": "The longest that a row had differed from it in that time, s; key: kind of table.",
     "node_up": "1 when a node begins a life, 0 when it stops without a word; an event; key: node.",
     "epoch_raised": "The new epoch of a node that had gone on with one that was over; an event; key: node.",
+    "home": "Index of the coordinator to which a node reports from now on; an event; key: node.",
     "node_online": "1 when a node found its coordinator, 0 when it lost it; an event; key: node.",
 }
 """What the timeline's metrics mean."""

@@ -65,6 +65,12 @@ _FILES: Final[dict[TraceName, _File]] = {
 }
 
 
+PEOPLE: Final = {TraceName.HOSPITAL: 75, TraceName.PRIMARY_SCHOOL: 242, TraceName.HIGH_SCHOOL: 180}
+"""People in each trace, so that a scenario can be judged without the files."""
+DURATION_S: Final = {TraceName.HOSPITAL: 347_520, TraceName.PRIMARY_SCHOOL: 116_920, TraceName.HIGH_SCHOOL: 729_520}
+"""Seconds from the first contact to the last."""
+
+
 class Contact(msgspec.Struct, frozen=True, gc=False, order=True):
     """A pair that stood together from `begin_s` to `end_s`, seconds of the trace; `first` < `second` are indices of
     people."""

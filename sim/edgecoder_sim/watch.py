@@ -70,9 +70,10 @@ class TraceDigest:
 
     def frame(self, at_us: int, sender: int, receiver: int, size_bytes: int, body: bytes) -> None:
         """A frame arrived."""
-        self._buffer += _pack_head(at_us, _FRAME, sender, receiver, size_bytes)
-        self._buffer += body
-        if len(self._buffer) > _BUFFER_BYTES:
+        buffer = self._buffer
+        buffer += _pack_head(at_us, _FRAME, sender, receiver, size_bytes)
+        buffer += body
+        if len(buffer) > _BUFFER_BYTES:
             self._flush()
 
     def record(self, at_us: int, node: int, record: Record) -> None:
@@ -125,7 +126,10 @@ class Watch:
 
     def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
         """A frame reached a node."""
-        type_name, body = (NAMES[type(frame.message)], frame.body) if isinstance(frame, Envelope) else peek(frame)
+        if type(frame) is Envelope:
+            type_name, body = NAMES[type(frame.message)], frame.body
+        else:
+            type_name, body = peek(frame)  # type: ignore[arg-type]  # a frame is an envelope or bytes
         self._digest_frame(self._kernel.now, sender.index, receiver.index, size_bytes, body)
         if self.sink is not None:
             self.sink.message(type_name, medium, size_bytes)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import networkx as nx
-
 from edgecoder.core.effects import Advertise, FetchFile, HashFile
 from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
+from edgecoder.core.rng import Stream
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.contacts import LinkedContacts
@@ -19,10 +18,14 @@ from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
+from edgecoder_sim.people import People
+from edgecoder_sim.people_model import Stay
 from edgecoder_sim.population import Place, Population
-from edgecoder_sim.radio import BleLink, advertise, pairs_in_range, stand
+from edgecoder_sim.presence import Presence
+from edgecoder_sim.radio import BleLink, advertise
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
+from edgecoder_sim.topology import federation
 from edgecoder_sim.watch import Checker, TraceSink, Watch
 from edgecoder_sim.workload import Workload
 
@@ -32,8 +35,6 @@ BOOT_US = 1_000_000
 """Nodes start at uniform times in the first second,"""
 LINKS_UP_US = 2_000_000
 """their links come up in the one after that."""
-FEDERATION_DEGREE = 5
-"""Coordinators that one tells of its summary (protocol: an active view of 5 peers)."""
 POWER_PERIOD_US = 60_000_000
 """How often batteries are looked at."""
 
@@ -58,10 +59,13 @@ class World:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
         self.contacts = LinkedContacts(scenario.radio, self._link_radios)
-        self.positions = self._stand()
-        for place in self.members:
-            if place.charge_pct is not None:
-                self._watch_battery(place)
+        self.people = People(scenario, self.kernel, self.members, self.contacts)
+        self._presence = Presence(self.kernel, WALL_START_MS)
+        for places, stay in ((self.phones, scenario.presence.phones), (self.agents, scenario.presence.agents)):
+            self._presence.begin(places, stay, scenario.day)
+            for place in places:
+                if place.charge_pct is not None:
+                    self._watch_battery(place, stay)
 
     def describe(self) -> list[NodeRow]:
         """One row a node, for the table of nodes."""
@@ -73,6 +77,7 @@ class World:
         """Record what happens, and let the users act."""
         self.watch.sink = sink
         workload = Workload(self.kernel, self.scenario.rng_seed, sink)
+        self._presence.next_command = workload.next_command
         places = {Source.PHONES: self.phones, Source.AGENTS: self.agents, Source.ALL: self.members}
         for tasks in self.scenario.workload.tasks:
             workload.start_tasks(tasks, places[tasks.source])
@@ -119,36 +124,39 @@ class World:
         device, rng_seed = self.scenario.devices[device_name], self.scenario.rng_seed
         return SimNode(self.kernel, self, self.watch, index, name, node, device, device_name, rng_seed)
 
-    def _home(self, index: int) -> SimNode | None:
-        """The coordinator of a node: they take turns."""
-        return self.coordinators[index % len(self.coordinators)] if self.coordinators else None
+    def _homes(self, index: int) -> list[SimNode]:
+        """The coordinators that a node has links to, its home first. They take turns (with buildings, those of a
+        building have one home), and the nodes of one home have different spares, so that its fall is shared."""
+        hubs = self.coordinators
+        count = len(hubs)
+        if not hubs:
+            return []
+        spares = min(self.scenario.coordinators.spares, count - 1)
+        first = index // count % (count - 1) if spares > 0 else 0
+        others = [1 + (first + number) % (count - 1) for number in range(spares)]
+        buildings = self.scenario.buildings
+        turn = index if buildings is None else index % buildings.count
+        return [hubs[(turn + step) % count] for step in (0, *others)]
 
     def _plug_in(self) -> None:
-        """Access to the CDN for every node, and links over IP: every node to its home coordinator, and the coordinators
-        among each other."""
+        """Access to the CDN for every node, and links over IP: every node to its home coordinator and its spares, and
+        the coordinators among each other."""
         scenario, networks = self.scenario, self.scenario.networks
-        hubs = {sim.index: Access(sim, networks[scenario.coordinators.network]) for sim in self.coordinators}
+        hubs = {sim.index: Access(sim, networks[scenario.coordinators.network], "lan") for sim in self.coordinators}
         for places, name in ((self.phones, scenario.phones.network), (self.agents, scenario.agents.network)):
             for place in places:
-                sim, network, home = place.sim, networks[name], self._home(place.sim.index)
+                sim, network = place.sim, networks[name]
                 self._cdn.connect(sim, network)
-                if home is not None:
-                    ends = ((sim, Access(sim, network)), (home, hubs[home.index]))
-                    self._open(IpLink(self._next_link(), Medium.LAN, *ends))
+                access = Access(sim, network, "lan")
+                for number, hub in enumerate(self._homes(sim.index)):
+                    ends = ((sim, access), (hub, hubs[hub.index]))
+                    self._open(IpLink(self._next_link(), Medium.LAN, *ends), after_us=number * LINKS_UP_US)
         if len(self.coordinators) > 1:
             network = networks[scenario.coordinators.federation_network]
-            ports = [(sim, Access(sim, network)) for sim in self.coordinators]
-            for i, j in federation(len(self.coordinators)):
+            ports = [(sim, Access(sim, network, "wan")) for sim in self.coordinators]
+            stream = Stream(scenario.rng_seed, b"", "sim.federation")
+            for i, j in federation(len(self.coordinators), scenario.coordinators.federation, stream):
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
-
-    def _stand(self) -> dict[int, tuple[float, float]]:
-        """Contacts between those that stand near each other; the positions, by node index."""
-        radio = self.scenario.radio
-        bearers = [place.sim for place in self.members if place.sim.node.setup.config.has_radio]
-        positions = [stand(radio, sim.stream("position")) for sim in bearers]
-        for i, j, distance_m in pairs_in_range(positions, radio.range_m):
-            self.contacts.contact_begins(bearers[i], bearers[j], distance_m)
-        return {sim.index: position for sim, position in zip(bearers, positions, strict=True)}
 
     def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:
         link = BleLink(self._next_link(), a, b, self.scenario.radio, distance_m)
@@ -159,19 +167,19 @@ class World:
         self._link_count += 1
         return self._link_count
 
-    def _open(self, link: IpLink | BleLink) -> None:
-        delay_us = link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
+    def _open(self, link: IpLink | BleLink, after_us: int = 0) -> None:
+        delay_us = after_us + link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
         self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, self._lives.open, link)
 
-    def _watch_battery(self, place: Place) -> None:
-        battery = Battery(place, POWER_PERIOD_US)
+    def _watch_battery(self, place: Place, stay: Stay) -> None:
+        battery = Battery(place, POWER_PERIOD_US, stay.charging, self._presence.settle)
         offset_us = LINKS_UP_US + place.sim.stream("power").below(POWER_PERIOD_US)
         self.kernel.call_at(0, _tell_power, place)
         self.kernel.every(POWER_PERIOD_US, offset_us, _drain_battery, battery)
 
     def _describe(self, sim: SimNode, place: Place | None) -> NodeRow:
-        position = self.positions.get(sim.index)
-        home = self._home(sim.index) if place is not None else None
+        position = self.people.position(sim)
+        homes = self._homes(sim.index) if place is not None else []
         return NodeRow(
             index=sim.index,
             name=sim.name,
@@ -181,21 +189,14 @@ class World:
             memory_mb=sim.device.memory_mb,
             x_m=None if position is None else position[0],
             y_m=None if position is None else position[1],
-            home=None if home is None else home.index,
+            home=homes[0].index if homes else None,
             model=None if place is None or place.first is None else place.first.model_id,
         )
 
 
-def federation(count: int) -> list[tuple[int, int]]:
-    """Which coordinators are linked: all pairs of up to six, else a ring with its second neighbours, so that none tells
-    more than FEDERATION_DEGREE others."""
-    if count <= FEDERATION_DEGREE + 1:
-        return [(i, j) for i in range(count) for j in range(i + 1, count)]
-    return sorted((min(i, j), max(i, j)) for i, j in nx.circulant_graph(count, [1, 2]).edges)
-
-
 def _start(sim: SimNode, _: object) -> None:
-    sim.start(WALL_START_MS)
+    if sim.life == 1:  # else it was away at first, and comes when its person does
+        sim.start(WALL_START_MS)
 
 
 def _tell_power(place: Place, _: object) -> None:

@@ -7,6 +7,7 @@ summary over a newer), and those that the checkers found in this one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -33,7 +34,7 @@ from edgecoder.trace import SummaryLearned
 from edgecoder.wire.messages import Heartbeat, Load, Probe, ResponseStatus, TaskResponse
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
-from tests.sim.eventful import run_alone
+from tests.sim.eventful import run, run_alone
 from tests.sim.planted import Faults
 
 FAULTS: Final = Faults()
@@ -193,14 +194,14 @@ def run_on_an_empty_engine(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Swap, "engine_failed", heedless)
 
 
-@fault("bounds")
+@fault("bounds", partial(run, "config.phones.routing=cost", "config.phones.task_queue_max=1"))
 def queue_without_end(patch: pytest.MonkeyPatch) -> None:
     """Nobody is refused as busy."""
     judged = Executor._judge
 
-    def judge(self: Executor, request: Any, prompt_bytes: int) -> Any:
+    def judge(self: Executor, request: Any, prompt_bytes: int, *, is_own: bool) -> Any:
         if type(request) is Probe:
-            return judged(self, request, prompt_bytes)
+            return judged(self, request, prompt_bytes, is_own=is_own)
         known = request.task_id in self._known or request.task_id in self._work
         return Reason.DUPLICATE if known else self._model_for(request)
 
@@ -235,7 +236,7 @@ def count_the_last_attempt_twice(patch: pytest.MonkeyPatch) -> None:
 @fault("asked one at a time")
 def ask_the_next_and_leave_the_first(patch: pytest.MonkeyPatch) -> None:
     """Who does not answer in time is not told that the task has gone elsewhere."""
-    patch.setattr(Origin, "_withdraw", lambda self, task, reason: None)
+    patch.setattr(Origin, "_withdraw", lambda self, task, ask, reason: None)
 
 
 @fault("requests are answered once")
@@ -285,6 +286,22 @@ def lose_a_timer_that_is_set_again(patch: pytest.MonkeyPatch) -> None:
 def forget_to_say_idle(patch: pytest.MonkeyPatch) -> None:
     """News that has to wait for its turn is forgotten."""
     patch.setattr(Announcer, "_announce_if_changed", lambda self: None)
+
+
+@fault("one home")
+def report_to_whoever_comes(patch: pytest.MonkeyPatch) -> None:
+    """A node reports to every coordinator that identifies itself."""
+    patch.setattr(HeartbeatSender, "link_bound", lambda self, link: self._report_to(link))
+
+
+@fault("one home")
+def stay_without_a_home(patch: pytest.MonkeyPatch) -> None:
+    """A node that loses its home keeps its spares for later."""
+
+    def forget(self: HeartbeatSender, link: int) -> None:
+        self.link = None if link == self.link else self.link
+
+    patch.setattr(HeartbeatSender, "link_down", forget)
 
 
 # -- the host ----------------------------------------------------------------------------------------------------------

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from edgecoder.core.events import LinkDown
+from edgecoder.core.effects import Progress, Trace
+from edgecoder.core.events import LinkDown, SubmitTask
 from edgecoder.core.ids import TaskId
 from edgecoder.errors import Reason
-from edgecoder.wire.messages import Load, Probe, ProbeReply, Release
+from edgecoder.mesh.router import Why
+from edgecoder.trace import TaskRouted, TaskSubmitted
+from edgecoder.wire.messages import Cancel, Load, Probe, ProbeReply, Release
 from tests.catalogs import LARGE
-from tests.sim.stage import NEWS, Office, Stage, breach, request
+from tests.sim.stage import NEWS, Office, Stage, breach, relay, request
 
 
 @pytest.fixture
@@ -112,3 +115,54 @@ def test_nobody_asks_who_has_declined(office: Office) -> None:
     phone.hears(link, agent, declines(phone.task(2)))
     phone.sees(NEWS, phone.sends(link, probe(phone.task(2))))
     phone.hears(link, agent, offers(phone.task(2)), phone.sends(link, request(phone.task(2))))
+
+
+# -- two at a time -----------------------------------------------------------------------------------------------------
+
+
+def asked_of_two(office: Office, *, hedged: bool) -> TaskId:
+    """The phone asks the agent and the coordinator for one task."""
+    phone = office.phone
+    task = phone.task()
+    phone.sees(SubmitTask(1, "why?"), Trace(TaskSubmitted(task, 1, None, 0.0, 4)))
+    phone.sees(NEWS, phone.sends(office.radio, request(task)))
+    why = Why.HEDGED if hedged else Why.COORDINATOR
+    phone.sees(
+        NEWS,
+        Trace(TaskRouted(task, office.hub.node_id, why.value, None, 0, {})),
+        phone.sends(office.to_phone, request(task)),
+    )
+    return task
+
+
+def test_only_what_is_hedged_is_at_two_nodes(office: Office) -> None:
+    with breach("asked one at a time", "phone-0 sends task .* while it is open over link"):
+        asked_of_two(office, hedged=False)
+
+
+def test_a_task_is_hedged_once(office: Office) -> None:
+    task = asked_of_two(office, hedged=True)
+    with breach("asked one at a time", "phone-0 hedges task .* twice"):
+        office.phone.sees(NEWS, Trace(TaskRouted(task, office.hub.node_id, Why.HEDGED.value, None, 0, {})))
+
+
+def test_what_is_shown_comes_from_the_one_that_is_left(office: Office) -> None:
+    task = asked_of_two(office, hedged=True)
+    with breach("asked one at a time", "phone-0 shows a part of an answer to task .*, which two others work on"):
+        office.phone.sees(NEWS, Progress(1, "a", 1))
+    cancel = office.phone.sends(office.radio, Cancel(task_id=task, reason=Reason.CANCELLED))
+    office.phone.sees(NEWS, cancel, Progress(1, "a", 1))
+
+
+# -- batteries ---------------------------------------------------------------------------------------------------------
+
+
+def test_who_saves_its_battery_is_not_asked_for_more_than_it_said(office: Office) -> None:
+    phone, agent, link = office.phone, office.agent, office.radio
+    phone.hears(link, agent, agent.capabilities(generation=agent.generation + 1, work_tokens_max=10))
+    phone.sees(NEWS, phone.sends(link, probe(phone.task())))
+    with breach("routed to a fitting peer", "phone-0 sends task .* to agent-0, which takes at most 10 tokens"):
+        phone.sees(NEWS, phone.sends(link, request(phone.task(), max_tokens=11)))
+    office.beat(agent, office.to_agent, work_tokens_max=9)
+    with breach("relayed to a fitting agent", "hub-0 sends task .* its newest heartbeat says at most 9 tokens"):
+        office.hub.sees(NEWS, relay(office))

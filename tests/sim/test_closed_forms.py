@@ -64,7 +64,7 @@ def test_a_link_takes_size_over_capacity_and_latency() -> None:
     notes = Notes()
     world.watch.checkers = [notes]
     world.kernel.run(10 * SECOND_US)
-    link = IpLink(999, Medium.LAN, (a, Access(a, network)), (b, Access(b, network)))
+    link = IpLink(999, Medium.LAN, (a, Access(a, network, "test")), (b, Access(b, network, "test")))
     link.open()
     world.kernel.run(11 * SECOND_US)
     begin_us = world.kernel.now

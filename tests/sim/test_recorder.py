@@ -18,6 +18,7 @@ from edgecoder.trace import (
     DownloadPhase,
     Dropped,
     EpochRaised,
+    HomeChanged,
     NodeReady,
     PeerForgotten,
     PeerLearned,
@@ -77,6 +78,8 @@ def test_a_task_that_a_coordinator_placed(tmp_path: Path) -> None:
         "tokens": 12,
         "attempts": 1,
         "routes": 3,
+        "probes": 0,
+        "hedge": None,
         "reason": None,
     }
     routes = [row for row in rows(tmp_path, "routes") if row["task_id"] == task_id(2).hex()]
@@ -344,6 +347,7 @@ def test_the_timeline_compares_truth_with_what_is_known(tmp_path: Path) -> None:
     made.capabilities(recorder, 25 * SECOND, PHONE, 2, LARGE, loading=False)
     recorder.sample(30 * SECOND)
     recorder.record(30 * SECOND, PHONE, EpochRaised(7))
+    recorder.record(30 * SECOND, PHONE, HomeChanged(made.IDS[HUB]))
     metrics = recorder.close(30 * SECOND)
     assert timeline(tmp_path, "epoch_raised", 30) == {"0": 7}
     assert timeline(tmp_path, "nodes_ready", 10) == {SMALL: 3}
@@ -452,7 +456,9 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
         figures.append(recorder.close(made.MINUTE))
     assert figures[0] == figures[1]
     assert figures[0].keys() <= METRICS.keys()
-    assert METRICS.keys() - figures[0].keys() == {"peers_wrong_p50_s", "peers_wrong_p99_s"} | {
+    probing = {"probes_per_task_mean", "probes_answered_share"}
+    moving = {"contacts", "contact_p50_s"}
+    assert METRICS.keys() - figures[0].keys() == probing | moving | {"peers_wrong_p50_s", "peers_wrong_p99_s"} | {
         f"summaries_wrong_p{percent}_s" for percent in (50, 99)
     }
     for name, value in figures[0].items():
@@ -465,6 +471,7 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
             "loads",
             "times",
             "nodes",
+            "moves",
         }
         is_count |= METRICS[name].unit in {"envelopes", "bytes", "drops", "changes"}
         assert isinstance(value, int if is_count else float), name

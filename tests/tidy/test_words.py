@@ -20,8 +20,9 @@ FORBIDDEN_WORDS = {
 
 SIMULATES_NOTHING = {
     "__init__", "chart_data", "charts", "checkers", "commands", "headlines", "health", "metrics", "recording", "report",
-    "results", "rundir", "runner", "scenario", "scenario_checks", "scenario_model", "scenario_schema", "tables",
-    "watch", "world",
+    "people_charts", "people_checks",
+    "people_model", "results", "rundir", "runner", "scenario", "scenario_checks", "scenario_model",
+    "scenario_schema", "tables", "watch", "world",
 }  # fmt: skip
 """Modules and folders of edgecoder_sim that stand for no part of the real world. Every other one says where its
 likeness ends, so a new module must either say so or be added here."""

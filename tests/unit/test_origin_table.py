@@ -9,7 +9,8 @@ import pytest
 from edgecoder.config import Routing
 from edgecoder.core.events import CancelTask
 from edgecoder.errors import Reason
-from edgecoder.mesh.origin import TASK_TABLE, Origin, TaskState, TaskStep
+from edgecoder.mesh.origin import Origin
+from edgecoder.mesh.task_table import TASK_TABLE, TaskState, TaskStep
 from edgecoder.wire.messages import ResponseStatus
 from tests.harness import Cluster, Puppet
 from tests.scenes import Scene
@@ -106,6 +107,7 @@ ROWS: dict[tuple[TaskState, TaskStep], TaskState] = {
     (S.ASKED, T.GIVEN_UP): S.ENDED,
     (S.ACCEPTED, T.CHUNK): S.STREAMING,
     (S.ACCEPTED, T.DONE): S.ENDED,
+    (S.ACCEPTED, T.REFUSED): S.WAITING,
     (S.ACCEPTED, T.FAILED): S.WAITING,
     (S.ACCEPTED, T.LOST): S.WAITING,
     (S.ACCEPTED, T.GIVEN_UP): S.ENDED,

@@ -11,6 +11,7 @@ from edgecoder_sim.checkers.clock import Wakes
 from edgecoder_sim.checkers.engine import OneModel, Runs
 from edgecoder_sim.checkers.envelopes import Envelopes, Generations
 from edgecoder_sim.checkers.heartbeats import Heartbeats
+from edgecoder_sim.checkers.homes import OneHome
 from edgecoder_sim.checkers.operations import Operations
 from edgecoder_sim.checkers.panel import Panel, Rule
 from edgecoder_sim.checkers.probes import PlacesEnd, Promises
@@ -48,6 +49,7 @@ def make_checkers(rng_seed: int, reproduce: str) -> list[Checker]:
     SummariesAreTrue(panel, relays.agents)
     AnswersAreFresh(panel, relays.summaries)
     Heartbeats(panel)
+    OneHome(panel)
     Bounds(panel)
     Wakes(panel)
     return [panel]

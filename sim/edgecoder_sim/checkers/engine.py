@@ -16,7 +16,9 @@ from edgecoder.core.events import (
     UnloadFailed,
 )
 from edgecoder.core.ids import LinkId, Micros, OpId, TaskId
+from edgecoder.mesh.router import Why
 from edgecoder.models.catalog import CatalogEntry
+from edgecoder.trace import TaskEnded, TaskRouted
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import Cancel
 from edgecoder_sim.checkers.panel import Book, Rule
@@ -87,7 +89,7 @@ class OneModel(Rule):
 
 class Runs(Rule):
     """A node runs as many tasks as it has slots, none twice at once and none again that it has done; no task runs on
-    two nodes unless the first was told to stop."""
+    two nodes unless the first was told to stop or the task was hedged, and none on three."""
 
     name = "tasks run once"
 
@@ -98,10 +100,13 @@ class Runs(Rule):
         """Nodes on which a task runs, and since when."""
         self._cancelled: dict[TaskId, Micros] = {}
         """When somebody was last told to stop a task."""
+        self._hedged: set[TaskId] = set()
         self.panel.on(RunTask, self._run)
         self.panel.on((TaskDone, TaskFailed), self._ended)
         self.panel.on(CancelOp, self._cancel_op)
         self.panel.on_sent(Cancel, self._cancel)
+        self.panel.on(TaskRouted, self._routed)
+        self.panel.on(TaskEnded, self._task_ended)
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
@@ -118,12 +123,13 @@ class Runs(Rule):
         if task in self._done[book.index]:
             self.fail(book, f"runs task {task.hex()} again, which it has done")
         nodes = self._where.setdefault(task, {})
-        for index, since_us in nodes.items():
-            if index == book.index:
-                self.fail(book, f"runs task {task.hex()} twice at once")
-            if self._cancelled.get(task, -1) < since_us:
-                other = self.panel.books[index].name
-                self.fail(book, f"runs task {task.hex()}, which still runs on {other}: nobody was told to stop it")
+        if book.index in nodes:
+            self.fail(book, f"runs task {task.hex()} twice at once")
+        told_us = self._cancelled.get(task, -1)
+        going = [index for index, since_us in nodes.items() if told_us < since_us]
+        if len(going) > (task in self._hedged):
+            other = self.panel.books[going[0]].name
+            self.fail(book, f"runs task {task.hex()}, which still runs on {other}: nobody was told to stop it")
         nodes[book.index] = self.panel.now
         book.runs[effect.op] = task
 
@@ -133,6 +139,13 @@ class Runs(Rule):
             self._gone(book, task)
             if type(event) is TaskDone:
                 self._done[book.index].add(task)
+
+    def _routed(self, _: Book, record: TaskRouted) -> None:
+        if record.why == Why.HEDGED.value:
+            self._hedged.add(record.task_id)
+
+    def _task_ended(self, _: Book, record: TaskEnded) -> None:
+        self._hedged.discard(record.task_id)
 
     def _gone(self, book: Book, task: TaskId) -> None:
         nodes = self._where.get(task)

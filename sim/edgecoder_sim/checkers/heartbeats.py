@@ -79,8 +79,7 @@ class Heartbeats(Rule):
         if link == state.link and now_us - state.last_us > state.gap_us:
             self._judge_gap(book, state)
         state.link, state.last_us = link, now_us
-        if link == book.coordinator_link:
-            book.coordinator_told = message.current_load is Load.LOADING
+        book.coordinator_link, book.coordinator_told = link, message.current_load is Load.LOADING
         self._judge_news(book, state, message)
         values = self._full(book, state, message) if message.full else self._delta(book, state, message)
         if values is not state.verified:

@@ -117,8 +117,8 @@ class Book:
         self.tokens_per_s = 0
         self.runs: dict[OpId, TaskId] = {}
         """What its engine works on."""
-        self.asks: dict[TaskId, LinkId] = {}
-        """Tasks that it asked of others and that are open there, and over which link."""
+        self.asks: dict[TaskId, list[LinkId]] = {}
+        """Tasks that it asked of others and that are open there, and over which links."""
         self.journal = SwapJournal()
         """The journal of swaps that is durable."""
         self.is_changing = False
@@ -340,8 +340,6 @@ class Panel:
             return
         if peer is None:
             book.links[link] = Peer(header.sender, message.role)  # type: ignore[attr-defined]  # it is an Identity
-            if message.role is Role.COORDINATOR:  # type: ignore[attr-defined]
-                book.coordinator_link, book.coordinator_told = link, False
         for judge in self._received.get(type(message), ()):
             judge(book, link, header, message)
 

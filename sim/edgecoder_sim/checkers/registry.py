@@ -119,7 +119,7 @@ class SummariesAreTrue(Rule):
         serving: dict[str, list[int]] = {}
         for row in alive:
             model, load = row.heartbeat.active_model, row.heartbeat.current_load
-            if model and not load.is_loading:
+            if model and not load.is_loading and row.heartbeat.work_tokens_max:
                 serving.setdefault(model, []).append(load.tasks)
         said = {model: (offer.agent_count, offer.avg_load) for model, offer in message.model_availability.items()}
         true = {model: (len(loads), sum(loads) / len(loads)) for model, loads in serving.items()}

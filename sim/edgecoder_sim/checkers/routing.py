@@ -72,6 +72,10 @@ class PeerRouting(Rule):
         known = row.capabilities
         if known.current_load.is_loading:
             self.fail(book, f"{what} to {self._who(peer)}, whose newest row says loading")
+        if request.max_tokens > known.work_tokens_max:
+            self.fail(
+                book, f"{what} to {self._who(peer)}, which takes at most {known.work_tokens_max} tokens for others"
+            )
         why = unfit(book, request, known.active_model, known.active_model_param_size)
         if why is not None:
             self.fail(book, f"{what} to {self._who(peer)}: {why}")
@@ -118,6 +122,8 @@ class RelayRouting(Rule):
         heartbeat = row.heartbeat
         if heartbeat.current_load.is_loading:
             return "its newest heartbeat says loading"
+        if request.max_tokens > heartbeat.work_tokens_max:
+            return f"its newest heartbeat says at most {heartbeat.work_tokens_max} tokens for others"
         return unfit(book, request, heartbeat.active_model, heartbeat.active_model_param_size)
 
     def _why_not_forward(self, book: Book, coordinator: NodeId, request: TaskRequest) -> str | None:

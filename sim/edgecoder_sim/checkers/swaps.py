@@ -15,6 +15,7 @@ from edgecoder.core.events import (
     ModelLoadFailed,
     Persisted,
     PersistFailed,
+    ShutDown,
     Started,
 )
 from edgecoder.core.ids import OpId
@@ -144,7 +145,7 @@ class Journal(Rule):
 class _Told:
     """What a node has said of a change of its model."""
 
-    __slots__ = ("open", "settled", "spread", "swap")
+    __slots__ = ("is_leaving", "open", "settled", "spread", "swap")
 
     def __init__(self) -> None:
         self.open: set[OpId] = set()
@@ -155,6 +156,8 @@ class _Told:
         """The newest swap that is known."""
         self.settled = 0
         """The newest swap after which the node said what it offers now."""
+        self.is_leaving = False
+        """Whether it is shutting down: it says "loading" from then on, which is how the wire says "not available"."""
 
 
 class Told(Rule):
@@ -172,10 +175,14 @@ class Told(Rule):
         self.panel.on((Advertised, AdvertiseFailed), self._advertised)
         self.panel.on(UnloadModel, self._unload)
         self.panel.on(SwapEnded, self._ended)
+        self.panel.on(ShutDown, self._leaves)
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
         self._of[book.index] = _Told()
+
+    def _leaves(self, book: Book, _: ShutDown) -> None:
+        self._of[book.index].is_leaving = True
 
     def _phase(self, book: Book, record: SwapPhase) -> None:
         self._of[book.index].swap = record.swap
@@ -192,6 +199,10 @@ class Told(Rule):
 
     def _said(self, book: Book, loading: bool) -> None:
         told = self._of[book.index]
+        if told.is_leaving:
+            if not loading:
+                self.fail(book, "advertises that it serves while it is shutting down")
+            return
         if loading and not book.is_changing:
             self.fail(book, f"advertises that it is loading; swap {told.swap} has settled")
         if not loading:
@@ -215,7 +226,7 @@ class Told(Rule):
 
     def _ended(self, book: Book, record: SwapEnded) -> None:
         told = self._of[book.index]
-        if record.swap > told.settled:
+        if record.swap > told.settled and not told.is_leaving:
             self.fail(book, f"ended swap {record.swap} to {record.model} and did not advertise what it serves now")
 
 

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from edgecoder.core.effects import RunTask
+from edgecoder.core.effects import Progress, Reply, RunTask
 from edgecoder.core.events import LinkDown, TaskDone
-from edgecoder.core.ids import LinkId, Micros, OpId, Role, TaskId
+from edgecoder.core.ids import CommandId, LinkId, Micros, OpId, Role, TaskId
 from edgecoder.errors import Reason
-from edgecoder.trace import TaskEnded
+from edgecoder.mesh.router import Why
+from edgecoder.trace import TaskEnded, TaskRouted, TaskSubmitted
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
 from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
@@ -111,7 +112,7 @@ class Requests(Rule):
 
     def _heard(self, book: Book, link: LinkId, _: Header, response: TaskResponse) -> None:
         task = response.task_id
-        if book.asks.get(task) != link:
+        if link not in book.asks.get(task, ()):
             return
         if response.status is ResponseStatus.DONE:
             self._done[book.index].add(task)
@@ -154,40 +155,78 @@ class Requests(Rule):
 
 
 class Asks(Rule):
-    """A task is at one node at a time: before another is asked, and before the task ends, the first has ended it, was
-    told to stop, or is gone."""
+    """A task is at one node at a time, or at two where it was hedged: before another is asked, and before the task
+    ends, the first has ended it, was told to stop, or is gone. When a part of an answer is shown, one alone is left."""
 
     name = "asked one at a time"
 
     def enter(self) -> None:
         """See `Rule`."""
+        self._hedged: dict[int, set[TaskId]] = {}
+        self._commands: dict[int, dict[CommandId, TaskId]] = {}
+        self.panel.on(TaskSubmitted, self._submitted)
+        self.panel.on(Progress, self._shown)
+        self.panel.on(Reply, self._replied)
+        self.panel.on(TaskRouted, self._routed)
         self.panel.on_sent(TaskRequest, self._ask)
         self.panel.on_sent(Cancel, self._withdraw)
         self.panel.on_received(TaskResponse, self._heard)
         self.panel.on(TaskEnded, self._ended)
         self.panel.on(LinkDown, self._link_down)
 
+    def begin(self, book: Book) -> None:
+        """See `Rule`."""
+        self._hedged[book.index] = set()
+        self._commands[book.index] = {}
+
+    def _submitted(self, book: Book, record: TaskSubmitted) -> None:
+        self._commands[book.index][record.command] = record.task_id
+
+    def _routed(self, book: Book, record: TaskRouted) -> None:
+        if record.why == Why.HEDGED.value:
+            hedged = self._hedged[book.index]
+            if record.task_id in hedged:
+                self.fail(book, f"hedges task {record.task_id.hex()} twice")
+            hedged.add(record.task_id)
+
+    def _replied(self, book: Book, effect: Reply) -> None:
+        self._commands[book.index].pop(effect.command, None)
+
+    def _shown(self, book: Book, effect: Progress) -> None:
+        task = self._commands[book.index].get(effect.command, b"")
+        if len(book.asks.get(task, ())) > 1:
+            self.fail(book, f"shows a part of an answer to task {task.hex()}, which two others work on")
+
     def _ask(self, book: Book, link: LinkId, _: Header, request: TaskRequest) -> None:
         asks, task = book.asks, request.task_id
-        if task in asks:
-            self.fail(book, f"sends task {task.hex()} over link {link} while it is open over link {asks[task]}")
-        asks[task] = link
+        links = asks.setdefault(task, [])
+        allowed = 2 if task in self._hedged[book.index] else 1
+        if len(links) >= allowed:
+            self.fail(book, f"sends task {task.hex()} over link {link} while it is open over link {links[0]}")
+        links.append(link)
         if book.role is Role.COORDINATOR and len(asks) > book.config.relayed_tasks_max:
             self.fail(book, f"carries {len(asks)} tasks; relayed_tasks_max is {book.config.relayed_tasks_max}")
 
     def _withdraw(self, book: Book, link: LinkId, _: Header, message: Cancel) -> None:
-        if book.asks.get(message.task_id) == link:
-            del book.asks[message.task_id]
+        self._close(book, link, message.task_id)
+
+    def _close(self, book: Book, link: LinkId, task: TaskId) -> None:
+        links = book.asks.get(task)
+        if links is not None and link in links:
+            links.remove(link)
+            if not links:
+                del book.asks[task]
 
     def _heard(self, book: Book, link: LinkId, _: Header, response: TaskResponse) -> None:
-        if response.status in _FINAL and book.asks.get(response.task_id) == link:
-            del book.asks[response.task_id]
+        if response.status in _FINAL:
+            self._close(book, link, response.task_id)
 
     def _ended(self, book: Book, record: TaskEnded) -> None:
-        link = book.asks.get(record.task_id)
-        if link is not None:
-            self.fail(book, f"ended task {record.task_id.hex()} and did not tell who works on it over link {link}")
+        links = book.asks.get(record.task_id)
+        if links:
+            self.fail(book, f"ended task {record.task_id.hex()} and did not tell who works on it over link {links[0]}")
+        self._hedged[book.index].discard(record.task_id)
 
     def _link_down(self, book: Book, event: LinkDown) -> None:
-        for task in [task for task, link in book.asks.items() if link == event.link]:
-            del book.asks[task]
+        for task in [task for task, links in book.asks.items() if event.link in links]:
+            self._close(book, event.link, task)

@@ -183,7 +183,9 @@ def _route_moments(run: Run, task: pd.Series, names: dict[Any, str]) -> Iterable
     for _, route in routes.iterrows():
         router = route["node"]
         text = _decision(route, names)
-        if router in chosen:
+        if route["why"] == Why.HEDGED.value:
+            text = f"{chosen.get(router, 'the first')} is late; {text}"
+        elif router in chosen:
             text = f"{chosen[router]} refused, failed or was lost; {text}"
             routers = list(chosen)
             for further in routers[routers.index(router) :]:
@@ -210,6 +212,8 @@ def _decision(route: pd.Series, names: dict[Any, str]) -> str:
         return f"chose {to}: idle, and none of {able - 1} others could be sooner{ruled_out}"
     if route["why"] == Why.SOONEST.value:
         return f"chose {to}: done soonest of {able}, in {span(route['cost'] / 1000)}{ruled_out}"
+    if route["why"] == Why.HEDGED.value:
+        return f"asked {to} too: whoever begins first keeps it{ruled_out}"
     knew = "nobody fitting in reach" if not able else f"{able} in reach could do it, none well enough"
     if route["why"] == Why.COORDINATOR.value:
         return f"asked {to}, its coordinator: {knew}{ruled_out}"

@@ -17,6 +17,7 @@ from edgecoder.trace import (
     AgentLearned,
     CapabilitiesChanged,
     ConfigDiffers,
+    HomeChanged,
     LifeEnded,
     NodeReady,
     OnlineChanged,
@@ -75,6 +76,8 @@ class Knowledge:
         self._online: list[bool] = [False] * count
         self._ready: dict[str, int] = {}
         self._loading = 0
+        self._homes: dict[int, float] = {}
+        self._moves = 0
         self._without_model = Spells()
         self.beliefs = {"registry": Beliefs(), "peers": Beliefs(), "summaries": Beliefs()}
         self._registry, self._peers, self._others = self.beliefs.values()
@@ -93,6 +96,7 @@ class Knowledge:
             SummaryLearned: self._summary_learned,
             SummaryExpired: self._summary_expired,
             OnlineChanged: self._online_changed,
+            HomeChanged: self._home_changed,
         }
 
     # -- figures -------------------------------------------------------------------------------------------------------
@@ -127,6 +131,8 @@ class Knowledge:
             metrics["no_model_nodes"] = nodes
             metrics["no_model_share"] = total_us / self._members / at_us
             metrics["no_model_longest_s"] = longest_us / 1e6
+        if self._coordinators:
+            metrics["home_moves"] = self._moves
         for kind, beliefs in self.beliefs.items():
             metrics |= beliefs.metrics(at_us, kind)
         return metrics
@@ -193,6 +199,12 @@ class Knowledge:
 
     def _online_changed(self, at_us: int, node: int, record: OnlineChanged) -> None:
         self._set_online(at_us, node, online=record.online)
+
+    def _home_changed(self, at_us: int, node: int, record: HomeChanged) -> None:
+        home = float(self._index[record.coordinator])
+        self._moves += self._homes.get(node, home) != home
+        self._homes[node] = home
+        self._timeline((at_us / 1e6, "home", str(node), home))
 
     def _set_online(self, at_us: int, node: int, *, online: bool) -> None:
         if online is not self._online[node]:

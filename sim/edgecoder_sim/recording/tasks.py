@@ -30,7 +30,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Task:
-    __slots__ = ("kind", "origin", "record", "routes", "starts", "submitted_us", "via")
+    __slots__ = ("hedge_via", "kind", "origin", "probes", "record", "routes", "starts", "submitted_us", "via")
 
     def __init__(self, submitted_us: int, origin: int, kind: str, record: TaskSubmitted) -> None:
         self.submitted_us = submitted_us
@@ -38,7 +38,10 @@ class _Task:
         self.kind = kind
         self.record = record
         self.routes = 0
+        self.probes = 0
         self.via: str | None = None
+        self.hedge_via: str | None = None
+        """How the answer of the second node comes, where one was asked."""
         self.starts: dict[int, int] = {}
         """When which node's engine began with it, µs."""
 
@@ -54,8 +57,11 @@ class _Work:
 class TaskBook:
     """The open tasks of a run, and figures over the ended ones."""
 
-    def __init__(self, index: dict[NodeId, int], tasks: Add, routes: Add, work: Add) -> None:
+    def __init__(
+        self, index: dict[NodeId, int], coordinators: frozenset[int], tasks: Add, routes: Add, work: Add
+    ) -> None:
         self._index = index
+        self._coordinators = coordinators
         self._add_task, self._add_route, self._add_work = tasks, routes, work
         self._kinds: dict[int, str] = {}
         self._open: dict[TaskId, _Task] = {}
@@ -65,6 +71,7 @@ class TaskBook:
         self._waited = Histogram()
         self._submitted = self._failed = self._unfinished = self._attempts = self._tokens = 0
         self._wasted_tokens = self._routes = 0
+        self._probes = self._probes_answered = self._hedged = self._hedges_won = 0
         self._via = dict.fromkeys(VIAS, 0)
         self.handlers: dict[type, Callable[[int, int, Any], None]] = {
             NodeReady: self._node_ready,
@@ -106,7 +113,12 @@ class TaskBook:
             "task_routes": self._routes,
             "task_tokens": self._tokens,
             "task_tokens_wasted": self._wasted_tokens,
+            "tasks_hedged": self._hedged,
+            "hedges_won": self._hedges_won,
         }
+        if self._probes:
+            metrics["probes_per_task_mean"] = self._probes / self._submitted
+            metrics["probes_answered_share"] = self._probes_answered / self._probes
         if ended:
             metrics["tasks_done_share"] = done / ended
             metrics["task_attempts_mean"] = self._attempts / ended
@@ -132,13 +144,11 @@ class TaskBook:
     def _routed(self, at_us: int, node: int, record: TaskRouted) -> None:
         self._routes += 1
         to = None if record.to is None else self._index[record.to]
+        self._probes += record.probes
+        self._probes_answered += record.answered
         task = self._open.get(record.task_id)
         if task is not None:
-            task.routes += 1
-            if node == task.origin:
-                task.via = "self" if to == node else "coordinator" if record.why == Why.COORDINATOR.value else "peer"
-            elif record.why == Why.FORWARDED.value:
-                task.via = "federation"
+            self._took_way(task, node, to, record)
         excluded = _encode(record.excluded).decode()
         self._add_route(
             (
@@ -154,6 +164,21 @@ class TaskBook:
                 record.answered,
             )
         )
+
+    def _took_way(self, task: _Task, node: int, to: int | None, record: TaskRouted) -> None:
+        task.routes += 1
+        task.probes += record.probes
+        if node == task.origin:
+            via = "self" if to == node else "coordinator" if to in self._coordinators else "peer"
+            if record.why == Why.HEDGED.value:
+                task.hedge_via = via
+            else:
+                task.via, task.hedge_via = via, None
+        elif record.why == Why.FORWARDED.value:
+            if task.hedge_via == "coordinator":
+                task.hedge_via = "federation"
+            else:
+                task.via = "federation"
 
     def _started(self, at_us: int, node: int, record: TaskStarted) -> None:
         self._work[record.task_id, node] = _Work(at_us, record.model)
@@ -174,6 +199,11 @@ class TaskBook:
         if task is None:
             return
         self._attempts += record.attempts
+        if record.hedge_won is not None:
+            self._hedged += 1
+            self._hedges_won += record.hedge_won
+        if record.hedge_won and task.hedge_via is not None:
+            task.via = task.hedge_via
         if record.reason is None:
             self._latency.add(at_us - task.submitted_us)
             self._tokens += record.tokens
@@ -224,6 +254,8 @@ class TaskBook:
                 0 if end is None else end.tokens,
                 0 if end is None else end.attempts,
                 task.routes,
+                task.probes,
+                None if end is None or end.hedge_won is None else "won" if end.hedge_won else "lost",
                 reason,
             )
         )

@@ -1,0 +1,35 @@
+"""The large scenarios at a small scale, with the checkers on: what they are for happens in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgecoder_sim.runner import run_scenario
+from edgecoder_sim.scenario import load_scenario
+
+SMALL = {
+    "city": (
+        "phones.count=190", "agents.count=10", "coordinators.count=8", "coordinators.federation.degree=4",
+        "radio.area_m=[300, 300]", "duration_s=240", "checkers=true",
+    ),
+    "campus": ("phones.count=190", "agents.count=10", "radio.area_m=[200, 200]", "duration_s=240", "buildings.count=4"),
+    "idle": ("phones.count=90", "agents.count=9", "coordinators.count=2", "radio.area_m=[40, 28]", "duration_s=240"),
+}  # fmt: skip
+"""Flags that make a scenario one of 100 to 200 nodes and four minutes."""
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_it_runs_and_serves(name: str) -> None:
+    outcome = run_scenario(load_scenario(name, SMALL[name]), root=None, reproduce="")
+    assert outcome.violation is None
+    assert outcome.summary["invariants"]["checked"] == outcome.summary["events"]
+    metrics = outcome.summary["metrics"]
+    assert metrics["tasks_submitted"] > 20
+    assert metrics["tasks_done_share"] > 0.9
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_its_full_size_is_what_it_says(name: str) -> None:
+    scenario = load_scenario(name)
+    counts = (scenario.phones.count, scenario.agents.count, scenario.coordinators.count)
+    assert counts == {"city": (95_000, 4_900, 100), "campus": (5_000, 250, 8), "idle": (901, 90, 9)}[name]
