@@ -224,7 +224,7 @@ class Router(Host):
         """Never chosen."""
         raise NotImplementedError
 
-    def cancel_here(self, task: TaskId, reason: Reason) -> None:
+    def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
         """Never chosen."""
         raise NotImplementedError
 

@@ -32,6 +32,9 @@ HOPS_MAX: Final = 1
 RESPONSE_INDEX_MAX: Final = 1_000_000
 """A streamed response has at most this many parts."""
 
+ATTEMPT_MAX: Final = (1 << 16) - 1
+"""Requests for one task that one asker can tell apart."""
+
 FRAME_BYTES_MAX: Final = 1 << 20
 """A longer envelope is dropped unread."""
 TTL_MS_MAX: Final = (1 << 40) - 1

@@ -19,7 +19,7 @@ from edgecoder.core.ids import Address, LinkId, Medium, Micros, NodeId, Role
 from edgecoder.core.node import Setup
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.wire.envelope import Frame, Header, Signer
-from edgecoder.wire.messages import NAMES, Identity, Message
+from edgecoder.wire.messages import NAMES, Identity, Message, TaskRequest, TaskResponse
 from edgecoder_sim.crypto import crypto, node_id
 from tests.catalogs import CATALOG
 from tests.hosts import NEVER, Host
@@ -101,7 +101,10 @@ class Puppet:
         return self.signer.seal(header, message)
 
     def say(self, link: LinkId, message: Message, **how: Any) -> Frame:
-        """Send a message; `how` goes to `seal`."""
+        """Send a message; `how` goes to `seal`. An answer is to the newest request for its task."""
+        if isinstance(message, TaskResponse) and not message.attempt:
+            asked = [request for request in self.all(TaskRequest) if request.task_id == message.task_id]
+            message = msgspec.structs.replace(message, attempt=asked[-1].attempt) if asked else message
         frame = self.seal(message, **how)
         self.cluster.carry(self, link, frame)
         return frame

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.protocol import EPOCH_MAX, RESPONSE_INDEX_MAX, SLOTS_MAX
+from edgecoder.protocol import ATTEMPT_MAX, EPOCH_MAX, RESPONSE_INDEX_MAX, SLOTS_MAX
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import (
     Cancel,
@@ -109,6 +109,7 @@ small_counters = st.integers(0, 1000)
 slots = st.integers(0, SLOTS_MAX)
 percents = st.integers(0, 100)
 node_ids = st.binary(min_size=32, max_size=32)
+attempts = st.just(0) | st.integers(0, ATTEMPT_MAX)
 task_ids = st.binary(min_size=16, max_size=16)
 digests = st.binary(max_size=32)
 names = st.text(max_size=40)
@@ -184,6 +185,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Release: st.builds(Release, task_id=task_ids),
     TaskRequest: st.builds(
         TaskRequest,
+        attempt=attempts,
         task_id=task_ids,
         prompt=st.text(max_size=200),
         model=st.none() | names,
@@ -195,6 +197,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     ),
     TaskResponse: st.builds(
         TaskResponse,
+        attempt=attempts,
         task_id=task_ids,
         status=st.sampled_from(ResponseStatus),
         index=st.integers(0, RESPONSE_INDEX_MAX),
@@ -204,7 +207,7 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         served_by=st.none() | node_ids,
         model=st.none() | names,
     ),
-    Cancel: st.builds(Cancel, task_id=task_ids, reason=st.sampled_from(Reason)),
+    Cancel: st.builds(Cancel, task_id=task_ids, reason=st.sampled_from(Reason), attempt=attempts),
     Summary: st.builds(
         Summary,
         coordinator_id=node_ids,

@@ -22,9 +22,12 @@ from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel, fitting
 from edgecoder.mesh.router import NOT_ITS_FAULT, Decision, Router, Why
-from edgecoder.protocol import HOPS_MAX, RESPONSE_INDEX_MAX, TTL_MS_MAX
+from edgecoder.protocol import ATTEMPT_MAX, HOPS_MAX, RESPONSE_INDEX_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
+
+ATTEMPTS_EACH = 32
+"""Room for the attempts of a coordinator between two of whoever asked it: more than `task_attempts_max`."""
 
 
 class RelayState(Enum):
@@ -73,6 +76,8 @@ class _Relay(msgspec.Struct):
     link: LinkId | None = None
     asked_at: Micros = 0
     attempts: int = 0
+    attempt: int = 0
+    """Of the request that was sent last."""
     index: int = 0
     tried: set[NodeId] = msgspec.field(default_factory=set)
 
@@ -108,7 +113,14 @@ class Relays:
         reason = self._refusal(link, request)
         if reason is not None:
             self._send(
-                link.id, TaskResponse(task_id=request.task_id, status=ResponseStatus.REFUSED, index=0, reason=reason)
+                link.id,
+                TaskResponse(
+                    task_id=request.task_id,
+                    status=ResponseStatus.REFUSED,
+                    index=0,
+                    reason=reason,
+                    attempt=request.attempt,
+                ),
             )
             return
         deadline = self._context.in_ms(request.deadline_ms)
@@ -152,7 +164,7 @@ class Relays:
     def response(self, link: LinkId, response: TaskResponse) -> None:
         """A node that was asked answers."""
         relay = self._open.get(response.task_id)
-        if relay is None or relay.link != link:
+        if relay is None or relay.link != link or relay.attempt != response.attempt:
             return
         if response.status is ResponseStatus.REFUSED:
             if self._step(relay, RelayStep.REFUSED):
@@ -177,7 +189,7 @@ class Relays:
     def cancel(self, link: LinkId, message: Cancel) -> None:
         """Whoever asked does not want the task any more."""
         relay = self._open.get(message.task_id)
-        if relay is not None and relay.origin.id == link:
+        if relay is not None and relay.origin.id == link and relay.request.attempt == message.attempt:
             self._withdraw(relay, message.reason)
             self._step(relay, RelayStep.GIVEN_UP)
             self._forget(relay)
@@ -238,7 +250,10 @@ class Relays:
             self._remember(relay.request.task_id)
         relay.to, relay.link, relay.asked_at = node, link, self._context.now
         left_ms = min(max(1, (relay.deadline - self._context.now) // 1000), TTL_MS_MAX)
-        request = msgspec.structs.replace(relay.request, hops=relay.request.hops + 1, deadline_ms=left_ms)
+        relay.attempt = (relay.request.attempt * ATTEMPTS_EACH + relay.attempts) & ATTEMPT_MAX
+        request = msgspec.structs.replace(
+            relay.request, hops=relay.request.hops + 1, deadline_ms=left_ms, attempt=relay.attempt
+        )
         self._context.send(link, request, left_ms)
         deadline = self._context.in_ms(self._context.config.relay_answer_ms)
         name = ("relay.answer", relay.request.task_id)
@@ -297,16 +312,19 @@ class Relays:
 
     def _withdraw(self, relay: _Relay, reason: Reason) -> None:
         if relay.link is not None:
-            cancel = Cancel(task_id=relay.request.task_id, reason=reason)
+            cancel = Cancel(task_id=relay.request.task_id, reason=reason, attempt=relay.attempt)
             self._context.send(relay.link, cancel, self._context.config.task_answer_ms)
 
     def _pass_back(self, relay: _Relay, response: TaskResponse) -> None:
         """As it came, with its index: a response that was lost on the way here leaves a gap, which the origin sees."""
-        self._send(relay.origin.id, response)
+        self._send(relay.origin.id, msgspec.structs.replace(response, attempt=relay.request.attempt))
         relay.index = min(response.index + 1, RESPONSE_INDEX_MAX)
 
     def _end(self, relay: _Relay, status: ResponseStatus, reason: Reason) -> None:
-        response = TaskResponse(task_id=relay.request.task_id, status=status, index=relay.index, reason=reason)
+        request = relay.request
+        response = TaskResponse(
+            task_id=request.task_id, status=status, index=relay.index, reason=reason, attempt=request.attempt
+        )
         self._send(relay.origin.id, response)
         self._forget(relay)
 

@@ -117,7 +117,12 @@ class Executor:
         verdict = self._judge(request, len(request.prompt.encode()), is_own=link is None)
         if isinstance(verdict, Reason):
             response = TaskResponse(
-                task_id=request.task_id, status=ResponseStatus.REFUSED, index=0, reason=verdict, served_by=self._me
+                task_id=request.task_id,
+                status=ResponseStatus.REFUSED,
+                index=0,
+                reason=verdict,
+                served_by=self._me,
+                attempt=request.attempt,
             )
             sink(response)
             return
@@ -153,10 +158,10 @@ class Executor:
             hold_ms=self._context.config.probe_hold_ms,
         )
 
-    def cancel(self, task_id: TaskId, reason: Reason, link: LinkId | None) -> None:
+    def cancel(self, task_id: TaskId, reason: Reason, link: LinkId | None, attempt: int = 0) -> None:
         """Whoever asked over `link` does not want the task any more."""
         work = self._work.get(task_id)
-        if work is not None and work.link == link:
+        if work is not None and work.link == link and work.request.attempt == attempt:
             self._stop(work, reason)
 
     def uses(self, link: LinkId) -> bool:
@@ -288,6 +293,7 @@ class Executor:
             reason=reason,
             served_by=None if status is ResponseStatus.CHUNK else self._me,
             model=None if status is ResponseStatus.CHUNK else work.model,
+            attempt=work.request.attempt,
         )
         work.index += 1
         work.said_at = self._context.now

@@ -281,9 +281,9 @@ class Member:
         power = self._power.now
         return msgspec.structs.replace(reply, battery_pct=power.battery_pct, on_external_power=power.on_external_power)
 
-    def cancel_here(self, task: TaskId, reason: Reason) -> None:
+    def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
         """See `origin.Reach`."""
-        self.executor.cancel(task, reason, None)
+        self.executor.cancel(task, reason, None, attempt)
 
     def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
         """See `origin.Reach`."""
@@ -399,7 +399,16 @@ class Member:
 
     def _on_capabilities(self, link: Link, verified: Verified[Capabilities]) -> None:
         message = verified.message
-        if self.peers.learn(link, message, verified.header.ttl_ms) and not message.current_load.is_loading:
+        if not self.peers.learn(link, message, verified.header.ttl_ms):
+            return
+
+        def fits(request: TaskRequest) -> bool:
+            rule = fitting(request.model, request.min_param_size, self._catalog.same_model)
+            is_right = rule(message.active_model, message.active_model_param_size) is None
+            return is_right and not message.current_load.is_loading
+
+        self.origin.peer_changed(verified.header.sender, fits)
+        if not message.current_load.is_loading:
             self.origin.reach_changed()
 
     def _on_heartbeat_ack(self, link: Link, verified: Verified[HeartbeatAck]) -> None:
@@ -436,7 +445,7 @@ class Member:
 
     def _on_cancel(self, link: Link, verified: Verified[Cancel]) -> None:
         message = verified.message
-        self.executor.cancel(message.task_id, message.reason, link.id)
+        self.executor.cancel(message.task_id, message.reason, link.id, message.attempt)
 
     def _model_for(self, request: TaskRequest | Probe) -> str | Reason:
         """The active model, if it may answer this request now."""

@@ -48,7 +48,7 @@ class Reach(Near, Protocol):
         """Offer the task to this node's own engine."""
         ...
 
-    def cancel_here(self, task: TaskId, reason: Reason) -> None:
+    def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
         """Take it back from there."""
         ...
 
@@ -71,6 +71,8 @@ class _Ask(msgspec.Struct):
     index: int = 0
     """Of the response that comes next."""
     is_accepted: bool = False
+    attempt: int = 0
+    """Which of the requests for this task it got."""
 
 
 class _Task(msgspec.Struct):
@@ -84,6 +86,8 @@ class _Task(msgspec.Struct):
     hedge: NodeId | None = None
     """Who was asked as the second, once a task."""
     is_hedged: bool = False
+    requests: int = 0
+    """Sent for it so far."""
     attempts: int = 0
     tried: set[NodeId] = msgspec.field(default_factory=set)
     retry_at: Micros = 0
@@ -176,7 +180,7 @@ class Origin:
         away, is no news."""
         task = self._tasks.get(response.task_id)
         ask = next((ask for ask in task.asked if ask.link == link), None) if task is not None else None
-        if task is None or ask is None:
+        if task is None or ask is None or response.attempt != ask.attempt:
             return
         if response.index != ask.index:  # some response was lost on the way: the answer cannot become whole
             self._lost(task, ask, Reason.NO_ANSWER)
@@ -196,6 +200,11 @@ class Origin:
                 self._drop(task, ask, TaskStep.REFUSED, reason, response)
             case ResponseStatus.FAILED:
                 self._failed(task, ask, response)
+
+    def peer_changed(self, node: NodeId, fits: Callable[[TaskRequest], bool]) -> None:
+        """A peer has news of itself; `fits` says whether a request may still go there."""
+        if self._prober is not None:
+            self._prober.peer_changed(node, fits)
 
     def probe_reply(self, link: LinkId, reply: ProbeReply) -> None:
         """A peer says how soon it could answer a task."""
@@ -289,7 +298,9 @@ class Origin:
     def _ask(self, task: _Task, node: NodeId, link: LinkId | None, request: TaskRequest) -> None:
         self._step(task, TaskStep.ROUTED)
         timer = _SECOND_TIMER if any(ask.timer[0] == _TIMER for ask in task.asked) else _TIMER
-        ask = _Ask(node, link, self._context.now, (timer, task.id))
+        ask = _Ask(node, link, self._context.now, (timer, task.id), attempt=task.requests)
+        request = msgspec.structs.replace(request, attempt=task.requests)
+        task.requests += 1
         task.asked.append(ask)
         if link is None:
             self._context.timers.cancel(ask.timer)  # one that waited would be routed once more
@@ -372,8 +383,8 @@ class Origin:
         for ask in [ask for ask in task.asked if ask is not winner]:
             if task.spec.stream and ask.link is not None:
                 self._until_begun.add((self._context.now - ask.asked_at) // MILLI)
+            self._remove(task, ask)  # first: this node's own engine answers within the next call
             self._withdraw(task, ask, Reason.CANCELLED)
-            self._remove(task, ask)
 
     def _remove(self, task: _Task, ask: _Ask) -> None:
         task.asked.remove(ask)
@@ -467,10 +478,18 @@ class Origin:
 
     def _withdraw(self, task: _Task, ask: _Ask, reason: Reason) -> None:
         """Tell whoever works on the task that it is not wanted any more."""
+<<<<<<< HEAD
         if ask.link is None:
             self._reach.cancel_here(task.id, reason)
         elif ask.link != _DIALLING:
             self._context.send(ask.link, Cancel(task_id=task.id, reason=reason), self._context.config.task_answer_ms)
+=======
+        if ask.link is not None:
+            cancel = Cancel(task_id=task.id, reason=reason, attempt=ask.attempt)
+            self._context.send(ask.link, cancel, self._context.config.task_answer_ms)
+        else:
+            self._reach.cancel_here(task.id, reason, ask.attempt)
+>>>>>>> main
 
     def _give_up(self, task: _Task, reason: Reason) -> None:
         if not self._step(task, TaskStep.GIVEN_UP):

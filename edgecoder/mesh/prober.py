@@ -144,6 +144,19 @@ class Prober:
                 _count(round_.excluded, Why.UNREACHABLE.value)
                 self._decide_if_clear(round_)
 
+    def peer_changed(self, node: NodeId, fits: Callable[[TaskRequest], bool]) -> None:
+        """A peer says what it offers now: where that does not fit, what it promised before means nothing any more."""
+        for round_ in [round_ for round_ in self._rounds.values() if not fits(round_.request)]:
+            round_.left = [candidate for candidate in round_.left if candidate.node != node]
+            for link in [link for link, (offer, _) in round_.offers.items() if offer.node == node]:
+                del round_.offers[link]
+                self._release(link, round_.request.task_id)
+                _count(round_.excluded, Why.IS_LOADING.value)
+            for link in [link for link, candidate in round_.waiting.items() if candidate.node == node]:
+                del round_.waiting[link]
+                _count(round_.excluded, Why.IS_LOADING.value)
+                self._decide_if_clear(round_)
+
     # -- a round -------------------------------------------------------------------------------------------------------
 
     @property

@@ -15,6 +15,7 @@ from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.protocol import (
+    ATTEMPT_MAX,
     EPOCH_MAX,
     LOAD_UNAVAILABLE,
     NODE_ID_BYTES,
@@ -35,6 +36,7 @@ Generation = Annotated[int, msgspec.Meta(ge=0)]
 """epoch · 2³² + counter: all 64 bits that msgpack has, because epochs pass 2³¹ in 2038."""
 Slots = Annotated[int, msgspec.Meta(ge=0, le=SLOTS_MAX)]
 Hops = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Attempt = Annotated[int, msgspec.Meta(ge=0, le=ATTEMPT_MAX)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 MODELS_MAX = 1024
 """Models that one summary names."""
@@ -230,6 +232,9 @@ class TaskRequest(Message, frozen=True):
     stream: bool
     hops: Hops = 0
     """Coordinators that have passed it on."""
+    attempt: Attempt = 0
+    """Tells the sender's requests for one task apart: answers and cancellations repeat it, so that late ones of an
+    earlier request are not taken for those of this."""
 
 
 class ResponseStatus(Enum):
@@ -254,6 +259,8 @@ class TaskResponse(Message, frozen=True):
     reason: Reason | None = None
     served_by: WireNodeId | None = None
     model: WireName | None = None
+    attempt: Attempt = 0
+    """Of the request that this answers."""
 
 
 class Cancel(Message, frozen=True):
@@ -261,6 +268,8 @@ class Cancel(Message, frozen=True):
 
     task_id: WireTaskId
     reason: Reason
+    attempt: Attempt = 0
+    """Of the request that is withdrawn."""
 
 
 class ModelAvailability(msgspec.Struct, frozen=True, rename="camel", gc=False):

@@ -3,8 +3,8 @@
 A fetch waits for the first byte, then is a flow from the CDN to the node: bounded by the CDN's egress, by what it
 gives one connection and by the node's downlink, and sharing the latter two fairly with other fetches.
 
-Fidelity boundary: files are always there and always right; a connection never breaks; disks take bytes as fast as
-they come.
+Fidelity boundary: files are always right, and there but for an outage, which alone breaks a connection; disks take
+bytes as fast as they come.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class CdnService:
         self._origin = self._flows.add_node(UNCAPPED if egress is None else egress, 0)
         self._ports: dict[int, int] = {}
         self._fetches: dict[tuple[int, OpId], _Fetch] = {}
+        self._is_down = False
 
     def connect(self, node: SimNode, network: Network) -> None:
         """Give a node its access link."""
@@ -52,6 +53,9 @@ class CdnService:
 
     def fetch(self, node: SimNode, effect: FetchFile) -> None:
         """Begin a fetch, on from what the node has already."""
+        if self._is_down:
+            node.post_at(self._kernel.now + self._cdn.ttfb_us, FetchFailed(effect.op, Reason.NO_SOURCE))
+            return
         fetch = self._fetches[node.index, effect.op] = _Fetch(node, effect)
         flight_us = self._cdn.ttfb_us
         self._kernel.call_at(self._kernel.now + flight_us, self._first_byte, fetch)
@@ -64,12 +68,23 @@ class CdnService:
     def cancel(self, node: SimNode, op: OpId) -> None:
         """End a fetch early; what arrived is kept."""
         fetch = self._fetches.pop((node.index, op), None)
-        if fetch is None:
-            return
+        if fetch is not None:
+            self._break_off(fetch, Reason.CANCELLED)
+
+    def set_down(self, *, is_down: bool) -> None:
+        """Begin or end an outage: what is under way breaks off, and nothing begins."""
+        self._is_down = is_down
+        if is_down:
+            fetches, self._fetches = self._fetches, {}
+            for fetch in fetches.values():
+                self._break_off(fetch, Reason.NO_SOURCE)
+
+    def _break_off(self, fetch: _Fetch, reason: Reason) -> None:
+        node, op = fetch.node, fetch.effect.op
         if fetch.flow is not None:
             arrived = self._flows.cancel(fetch.flow)
             node.post(FetchProgressed(op, fetch.effect.offset_bytes + arrived))
-        node.post(FetchFailed(op, Reason.CANCELLED))
+        node.post(FetchFailed(op, reason))
 
     def forget(self, node: SimNode) -> None:
         """A node is gone: end its fetches without a word."""

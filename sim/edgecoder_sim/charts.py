@@ -136,10 +136,10 @@ def _by_size(run: Run, models: dict[str, pd.DataFrame]) -> list[tuple[tuple[str,
 
 def _model(number: int, names: tuple[str, str], frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit) -> Figure:
     x = _time(sim_s, unit, ticks=6)
-    y = alt.Y("value:Q", title="nodes", axis=_count_axis(3))
+    y = alt.Y("value:Q", title="nodes", axis=count_axis(3))
     colour = alt.Color("who:N", scale=alt.Scale(domain=list(_WHO)), legend=None)
-    tooltip = [_text("who"), _number("value", "nodes"), _number("at", unit.title)]
-    base = alt.Chart(_rounded(frame)).encode(x=x, y=y, color=colour, tooltip=tooltip)
+    tooltip = [text_tip("who"), number_tip("value", "nodes"), number_tip("at", unit.title)]
+    base = alt.Chart(rounded(frame)).encode(x=x, y=y, color=colour, tooltip=tooltip)
     area = base.transform_filter(alt.datum.who == _WHO[0]).mark_area(interpolate="step-after", opacity=0.3)
     dashes = alt.Scale(domain=list(_WHO[1:]), range=[[6, 3], [2, 2]])
     lines = (
@@ -148,7 +148,7 @@ def _model(number: int, names: tuple[str, str], frame: pd.DataFrame, sim_s: floa
         .encode(strokeDash=alt.StrokeDash("who:N", scale=dashes, legend=None))
     )
     title, caption = names
-    return Figure(key=f"model-{number}", title=title, caption=caption, spec=_spec(area + lines, SMALL_HEIGHT))
+    return Figure(key=f"model-{number}", title=title, caption=caption, spec=as_spec(area + lines, SMALL_HEIGHT))
 
 
 def _loading(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
@@ -156,11 +156,11 @@ def _loading(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
     if not changing["value"].any() and not without["value"].any():
         return []
     frame = pd.concat([changing.assign(what=_AWAY[0]), without.assign(what=_AWAY[1])])
-    base = alt.Chart(_rounded(frame)).encode(
+    base = alt.Chart(rounded(frame)).encode(
         x=_time(sim_s, unit),
         y=alt.Y("value:Q", title="nodes", axis=alt.Axis(tickCount=4)),
         color=alt.Color("what:N", title=None, scale=alt.Scale(domain=list(_AWAY))),
-        tooltip=[_text("what"), _number("value", "nodes"), _number("at", unit.title)],
+        tooltip=[text_tip("what"), number_tip("value", "nodes"), number_tip("at", unit.title)],
     )
     area = base.transform_filter(alt.datum.what == _AWAY[0]).mark_area(interpolate="step-after", opacity=0.6)
     line = base.transform_filter(alt.datum.what == _AWAY[1]).mark_line(interpolate="step-after", strokeWidth=1.6)
@@ -168,7 +168,7 @@ def _loading(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
         f"Changing: a swap is under way, mean over bars of {sim_s / data.LOADING_BINS:.3g} s; the load at a start does "
         "not count. Without: the last load failed, and no other is under way; at each sample."
     )
-    spec = _spec(area + line, SMALL_HEIGHT)
+    spec = as_spec(area + line, SMALL_HEIGHT)
     return [Figure(key="loading", title="Nodes out of service", caption=caption, spec=spec, wide=True)]
 
 
@@ -180,7 +180,7 @@ def _swaps(run: Run) -> list[Figure]:
     count, shown = len(data.made_swaps(run.swaps)), int(profile["rank"].max())
     which = f"All {count} swaps" if shown == count else f"{shown} of {count} swaps, evenly picked"
     bars = (
-        alt.Chart(_rounded(profile))
+        alt.Chart(rounded(profile))
         .mark_bar(stroke=None)
         .encode(
             x=alt.X(
@@ -192,7 +192,7 @@ def _swaps(run: Run) -> list[Figure]:
             y=alt.Y("seconds:Q", title="seconds", stack="zero"),
             color=alt.Color("phase:N", title=None, scale=alt.Scale(domain=phases)),
             order=alt.Order("order:Q"),
-            tooltip=[*map(_text, ("who", "model", "outcome", "phase")), _seconds("seconds"), _seconds("total_s")],
+            tooltip=[*map(text_tip, ("who", "model", "outcome", "phase")), _seconds("seconds"), _seconds("total_s")],
         )
     )
     return [
@@ -200,7 +200,7 @@ def _swaps(run: Run) -> list[Figure]:
             key="swap-profile",
             title="Every swap, phase by phase" if shown == count else "Swaps, phase by phase",
             caption=f"{which}, the longest first; a bar is one swap, from the first phase at the bottom.",
-            spec=_spec(bars, HEIGHT),
+            spec=as_spec(bars, HEIGHT),
             wide=True,
         ),
         _spread(data.phase_spread(run.swaps)),
@@ -210,11 +210,11 @@ def _swaps(run: Run) -> list[Figure]:
 def _spread(frame: pd.DataFrame) -> Figure:
     order = [*data.PHASE_LABELS.values(), data.WHOLE]
     tooltip = [
-        _text("phase"),
-        _number("swaps", "swaps"),
+        text_tip("phase"),
+        number_tip("swaps", "swaps"),
         *(_seconds(name) for name in ("p5", "p25", "p50", "p75", "p95", "max")),
     ]
-    base = alt.Chart(_rounded(frame)).encode(
+    base = alt.Chart(rounded(frame)).encode(
         y=alt.Y("phase:N", sort=order, title=None, axis=alt.Axis(grid=False, ticks=False, domain=False)),
         color=alt.Color("phase:N", scale=alt.Scale(domain=order), legend=None),
         tooltip=tooltip,
@@ -230,7 +230,7 @@ def _spread(frame: pd.DataFrame) -> Figure:
         title="How long each phase takes",
         caption="Thick mark: median. Box: the middle half. Line: 5 % to 95 %. Diamond: the longest. Over the swaps "
         "that went through the phase.",
-        spec=_spec(whisker + box + middle + most, HEIGHT),
+        spec=as_spec(whisker + box + middle + most, HEIGHT),
         wide=True,
     )
 
@@ -284,14 +284,14 @@ def _mean_text(highest_s: float, *, seen: bool) -> str:
 
 
 def _age(frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit, *, with_mean: bool) -> Spec:
-    base = alt.Chart(_rounded(frame)).encode(
+    base = alt.Chart(rounded(frame)).encode(
         x=_time(sim_s, unit, ticks=6),
-        tooltip=[_seconds("max", "longest, s"), _seconds("mean", "mean, s"), _number("at", unit.title)],
+        tooltip=[_seconds("max", "longest, s"), _seconds("mean", "mean, s"), number_tip("at", unit.title)],
     )
     y = alt.Y("max:Q", title="seconds", axis=alt.Axis(tickCount=4))
     area = base.mark_area(interpolate="step-after", opacity=0.3).encode(y=y)
     line = base.mark_line(interpolate="step-after", strokeWidth=1.6).encode(y="mean:Q")
-    return _spec(area + line if with_mean else area, SMALL_HEIGHT + 20)
+    return as_spec(area + line if with_mean else area, SMALL_HEIGHT + 20)
 
 
 def _messages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
@@ -325,31 +325,31 @@ def _messages(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
 def _by_type(totals: pd.DataFrame, value: str, what: str) -> Spec:
     order = list(totals.groupby("type")[value].sum().sort_values(ascending=False).index)
     chart = (
-        alt.Chart(_rounded(totals[["type", "medium", value]].replace({"medium": MEDIUM_NAMES})))
+        alt.Chart(rounded(totals[["type", "medium", value]].replace({"medium": MEDIUM_NAMES})))
         .mark_bar(size=13)
         .encode(
             y=alt.Y("type:N", sort=order, title=None, axis=alt.Axis(grid=False, ticks=False, domain=False)),
-            x=alt.X(f"{value}:Q", title=what, axis=_count_axis(5)),
+            x=alt.X(f"{value}:Q", title=what, axis=count_axis(5)),
             color=alt.Color("medium:N", title=None, scale=alt.Scale(domain=list(MEDIUM_NAMES.values()))),
-            tooltip=[_text("type"), _text("medium"), alt.Tooltip(f"{value}:Q", title=what, format=",")],
+            tooltip=[text_tip("type"), text_tip("medium"), alt.Tooltip(f"{value}:Q", title=what, format=",")],
         )
     )
-    return _spec(chart, 40 + 22 * len(order))
+    return as_spec(chart, 40 + 22 * len(order))
 
 
 def _rates(rates: pd.DataFrame, what: str, sim_s: float, unit: data.TimeUnit) -> Spec:
     order = list(dict.fromkeys(rates["type"]))
     chart = (
-        alt.Chart(_rounded(rates))
+        alt.Chart(rounded(rates))
         .mark_area(interpolate="step-after", opacity=0.85)
         .encode(
             x=_time(sim_s, unit),
-            y=alt.Y("rate:Q", title=what, stack="zero", axis=_count_axis(4)),
+            y=alt.Y("rate:Q", title=what, stack="zero", axis=count_axis(4)),
             color=alt.Color("type:N", title=None, scale=alt.Scale(domain=order)),
-            tooltip=[_text("type"), _number("rate", f"{what} per node and minute")],
+            tooltip=[text_tip("type"), number_tip("rate", f"{what} per node and minute")],
         )
     )
-    return _spec(chart, HEIGHT - 50)
+    return as_spec(chart, HEIGHT - 50)
 
 
 def _cdf(frame: pd.DataFrame, by: str, what: str, share: str, order: list[str] | None = None) -> Spec:
@@ -363,10 +363,10 @@ def _cdf(frame: pd.DataFrame, by: str, what: str, share: str, order: list[str] |
     y = alt.Y("share:Q", scale=_PERCENT, title=share, axis=alt.Axis(values=[0, 25, 50, 75, 90, 100]))
     legend = alt.Legend(symbolType="stroke")
     colour = alt.Color(f"{by}:N", title=None, scale=alt.Scale(domain=list(labels.values())), legend=legend)
-    tooltip = [_text(by), _seconds("x", f"{what}, s"), _number("share", share)]
-    base = alt.Chart(_rounded(frame)).encode(x=x, y=y, color=colour)
+    tooltip = [text_tip(by), _seconds("x", f"{what}, s"), number_tip("share", share)]
+    base = alt.Chart(rounded(frame)).encode(x=x, y=y, color=colour)
     line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(order=order_by)
-    return _spec(line + base.mark_point(size=60, opacity=0).encode(tooltip=tooltip), HEIGHT)
+    return as_spec(line + base.mark_point(size=60, opacity=0).encode(tooltip=tooltip), HEIGHT)
 
 
 def _time(sim_s: float, unit: data.TimeUnit, ticks: int = 12) -> alt.X:
@@ -380,17 +380,19 @@ def _log_axis() -> alt.Axis:
     return alt.Axis(values=[float(f"{tick:.1g}") for tick in ticks], format="~g", grid=True)
 
 
-def _count_axis(ticks: int) -> alt.Axis:
+def count_axis(ticks: int) -> alt.Axis:
     """Whole numbers, the large ones with an SI prefix; a tick between two of them has no label."""
     label = "datum.value % 1 ? '' : format(datum.value, '~s')"
     return alt.Axis(tickCount=ticks, tickMinStep=1, labelExpr=label)
 
 
-def _text(field: str) -> alt.Tooltip:
+def text_tip(field: str) -> alt.Tooltip:
+    """A line of a tooltip: text."""
     return alt.Tooltip(f"{field}:N")
 
 
-def _number(field: str, title: str) -> alt.Tooltip:
+def number_tip(field: str, title: str) -> alt.Tooltip:
+    """A line of a tooltip: a number."""
     return alt.Tooltip(f"{field}:Q", title=title, format=",.4~r")
 
 
@@ -398,15 +400,16 @@ def _seconds(field: str, title: str | None = None) -> alt.Tooltip:
     return alt.Tooltip(f"{field}:Q", title=title or field, format=".3~r")
 
 
-def _spec(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:
+def as_spec(chart: alt.Chart | alt.LayerChart, height: int) -> Spec:
+    """The specification of a chart as wide as its place, in the page's looks."""
     spec: Spec = chart.properties(width="container", height=height).to_dict()
     del spec["config"]  # the page's theme decides
     return spec
 
 
-def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
+def rounded(frame: pd.DataFrame) -> pd.DataFrame:
     """Numbers to DIGITS significant digits, so that the page stays small."""
-    rounded = frame.copy()
+    shorter = frame.copy()
     for name in frame.select_dtypes("float").columns:
-        rounded[name] = [float(f"{value:.{DIGITS}g}") for value in frame[name]]
-    return rounded
+        shorter[name] = [float(f"{value:.{DIGITS}g}") for value in frame[name]]
+    return shorter

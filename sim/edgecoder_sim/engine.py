@@ -78,14 +78,14 @@ class Engine:
         self.busy_us = 0
         """Time spent decoding, summed over the slots."""
 
-    def load(self, effect: LoadModel) -> None:
-        """Begin to load a model."""
+    def load(self, effect: LoadModel, *, fails: bool = False) -> None:
+        """Begin to load a model; where it `fails`, so it does whatever the device draws."""
         if self.loaded is not None or self._loads:
             self._post(ModelLoadFailed(effect.op, Reason.OUT_OF_MEMORY))
             return
         entry, device = effect.entry, self._device
         slow = self._stream.uniform() * 100 < device.load_slow_pct
-        fails = self._stream.uniform() * 100 < device.load_failure_pct
+        fails |= self._stream.uniform() * 100 < device.load_failure_pct
         duration_us = device.load_us(entry.file_size_bytes, warm=entry.sha256 in self._warm, slow=slow)
         self._loads[effect.op] = entry
         self._warm.add(entry.sha256)

@@ -364,6 +364,9 @@ class SimNode:
         if link is not None:
             link.send(self, effect.frame, self._cpu_free_us)
 
+    def _load(self, effect: LoadModel) -> None:
+        self.engine.load(effect)
+
     def _persist(self, effect: Persist) -> None:
         self._writes.append(effect)
         self._kernel.call_at(self._kernel.now + PERSIST_US, self._persisted, effect, self.life)
@@ -385,10 +388,10 @@ def _ignore(_: SimNode, __: Effect) -> None:
 
 
 _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
-    LoadModel: lambda node, effect: node.engine.load(effect),
+    LoadModel: lambda node, effect: node._load(effect),
     UnloadModel: lambda node, effect: node.engine.unload(effect),
     RunTask: lambda node, effect: node.engine.run(effect),
-    Persist: SimNode._persist,
+    Persist: lambda node, effect: node._persist(effect),
     CancelOp: SimNode._cancel,
     FetchFile: lambda node, effect: node._services.fetch(node, effect),
     HashFile: lambda node, effect: node._services.hash_file(node, effect),

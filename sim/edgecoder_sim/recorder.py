@@ -109,6 +109,10 @@ class Recorder:
         """A command of a user belongs to the workload `kind`."""
         self._tasks.command(command, kind)
 
+    def fault(self, at_us: int, name: str, is_on: bool) -> None:
+        """A fault of the scenario begins or ends."""
+        self._timeline((at_us / 1e6, "fault", name, float(is_on)))
+
     def contact(self, begin_us: int, end_us: int, first: int, second: int, distance_m: float) -> None:
         """Two nodes were in range of each other."""
         self._contacts.add(end_us - begin_us)

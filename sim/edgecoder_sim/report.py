@@ -25,6 +25,7 @@ from edgecoder_sim.charts import gallery
 from edgecoder_sim.metrics import METRICS
 from edgecoder_sim.people_charts import people_figures
 from edgecoder_sim.results import Run
+from edgecoder_sim.route_charts import route_figures
 
 TEMPLATE: Final = "report.html.j2"
 BOUNDARY: Final = "Fidelity boundary:"
@@ -45,8 +46,8 @@ def write_report(run: Run) -> Path:
     """Write `report.html` into the run's directory and return its path. Raises ConfigError where the run lacks what the
     report needs, and DiskFull."""
     charts = gallery(run)
-    people = people_figures(run)
-    specs = {figure.key: figure.spec for figure in [*charts.figures(), *people]}
+    routes, people = route_figures(run), people_figures(run)
+    specs = {figure.key: figure.spec for figure in [*charts.figures(), *routes, *people]}
     summary = run.summary
     scenario = run.scenario_values
     page = _template().render(
@@ -55,6 +56,7 @@ def write_report(run: Run) -> Path:
         lede=lede(summary),
         tiles=tiles(summary),
         charts=charts,
+        routes=routes,
         people=people,
         outcomes=chart_data.outcomes(run.tasks).to_dict("records"),
         groups=figures(summary["metrics"]),

@@ -17,9 +17,13 @@ import msgspec
 from edgecoder.errors import InvariantViolated
 from edgecoder_sim import rundir
 from edgecoder_sim.checkers import make_checkers
+from edgecoder_sim.checkers.endings import calm
+from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.scenario import resolved_yaml
 from edgecoder_sim.scenario_model import Scenario
+from edgecoder_sim.traces import load_trace
+from edgecoder_sim.watch import Checker
 from edgecoder_sim.world import World
 
 SLICE_WALL_S = 0.1
@@ -50,14 +54,18 @@ def run_scenario(
     progress: Progress | None = None,
 ) -> Outcome:
     """Run `scenario` and write its run directory under `root` (None: nothing is written). `reproduce` is the command
-    that does the same again; a violated invariant names it. Ctrl-C and SIGTERM end the run early. Raises DiskFull, and
-    OSError where the directory cannot be made."""
+    that does the same again; a violated invariant names it. Ctrl-C and SIGTERM end the run early. Raises DiskFull,
+    another DriverError where a trace is not installed, and OSError where the directory cannot be made."""
     with _patient_interrupts() as is_interrupted:
         started_s = time.monotonic()
+        if scenario.contacts is not None:  # before anything is left behind
+            load_trace(scenario.contacts.trace)
+        scenario = resolve(scenario)
         directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
-        world = World(scenario, make_checkers(scenario.rng_seed, reproduce) if scenario.checkers else [])
+        world = World(scenario, _checkers(scenario, reproduce))
         recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
         world.start_users(recorder)
+        world.schedule.told = recorder.fault
         if world.people.log is not None:
             world.people.log.on_contact = recorder.contact
         world.kernel.every(scenario.sample_interval_us, scenario.sample_interval_us, _sample, (recorder, world))
@@ -91,6 +99,12 @@ def run_scenario(
         if directory is not None:
             rundir.finish(directory, summary, sys.argv)
     return Outcome(summary=summary, directory=directory, interrupted=interrupted, violation=violation)
+
+
+def _checkers(scenario: Scenario, reproduce: str) -> list[Checker]:
+    if not scenario.checkers:
+        return []
+    return make_checkers(scenario.rng_seed, reproduce, ends_well=calm(scenario))
 
 
 def _run(

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from edgecoder.errors import ConfigError
 from edgecoder.settings import SECTIONS
-from edgecoder.yamlio.document import Document, load
+from edgecoder.yamlio.document import Document, load, parse
 from edgecoder.yamlio.explain import Where, one_of, show
 from edgecoder_sim.people_checks import check_people
 from edgecoder_sim.profiles import DEVICES, NETWORKS
@@ -84,6 +84,8 @@ def load_scenario(path_or_name: str | Path, sets: Sequence[str] = (), rng_seed: 
     if rng_seed is not None:
         document.set("rng_seed", str(rng_seed), type_, f"--rng-seed {rng_seed}")
     _complete_catalog(document, path.parent)
+    if document.get(("faults",)) == "random":
+        document.graft(("faults",), parse("random: {}", "faults"))
     for kind, known in _PROFILES.items():
         _complete_profiles(document, kind, known)
     scenario = document.convert(Scenario)

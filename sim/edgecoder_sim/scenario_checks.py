@@ -18,6 +18,7 @@ from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.yamlio.document import Document
 from edgecoder.yamlio.explain import Where, dotted, one_of
 from edgecoder_sim.bandwidth import QUANTUM_US
+from edgecoder_sim.faults.checks import check_faults
 from edgecoder_sim.profiles import DEVICES, Device
 from edgecoder_sim.scenario_model import (
     DEVICE_DECIDES,
@@ -54,6 +55,7 @@ def check(document: Document, scenario: Scenario) -> None:
     _names_differ(document, ("workload", "tasks"), [task.name for task in scenario.workload.tasks])
     _names_differ(document, ("workload", "swaps"), [swap.name for swap in scenario.workload.swaps])
     _cluster(document, scenario)
+    check_faults(document, scenario)
     _world(document, scenario)
 
 
@@ -251,13 +253,13 @@ def _coordinators(document: Document, scenario: Scenario) -> None:
         return
     config = scenario.node_config(Role.COORDINATOR, scenario.devices[group.device])
     each = -(-nodes // group.count)
-    for field in ("agents_max", "links_max"):
+    complete = group.federation.topology is Topology.COMPLETE
+    others = group.count - 1 if complete else min(group.count - 1, group.federation.degree)
+    links = -(-nodes * (1 + min(group.spares, group.count - 1)) // group.count) + others
+    for field, wanted in (("agents_max", each), ("links_max", links)):
         limit = getattr(config, field)
-        complete = group.federation.topology is Topology.COMPLETE
-        others = group.count - 1 if complete else min(group.count - 1, group.federation.degree)
-        needed_links = each + (others if field == "links_max" else 0)
-        if needed_links > limit:
-            problem = f"a coordinator of {group.count} would need {field} of {needed_links}, and has {limit}"
+        if wanted > limit:
+            problem = f"a coordinator of {group.count} would need {field} of {wanted}, and has {limit}"
             hint = f"add coordinators, or raise config.coordinators.{field}"
             raise document.error((*where, "count"), problem, hint)
 

@@ -19,6 +19,7 @@ from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
 from edgecoder.models.admission import fits
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder_sim.faults.model import Faults
 from edgecoder_sim.people_model import Buildings, Day, Mobility, Presence, Replay
 from edgecoder_sim.profiles import Cdn, Device, Network, ProfileName, Radio
 
@@ -202,6 +203,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Kinds of tasks; each is independent of the others."""
     swaps: tuple[SwapLoad, ...] = ()
     """Reasons to swap models; each is independent of the others."""
+    until_s: Duration | None = None
+    """Users do nothing from this time on, s, so that what they began can end; to the end where it is not given."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -273,6 +276,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Nodes that keep the registry and gossip."""
     workload: Workload = Workload()
     """What users do."""
+    faults: Faults = Faults()
+    """What goes wrong."""
     config: Config = Config()
     """Parameters of the protocol that differ from their defaults."""
 

@@ -19,6 +19,7 @@ import msgspec
 
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.models.catalog import CatalogEntry
+from edgecoder_sim.faults.model import Fault, Faults, RandomFaults
 from edgecoder_sim.people_model import Buildings, Charging, Day, Mobility, Presence, Replay, Stay
 from edgecoder_sim.profiles import Cdn, Device, Network, Radio
 from edgecoder_sim.scenario_model import (
@@ -37,6 +38,7 @@ from edgecoder_sim.scenario_model import (
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
     Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Cdn, Device,
     Network, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry, ClusterConfig, NodeConfig,
+    Faults, Fault, RandomFaults,
 )  # fmt: skip
 _UNITS: Final = {
     "s": "s", "ms": "ms", "us": "µs", "mb": "MB", "m": "m", "dbm": "dBm", "bytes": "bytes", "tokens": "tokens",

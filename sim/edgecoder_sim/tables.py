@@ -319,6 +319,7 @@ TIMELINE_METRICS: Final = {
     "staleness_max_s": "The longest that a row had differed from it in that time, s; key: kind of table.",
     "node_up": "1 when a node begins a life, 0 when it stops without a word; an event; key: node.",
     "epoch_raised": "The new epoch of a node that had gone on with one that was over; an event; key: node.",
+    "fault": "1 when a fault of the scenario begins, 0 when it ends; an event; key: its name.",
     "home": "Index of the coordinator to which a node reports from now on; an event; key: node.",
     "node_online": "1 when a node found its coordinator, 0 when it lost it; an event; key: node.",
 }

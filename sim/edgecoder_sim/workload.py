@@ -32,7 +32,9 @@ T = TypeVar("T")
 class Workload:
     """Drives the users of a world."""
 
-    def __init__(self, kernel: Kernel, rng_seed: int, sink: TraceSink) -> None:
+    def __init__(self, kernel: Kernel, rng_seed: int, sink: TraceSink, until_s: float | None) -> None:
+        """Users do nothing from `until_s` on."""
+        self._until_us = 1 << 62 if until_s is None else round(until_s * 1_000_000)
         self._kernel = kernel
         self._rng_seed = rng_seed
         self._sink = sink
@@ -72,6 +74,8 @@ class Workload:
             place = stream.choice(places)
             prompt_bytes = draw(stream, load.prompt_bytes)
             max_tokens = draw(stream, load.output_tokens)
+            if self._kernel.now >= self._until_us:
+                return
             if not place.sim.is_up:
                 continue  # nobody asks a node that is off
             place.sim.post(
@@ -96,7 +100,7 @@ class Workload:
     def _swap(self, load: SwapLoad, who: tuple[Place, Stream]) -> None:
         place, stream = who
         target = self._target(load, place, stream)
-        if target is not None and place.sim.is_up:
+        if target is not None and place.sim.is_up and self._kernel.now < self._until_us:
             place.sim.post(SwapModel(self.next_command(load.name), target, load.cause, load.pull))
 
     def _target(self, load: SwapLoad, place: Place, stream: Stream) -> str | None:

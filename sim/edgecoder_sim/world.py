@@ -14,6 +14,9 @@ from edgecoder.core.rng import Stream
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.contacts import LinkedContacts
+from edgecoder_sim.faults.draw import resolve
+from edgecoder_sim.faults.nodes import Ether, FaultyNode
+from edgecoder_sim.faults.schedule import Schedule
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.lives import Lives
@@ -43,12 +46,15 @@ class World:
     """Everything that a scenario describes, ready to run."""
 
     def __init__(self, scenario: Scenario, checkers: Sequence[Checker] = ()) -> None:
-        self.scenario = scenario
+        self.scenario = scenario = resolve(scenario)
+        self._ether = Ether()
+        self.faulty: list[FaultyNode] = []
+        """The nodes of a world with faults."""
         self.kernel = Kernel(scenario.tick_us)
         self.watch = Watch(self.kernel, checkers)
         self._link_count = 0
         self._lives = Lives(self.kernel, self._next_link)
-        self._cdn = CdnService(self.kernel, scenario.cdn)
+        self.cdn = CdnService(self.kernel, scenario.cdn)
         population = Population(scenario, self._make_host)
         self.phones = list(population.members(Role.PHONE, scenario.phones))
         self.agents = list(population.members(Role.AGENT, scenario.agents))
@@ -66,6 +72,7 @@ class World:
             for place in places:
                 if place.charge_pct is not None:
                     self._watch_battery(place, stay)
+        self.schedule = Schedule(self, self._ether, scenario.rng_seed, scenario.faults.plan)
 
     def describe(self) -> list[NodeRow]:
         """One row a node, for the table of nodes."""
@@ -76,7 +83,7 @@ class World:
     def start_users(self, sink: TraceSink) -> None:
         """Record what happens, and let the users act."""
         self.watch.sink = sink
-        workload = Workload(self.kernel, self.scenario.rng_seed, sink)
+        workload = Workload(self.kernel, self.scenario.rng_seed, sink, self.scenario.workload.until_s)
         self._presence.next_command = workload.next_command
         places = {Source.PHONES: self.phones, Source.AGENTS: self.agents, Source.ALL: self.members}
         for tasks in self.scenario.workload.tasks:
@@ -97,19 +104,19 @@ class World:
 
     def fetch(self, node: SimNode, effect: FetchFile) -> None:
         """See `host.Services`."""
-        self._cdn.fetch(node, effect)
+        self.cdn.fetch(node, effect)
 
     def hash_file(self, node: SimNode, effect: HashFile) -> None:
         """See `host.Services`."""
-        self._cdn.hash_file(node, effect)
+        self.cdn.hash_file(node, effect)
 
     def cancel(self, node: SimNode, op: OpId) -> None:
         """See `host.Services`."""
-        self._cdn.cancel(node, op)
+        self.cdn.cancel(node, op)
 
     def died(self, node: SimNode, told_us: int | None) -> None:
         """See `host.Services`."""
-        self._cdn.forget(node)
+        self.cdn.forget(node)
         self._lives.ended(node, told_us)
 
     def started(self, node: SimNode) -> None:
@@ -122,7 +129,18 @@ class World:
 
     def _make_host(self, index: int, name: str, node: Node, device_name: str) -> SimNode:
         device, rng_seed = self.scenario.devices[device_name], self.scenario.rng_seed
-        return SimNode(self.kernel, self, self.watch, index, name, node, device, device_name, rng_seed)
+        machine = (self.kernel, self, self.watch, index, name, node, device, device_name, rng_seed)
+        if not self.scenario.faults.plan:
+            return SimNode(*machine)
+        sim = FaultyNode(*machine)
+        sim.prepare(self._ether)
+        self.faulty.append(sim)
+        return sim
+
+    def wall_ms(self, sim: SimNode) -> int:
+        """What the wall clock of a node shows, Unix time."""
+        error_ms = sim.clock_ms if isinstance(sim, FaultyNode) else 0
+        return max(0, WALL_START_MS + self.kernel.now // 1000 + error_ms)
 
     def _homes(self, index: int) -> list[SimNode]:
         """The coordinators that a node has links to, its home first. They take turns (with buildings, those of a
@@ -146,7 +164,7 @@ class World:
         for places, name in ((self.phones, scenario.phones.network), (self.agents, scenario.agents.network)):
             for place in places:
                 sim, network = place.sim, networks[name]
-                self._cdn.connect(sim, network)
+                self.cdn.connect(sim, network)
                 access = Access(sim, network, "lan")
                 for number, hub in enumerate(self._homes(sim.index)):
                     ends = ((sim, access), (hub, hubs[hub.index]))

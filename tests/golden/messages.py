@@ -96,6 +96,7 @@ MESSAGES: dict[str, Message] = {
         deadline_ms=120_000,
         stream=True,
         hops=1,
+        attempt=2,
     ),
     "taskResponse": TaskResponse(
         task_id=TASK,
@@ -105,11 +106,12 @@ MESSAGES: dict[str, Message] = {
         tokens=5,
         served_by=OTHER,
         model="qwen2.5-coder-7b",
+        attempt=2,
     ),
     "taskResponse that refuses": TaskResponse(
         task_id=TASK, status=ResponseStatus.REFUSED, index=0, reason=Reason.LOADING, served_by=OTHER
     ),
-    "cancel": Cancel(task_id=TASK, reason=Reason.DEADLINE),
+    "cancel": Cancel(task_id=TASK, reason=Reason.DEADLINE, attempt=2),
     "summary": Summary(
         coordinator_id=SENDER,
         agent_count=3,

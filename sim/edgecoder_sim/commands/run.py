@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from edgecoder.errors import ConfigError, DiskFull, DriverError
 from edgecoder.settings import ENV_PREFIX, SECTIONS
+from edgecoder_sim.commands.explore import parse_seeds, reduce, sweep
 from edgecoder_sim.headlines import outcome_lines
 from edgecoder_sim.report import write_report
 from edgecoder_sim.results import Run
@@ -42,10 +43,27 @@ def command(
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="Where run directories are made.")] = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")] = False,
     report: Annotated[bool, typer.Option(help="Write report.html.")] = True,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds", metavar="A..B", help="Run each of these seeds, write nothing, and say which one fails."
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", metavar="N", min=0, help="Processes for --seeds; 0: one a core.")] = 0,
+    shrink: Annotated[
+        bool, typer.Option("--shrink", help="Reduce the faults of a failing run to what it takes.")
+    ] = False,
 ) -> None:
     """Simulate what a scenario describes: devices swap models, learn of each other, and route tasks."""
     loaded = load_scenario(scenario, sets or (), rng_seed)
     _warn_of_environment()
+    if seeds is not None:
+        span = parse_seeds(seeds)
+        sweep(loaded, span, jobs, lambda seed: _reproduce(scenario, sets or [], seed), as_json=as_json)
+        return
+    if shrink:
+        reduce(loaded, _make_root(out), as_json=as_json)
+        return
     console = Console(stderr=True, quiet=as_json)
     try:
         root = _make_root(out)

@@ -1,0 +1,107 @@
+"""What `edgecoder run` does with `--seeds` and `--shrink`: many schedules of faults, or the least of one that fails."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import typer
+from rich.console import Console
+
+from edgecoder.errors import ConfigError, SimulationError
+from edgecoder_sim.faults.explore import Tally, explore
+from edgecoder_sim.faults.shrink import shrink
+from edgecoder_sim.rundir import write_text
+from edgecoder_sim.scenario import resolved_yaml
+from edgecoder_sim.scenario_model import Scenario
+
+SEEDS_MAX: Final = 10_000_000
+_RANGE: Final = re.compile(r"(\d{1,18})(?:\.\.(\d{1,18}))?")
+_STEP: Final = 500
+"""Schedules between two lines of progress."""
+VIOLATIONS_SHOWN: Final = 50
+"""Violations that are printed line by line."""
+
+
+def parse_seeds(text: str) -> range:
+    """`1..1000`, or one seed. Raises ConfigError."""
+    found = _RANGE.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError(f"--seeds {text}", None, "these are no seeds", "write the first and the last, as in 1..1000")
+    first = int(found[1])
+    last = int(found[2] or found[1])
+    if last < first:
+        raise ConfigError(f"--seeds {text}", None, f"{last} comes before {first}", "write the smaller seed first")
+    if last - first >= SEEDS_MAX:
+        raise ConfigError(f"--seeds {text}", None, "that is too much for one sweep", f"take at most {SEEDS_MAX} seeds")
+    return range(first, last + 1)
+
+
+def jobs_of(jobs: int) -> int:
+    """Processes to use; 0 is one a core."""
+    return jobs or len(os.sched_getaffinity(0))
+
+
+def sweep(scenario: Scenario, seeds: range, jobs: int, reproduce: Callable[[int], str], *, as_json: bool) -> None:
+    """Run every seed and print what came out. Raises SimulationError where an invariant was violated."""
+    jobs = min(jobs_of(jobs), len(seeds))
+    console = Console(stderr=True, quiet=as_json)
+    console.print(f"{scenario.name}: {len(seeds)} schedules of faults in {jobs} processes", highlight=False)
+    tally = Tally(jobs)
+    for verdict in explore(scenario, seeds, reproduce, jobs):
+        tally.add(verdict)
+        if verdict.violation is not None and len(tally.violations) <= VIOLATIONS_SHOWN and not as_json:
+            typer.echo(verdict.violation)
+        if tally.schedules % _STEP == 0:
+            done = f"{tally.schedules} of {len(seeds)}"
+            console.print(f"{done}, {len(tally.violations)} violated", highlight=False)
+    summary = tally.summary()
+    if as_json:
+        violations = [verdict.violation for verdict in tally.violations[:VIOLATIONS_SHOWN]]
+        typer.echo(msgspec.json.encode({"scenario": scenario.name, **summary, "violations": violations}).decode())
+    else:
+        typer.echo("\n".join(_lines(tally, summary)))
+    if tally.violations:
+        count = len(tally.violations)
+        raise SimulationError(f"{count} of {tally.schedules} schedules violated an invariant; see the lines above")
+
+
+def _lines(tally: Tally, summary: dict[str, object]) -> list[str]:
+    speed = f"{summary['per_minute_per_core']:,} a minute and core"
+    return [
+        f"{tally.schedules:,} schedules with {tally.faults:,} faults, {speed}",
+        f"{tally.tasks:,} tasks and {tally.swaps:,} swaps, {len(tally.violations):,} schedules with a violation",
+        *(f"  {what}: {count:,} times" for what, count in tally.reached.items()),
+    ]
+
+
+def reduce(scenario: Scenario, out: Path, *, as_json: bool) -> None:
+    """Print the least schedule that breaks the same invariant, and keep it as a scenario under `out`. Raises
+    ConfigError where nothing is violated."""
+    console = Console(stderr=True, quiet=as_json)
+    shrunk = shrink(scenario, lambda runs, left: console.print(f"{runs} runs, {left} faults left", style="dim"))
+    if shrunk is None:
+        problem = f"nothing is violated with rng_seed {scenario.rng_seed}"
+        raise ConfigError("--shrink", None, problem, "look for a seed that fails with --seeds 1..1000")
+    path = out / f"{scenario.name}-{scenario.rng_seed}.shrunk.yaml"
+    write_text(path, resolved_yaml(shrunk.scenario))
+    plan = shrunk.scenario.faults.plan
+    if as_json:
+        told = {
+            "checker": shrunk.verdict.checker,
+            "faults_before": shrunk.before,
+            "faults": msgspec.to_builtins(plan),
+            "runs": shrunk.runs,
+            "scenario": path.as_posix(),
+        }
+        typer.echo(msgspec.json.encode(told).decode())
+        return
+    typer.echo(f"{shrunk.verdict.violation}")
+    typer.echo(f"{shrunk.before} faults came down to {len(plan)} in {shrunk.runs} runs:")
+    for fault in plan:
+        typer.echo(f"  - {msgspec.json.encode(fault).decode()}")
+    typer.echo(f"run it again: edgecoder run {path.as_posix()}")
