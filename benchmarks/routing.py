@@ -198,7 +198,7 @@ class Router(Host):
         at_us = self.kernel.now + LATENCY_US
         self.kernel.call_at(at_us, self._bench.servers[link].take, self.number, message)
 
-    # -- what the rest of the node tells an origin (see `origin.Reach`) ------------------------------------------------
+    # -- what the rest of the node tells an origin (see `reach.Reach`) ------------------------------------------------
 
     def candidates(self, _: TaskRequest, tried: set[NodeId]) -> list[Candidate]:
         """The board."""

@@ -211,7 +211,7 @@ class Member:
     # -- Reach of tasks ------------------------------------------------------------------------------------------------
 
     def candidates(self, request: TaskRequest, tried: set[NodeId]) -> list[Candidate]:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         fits = fitting(request.model, request.min_param_size, self._catalog.same_model)
         model, param_size = self.active_model()
         why = fits(model, param_size)
@@ -238,22 +238,22 @@ class Member:
         return [me, *self.peers.candidates(fits, tried, request.max_tokens, may_dial=may_dial)]
 
     def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         self.neighbours.dial(node, on_link)
 
     def link_to(self, node: NodeId) -> LinkId | None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         return self.peers.link_to(node)
 
     def coordinator(self) -> tuple[NodeId, LinkId] | None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         link = self._gate.links.get(self.heartbeat.link) if self.heartbeat.link is not None else None
         if link is None or link.peer is None or not self.heartbeat.is_online:
             return None
         return link.peer, link.id
 
     def run_here(self, request: TaskRequest, sink: Sink) -> None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         self.executor.offer(request, sink, None)
 
     def offer_here(self, request: TaskRequest) -> ProbeReply:
@@ -282,11 +282,11 @@ class Member:
         return msgspec.structs.replace(reply, battery_pct=power.battery_pct, on_external_power=power.on_external_power)
 
     def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         self.executor.cancel(task, reason, None, attempt)
 
     def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         row = self.peers.rows.get(node)
         stats = self._self_stats if node == self._context.node_id else None if row is None else row.stats
         if stats is None:

@@ -9,7 +9,6 @@ late to be taken up is asked of a second node too; whoever shows the first part 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
@@ -20,8 +19,9 @@ from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, TaskId, task_i
 from edgecoder.core.timers import Name
 from edgecoder.errors import Reason
 from edgecoder.mesh.pace import Pace
-from edgecoder.mesh.prober import Near, Prober, Verdict
-from edgecoder.mesh.router import NOT_ITS_FAULT, Candidate, CostRouter, Decision, Why
+from edgecoder.mesh.prober import Prober, Verdict
+from edgecoder.mesh.reach import Reach
+from edgecoder.mesh.router import NOT_ITS_FAULT, CostRouter, Decision, Why
 from edgecoder.mesh.soonest import Offer, ProbeRouter
 from edgecoder.mesh.task_table import TASK_TABLE, TaskState, TaskStep
 from edgecoder.models.catalog import is_model_name
@@ -31,30 +31,6 @@ from edgecoder.wire.codec import is_text
 from edgecoder.wire.messages import Cancel, ProbeReply, ResponseStatus, TaskRequest, TaskResponse
 
 _TIMER, _SECOND_TIMER, _HEDGE_TIMER = "task.answer", "task.answer.second", "task.hedge"
-
-
-class Reach(Near, Protocol):
-    """Whom a task can be sent to."""
-
-    def candidates(self, request: TaskRequest, tried: set[NodeId]) -> list[Candidate]:
-        """This node and the peers in reach."""
-        ...
-
-    def coordinator(self) -> tuple[NodeId, LinkId] | None:
-        """The home coordinator, if it answers."""
-        ...
-
-    def run_here(self, request: TaskRequest, sink: Callable[[TaskResponse], None]) -> None:
-        """Offer the task to this node's own engine."""
-        ...
-
-    def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
-        """Take it back from there."""
-        ...
-
-    def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
-        """How a node did: the milliseconds to its acceptance, None for a failure."""
-        ...
 
 
 _DIALLING: LinkId = -1  # of a task that waits for a link: none has this id
@@ -321,7 +297,7 @@ class Origin:
             self._lost(task, ask, Reason.PEER_LOST)
             return
         ask.link, ask.asked_at = link, self._context.now
-        request = self._request(task)
+        request = msgspec.structs.replace(self._request(task), attempt=ask.attempt)
         self._expect_answer(task, ask, self._context.config.task_answer_ms)
         self._context.send(link, request, request.deadline_ms)
 
@@ -478,18 +454,11 @@ class Origin:
 
     def _withdraw(self, task: _Task, ask: _Ask, reason: Reason) -> None:
         """Tell whoever works on the task that it is not wanted any more."""
-<<<<<<< HEAD
         if ask.link is None:
-            self._reach.cancel_here(task.id, reason)
+            self._reach.cancel_here(task.id, reason, ask.attempt)
         elif ask.link != _DIALLING:
-            self._context.send(ask.link, Cancel(task_id=task.id, reason=reason), self._context.config.task_answer_ms)
-=======
-        if ask.link is not None:
             cancel = Cancel(task_id=task.id, reason=reason, attempt=ask.attempt)
             self._context.send(ask.link, cancel, self._context.config.task_answer_ms)
-        else:
-            self._reach.cancel_here(task.id, reason, ask.attempt)
->>>>>>> main
 
     def _give_up(self, task: _Task, reason: Reason) -> None:
         if not self._step(task, TaskStep.GIVEN_UP):
