@@ -198,7 +198,7 @@ class Router(Host):
         at_us = self.kernel.now + LATENCY_US
         self.kernel.call_at(at_us, self._bench.servers[link].take, self.number, message)
 
-    # -- what the rest of the node tells an origin (see `origin.Reach`) ------------------------------------------------
+    # -- what the rest of the node tells an origin (see `reach.Reach`) ------------------------------------------------
 
     def candidates(self, _: TaskRequest, tried: set[NodeId]) -> list[Candidate]:
         """The board."""
@@ -215,6 +215,10 @@ class Router(Host):
     def offer_here(self, request: TaskRequest) -> ProbeReply:
         """It has no model."""
         return ProbeReply(task_id=request.task_id, reason=Reason.NO_MODEL)
+
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
+        """See `prober.Near`; every server has a link."""
+        on_link(self.link_to(node))
 
     def run_here(self, request: TaskRequest, sink: Callable[[TaskResponse], None]) -> None:
         """Never chosen."""

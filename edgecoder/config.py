@@ -136,6 +136,29 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Peers that are remembered; the one not seen for longest goes first."""
     peer_expiry_ms: Millis = 60_000
     """A peer whose link is down is forgotten after this."""
+    radio_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 5
+    """Links over BLE that a phone keeps at once, dialled and taken together. Android allows 7, some 15 (bitchat keeps 5
+    to 6); more links, more battery."""
+    link_idle_ms: Millis = 1_000
+    """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in
+    a row; shorter: slots are free sooner."""
+    link_idle_max_ms: Millis = 5_000
+    """Whoever did not dial it closes an idle link after this: the other end has forgotten it."""
+    dial_timeout_ms: Millis = 10_000
+    """A dial that takes longer is given up."""
+    dial_courtesy_ms: Millis = 3_000
+    """Of two strangers one dials at once, the one with the smaller tag, and tells both who is who; the other waits for
+    so long. Shorter: sooner to know; longer: fewer pairs that dial each other at once."""
+    dial_spread_ms: Millis = 500
+    """A first dial waits for up to this, at random, so that who heard one advertisement do not all call at once."""
+    dial_retry_ms: Millis = 500
+    """Wait after a dial that failed; it doubles with each failure (protocol: 500 ms)"""
+    dial_retry_max_ms: Millis = 30_000
+    """up to this,"""
+    dial_tries_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
+    """and after so many the device is left alone until it says something new."""
+    reread_ms: Millis = 300_000
+    """A peer whose advertisement has no room for its generation is read again after this."""
     rehome_misses: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     """Unanswered heartbeats after which a node reports to another coordinator that it has a link to. Fewer: a dead
     coordinator is left sooner; more: fewer moves for frames that merely got lost."""
@@ -164,6 +187,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     probe_timeout_ms: Millis = 500
     """A round is decided by then among those who have answered. Shorter: less waiting for who is gone; longer: patience
     with busy radios, whose connection intervals and queues take tens to hundreds of ms."""
+    probe_dial_ms: Millis = 2_500
+    """A round waits so much longer where peers have to be dialled first: some dials over BLE, one after the other."""
     probe_hold_ms: Millis = 2_000
     """How long a probed node keeps the place that it offered. Longer than the timeout and the way of the request."""
     local_wait_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
@@ -220,6 +245,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.relay_answer_ms >= self.task_answer_ms:
             problem = f"relay_answer_ms is {self.relay_answer_ms}, task_answer_ms {self.task_answer_ms}"
             raise ConfigError("relay_answer_ms", None, problem, "a coordinator must give up on an agent first")
+        if self.link_idle_ms >= self.link_idle_max_ms:
+            problem = f"link_idle_ms is {self.link_idle_ms}, link_idle_max_ms {self.link_idle_max_ms}"
+            raise ConfigError("link_idle_max_ms", None, problem, "who dialled must close an idle link first")
         if self.probe_timeout_ms >= self.probe_hold_ms:
             problem = f"probe_timeout_ms is {self.probe_timeout_ms}, probe_hold_ms {self.probe_hold_ms}"
             raise ConfigError("probe_hold_ms", None, problem, "a place must be kept for longer than a round takes")

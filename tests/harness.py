@@ -15,7 +15,7 @@ import msgspec
 
 from edgecoder.config import ClusterConfig, NodeConfig, server
 from edgecoder.core.events import Event, FrameReceived, LinkDown, LinkUp
-from edgecoder.core.ids import LinkId, Medium, Micros, NodeId, Role
+from edgecoder.core.ids import Address, LinkId, Medium, Micros, NodeId, Role
 from edgecoder.core.node import Setup
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.wire.envelope import Frame, Header, Signer
@@ -151,6 +151,7 @@ class Cluster:
         self.cables: dict[LinkId, Cable] = {}
         self.carried: list[Carried] = []
         self.events = 0
+        self.at_address: dict[Address, Host | Puppet] = {}
         self._queue: list[tuple[Micros, int, Callable[[], None]]] = []
         self._order = 0
         self._links = 0
@@ -211,6 +212,35 @@ class Cluster:
                 role, device = end.role, self.config.digest()
                 end.say(link, Identity(role=role, device_type=NodeConfig().device_type, cluster_config_hash=device))
         return link
+
+    def put(self, end: Host | Puppet, address: Address) -> None:
+        """Let a node stand at an address, where it can be dialled."""
+        self.at_address[address] = end
+
+    def connect(self, source: Host | Puppet, address: Address) -> LinkId | None:
+        """Open a link over BLE to whoever stands at an address."""
+        target = self.at_address.get(address)
+        if target is None:
+            return None
+        self._links += 1
+        link = self._links
+        self.cables[link] = Cable((source, target), Medium.BLE, LATENCY_US)
+        places = {id(end): place for place, end in self.at_address.items()}
+        for end, other in ((source, target), (target, source)):
+            end.take(LinkUp(link, Medium.BLE, -60, places.get(id(other))))
+        return link
+
+    def disconnect(self, link: LinkId) -> None:
+        """Close a link when what is on its way over it has arrived."""
+        cable = self.cables.get(link)
+        if cable is not None:
+            self.at(2 * cable.latency_us, lambda: self._close(link))
+
+    def _close(self, link: LinkId) -> None:
+        cable = self.cables.pop(link, None)
+        if cable is not None:
+            for end in cable.ends:
+                end.take(LinkDown(link, lost=False))
 
     def unlink(self, link: LinkId) -> None:
         """Close a link; what is on its way over it is lost."""

@@ -16,6 +16,8 @@ from edgecoder.coordinator.hub import Hub
 from edgecoder.core.effects import (
     Advertise,
     CancelOp,
+    Connect,
+    Disconnect,
     Effect,
     FetchFile,
     HashFile,
@@ -26,6 +28,7 @@ from edgecoder.core.effects import (
     Reply,
     Result,
     RunTask,
+    Scan,
     Send,
     TaskResult,
     Trace,
@@ -37,6 +40,8 @@ from edgecoder.core.events import (
     AdvertiseFailed,
     Command,
     Completion,
+    Connected,
+    ConnectFailed,
     EngineFailed,
     Event,
     FetchFailed,
@@ -58,7 +63,7 @@ from edgecoder.core.events import (
     UnloadFailed,
     Wake,
 )
-from edgecoder.core.ids import CommandId, LinkId, Micros, OpId
+from edgecoder.core.ids import Address, CommandId, LinkId, Micros, OpId
 from edgecoder.core.node import Node, Setup
 from edgecoder.errors import Reason
 from edgecoder.mesh.member import Member
@@ -81,6 +86,7 @@ E = TypeVar("E", bound=Effect)
 FAILURES: Final[dict[type[Operation], Callable[[OpId, Reason], Completion]]] = {
     Persist: PersistFailed,
     Advertise: AdvertiseFailed,
+    Connect: ConnectFailed,
     LoadModel: ModelLoadFailed,
     UnloadModel: UnloadFailed,
     RunTask: TaskFailed,
@@ -131,6 +137,14 @@ class World(Protocol):
 
     def advertise(self, source: Any, frame: Frame) -> int:
         """Notify the peers in radio range; how many there are."""
+        ...
+
+    def connect(self, source: Any, address: Address) -> LinkId | None:
+        """Open a link over BLE to whoever stands at an address; None where nobody takes it."""
+        ...
+
+    def disconnect(self, link: LinkId) -> None:
+        """Close a link when what is on its way has arrived."""
         ...
 
 
@@ -303,6 +317,10 @@ class Host:
                 self.replies[command] = result
             case Progress():
                 self.progress.append(effect)
+            case Scan():
+                pass
+            case Disconnect(link=link):
+                self._world.disconnect(link)
             case CancelOp(op=op):
                 self._cancel(op)
             case Operation():
@@ -315,6 +333,9 @@ class Host:
         outcome = script.popleft() if script else FINE
         life, op = self.life, effect.op
         self.open[op] = effect
+        if isinstance(effect, Connect):
+            self._world.at(outcome.after_us, lambda: self._connect(life, effect, outcome))
+            return
         completion = _completion(effect, outcome)
         if isinstance(effect, Advertise):
             reached = self._world.advertise(self, effect.frame)
@@ -327,6 +348,13 @@ class Host:
         if not outcome.hangs:
             streamed_us = 500 * len(outcome.parts) if isinstance(effect, RunTask) else 0
             self._world.at(max(outcome.after_us, streamed_us), lambda: self._complete(life, op, completion))
+
+    def _connect(self, life: int, effect: Connect, outcome: Outcome) -> None:
+        """End a dial: with a link to whoever stands at the address."""
+        if life == self.life and effect.op in self.open and not outcome.hangs:
+            link = None if outcome.reason else self._world.connect(self, effect.address)
+            failed = ConnectFailed(effect.op, outcome.reason or Reason.UNAVAILABLE)
+            self._complete(life, effect.op, failed if link is None else Connected(effect.op, link))
 
     def _cancel(self, op: OpId) -> None:
         effect = self.open.get(op)

@@ -10,7 +10,7 @@ from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.relay import Relays
 from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import MILLI, Context
-from edgecoder.core.events import QueryLedger, QueryMesh, ShutDown
+from edgecoder.core.events import LinkUp, QueryLedger, QueryMesh, ShutDown
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
@@ -49,6 +49,9 @@ class Hub:
     def epoch_raised(self) -> None:
         """What others had of this coordinator was of another epoch: tell them anew."""
         self.summaries.tell_all()
+
+    def link_up(self, event: LinkUp) -> None:
+        """A link opened; who is there, is not known yet."""
 
     def link_down(self, link: Link) -> None:
         """A link is gone, and with it what was open over it."""

@@ -35,6 +35,7 @@ class Context:
         "seq",
         "signer",
         "timers",
+        "wall_at_zero_ms",
     )
 
     def __init__(self, cluster: ClusterConfig, config: NodeConfig, signer: Signer, rng_seed: int) -> None:
@@ -50,6 +51,13 @@ class Context:
         self.ops = OpTable()
         self.epoch = 0
         self.seq = 0
+        self.wall_at_zero_ms = 0
+        """Unix time at moment 0, by the clock of the host when this life began."""
+
+    @property
+    def wall_ms(self) -> int:
+        """Unix time now, milliseconds: what the host's clock said, and what has passed since."""
+        return self.wall_at_zero_ms + self.now // MILLI
 
     def stream(self, purpose: str) -> Stream:
         """This node's random stream for one purpose."""

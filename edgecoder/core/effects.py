@@ -6,12 +6,15 @@ what needs durability is emitted on `Persisted`; writes to one key are applied i
 
 from __future__ import annotations
 
+from enum import Enum
+
 import msgspec
 
-from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, OpId, TaskId
+from edgecoder.core.ids import Address, CommandId, LinkId, Micros, NodeId, OpId, TaskId
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import Record
+from edgecoder.wire.advertisement import Bits
 from edgecoder.wire.envelope import Frame
 from edgecoder.wire.messages import Capabilities, Load, ModelAvailability
 
@@ -25,6 +28,29 @@ class Send(Effect, frozen=True):
 
     link: LinkId
     frame: Frame
+
+
+class ScanMode(Enum):
+    """How much of the time the radio listens: what the platform calls them, and how it does them, is the host's."""
+
+    LOW_POWER = "low_power"
+    LOW_LATENCY = "low_latency"
+
+
+class Scan(Effect, frozen=True):
+    """Listen for advertisements of the mesh from now on, and take links from others, at most `links_max` with those
+    that are dialled. A device is told of when it is first heard, when its bits change, and after `silence_ms` without a
+    word from it."""
+
+    mode: ScanMode
+    links_max: int
+    silence_ms: int
+
+
+class Disconnect(Effect, frozen=True):
+    """Close a link when what was sent over it has arrived. LinkDown follows at both ends."""
+
+    link: LinkId
 
 
 class WakeAt(Effect, frozen=True):
@@ -69,13 +95,20 @@ class Persist(Operation, frozen=True):
 
 
 class Advertise(Operation, frozen=True):
-    """Tell everybody in radio range: `capabilities` for the advertisement, `frame` (the same, sealed) for each
-    subscribed peer. Completion when the stack took it and each subscribed peer acknowledged or lost its link, at
+    """Tell everybody in radio range: `bits` in the advertisement, `frame` (`capabilities`, sealed) for each subscribed
+    peer. Completion when the stack took it and each subscribed peer acknowledged or lost its link, at
     `deadline` at the latest: Advertised or AdvertiseFailed."""
 
     capabilities: Capabilities
     frame: Frame
     deadline: Micros
+    bits: Bits
+
+
+class Connect(Operation, frozen=True):
+    """Open a link to a device that was heard. Completion: Connected or ConnectFailed; LinkUp comes before it."""
+
+    address: Address
 
 
 class LoadModel(Operation, frozen=True):

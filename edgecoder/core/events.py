@@ -11,8 +11,9 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import CommandId, LinkId, Medium, OpId
+from edgecoder.core.ids import Address, CommandId, LinkId, Medium, OpId
 from edgecoder.errors import Reason
+from edgecoder.wire.advertisement import Bits
 from edgecoder.wire.envelope import Frame
 
 
@@ -33,17 +34,20 @@ class Wake(Event, frozen=True):
 
 
 class LinkUp(Event, frozen=True):
-    """A link to some node opened; who it is, is learned from its identity message. `rssi_dbm` only on a radio."""
+    """A link to some node opened; who it is, is learned from its identity message. `rssi_dbm` and the
+    other end's `address` only on a radio."""
 
     link: LinkId
     medium: Medium
     rssi_dbm: int | None = None
+    address: Address | None = None
 
 
 class LinkDown(Event, frozen=True):
-    """A link closed; its id is never used again."""
+    """A link closed; its id is never used again. `lost`: nobody closed it, it broke."""
 
     link: LinkId
+    lost: bool = True
 
 
 class FrameReceived(Event, frozen=True):
@@ -58,6 +62,26 @@ class SignalMeasured(Event, frozen=True):
 
     link: LinkId
     rssi_dbm: int
+
+
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """A device of the mesh that advertises. `bits` None: its advertisement has no room for them (iOS in background)."""
+
+    address: Address
+    rssi_dbm: int
+    bits: Bits | None
+
+
+class PeersHeard(Event, frozen=True):
+    """The scanner heard these devices for the first time, or with other bits than before."""
+
+    peers: tuple[Heard, ...]
+
+
+class PeersSilent(Event, frozen=True):
+    """The scanner has not heard these for as long as `Scan` said."""
+
+    addresses: tuple[Address, ...]
 
 
 class PowerChanged(Event, frozen=True):
@@ -174,6 +198,18 @@ class Advertised(Completion, frozen=True):
 
 class AdvertiseFailed(Completion, frozen=True):
     """The stack did not take it."""
+
+    reason: Reason
+
+
+class Connected(Completion, frozen=True):
+    """The dialled device took the link; its LinkUp came before."""
+
+    link: LinkId
+
+
+class ConnectFailed(Completion, frozen=True):
+    """There is no link."""
 
     reason: Reason
 

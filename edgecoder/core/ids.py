@@ -10,6 +10,8 @@ NodeId = bytes
 """32 bytes: SHA-256 of the node's public key."""
 LinkId = int
 """Opaque handle of one link, chosen by the host; never used again after LinkDown."""
+Address = int
+"""Opaque handle of a device that the radio hears, chosen by the host."""
 OpId = int
 """An effect that is owed one completion: epoch · 2³² + counter, so that no two lives share one."""
 CommandId = int
@@ -33,6 +35,7 @@ class Medium(Enum):
     """What a link runs over."""
 
     BLE = "ble"
+    WIFI_DIRECT = "wifi_direct"
     LAN = "lan"
     WAN = "wan"
 

@@ -13,7 +13,7 @@ import msgspec
 
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.coordinator.hub import Hub
-from edgecoder.core.context import Context
+from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import Effect, WakeAt
 from edgecoder.core.events import (
     Command,
@@ -131,9 +131,11 @@ class Node:
             self._keep_for_later(event)
         elif isinstance(event, LinkUp):
             self.gate.link_up(event)
+            part.link_up(event)
         elif isinstance(event, LinkDown):
             link = self.gate.link_down(event.link)
             if link is not None:
+                link.lost = event.lost
                 part.link_down(link)
         elif (handler := part.EVENTS.get(type(event))) is not None:
             handler(part, event)
@@ -159,6 +161,7 @@ class Node:
         if self.context.epoch:
             raise LocalProtocolError("a life starts once; make a new Node for the next")
         self._snapshot, self._wall_ms = event.snapshot, event.wall_ms
+        self.context.wall_at_zero_ms = event.wall_ms - self.context.now // MILLI
         self.context.epoch = self._next_epoch(event)
         self.context.ops.epoch = self.context.epoch
         self._persist_epoch()

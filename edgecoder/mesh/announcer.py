@@ -15,10 +15,22 @@ from edgecoder.core.effects import Advertise
 from edgecoder.core.events import Advertised, AdvertiseFailed
 from edgecoder.core.ids import COUNTER_BITS, LinkId, Micros, OpId
 from edgecoder.trace import CapabilitiesChanged
+from edgecoder.wire.advertisement import TAG_WINDOW_MS, Bits, short_generation, tag
 from edgecoder.wire.messages import Capabilities, Load, Power
 
 _TIMER = ("announce", 0)
 _REPEAT = ("announce.repeat", 0)
+
+
+def _material(capabilities: Capabilities) -> tuple[object, ...]:
+    """What scanners must know. The count of tasks is not part of it, or each task would make a whole crowd read again:
+    probes ask for it."""
+    return (
+        capabilities.current_load.is_loading,
+        capabilities.active_model,
+        capabilities.active_model_param_size,
+        capabilities.tokens_per_s,
+    )
 
 
 class Offer(Protocol):
@@ -60,6 +72,8 @@ class Announcer:
         self._languages = languages
         self._on_change = on_change
         self._counter = 0
+        self._material = 0
+        """The counter of the last change that those must know who only hear the advertisement."""
         self._said: tuple[object, ...] = ()
         self._said_at: Micros | None = None
         self.current: Capabilities | None = None
@@ -101,7 +115,10 @@ class Announcer:
         self._context.timers.cancel(_TIMER)
         self._counter += 1
         self._said, self._said_at = self._state(), self._context.now
+        before = self.current
         capabilities = self.current = self._capabilities()
+        if before is None or _material(before) != _material(capabilities):
+            self._material = self._counter
         load = capabilities.current_load
         self._context.trace(
             CapabilitiesChanged(capabilities.generation, capabilities.active_model, load.is_loading, load.tasks)
@@ -118,11 +135,16 @@ class Announcer:
         config = self._context.config
         frame = self._context.seal(capabilities, config.capabilities_ttl_ms)
         deadline = self._context.in_ms(config.advertise_wait_ms)
-        self._context.out.append(Advertise(op, capabilities, frame, deadline))
+        self._context.out.append(Advertise(op, capabilities, frame, deadline, self._bits(capabilities)))
         again = self._context.in_ms(config.capabilities_ttl_ms // 2)
         self._context.timers.set(
             _REPEAT, again, lambda: self._advertise(self._context.ops.begin(self._advertised), capabilities)
         )
+
+    def _bits(self, capabilities: Capabilities) -> Bits:
+        generation = short_generation((self._context.epoch << COUNTER_BITS) | self._material)
+        window = self._context.wall_ms // TAG_WINDOW_MS
+        return Bits(capabilities.current_load.is_loading, generation, tag(self._context.node_id, window))
 
     def _advertised(self, completion: Advertised | AdvertiseFailed) -> None:
         if isinstance(completion, AdvertiseFailed):

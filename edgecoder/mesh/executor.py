@@ -168,6 +168,10 @@ class Executor:
         if work is not None and work.link == link and work.request.attempt == attempt:
             self._stop(work, reason)
 
+    def uses(self, link: LinkId) -> bool:
+        """Whether somebody waits for an answer over this link, or keeps a place."""
+        return any(work.link == link for work in self._work.values()) or self.reservations.uses(link)
+
     def link_down(self, link: LinkId) -> None:
         """Nobody is there any more to take the answers that were asked for over this link."""
         self.reservations.link_down(link)

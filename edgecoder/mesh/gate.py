@@ -31,6 +31,8 @@ class Link(msgspec.Struct):
     window: ReplayWindow | None = None
     """The peer's; all links to one peer share it."""
     told_versions: bool = False
+    lost: bool = False
+    """Of a link that is down: it broke, nobody closed it."""
 
 
 class Gate:

@@ -73,10 +73,13 @@ class _Beat(msgspec.Struct, frozen=True, gc=False):
 class HeartbeatSender:
     """Sends heartbeats over the link to the home coordinator."""
 
-    def __init__(self, context: Context, offer: Offer, announcer: Callable[[], Announcer]) -> None:
+    def __init__(
+        self, context: Context, offer: Offer, announcer: Callable[[], Announcer], on_online: Callable[[bool], None]
+    ) -> None:
         self._context = context
         self._offer = offer
         self._announcer = announcer
+        self._on_online = on_online
         self._period: Micros = context.cluster.heartbeat_interval_ms * MILLI
         self._next: Micros = 0
         self._sent_at: Micros | None = None
@@ -208,6 +211,7 @@ class HeartbeatSender:
             ):  # the coordinator may have dropped the row: the first that it hears is whole
                 self._acknowledged = None
             self._context.trace(OnlineChanged(following is OnlineState.ONLINE))
+            self._on_online(following is OnlineState.ONLINE)
 
     def _send(self) -> None:
         self._context.timers.cancel(_SOON)

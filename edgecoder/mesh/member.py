@@ -12,13 +12,16 @@ from typing import ClassVar
 import msgspec
 
 from edgecoder.core.context import MILLI, Context
-from edgecoder.core.effects import ModelRow, ModelStatus, PullResult, SwapResult
+from edgecoder.core.effects import PullResult, SwapResult
 from edgecoder.core.events import (
     Advertised,
     AdvertiseFailed,
     CancelTask,
     EngineFailed,
     FetchProgressed,
+    LinkUp,
+    PeersHeard,
+    PeersSilent,
     PowerChanged,
     PullModel,
     QueryModels,
@@ -37,16 +40,18 @@ from edgecoder.mesh.executor import Executor, Sink
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.heartbeat import HeartbeatSender
 from edgecoder.mesh.models import fitting
+from edgecoder.mesh.neighbours import Neighbours
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.peers import Peers
 from edgecoder.mesh.power import PowerPolicy
 from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.mesh.soonest import make_router
+from edgecoder.mesh.status import model_rows, model_status
 from edgecoder.models.admission import admit
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.downloads import Downloads
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
-from edgecoder.models.inventory import DownloadState, Inventory
+from edgecoder.models.inventory import Inventory
 from edgecoder.models.swap import KEY as SWAP_KEY
 from edgecoder.models.swap import Swap, SwapState
 from edgecoder.seeding.receipts import RECEIPT_TTL_MS, Payer, ReceiptQueue, quality_milli
@@ -66,18 +71,6 @@ from edgecoder.wire.messages import (
     TaskRequest,
     TaskResponse,
 )
-
-SHOWN_STATUS: dict[SwapState, str] = {
-    SwapState.EMPTY: "no_model",
-    SwapState.READY: "ready",
-    SwapState.ANNOUNCING: "loading",
-    SwapState.DRAINING: "loading",
-    SwapState.UNLOADING: "loading",
-    SwapState.LOADING: "loading",
-    SwapState.ROLLING_BACK: "loading",
-    SwapState.FAILED: "error",
-}
-"""What `GET /model/status` calls the states of the swap table."""
 
 
 class Member:
@@ -99,7 +92,8 @@ class Member:
         self.downloads = Downloads(context, self.inventory)
         self.swap = Swap(context, self.inventory, self)
         self.peers = Peers(context)
-        self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer)
+        self.neighbours = Neighbours(context, gate, self.peers, self._uses)
+        self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer, self.neighbours.online_changed)
         self.announcer = Announcer(context, self, languages, self.heartbeat.changed)
         self.executor = Executor(context, self._model_for, self.announcer.load_changed, self)
         self.payer = Payer(context)
@@ -113,6 +107,7 @@ class Member:
         self.inventory.restore(snapshot.get(INVENTORY_KEY))
         self.receipts.restore(snapshot)
         self.heartbeat.start()
+        self.neighbours.start()
         self.swap.boot(snapshot.get(SWAP_KEY), self._catalog.by_digest.get)
         if self.swap.state is SwapState.EMPTY:
             self.announcer.model_changed()
@@ -126,11 +121,16 @@ class Member:
             if link.peer is not None:
                 self.payer.link_up(link.peer, link.id)
             self.announcer.tell(link.id)
+            self.neighbours.link_bound(link)
 
     def epoch_raised(self) -> None:
         """What peers and coordinator had of this node was of another epoch: tell them anew."""
         self.heartbeat.epoch_raised()
         self.announcer.model_changed()
+
+    def link_up(self, event: LinkUp) -> None:
+        """A link opened; who is there, is not known yet."""
+        self.neighbours.link_up(event)
 
     def link_down(self, link: Link) -> None:
         """A link is gone, and with it what was open over it. Another one may take its place."""
@@ -142,6 +142,11 @@ class Member:
         spare = self._spare_of(link)
         if spare is not None:
             self.link_bound(spare)
+        self.neighbours.link_down(link)
+
+    def _uses(self, link: LinkId) -> bool:
+        """Whether a task needs a link."""
+        return self.origin.uses(link) or self.executor.uses(link)
 
     def _spare_of(self, lost: Link) -> Link | None:
         """Another link to the same peer, where none is in use. Links to coordinators are the heartbeat's business."""
@@ -205,7 +210,7 @@ class Member:
     # -- Reach of tasks ------------------------------------------------------------------------------------------------
 
     def candidates(self, request: TaskRequest, tried: set[NodeId]) -> list[Candidate]:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         fits = fitting(request.model, request.min_param_size, self._catalog.same_model)
         model, param_size = self.active_model()
         why = fits(model, param_size)
@@ -227,21 +232,27 @@ class Member:
             slots=self._context.config.slots,
             on_external_power=self._power.now.on_external_power,
         )
-        return [me, *self.peers.candidates(fits, tried, request.max_tokens)]
+        coordinator = self.coordinator()  # it is asked first: dialling takes longer
+        may_dial = coordinator is None or coordinator[0] in tried
+        return [me, *self.peers.candidates(fits, tried, request.max_tokens, may_dial=may_dial)]
+
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
+        """See `reach.Reach`."""
+        self.neighbours.dial(node, on_link)
 
     def link_to(self, node: NodeId) -> LinkId | None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         return self.peers.link_to(node)
 
     def coordinator(self) -> tuple[NodeId, LinkId] | None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         link = self._gate.links.get(self.heartbeat.link) if self.heartbeat.link is not None else None
         if link is None or link.peer is None or not self.heartbeat.is_online:
             return None
         return link.peer, link.id
 
     def run_here(self, request: TaskRequest, sink: Sink) -> None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         self.executor.offer(request, sink, None)
 
     def offer_here(self, request: TaskRequest) -> ProbeReply:
@@ -270,11 +281,11 @@ class Member:
         return msgspec.structs.replace(reply, battery_pct=power.battery_pct, on_external_power=power.on_external_power)
 
     def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         self.executor.cancel(task, reason, None, attempt)
 
     def note_answer(self, node: NodeId, link: LinkId, response: TaskResponse, asked_at: Micros) -> None:
-        """See `origin.Reach`. Offline, nobody else has seen who served whom."""
+        """See `reach.Reach`. Offline, nobody else has seen who served whom."""
         bound = self._gate.links.get(link)
         if self.heartbeat.is_online or bound is None or bound.role is Role.COORDINATOR:
             return
@@ -284,7 +295,7 @@ class Member:
         self.payer.pay(node, link, response.task_id, response.tokens, cpu_ms, quality_milli(size))
 
     def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
-        """See `origin.Reach`."""
+        """See `reach.Reach`."""
         row = self.peers.rows.get(node)
         stats = self._self_stats if node == self._context.node_id else None if row is None else row.stats
         if stats is None:
@@ -354,31 +365,13 @@ class Member:
             self.origin.submit(command)
 
     def _query_status(self, command: QueryStatus) -> None:
-        serving = self.swap.serving
-        status = SHOWN_STATUS[self.swap.state]
-        self._context.reply(
-            command.command,
-            ModelStatus(
-                None if serving is None else serving.model_id,
-                None if serving is None else serving.param_size,
-                "pulling" if len(self.downloads) and status in ("ready", "no_model") else status,
-                self.load(),
-                0 if self.announcer.current is None else self.announcer.current.generation,
-                self.heartbeat.is_online,
-            ),
-        )
+        current = self.announcer.current
+        generation = 0 if current is None else current.generation
+        status = model_status(self.swap, len(self.downloads), self.load(), generation, self.heartbeat.is_online)
+        self._context.reply(command.command, status)
 
     def _query_models(self, command: QueryModels) -> None:
-        rows = tuple(
-            ModelRow(
-                entry,
-                self.inventory.state(entry).value,
-                entry is self.swap.serving,
-                self.admits(entry) in (None, Reason.NOT_INSTALLED),
-            )
-            for entry in self._catalog.entries
-            if self._platform in entry.platforms or self.inventory.state(entry) is not DownloadState.ABSENT
-        )
+        rows = model_rows(self._catalog, self._platform, self.inventory, self.swap.serving, self.admits)
         self._context.reply(command.command, rows)
 
     # -- news ----------------------------------------------------------------------------------------------------------
@@ -481,6 +474,8 @@ class Member:
         FetchProgressed: lambda member, event: member.downloads.progressed(event),
         SignalMeasured: _signal_measured,
         PowerChanged: _power_changed,
+        PeersHeard: lambda member, event: member.neighbours.heard(event),
+        PeersSilent: lambda member, event: member.neighbours.silent(event),
         EngineFailed: lambda member, event: member.swap.engine_failed(event.reason),
     }
     """Who takes an event; called with the member and the event."""

@@ -9,7 +9,6 @@ late to be taken up is asked of a second node too; whoever shows the first part 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
@@ -20,8 +19,9 @@ from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, TaskId, task_i
 from edgecoder.core.timers import Name
 from edgecoder.errors import Reason
 from edgecoder.mesh.pace import Pace
-from edgecoder.mesh.prober import Near, Prober, Verdict
-from edgecoder.mesh.router import NOT_ITS_FAULT, Candidate, CostRouter, Decision, Why
+from edgecoder.mesh.prober import Prober, Verdict
+from edgecoder.mesh.reach import Reach
+from edgecoder.mesh.router import NOT_ITS_FAULT, CostRouter, Decision, Why
 from edgecoder.mesh.soonest import Offer, ProbeRouter
 from edgecoder.mesh.task_table import TASK_TABLE, TaskState, TaskStep
 from edgecoder.models.catalog import is_model_name
@@ -33,32 +33,7 @@ from edgecoder.wire.messages import Cancel, ProbeReply, ResponseStatus, TaskRequ
 _TIMER, _SECOND_TIMER, _HEDGE_TIMER = "task.answer", "task.answer.second", "task.hedge"
 
 
-class Reach(Near, Protocol):
-    """Whom a task can be sent to."""
-
-    def candidates(self, request: TaskRequest, tried: set[NodeId]) -> list[Candidate]:
-        """This node and the peers in reach."""
-        ...
-
-    def coordinator(self) -> tuple[NodeId, LinkId] | None:
-        """The home coordinator, if it answers."""
-        ...
-
-    def run_here(self, request: TaskRequest, sink: Callable[[TaskResponse], None]) -> None:
-        """Offer the task to this node's own engine."""
-        ...
-
-    def cancel_here(self, task: TaskId, reason: Reason, attempt: int) -> None:
-        """Take it back from there."""
-        ...
-
-    def note_answer(self, node: NodeId, link: LinkId, response: TaskResponse, asked_at: Micros) -> None:
-        """A node that was asked over a link has answered a task whole."""
-        ...
-
-    def note_outcome(self, node: NodeId, latency_ms: int | None) -> None:
-        """How a node did: the milliseconds to its acceptance, None for a failure."""
-        ...
+_DIALLING: LinkId = -1  # of a task that waits for a link: none has this id
 
 
 class _Ask(msgspec.Struct):
@@ -163,6 +138,11 @@ class Origin:
             if task.state is TaskState.WAITING and not task.is_asked_out:
                 self._route(task)
 
+    def uses(self, link: LinkId) -> bool:
+        """Whether an answer is to come over a link."""
+        is_asked = any(ask.link == link for task in self._tasks.values() for ask in task.asked)
+        return is_asked or (self._prober is not None and self._prober.uses(link))
+
     def link_down(self, link: LinkId) -> None:
         """Whoever worked on tasks over this link cannot answer any more."""
         if self._prober is not None:
@@ -244,7 +224,8 @@ class Origin:
             coordinator = None
         to: NodeId | None
         if decision.node is not None and (is_good or coordinator is None):
-            to, link = decision.node, self._link_to(decision.node)
+            to = decision.node
+            link = self._link_to(to)
         elif coordinator is not None:
             (to, link), why = coordinator, Why.COORDINATOR
         else:
@@ -267,7 +248,8 @@ class Origin:
         return self._context.in_ms(offer.finish_ms) <= task.deadline
 
     def _link_to(self, node: NodeId) -> LinkId | None:
-        return None if node == self._context.node_id else self._reach.link_to(node)
+        """Where to ask a node: None, here."""
+        return None if node == self._context.node_id else (self._reach.link_to(node) or _DIALLING)
 
     def _retry_later(self, task: _Task) -> None:
         def look_again() -> None:
@@ -304,6 +286,21 @@ class Origin:
             return
         self._expect_answer(task, ask, self._context.config.task_answer_ms)
         self._expect_soon(task, ask, self._until_accepted)
+        if link == _DIALLING:
+            self._reach.dial(node, lambda link: self._dialled(task, ask, link))
+        else:
+            self._context.send(link, request, request.deadline_ms)
+
+    def _dialled(self, task: _Task, ask: _Ask, link: LinkId | None) -> None:
+        """The peer of a task that waits for a link was dialled."""
+        if ask not in task.asked or ask.link != _DIALLING:
+            return
+        if link is None:
+            self._lost(task, ask, Reason.PEER_LOST)
+            return
+        ask.link, ask.asked_at = link, self._context.now
+        request = msgspec.structs.replace(self._request(task), attempt=ask.attempt)
+        self._expect_answer(task, ask, self._context.config.task_answer_ms)
         self._context.send(link, request, request.deadline_ms)
 
     def _expect_answer(self, task: _Task, ask: _Ask, within_ms: int) -> None:
@@ -459,11 +456,11 @@ class Origin:
 
     def _withdraw(self, task: _Task, ask: _Ask, reason: Reason) -> None:
         """Tell whoever works on the task that it is not wanted any more."""
-        if ask.link is not None:
+        if ask.link is None:
+            self._reach.cancel_here(task.id, reason, ask.attempt)
+        elif ask.link != _DIALLING:
             cancel = Cancel(task_id=task.id, reason=reason, attempt=ask.attempt)
             self._context.send(ask.link, cancel, self._context.config.task_answer_ms)
-        else:
-            self._reach.cancel_here(task.id, reason, ask.attempt)
 
     def _give_up(self, task: _Task, reason: Reason) -> None:
         if not self._step(task, TaskStep.GIVEN_UP):

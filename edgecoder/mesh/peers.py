@@ -15,6 +15,7 @@ from edgecoder.core.ids import LinkId, Medium, Micros, NodeId, Role
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.trace import PeerForgotten, PeerLearned
+from edgecoder.wire.advertisement import Bits, heard_generation, is_later
 from edgecoder.wire.messages import Capabilities
 
 _SWEEP = ("peers.sweep", 0)
@@ -32,6 +33,14 @@ class PeerRow(msgspec.Struct):
     last_seen: Micros
     holds_until: Micros = 0
     """Until when the capabilities are believed, by their envelope's ttl on this node's clock."""
+    is_heard: bool = False
+    """Whether the radio hears it: it can be dialled."""
+    is_outdated: bool = False
+    """Whether its advertisement tells of something that was not read yet,"""
+    says_loading: bool = False
+    """that it is changing its model, for one,"""
+    is_confirmed: bool = False
+    """or confirms what was read."""
 
 
 class Peers:
@@ -53,13 +62,47 @@ class Peers:
             row.stats.note_rssi(link.rssi_dbm)
 
     def link_down(self, link: Link) -> None:
-        """A link to a peer was lost; the peer itself is kept for a while."""
+        """A link to a peer is down; the peer itself is kept for a while. One that was lost tells against it."""
         row = self.rows.get(link.peer) if link.peer is not None else None
         if row is None or row.link is not link:
             return
         row.link, row.last_seen = None, self._context.now
-        row.stats.drops += 1
+        row.stats.drops += link.lost
         self._schedule_sweep()
+
+    def heard(self, node: NodeId, rssi_dbm: int, bits: Bits | None) -> None:
+        """The radio hears a peer, or hears something new of it."""
+        row = self.rows.get(node)
+        if row is None:
+            return
+        row.is_heard, row.last_seen = True, self._context.now
+        row.stats.note_rssi(rssi_dbm)
+        self._compare(row, bits)
+
+    def _compare(self, row: PeerRow, bits: Bits | None) -> None:
+        known = row.capabilities
+        row.is_outdated = row.says_loading = row.is_confirmed = False
+        if bits is None or known is None:
+            return
+        row.is_outdated = is_later(bits.generation, known.generation)
+        row.says_loading = row.is_outdated and bits.loading
+        row.is_confirmed = not row.is_outdated
+        if row.says_loading:
+            generation = heard_generation(bits.generation, known.generation)
+            self._context.trace(PeerLearned(row.node, generation, True, Medium.BLE))
+
+    def silent(self, node: NodeId) -> None:
+        """The radio hears a peer no more."""
+        row = self.rows.get(node)
+        if row is not None:
+            row.is_heard = row.is_confirmed = row.says_loading = row.is_outdated = False
+            if row.link is None:
+                self._forget(row)
+
+    def capabilities_of(self, node: NodeId) -> Capabilities | None:
+        """What is known of a peer."""
+        row = self.rows.get(node)
+        return None if row is None else row.capabilities
 
     def signal_measured(self, link: Link, rssi_dbm: int) -> None:
         """The radio measured the signal of a peer."""
@@ -79,24 +122,30 @@ class Peers:
         if held is not None and capabilities.generation <= held.generation:
             return False
         row.capabilities = capabilities
+        row.is_outdated = row.says_loading = False  # what is read is newer than what is heard
+        row.is_confirmed = row.is_heard
         loading = capabilities.current_load.is_loading
         self._context.trace(PeerLearned(row.node, capabilities.generation, loading, link.medium))
         return True
 
-    def candidates(self, fits: FitsModel, tried: set[NodeId], tokens: int = 0) -> Iterator[Candidate]:
+    def candidates(
+        self, fits: FitsModel, tried: set[NodeId], tokens: int = 0, *, may_dial: bool = False
+    ) -> Iterator[Candidate]:
         """Every phone and agent that is known, with the reason for which a router must pass it over. `tokens` is the
-        length of the answer."""
+        length of the answer; `may_dial`: those without a link that are heard are in reach too."""
         now, radio_kbit_per_s = self._context.now, self._context.config.ble_kbit_per_s
         for row in self.rows.values():
             capabilities = row.capabilities
             if capabilities is None or (row.link is not None and row.link.role is Role.COORDINATOR):
                 continue
             why = None
-            if row.link is None:
+            if row.link is None and not (may_dial and row.is_heard):
                 why = Why.UNREACHABLE
-            elif capabilities.current_load.is_loading:
+            elif capabilities.current_load.is_loading or row.says_loading:
                 why = Why.IS_LOADING
-            elif row.holds_until <= now:
+            elif row.is_outdated:
+                why = Why.OUTDATED
+            elif row.holds_until <= now and not row.is_confirmed:
                 why = Why.EXPIRED
             elif row.stats.blacklisted_until > now:
                 why = Why.BLACKLISTED
@@ -130,7 +179,7 @@ class Peers:
         """Forget the peer that was not seen for longest, one without a link before one with."""
         if len(self.rows) < self._context.config.peers_max:
             return
-        oldest = min(self.rows.values(), key=lambda row: (row.link is not None, row.last_seen))
+        oldest = min(self.rows.values(), key=lambda row: (row.link is not None, row.is_heard, row.last_seen))
         self._forget(oldest)
 
     def _forget(self, row: PeerRow) -> None:
@@ -138,13 +187,17 @@ class Peers:
         self._context.trace(PeerForgotten(row.node))
 
     def _schedule_sweep(self) -> None:
-        gone = [row.last_seen for row in self.rows.values() if row.link is None]
+        gone = [row.last_seen for row in self.rows.values() if _is_gone(row)]
         if gone:
             deadline = min(gone) + self._context.config.peer_expiry_ms * 1000
             self._context.timers.set(_SWEEP, deadline, self._sweep)
 
     def _sweep(self) -> None:
         oldest = self._context.now - self._context.config.peer_expiry_ms * 1000
-        for row in [row for row in self.rows.values() if row.link is None and row.last_seen <= oldest]:
+        for row in [row for row in self.rows.values() if _is_gone(row) and row.last_seen <= oldest]:
             self._forget(row)
         self._schedule_sweep()
+
+
+def _is_gone(row: PeerRow) -> bool:
+    return row.link is None and not row.is_heard

@@ -8,6 +8,7 @@ round binds the task to the best offer or to none; all other places are released
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -41,6 +42,10 @@ class Near(Protocol):
         """The link to a peer."""
         ...
 
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
+        """Get a link to a peer that is heard; None where there is none."""
+        ...
+
     def offer_here(self, request: TaskRequest) -> ProbeReply:
         """What this node itself would answer to a probe; it keeps no place."""
         ...
@@ -60,6 +65,10 @@ class _Round(msgspec.Struct):
     eligible: int
     waiting: dict[LinkId, Candidate] = msgspec.field(default_factory=dict)
     """Who was asked and has not answered, by the link."""
+    dialled: dict[NodeId, Candidate] = msgspec.field(default_factory=dict)
+    """Who is to be asked as soon as there is a link."""
+    since: dict[LinkId, Micros] = msgspec.field(default_factory=dict)
+    """When those were asked who had to be dialled first."""
     offers: dict[LinkId, tuple[Offer, Micros]] = msgspec.field(default_factory=dict)
     """And until when it is kept."""
     asked_at: Micros = 0
@@ -110,7 +119,7 @@ class Prober:
         if message.reason is not None:
             _count(round_.excluded, message.reason.value)
         else:
-            way_ms = (self._context.now - round_.asked_at) // MILLI
+            way_ms = (self._context.now - round_.since.get(link, round_.asked_at)) // MILLI
             offer = self._router.offer(candidate, round_.request, message, way_ms)
             round_.offers[link] = (offer, self._context.in_ms(min(message.hold_ms, self._hold_max_ms) - way_ms))
         self._decide_if_clear(round_)
@@ -122,6 +131,10 @@ class Prober:
             self._context.timers.cancel(("probe", task))
             for link in round_.offers:
                 self._release(link, task)
+
+    def uses(self, link: LinkId) -> bool:
+        """Whether an answer is to come over a link, or a place is kept there."""
+        return any(link in round_.waiting or link in round_.offers for round_ in self._rounds.values())
 
     def link_down(self, link: LinkId) -> None:
         """Whoever was there answers no more, and keeps no place."""
@@ -161,6 +174,34 @@ class Prober:
         round_.asked_at = self._context.now
         names = {candidate.node for candidate in drawn}
         round_.left = [candidate for candidate in round_.left if candidate.node not in names]
+        far: list[Candidate] = []
+        for candidate in drawn:
+            link = self._near.link_to(candidate.node)
+            if link is None:
+                far.append(candidate)
+                round_.dialled[candidate.node] = candidate
+            else:
+                self._ask(round_, candidate, link)
+        deadline = self._context.in_ms(config.probe_timeout_ms + (config.probe_dial_ms if far else 0))
+        self._context.timers.set(("probe", round_.request.task_id), deadline, lambda: self._timed_out(round_))
+        for candidate in far:
+            self._near.dial(candidate.node, partial(self._linked, round_, candidate.node))
+        if self._rounds.get(round_.request.task_id) is round_ and not round_.dialled:
+            self._decide_if_clear(round_)
+
+    def _linked(self, round_: _Round, node: NodeId, link: LinkId | None) -> None:
+        """A dial has ended."""
+        candidate = round_.dialled.pop(node, None)
+        if candidate is None:
+            return
+        if link is None:
+            _count(round_.excluded, Why.UNREACHABLE.value)
+            self._decide_if_clear(round_)
+        else:
+            round_.since[link] = self._context.now
+            self._ask(round_, candidate, link)
+
+    def _ask(self, round_: _Round, candidate: Candidate, link: LinkId) -> None:
         request = round_.request
         probe = Probe(
             task_id=request.task_id,
@@ -169,17 +210,9 @@ class Prober:
             max_tokens=request.max_tokens,
             prompt_bytes=len(request.prompt.encode()),
         )
-        for candidate in drawn:
-            link = self._near.link_to(candidate.node)
-            if link is None:
-                _count(round_.excluded, Why.UNREACHABLE.value)
-                continue
-            round_.waiting[link] = candidate
-            round_.probes += 1
-            self._context.send(link, probe, config.probe_hold_ms)
-        deadline = self._context.in_ms(config.probe_timeout_ms)
-        self._context.timers.set(("probe", request.task_id), deadline, lambda: self._timed_out(round_))
-        self._decide_if_clear(round_)
+        round_.waiting[link] = candidate
+        round_.probes += 1
+        self._context.send(link, probe, self._context.config.probe_hold_ms)
 
     def _is_here_soonest(self, round_: _Round, others: list[Candidate]) -> bool:
         """Whether no answer could change that this node itself is the best."""
@@ -191,7 +224,7 @@ class Prober:
         return all(offer.finish_ms <= self._router.at_best_ms(other, request) for other in others)
 
     def _decide_if_clear(self, round_: _Round) -> None:
-        waiting = list(round_.waiting.values())
+        waiting = [*round_.waiting.values(), *round_.dialled.values()]
         if waiting:
             best = self._router.best(offer for offer, _ in round_.offers.values())
             if best is None or not self._beats(best, round_, waiting):
@@ -202,7 +235,10 @@ class Prober:
         for candidate in round_.waiting.values():
             _count(round_.excluded, Why.SILENT.value)
             self._near.note_probe(candidate.node, answered=False)
+        for _ in round_.dialled:
+            _count(round_.excluded, Why.UNREACHABLE.value)
         round_.waiting.clear()
+        round_.dialled.clear()
         self._decide(round_)
 
     def _decide(self, round_: _Round) -> None:

@@ -40,6 +40,11 @@ class Reservations:
         self._expire()
         return [tokens for _, tokens in self._held.values()]
 
+    def uses(self, link: LinkId) -> bool:
+        """Whether a place is kept for somebody at the other end."""
+        self._expire()
+        return any(key[0] == link for key in self._held)
+
     def link_down(self, link: LinkId) -> None:
         """Nobody will come over this link."""
         for key in [key for key in self._held if key[0] == link]:

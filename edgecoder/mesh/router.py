@@ -50,6 +50,7 @@ class Why(Enum):
     WRONG_MODEL = "wrong model"
     TOO_SMALL = "model too small"
     EXPIRED = "not heard of lately"
+    OUTDATED = "has news that were not read yet"
     UNREACHABLE = "not reachable"
     BLACKLISTED = "blacklisted"
     TRIED = "tried before"

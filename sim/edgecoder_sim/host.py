@@ -27,6 +27,7 @@ from edgecoder.core.effects import (
     Progress,
     Reply,
     RunTask,
+    Scan,
     Send,
     Trace,
     UnloadModel,
@@ -392,6 +393,7 @@ _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
     FetchFile: lambda node, effect: node._services.fetch(node, effect),
     HashFile: lambda node, effect: node._services.hash_file(node, effect),
     Reply: _ignore,
+    Scan: _ignore,
     Progress: _ignore,
 }
 """Who carries out an effect; called with the node and the effect."""

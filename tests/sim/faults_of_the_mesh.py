@@ -49,8 +49,8 @@ def prefer_who_is_loading(patch: pytest.MonkeyPatch) -> None:
     """The -1 of a loading peer lowers its cost (a fault of the first EdgeCoder)."""
     candidates = Peers.candidates
 
-    def lured(self: Peers, *args: Any) -> Iterator[Candidate]:
-        for candidate in candidates(self, *args):
+    def lured(self: Peers, *args: Any, **how: Any) -> Iterator[Candidate]:
+        for candidate in candidates(self, *args, **how):
             if candidate.excluded is Why.IS_LOADING:
                 yield msgspec.structs.replace(candidate, excluded=None, load=Load.of(0), param_size=7.0)
             else:

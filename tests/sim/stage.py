@@ -29,6 +29,7 @@ from edgecoder.errors import InvariantViolated
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.models.swap import SwapJournal
 from edgecoder.trace import CapabilitiesChanged, SwapEnded, SwapPhase
+from edgecoder.wire.advertisement import Bits
 from edgecoder.wire.envelope import Envelope, Header
 from edgecoder.wire.messages import (
     Capabilities,
@@ -49,6 +50,7 @@ from tests.catalogs import CATALOG, SMALL
 REPRODUCE: Final = "edgecoder run tiny --rng-seed 7"
 NEWS: Final = LinkUp(0, Medium.BLE)
 """An event that nobody judges."""
+BITS: Final = Bits(loading=False, generation=0, tag=b"tag")
 SECOND_US: Final = 1_000_000
 _CLUSTER: Final = ClusterConfig()
 _POWER: Final = Power(on_external_power=False, battery_pct=100)
@@ -224,7 +226,7 @@ class Actor:
             return [record]
         capabilities = self.capabilities(load)
         deadline = self.stage.now_us + 500_000
-        return [record, Advertise(self.next_op(), capabilities, self.seals(capabilities), deadline)]
+        return [record, Advertise(self.next_op(), capabilities, self.seals(capabilities), deadline, BITS)]
 
     def told(self, advertisement: list[Effect]) -> Event:
         """Everybody has it; without a radio there is nothing to wait for."""

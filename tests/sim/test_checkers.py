@@ -25,7 +25,7 @@ from edgecoder.trace import Dropped
 from edgecoder.wire.envelope import Envelope
 from edgecoder.wire.messages import Load, Versions
 from tests.catalogs import LARGE, SMALL, TINY
-from tests.sim.stage import NEWS, REPRODUCE, Actor, Stage, breach
+from tests.sim.stage import BITS, NEWS, REPRODUCE, Actor, Stage, breach
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_an_old_generation_is_not_advertised_again(stage: Stage) -> None:
     old = a.capabilities()
     a.sees(NEWS, *a.advertises())
     with breach("generation grows", "phone-1 advertises generation 4294967297, after 4294967298"):
-        a.sees(NEWS, Advertise(a.next_op(), old, a.seals(old), 0))
+        a.sees(NEWS, Advertise(a.next_op(), old, a.seals(old), 0, BITS))
     with breach("generation grows", "phone-1 sends generation 4294967297"):
         a.sees(NEWS, a.sends(link, old))
 

@@ -1,0 +1,286 @@
+"""Neighbours: who is dialled, when, how often, and when a link is let go."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from edgecoder.config import NodeConfig
+from edgecoder.core.effects import CancelOp, Connect, Disconnect, Scan, ScanMode
+from edgecoder.core.events import Event, Heard, LinkUp, PeersHeard, PeersSilent
+from edgecoder.core.ids import LinkId, Medium, Role
+from edgecoder.errors import Reason
+from edgecoder.trace import PeerForgotten, PeerLearned
+from edgecoder.wire.advertisement import Bits, short_generation, tag
+from edgecoder.wire.messages import Identity, Probe, TaskRequest
+from tests.catalogs import SMALL
+from tests.harness import Cluster, Puppet
+from tests.hosts import HANGS, Host, fails
+from tests.strategies import capabilities
+
+WINDOW = 1
+"""Of the clock of a test, which begins with Unix time."""
+LATE_TAG = b"\xff\xff\xff"
+"""A stranger with it is dialled at once, since no tag is smaller."""
+
+
+def bits(generation: int = 1, *, loading: bool = False, of: bytes = LATE_TAG) -> Bits:
+    return Bits(loading=loading, generation=short_generation(generation), tag=of)
+
+
+def hear(phone: Host, address: int, said: Bits | None, rssi_dbm: int = -60) -> None:
+    phone.take(PeersHeard((Heard(address, rssi_dbm, said),)))
+
+
+def phone_of(cluster: Cluster, **config: object) -> Host:
+    phone = cluster.add("phone", config=NodeConfig(**config))  # type: ignore[arg-type]  # by name
+    cluster.drive()
+    return phone
+
+
+def peer_at(cluster: Cluster, address: int, name: str = "peer") -> Speaker:
+    """A puppet that says who it is and what it offers on every link."""
+    peer = Speaker(cluster, name, Role.PHONE)
+    cluster.put(peer, address)
+    return peer
+
+
+class Speaker(Puppet):
+    """A puppet that greets on every new link, and tells its capabilities."""
+
+    def __init__(self, cluster: Cluster, name: str, role: Role) -> None:
+        super().__init__(cluster, name, role)
+        self.generation = 1
+        self.links: list[LinkId] = []
+
+    def take(self, event: Event) -> None:
+        """Greet on a new link."""
+        super().take(event)
+        if isinstance(event, LinkUp):
+            self.links.append(event.link)
+            device, digest = NodeConfig().device_type, self.cluster.config.digest()
+            self.say(event.link, Identity(role=self.role, device_type=device, cluster_config_hash=digest))
+            self.say(event.link, capabilities(self.node_id, self.generation))
+
+
+def dials(phone: Host) -> list[int]:
+    return [effect.address for effect in phone.did(Connect)]
+
+
+def test_a_node_with_a_radio_listens_and_more_so_without_a_coordinator(cluster: Cluster) -> None:
+    phone = phone_of(cluster, radio_links_max=4)
+    assert phone.did(Scan) == [Scan(ScanMode.LOW_LATENCY, 4, 60_000)]
+    phone.member.neighbours.online_changed(True)
+    assert phone.alive.context.out[-1] == Scan(ScanMode.LOW_POWER, 4, 60_000)
+    assert cluster.add("deaf", config=NodeConfig(has_radio=False)).did(Scan) == []
+
+
+def test_a_stranger_is_read_once_and_let_go(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(400)
+    assert phone.traced(PeerLearned) == [PeerLearned(peer.node_id, 1, False, Medium.BLE)]
+    cluster.run_for(2_000)
+    assert phone.alive.gate.links == {}
+    hear(phone, 7, bits())
+    cluster.run_for(60_000)
+    assert dials(phone) == [7]
+    row = phone.member.peers.rows[peer.node_id]
+    assert row.is_heard
+    assert row.is_confirmed
+    assert row.stats.drops == 0
+
+
+def test_news_is_read_and_the_count_of_tasks_is_no_news(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    peer.generation = 5
+    hear(phone, 7, bits(4))
+    cluster.run_for(3_000)
+    assert dials(phone) == [7, 7]
+    assert [record.generation for record in phone.traced(PeerLearned)] == [1, 5]
+    hear(phone, 7, bits(5))  # it was read already
+    cluster.run_for(3_000)
+    assert dials(phone) == [7, 7]
+
+
+def test_loading_is_believed_at_once_and_read_when_it_is_over(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    hear(phone, 7, bits(2, loading=True))
+    assert phone.traced(PeerLearned)[-1] == PeerLearned(peer.node_id, 2, True, Medium.BLE)
+    assert phone.member.peers.rows[peer.node_id].says_loading
+    cluster.run_for(30_000)
+    assert dials(phone) == [7]
+    peer.generation = 3
+    hear(phone, 7, bits(3))
+    cluster.run_for(3_000)
+    assert dials(phone) == [7, 7]
+    assert not phone.member.peers.rows[peer.node_id].says_loading
+
+
+def test_of_two_strangers_the_smaller_tag_dials_first(cluster: Cluster) -> None:
+    phone = phone_of(cluster, dial_courtesy_ms=3_000)
+    peer_at(cluster, 7)
+    hear(phone, 7, bits(of=b"\x00\x00\x00"))
+    cluster.run_for(2_990)
+    assert dials(phone) == []
+    cluster.run_for(1_000)
+    assert dials(phone) == [7]
+
+
+def test_a_failed_dial_is_repeated_ever_later_and_not_for_ever(cluster: Cluster) -> None:
+    phone = phone_of(cluster, dial_tries_max=4)
+    hear(phone, 7, bits())
+    cluster.run_for(120_000)
+    times = [at for at, _, effects in phone.log for effect in effects if isinstance(effect, Connect)]
+    waits = [(later - at) // 1000 for at, later in pairwise(times)]
+    assert len(waits) == 3
+    for wait, due in zip(waits, (500, 1_000, 2_000), strict=True):
+        assert due * 0.9 <= wait - 1 <= due * 1.1 + 1
+    peer_at(cluster, 7)
+    hear(phone, 7, bits(2))  # it says something new
+    cluster.run_for(2_000)
+    assert len(phone.traced(PeerLearned)) == 1
+
+
+def test_one_device_is_dialled_at_a_time_and_a_hanging_dial_is_cancelled(cluster: Cluster) -> None:
+    phone = phone_of(cluster, dial_timeout_ms=4_000)
+    phone.plan(Connect, HANGS)
+    peer_at(cluster, 8)
+    phone.take(PeersHeard((Heard(7, -50, bits()), Heard(8, -70, bits()))))
+    cluster.run_for(3_000)
+    assert len(dials(phone)) == 1
+    cluster.run_for(3_000)
+    assert len(phone.did(CancelOp)) == 1
+    assert set(dials(phone)) == {7, 8}
+
+
+def test_a_silent_peer_is_forgotten(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(90_000)
+    assert phone.traced(PeerForgotten) == []
+    phone.take(PeersSilent((7,)))
+    assert phone.traced(PeerForgotten) == [PeerForgotten(peer.node_id)]
+    assert phone.member.neighbours.rows == {}
+
+
+def test_a_peer_with_another_address_and_tag_is_recognised(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    hear(phone, 9, bits(of=tag(peer.node_id, WINDOW + 1)))
+    phone.take(PeersSilent((7,)))
+    cluster.run_for(10_000)
+    assert dials(phone) == [7]
+    assert [row.node for row in phone.member.neighbours.rows.values()] == [peer.node_id]
+    assert phone.traced(PeerForgotten) == []
+
+
+def test_slots_are_shared_with_links_that_others_dialled(cluster: Cluster) -> None:
+    phone = phone_of(cluster, radio_links_max=2)
+    others = [peer_at(cluster, 10 + number, f"peer-{number}") for number in range(3)]
+    cluster.put(phone, 7)
+    for other in others:
+        cluster.connect(other, 7)
+    assert phone.did(Disconnect) == [Disconnect(others[2].links[0])]
+    hear(phone, 20, bits())
+    cluster.run_for(1_000)
+    assert dials(phone) == []  # no slot is free
+    cluster.run_for(8_000)
+    assert dials(phone)[0] == 20
+
+
+def test_whoever_did_not_dial_closes_an_idle_link_late(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 9)
+    cluster.put(phone, 7)
+    cluster.connect(peer, 7)
+    cluster.run_for(4_000)
+    assert len(phone.alive.gate.links) == 1
+    cluster.run_for(2_000)
+    assert phone.alive.gate.links == {}
+
+
+def test_a_link_with_a_task_stays(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    phone.submit(model="small", deadline_ms=60_000)
+    cluster.run_for(1_000)
+    assert len(peer.all(Probe)) == 1
+    assert len(phone.did(Connect)) == 2
+
+
+def test_offline_two_phones_serve_each_other_by_dialling(cluster: Cluster) -> None:
+    asks = phone_of(cluster)
+    serves = cluster.add("serves", installed=[SMALL], active=SMALL)
+    cluster.run_for(1_000)
+    cluster.put(asks, 1)
+    cluster.put(serves, 2)
+    hear(asks, 2, bits((serves.alive.context.epoch << 32) | 2))
+    cluster.run_for(5_000)
+    assert asks.alive.gate.links == serves.alive.gate.links == {}
+    command = asks.submit(model="small")
+    cluster.run_for(5_000)
+    assert asks.task(command).reason is None
+    assert asks.task(command).served_by == serves.node_id
+    cluster.run_for(10_000)
+    assert asks.alive.gate.links == serves.alive.gate.links == {}
+    assert cluster.sent(TaskRequest)
+
+
+def test_a_task_whose_peer_cannot_be_dialled_ends(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    phone.plan(Connect, *[fails(Reason.UNAVAILABLE)] * 40)
+    command = phone.submit(model="small", deadline_ms=10_000)
+    cluster.run_for(11_000)
+    assert phone.task(command).reason is not None
+    assert peer.all(Probe) == []
+
+
+def test_reading_makes_way_for_a_task(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    phone.plan(Connect, HANGS)
+    hear(phone, 8, bits())
+    cluster.run_for(1_000)
+    phone.submit(model="small")
+    cluster.run_for(500)
+    assert dials(phone)[:3] == [7, 8, 7]
+    assert len(peer.all(Probe)) == 1
+
+
+def test_two_links_to_one_peer_become_one(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    cluster.put(phone, 1)
+    hear(phone, 7, bits())
+    cluster.run_for(510)
+    cluster.connect(peer, 1)
+    cluster.run_for(200)
+    kept = list(phone.alive.gate.links)
+    assert kept == [peer.links[0] if phone.node_id < peer.node_id else peer.links[1]]
+
+
+def test_there_are_no_more_neighbours_than_peers_may_be(cluster: Cluster) -> None:
+    phone = phone_of(cluster, peers_max=2)
+    phone.take(PeersHeard(tuple(Heard(address, -80 + address, bits()) for address in (3, 1, 2))))
+    assert list(phone.member.neighbours.rows) == [3, 2]
+
+
+def test_a_device_that_has_no_room_for_bits_is_read_now_and_then(cluster: Cluster) -> None:
+    phone = phone_of(cluster, reread_ms=60_000)
+    peer_at(cluster, 7)
+    hear(phone, 7, None)
+    cluster.run_for(10_000)
+    hear(phone, 7, None)
+    cluster.run_for(10_000)
+    assert dials(phone) == [7]
+    cluster.run_for(60_000)
+    hear(phone, 7, None)
+    cluster.run_for(10_000)
+    assert dials(phone) == [7, 7]
