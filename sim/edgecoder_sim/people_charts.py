@@ -28,10 +28,12 @@ def people_figures(run: Run) -> list[Figure]:
 
 
 def map_points(run: Run) -> tuple[pd.DataFrame, float]:
-    """Where nodes were, what they are and which model they began with; and the time of that, s."""
+    """Where nodes were in the sample with most of them, what they are and which model they began with; and the time of
+    that, s."""
     nodes = run.nodes.set_index("node")
     if len(run.positions):
-        at_s = float(run.positions["at_s"].max())
+        counts = run.positions["at_s"].value_counts().sort_index()
+        at_s = float(counts.index.to_numpy()[counts.to_numpy().argmax()])
         places = run.positions[run.positions["at_s"] == at_s].set_index("node")[["x_m", "y_m"]]
     else:
         at_s, places = 0.0, nodes[["x_m", "y_m"]].dropna()
@@ -60,13 +62,13 @@ def _map(run: Run) -> list[Figure]:
     points, at_s = map_points(run)
     if points.empty:
         return []
-    when = "at the begin of the run" if at_s == 0 else f"after {at_s:,.0f} s, in the last sample"
+    when = "at the begin of the run" if at_s == 0 else f"after {at_s:,.0f} s, when most were there"
     which = f"{len(points):,} nodes" + (", evenly picked" if len(run.nodes) > SAMPLED_MAX else "")
     chart = (
         alt.Chart(points.assign(x_m=points["x_m"].round(1), y_m=points["y_m"].round(1)))
         .mark_point(filled=True, size=28, opacity=0.75)
         .encode(
-            x=alt.X("x_m:Q", title="metres", axis=alt.Axis(grid=False)),
+            x=alt.X("x_m:Q", title="metres", axis=alt.Axis(grid=False, tickCount=12)),
             y=alt.Y("y_m:Q", title="metres", axis=alt.Axis(grid=False)),
             color=alt.Color("model:N", title=None),
             shape=alt.Shape("role:N", title=None, scale=alt.Scale(domain=["phone", "agent"])),
@@ -92,7 +94,7 @@ def _contacts(run: Run) -> list[Figure]:
         alt.Chart(over_time)
         .mark_area(interpolate="step", opacity=0.5)
         .encode(
-            x=alt.X("at:Q", title=unit.title, scale=whole, axis=alt.Axis(grid=False)),
+            x=alt.X("at:Q", title=unit.title, scale=whole, axis=alt.Axis(grid=False, tickCount=12)),
             y=alt.Y("open:Q", title="contacts", axis=alt.Axis(tickCount=4, format="~s")),
             tooltip=[alt.Tooltip("at:Q", title=unit.title, format=".3~r"), alt.Tooltip("open:Q", title="contacts")],
         )

@@ -248,6 +248,10 @@ def _coordinators(document: Document, scenario: Scenario) -> None:
         elif needed:
             problem = f"coordinators are {group.count} nodes without a {field}"
             raise document.error((*where, field), problem, one_of(f"the {field} is", known))
+    degree, is_split = group.federation.degree, group.federation.topology is Topology.CAMPUSES
+    if is_split and group.count > degree + 1 and group.count % degree:
+        problem = f"{group.count} coordinators are no whole number of campuses of {degree}"
+        raise document.error((*where, "count"), problem, "use a multiple of coordinators.federation.degree")
     nodes = scenario.phones.count + scenario.agents.count
     if group.count == 0 or nodes == 0:
         return

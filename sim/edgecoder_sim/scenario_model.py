@@ -86,6 +86,8 @@ class Topology(Enum):
     """The ring, a tenth of its links exchanged: short ways, and most neighbours know each other."""
     RANDOM = "random"
     """A random graph in which all have as many neighbours: the shortest ways for that number."""
+    CAMPUSES = "campuses"
+    """Campuses of `degree` coordinators who all know each other, on a ring: one link from each to the next."""
     COMPLETE = "complete"
     """Everybody with everybody, whatever the degree."""
 

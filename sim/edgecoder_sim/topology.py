@@ -22,9 +22,12 @@ _SWAP_ENDS: Final = {Topology.RING: 0.0, Topology.SMALL_WORLD: SMALL_WORLD_SHARE
 
 def federation(count: int, wanted: Federation, stream: Stream) -> list[tuple[int, int]]:
     """Which of `count` coordinators are linked: pairs (i, j) with i < j, sorted. The graph is connected. Where nobody
-    would have more than `degree` neighbours all pairs are linked; else each has the same number, at most `degree`."""
+    would have more than `degree` neighbours all pairs are linked; else each has at most `degree`, and the same number
+    but in `campuses`, where `count` is a multiple of `degree`."""
     if wanted.topology is Topology.COMPLETE or count <= wanted.degree + 1:
         graph = nx.complete_graph(count)
+    elif wanted.topology is Topology.CAMPUSES:
+        graph = nx.ring_of_cliques(count // wanted.degree, wanted.degree)
     else:
         graph = nx.circulant_graph(count, list(range(1, wanted.degree // 2 + 1)))
         exchanges = round(_SWAP_ENDS[wanted.topology] * graph.number_of_edges())

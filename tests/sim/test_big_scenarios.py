@@ -1,4 +1,4 @@
-"""The large scenarios at a small scale, with the checkers on: what they are for happens in them."""
+"""The large and the long scenarios at a small scale, with the checkers on: what they are for happens in them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from edgecoder_sim.runner import run_scenario
 from edgecoder_sim.scenario import load_scenario
+from edgecoder_sim.world import World
 
 SMALL = {
     "city": (
@@ -14,6 +15,7 @@ SMALL = {
     ),
     "campus": ("phones.count=190", "agents.count=10", "radio.area_m=[200, 200]", "duration_s=240", "buildings.count=4"),
     "idle": ("phones.count=90", "agents.count=9", "coordinators.count=2", "radio.area_m=[40, 28]", "duration_s=240"),
+    "office_day": ("phones.count=60", "agents.count=20", "duration_s=3600", "day.starts_h=8.5", "sample_interval_s=60"),
 }  # fmt: skip
 """Flags that make a scenario one of 100 to 200 nodes and four minutes."""
 
@@ -32,4 +34,18 @@ def test_it_runs_and_serves(name: str) -> None:
 def test_its_full_size_is_what_it_says(name: str) -> None:
     scenario = load_scenario(name)
     counts = (scenario.phones.count, scenario.agents.count, scenario.coordinators.count)
-    assert counts == {"city": (95_000, 4_900, 100), "campus": (5_000, 250, 8), "idle": (901, 90, 9)}[name]
+    assert (
+        counts
+        == {"city": (95_000, 4_900, 100), "campus": (5_000, 250, 8), "idle": (901, 90, 9), "office_day": (100, 30, 2)}[
+            name
+        ]
+    )
+
+
+def test_laptops_open_in_the_morning() -> None:
+    world = World(load_scenario("office_day", SMALL["office_day"]))
+    there = []
+    for minute in (1, 30, 59):
+        world.kernel.run(minute * 60_000_000)
+        there.append(sum(place.sim.is_up for place in world.agents))
+    assert there[0] <= 6 < there[1] < there[2]

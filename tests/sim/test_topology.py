@@ -49,3 +49,11 @@ def test_a_seed_gives_one_graph_and_another_seed_another() -> None:
     first, again, other = (sorted(_graph(50, Topology.RANDOM, seed=seed).edges) for seed in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+def test_campuses_are_cliques_on_a_ring() -> None:
+    graph = _graph(20, Topology.CAMPUSES, degree=5)
+    assert nx.is_connected(graph)
+    assert max(neighbours for _, neighbours in graph.degree) == 5
+    assert sorted(len(clique) for clique in nx.find_cliques(graph)) == [2, 2, 2, 2, 5, 5, 5, 5]
+    assert nx.is_isomorphic(nx.quotient_graph(graph, lambda a, b: a // 5 == b // 5), nx.cycle_graph(4))

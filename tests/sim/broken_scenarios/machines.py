@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sim.broken_scenarios.base import BASE, ENTRY, broken
+from tests.sim.broken_scenarios.base import BASE, ENTRY, broken, flag
 
 OTHER_PLATFORM = f"""\
 name: tiny
@@ -232,5 +232,20 @@ CASES = [
         10,
         "the weights of phones.active are all 0",
         "give at least one a weight above 0",
+    ),
+    flag(
+        "a campus too small",
+        "coordinators.federation={topology: campuses, degree: 4}",
+        "coordinators.count=11",
+        problem="11 coordinators are no whole number of campuses of 4",
+        hint="use a multiple of coordinators.federation.degree",
+        label="--set coordinators.count=11",
+    ),
+    flag(
+        "too few neighbours",
+        "coordinators.federation={degree: 1}",
+        problem="coordinators.federation.degree is 1",
+        hint="a number of neighbours is 2 or more",
+        label="--set coordinators.federation={degree: 1}",
     ),
 ]
