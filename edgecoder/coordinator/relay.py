@@ -172,6 +172,8 @@ class Relays:
                 self._may_have_run.pop(response.task_id, None)
                 self._route_again(relay)
             return
+        if response.index < relay.index:  # it was overtaken: the origin has seen the gap
+            return
         if not self._step(relay, RelayStep.ANSWERED):
             return
         if response.status is ResponseStatus.ACCEPTED:

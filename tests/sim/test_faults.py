@@ -358,3 +358,23 @@ def test_one_fault_less_leaves_the_names_of_the_others() -> None:
     plan = scenario.faults.plan
     fewer = msgspec.structs.replace(scenario, faults=msgspec.structs.replace(scenario.faults, plan=plan[1:]))
     assert [fault.name for fault in resolve(fewer).faults.plan] == [fault.name for fault in plan[1:]]
+
+
+def test_phones_go_on_while_nobody_reaches_a_coordinator(tmp_path: Path) -> None:
+    plan = (
+        "[{name: line, kind: partition, at_s: 100, for_s: 300, nodes: [coordinators], media: [lan]},"
+        " {kind: cdn_outage, at_s: 100, for_s: 300}]"
+    )
+    sets = ["phones.count=14", "agents.count=4", "duration_s=600", "radio.area_m=[15, 12]", f"faults.plan={plan}"]
+    summary = run(load_scenario("blackout", sets), tmp_path)
+    made = Run(summary["run_dir"])
+    timeline = made.timeline
+    online = timeline[timeline["metric"] == "online_share"].set_index("at_s")["value"]
+    assert online[90] == 1
+    assert online[200] == online[390] == 0
+    assert online[590] == 1, "all come back"
+    tasks = made.tasks
+    during = tasks[(tasks["submitted_s"] > 160) & (tasks["submitted_s"] < 380)]
+    assert len(during) > 5
+    assert (during["via"] == "peer").sum() > 2
+    assert not (during["via"] == "coordinator").any()

@@ -17,6 +17,7 @@ from tests.harness import Cluster
 from tests.hosts import Outcome
 from tests.invariants import assert_nothing_left
 from tests.scenes import Scene
+from tests.strategies import capabilities
 
 ACCEPTED, CHUNK, DONE, REFUSED, FAILED = ResponseStatus
 
@@ -151,6 +152,20 @@ def test_a_peer_that_is_loading_is_not_probed(scene: Scene) -> None:
     scene.ask()
     assert not loading.all(Probe)
     assert peer.all(Probe)
+
+
+def test_what_a_peer_promised_is_void_once_it_is_loading(scene: Scene) -> None:
+    """It changes its model while the answer of another is awaited."""
+    changing, other = scene.peer("changing"), scene.peer("other")
+    scene.ask()
+    scene.offer(changing, queue_ms=100)
+    news = capabilities(changing.node_id, 1 << 40, Load.LOADING)
+    changing.say(scene.links["changing"], news)
+    scene.cluster.run_for(25)
+    scene.offer(other, queue_ms=900)
+    assert other.all(TaskRequest)
+    assert not changing.all(TaskRequest)
+    assert changing.all(Release)
 
 
 def test_a_place_that_has_run_out_is_not_taken(scene: Scene) -> None:
