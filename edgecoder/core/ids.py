@@ -35,7 +35,6 @@ class Medium(Enum):
     """What a link runs over."""
 
     BLE = "ble"
-    WIFI_DIRECT = "wifi_direct"
     LAN = "lan"
     WAN = "wan"
 

@@ -19,6 +19,7 @@ from typing import Protocol
 from edgecoder.core.effects import (
     Advertise,
     CancelOp,
+    Disconnect,
     Effect,
     FetchFile,
     HashFile,
@@ -33,7 +34,7 @@ from edgecoder.core.effects import (
     UnloadModel,
     WakeAt,
 )
-from edgecoder.core.events import Event, FrameReceived, Persisted, Started, Wake
+from edgecoder.core.events import Event, FrameReceived, LinkDown, Persisted, Started, Wake
 from edgecoder.core.ids import LinkId, Medium, NodeId, OpId
 from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
@@ -380,6 +381,15 @@ class SimNode:
         self._services.cancel(self, effect.op)
 
 
+def _disconnect(node: SimNode, effect: Disconnect) -> None:
+    """Close a link at both of its ends."""
+    link = node.links.get(effect.link)
+    if link is not None:
+        for end in (link.first, link.second):
+            if end.links.pop(link.id, None) is not None:
+                end.post(LinkDown(link.id, lost=False))
+
+
 def _ignore(_: SimNode, __: Effect) -> None:
     """Replies and progress are for screens; those who observe a run see them among the effects."""
 
@@ -392,6 +402,7 @@ _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
     CancelOp: SimNode._cancel,
     FetchFile: lambda node, effect: node._services.fetch(node, effect),
     HashFile: lambda node, effect: node._services.hash_file(node, effect),
+    Disconnect: _disconnect,
     Reply: _ignore,
     Scan: _ignore,
     Progress: _ignore,

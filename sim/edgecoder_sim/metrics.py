@@ -76,6 +76,12 @@ METRICS: Final[dict[str, Metric]] = {
     "home_moves": Metric("Knowledge", "Moves to another coordinator", "moves", "The home was lost or silent."),
     "contacts": Metric("People", "Contacts", "contacts", "Two nodes came into range of each other; where people move."),
     "contact_p50_s": Metric("People", "Length of a contact, median", "s", "Cut at the begin and the end of the run."),
+    "receipts_signed": Metric("Offline", "Receipts signed", "receipts", "Answers that nodes got while offline."),
+    "receipts_synced": Metric("Offline", "Receipts synced", "receipts", "Who served knows that a coordinator has it."),
+    "receipts_refused": Metric("Offline", "Receipts refused", "receipts", "No coordinator will take them."),
+    "receipts_taken": Metric("Offline", "Receipts at coordinators", "receipts", "Durable there; each counts once."),
+    "receipts_waiting": Metric("Offline", "Receipts that wait", "receipts", "At who served, when the run ended."),
+    "receipt_wait_p50_s": Metric("Offline", "Wait of a receipt, median", "s", "From durable to synced."),
     "messages": Metric("Messages", "Delivered envelopes", "envelopes", "On all links."),
     "message_bytes": Metric("Messages", "Delivered bytes", "bytes", "Encoded envelopes."),
     "messages_per_node_per_min": Metric(

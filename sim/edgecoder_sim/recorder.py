@@ -19,6 +19,7 @@ from edgecoder.trace import DownloadPhase, Dropped, EpochRaised, LifeEnded, Node
 from edgecoder_sim.recording.files import OpenFile, TableFiles, open_new
 from edgecoder_sim.recording.histogram import Histogram
 from edgecoder_sim.recording.knowledge import Knowledge
+from edgecoder_sim.recording.receipts import ReceiptBook
 from edgecoder_sim.recording.swaps import SwapBook
 from edgecoder_sim.recording.tasks import TaskBook
 from edgecoder_sim.tables import (
@@ -29,6 +30,7 @@ from edgecoder_sim.tables import (
     MESSAGES,
     NODES,
     POSITIONS,
+    RECEIPTS,
     ROUTES,
     SWAPS,
     TASKS,
@@ -66,6 +68,7 @@ class Recorder:
         self._tasks = TaskBook(index, coordinators, adder(TASKS), adder(ROUTES), adder(WORK))
         self._swaps = SwapBook(len(nodes), adder(SWAPS))
         self._knowledge = Knowledge(nodes, index, adder(GOSSIP), self._timeline)
+        self._receipts = ReceiptBook(adder(RECEIPTS))
         self._handlers: dict[type, tuple[_Handler, ...]] = {
             DownloadPhase: (self._download,),
             Dropped: (self._drop,),
@@ -73,7 +76,7 @@ class Recorder:
             LifeEnded: (self._died,),
             EpochRaised: (self._raised,),
         }
-        for book in (self._tasks, self._swaps, self._knowledge):
+        for book in (self._tasks, self._swaps, self._knowledge, self._receipts):
             for kind, handler in book.handlers.items():
                 self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
         self._counters: dict[tuple[str, str], list[int]] = {}
@@ -148,6 +151,7 @@ class Recorder:
         finally:
             self._files.close()
         metrics = self._tasks.metrics(self._nodes, at_us) | self._swaps.metrics() | self._knowledge.metrics(at_us)
+        metrics |= self._receipts.metrics()
         if self._contacts.count:
             metrics["contacts"] = self._contacts.count
             metrics["contact_p50_s"] = self._contacts.quantile(0.5) / 1e6

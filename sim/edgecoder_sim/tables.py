@@ -282,10 +282,28 @@ POSITIONS: Final = Table(
     ),
 )
 
+RECEIPTS: Final = Table(
+    "receipts",
+    "One row a step of a receipt: what a node that was offline owes for an answer. Empty where nobody was offline.",
+    (
+        Column("at_s", SECONDS, "Time of the step."),
+        Column("node", NODE, "Node that took it."),
+        Column("receipt", TEXT, "SHA-256 of what was signed, hexadecimal."),
+        Column(
+            "step",
+            TEXT,
+            "signed (by who asked), queued (durable at who served), synced (a coordinator has it), refused (none "
+            "will take it), taken (durable at a coordinator).",
+        ),
+        _maybe("queued", INTEGER, "Receipts that wait at the node that served, after the step."),
+    ),
+)
+
 TABLES: Final[dict[str, Table]] = {
     table.name: table
     for table in (
         NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS, CONTACTS, POSITIONS,
+        RECEIPTS,
     )
 }  # fmt: skip
 """Every table of a run directory, by name."""

@@ -7,6 +7,7 @@ from typing import Final
 from edgecoder.core.effects import (
     Advertise,
     CancelOp,
+    Connect,
     FetchFile,
     HashFile,
     LoadModel,
@@ -19,6 +20,8 @@ from edgecoder.core.events import (
     Advertised,
     AdvertiseFailed,
     Completion,
+    Connected,
+    ConnectFailed,
     FetchFailed,
     FetchProgressed,
     FileFetched,
@@ -40,6 +43,7 @@ from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
 COMPLETIONS: Final[dict[type[Operation], tuple[type[Completion], type[Completion]]]] = {
     Persist: (Persisted, PersistFailed),
     Advertise: (Advertised, AdvertiseFailed),
+    Connect: (Connected, ConnectFailed),
     LoadModel: (ModelLoaded, ModelLoadFailed),
     UnloadModel: (ModelUnloaded, UnloadFailed),
     RunTask: (TaskDone, TaskFailed),

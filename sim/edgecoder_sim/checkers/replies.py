@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from edgecoder.core.effects import (
+    LedgerTotals,
     MeshCapabilities,
     ModelStatus,
     Progress,
@@ -17,6 +18,7 @@ from edgecoder.core.events import (
     CancelTask,
     Command,
     PullModel,
+    QueryLedger,
     QueryMesh,
     QueryModels,
     QueryStatus,
@@ -36,6 +38,7 @@ RESULTS: Final[dict[type[Command], type]] = {
     SubmitTask: TaskResult,
     CancelTask: bool,
     QueryMesh: MeshCapabilities,
+    QueryLedger: LedgerTotals,
     QueryStatus: ModelStatus,
     QueryModels: tuple,
     ShutDown: type(None),
