@@ -460,7 +460,6 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
     probing = {"probes_per_task_mean", "probes_answered_share"}
     moving = {"contacts", "contact_p50_s"}
     offline = {name for name in METRICS if name.startswith("receipt")}
-    unheld = {"peers_wrong_p50_s", "peers_wrong_p99_s"}
     assert METRICS.keys() - figures[0].keys() == probing | moving | offline | {
         "peers_wrong_p50_s",
         "peers_wrong_p99_s",
