@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from edgecoder.core.events import LinkDown
+from edgecoder.core.effects import Advertise, Connect, Disconnect, Scan
+from edgecoder.core.events import ConnectFailed, LinkDown
+from edgecoder.core.ids import OpId
+from edgecoder.errors import Reason
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.profiles import Radio
-from edgecoder_sim.radio import BleLink
+from edgecoder_sim.radio import BleLink, advertise
 
 
 class Contacts(Protocol):
@@ -26,6 +29,34 @@ class Contacts(Protocol):
 
     def contact_ends(self, a: SimNode, b: SimNode) -> None:
         """The two are out of range; of a pair that is not in contact, nothing."""
+        ...
+
+
+class Bluetooth(Contacts, Protocol):
+    """Who takes contacts, and carries out what cores ask of their radios."""
+
+    def scan(self, node: SimNode, effect: Scan) -> None:
+        """Begin to listen."""
+        ...
+
+    def advertise(self, node: SimNode, effect: Advertise, depart_us: int) -> None:
+        """Tell peers and scanners."""
+        ...
+
+    def connect(self, node: SimNode, effect: Connect) -> None:
+        """Dial."""
+        ...
+
+    def cancel(self, node: SimNode, op: OpId) -> None:
+        """Give a dial up."""
+        ...
+
+    def disconnect(self, node: SimNode, effect: Disconnect) -> None:
+        """Hang up."""
+        ...
+
+    def died(self, node: SimNode, told_us: int | None) -> None:
+        """A node is gone."""
         ...
 
 
@@ -58,6 +89,31 @@ class LinkedContacts:
             self._used[node.index] -= 1
             if node.links.pop(link.id, None) is not None:
                 node.post(LinkDown(link.id))
+
+    def scan(self, node: SimNode, effect: Scan) -> None:
+        """See `Bluetooth`; nobody is heard."""
+
+    def advertise(self, node: SimNode, effect: Advertise, depart_us: int) -> None:
+        """See `Bluetooth`; only linked peers hear."""
+        advertise(node, effect, depart_us)
+
+    def connect(self, node: SimNode, effect: Connect) -> None:
+        """See `Bluetooth`; there is nobody to dial."""
+        node.post(ConnectFailed(effect.op, Reason.UNAVAILABLE))
+
+    def cancel(self, node: SimNode, op: OpId) -> None:
+        """See `Bluetooth`; no dial is open."""
+
+    def disconnect(self, node: SimNode, effect: Disconnect) -> None:
+        """See `Bluetooth`."""
+        link = node.links.get(effect.link)
+        if link is not None:
+            for end in (link.first, link.second):
+                if end.links.pop(link.id, None) is not None:
+                    end.post(LinkDown(link.id, lost=False))
+
+    def died(self, node: SimNode, told_us: int | None) -> None:
+        """See `Bluetooth`; the links come back (`lives`)."""
 
 
 class OpenLink(Protocol):

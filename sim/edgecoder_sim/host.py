@@ -19,6 +19,7 @@ from typing import Protocol
 from edgecoder.core.effects import (
     Advertise,
     CancelOp,
+    Connect,
     Disconnect,
     Effect,
     FetchFile,
@@ -34,7 +35,7 @@ from edgecoder.core.effects import (
     UnloadModel,
     WakeAt,
 )
-from edgecoder.core.events import Event, FrameReceived, LinkDown, Persisted, Started, Wake
+from edgecoder.core.events import Event, FrameReceived, Persisted, Started, Wake
 from edgecoder.core.ids import LinkId, Medium, NodeId, OpId
 from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
@@ -131,7 +132,19 @@ class Services(Protocol):
         ...
 
     def cancel(self, node: SimNode, op: OpId) -> None:
-        """End a download early."""
+        """End a download or a dial early."""
+        ...
+
+    def scan(self, node: SimNode, effect: Scan) -> None:
+        """Begin to listen."""
+        ...
+
+    def connect(self, node: SimNode, effect: Connect) -> None:
+        """Dial a device."""
+        ...
+
+    def disconnect(self, node: SimNode, effect: Disconnect) -> None:
+        """Close a link."""
         ...
 
     def died(self, node: SimNode, told_us: int | None) -> None:
@@ -381,15 +394,6 @@ class SimNode:
         self._services.cancel(self, effect.op)
 
 
-def _disconnect(node: SimNode, effect: Disconnect) -> None:
-    """Close a link at both of its ends."""
-    link = node.links.get(effect.link)
-    if link is not None:
-        for end in (link.first, link.second):
-            if end.links.pop(link.id, None) is not None:
-                end.post(LinkDown(link.id, lost=False))
-
-
 def _ignore(_: SimNode, __: Effect) -> None:
     """Replies and progress are for screens; those who observe a run see them among the effects."""
 
@@ -402,9 +406,10 @@ _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
     CancelOp: SimNode._cancel,
     FetchFile: lambda node, effect: node._services.fetch(node, effect),
     HashFile: lambda node, effect: node._services.hash_file(node, effect),
-    Disconnect: _disconnect,
+    Connect: lambda node, effect: node._services.connect(node, effect),
+    Disconnect: lambda node, effect: node._services.disconnect(node, effect),
     Reply: _ignore,
-    Scan: _ignore,
+    Scan: lambda node, effect: node._services.scan(node, effect),
     Progress: _ignore,
 }
 """Who carries out an effect; called with the node and the effect."""

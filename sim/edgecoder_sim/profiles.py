@@ -176,6 +176,45 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return max(1, 1_000_000 // self.token_us(file_size_bytes))
 
 
+class Ble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How Bluetooth radios advertise, scan and connect."""
+
+    advertising_interval_ms: Annotated[float, Meta(ge=20, le=10_240, extra={"noun": "an interval in ms"})] = 152.5
+    """Time between two advertisements, ms: sooner heard for more battery (S: the shortest but one of Apple's list,
+    QA1931)."""
+    advertising_delay_ms: Annotated[float, Meta(ge=0, le=10, extra={"noun": "a delay in ms"})] = 10.0
+    """Each is up to this later, at random, ms (U: advDelay of the Bluetooth Core specification)."""
+    advertisement_us: Annotated[int, Meta(ge=1, le=20_000, extra={"noun": "a time in µs"})] = 376
+    """Time of one on the air, µs (D: 47 bytes at 1 Mbit/s: preamble, address, header, 6 + 31 bytes, CRC)."""
+    advertisement_loss_pct: Annotated[float, Meta(ge=0, le=99, extra={"noun": "a share in percent"})] = 10.0
+    """Advertisements that are lost though nobody else sends, percent (I)."""
+    scan_low_latency_ms: tuple[LatencyMs, LatencyMs] = (100.0, 100.0)
+    """Scan window and its period of a node that has no coordinator, ms (S: AOSP ScanUtil, low latency)."""
+    scan_low_power_ms: tuple[LatencyMs, LatencyMs] = (140.0, 1400.0)
+    """The same of a node that has one, ms (S: AOSP ScanUtil, low power)."""
+    interval_ms: Annotated[float, Meta(ge=7.5, le=4000, extra={"noun": "an interval in ms"})] = 30.0
+    """Connection interval, ms (S: iOS takes multiples of 15; I: the second of them)."""
+    setup_intervals: Annotated[int, Meta(ge=1, le=200, extra={"noun": "a count"})] = 20
+    """Connection intervals from a heard advertisement to a link that carries envelopes: six to establish it, and seven
+    round trips for MTU, services and subscriptions (I)."""
+    connect_failure_pct: Percent = 3.0
+    """Dials that fail for no reason that anybody sees, percent (I)."""
+    supervision_ms: LatencyMs = 6000.0
+    """A link that carries nothing for so long is lost, ms (S: iOS takes 6 to 18 s, Apple forum 773555)."""
+    shadowing_db: Annotated[float, Meta(ge=0, le=20, extra={"noun": "a deviation in dB"})] = 4.0
+    """Standard deviation of the signal between pairs at one distance, dB (U: 3 to 6 indoors)."""
+
+    @property
+    def setup_us(self) -> int:
+        """Time from a heard advertisement to a link that carries envelopes, µs."""
+        return _whole(self.setup_intervals * self.interval_ms * 1000)
+
+    @property
+    def supervision_us(self) -> int:
+        """After how long a silent link is lost, µs."""
+        return _whole(self.supervision_ms * 1000)
+
+
 class Radio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bluetooth between nodes that stand on one floor: a disc of fixed range around each."""
 
@@ -187,6 +226,11 @@ class Radio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     range_m: Annotated[float, Meta(gt=0, le=10_000, extra={"noun": "a range in m"})] = 15.0
     """Nodes at most so far apart hear each other, m (D: -59 dBm at 1 m and an exponent of 3 give -94 dBm at 15 m, about
     where receivers give up)."""
+    scanning: bool = False
+    """Whether nodes scan, dial and hang up, as the protocol has it; else those who meet while both have a free slot are
+    linked as long as they stay in range, which is faster to simulate and flatters."""
+    ble: Ble = Ble()
+    """Timing of advertising, scanning and connecting; used where `scanning` is true."""
     links_max: Annotated[int, Meta(ge=0, le=64, extra={"noun": "a number of links"})] = 5
     """Links that a node keeps at once; 0 turns Bluetooth off. More: better connected, more battery (S: Android allows
     7, bitchat keeps 5 to 6)."""

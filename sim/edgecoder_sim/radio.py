@@ -28,6 +28,7 @@ class BleLink:
         "_distance_m",
         "_ends",
         "_free_us",
+        "_is_dialled",
         "_latency_us",
         "_radio",
         "_rate",
@@ -39,11 +40,15 @@ class BleLink:
         "second",
     )
 
-    def __init__(self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float) -> None:
+    def __init__(
+        self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float, dialled_dbm: int | None = None
+    ) -> None:
+        """`dialled_dbm`: the signal of a link that `first` dialled; others know no addresses."""
         self.id = link
         self.medium = Medium.BLE
         self._radio, self._distance_m = radio, distance_m
-        self.rssi_dbm = radio.rssi_dbm(distance_m)
+        self.rssi_dbm = radio.rssi_dbm(distance_m) if dialled_dbm is None else dialled_dbm
+        self._is_dialled = dialled_dbm is not None
         self.first, self.second = a, b
         self._ends = (a, b)
         self._rate = radio.bytes_per_s
@@ -58,9 +63,14 @@ class BleLink:
 
     def open(self) -> None:
         """Tell both ends."""
-        for node in self._ends:
+        for node, other in (self._ends, self._ends[::-1]):
             node.attach(self.id, self)
-            node.post(LinkUp(self.id, Medium.BLE, self.rssi_dbm))
+            node.post(LinkUp(self.id, Medium.BLE, self.rssi_dbm, other.index if self._is_dialled else None))
+
+    @property
+    def quiet_us(self) -> int:
+        """When the last frame that was sent has arrived."""
+        return max(self._free_us) + self._latency_us
 
     def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int:
         """Carry a frame from `sender`; returns when it arrives."""

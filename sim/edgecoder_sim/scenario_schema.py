@@ -21,7 +21,7 @@ from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_sim.faults.model import Fault, Faults, RandomFaults
 from edgecoder_sim.people_model import Buildings, Charging, Day, Mobility, Presence, Replay, Stay
-from edgecoder_sim.profiles import Cdn, Device, Network, Radio
+from edgecoder_sim.profiles import Ble, Cdn, Device, Network, Radio
 from edgecoder_sim.scenario_model import (
     DEVICE_DECIDES,
     Amount,
@@ -36,7 +36,7 @@ from edgecoder_sim.scenario_model import (
 )
 
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
-    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Cdn, Device,
+    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Ble, Cdn, Device,
     Network, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry, ClusterConfig, NodeConfig,
     Faults, Fault, RandomFaults,
 )  # fmt: skip

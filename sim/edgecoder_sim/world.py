@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecoder.core.effects import Advertise, FetchFile, HashFile
+from edgecoder.core.effects import Advertise, Connect, Disconnect, FetchFile, HashFile, Scan
 from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
-from edgecoder_sim.contacts import LinkedContacts
+from edgecoder_sim.contacts import Bluetooth, LinkedContacts
 from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.faults.nodes import Ether, FaultyNode
 from edgecoder_sim.faults.schedule import Schedule
@@ -25,7 +25,8 @@ from edgecoder_sim.people import People
 from edgecoder_sim.people_model import Stay
 from edgecoder_sim.population import Place, Population
 from edgecoder_sim.presence import Presence
-from edgecoder_sim.radio import BleLink, advertise
+from edgecoder_sim.radio import BleLink
+from edgecoder_sim.scanning import Scanning
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
 from edgecoder_sim.topology import federation
@@ -64,7 +65,7 @@ class World:
         for sim in self.nodes:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
-        self.contacts = LinkedContacts(scenario.radio, self._link_radios)
+        self.contacts = self._radios()
         self.people = People(scenario, self.kernel, self.members, self.contacts)
         self._presence = Presence(self.kernel, WALL_START_MS)
         for places, stay in ((self.phones, scenario.presence.phones), (self.agents, scenario.presence.agents)):
@@ -100,7 +101,19 @@ class World:
 
     def advertise(self, node: SimNode, effect: Advertise, depart_us: int) -> None:
         """See `host.Services`."""
-        advertise(node, effect, depart_us)
+        self.contacts.advertise(node, effect, depart_us)
+
+    def scan(self, node: SimNode, effect: Scan) -> None:
+        """See `host.Services`."""
+        self.contacts.scan(node, effect)
+
+    def connect(self, node: SimNode, effect: Connect) -> None:
+        """See `host.Services`."""
+        self.contacts.connect(node, effect)
+
+    def disconnect(self, node: SimNode, effect: Disconnect) -> None:
+        """See `host.Services`."""
+        self.contacts.disconnect(node, effect)
 
     def fetch(self, node: SimNode, effect: FetchFile) -> None:
         """See `host.Services`."""
@@ -113,10 +126,12 @@ class World:
     def cancel(self, node: SimNode, op: OpId) -> None:
         """See `host.Services`."""
         self.cdn.cancel(node, op)
+        self.contacts.cancel(node, op)
 
     def died(self, node: SimNode, told_us: int | None) -> None:
         """See `host.Services`."""
         self.cdn.forget(node)
+        self.contacts.died(node, told_us)
         self._lives.ended(node, told_us)
 
     def started(self, node: SimNode) -> None:
@@ -175,6 +190,12 @@ class World:
             stream = Stream(scenario.rng_seed, b"", "sim.federation")
             for i, j in federation(len(self.coordinators), scenario.coordinators.federation, stream):
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
+
+    def _radios(self) -> Bluetooth:
+        radio = self.scenario.radio
+        if radio.scanning:
+            return Scanning(self.kernel, self.nodes, radio, self._next_link, self.scenario.rng_seed)
+        return LinkedContacts(radio, self._link_radios)
 
     def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:
         link = BleLink(self._next_link(), a, b, self.scenario.radio, distance_m)

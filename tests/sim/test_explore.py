@@ -129,3 +129,11 @@ def test_only_a_calm_end_is_held_against_a_run() -> None:
     assert not calm(resolve(load_scenario("random_faults", ["faults.random.until_s=140"])))
     assert not calm(resolve(load_scenario("random_faults", ["workload.until_s=140"])))
     assert not calm(load_scenario("office"))
+
+
+def test_seeds_that_showed_something_once_are_clean() -> None:
+    """What was wrong was in the core (31, 1471, 1577, 4874) or in a checker; later changes move what a seed draws."""
+    seeds = [22, 31, 42, 56, 1339, 1471, 1577, 1623, 1625, 4874, 10523]
+    assert [verdict.violation for verdict in explore(load_scenario("random_faults"), seeds, line)] == [None] * len(
+        seeds
+    )

@@ -23,11 +23,13 @@ from edgecoder.mesh.router import Why
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import TaskEnded, TaskRouted
 from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import Cancel, TaskRequest
+from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
 from edgecoder_sim.checkers.panel import Book, Rule
 
 TASKS_MAX: Final = 65_536
 """Tasks of which it is remembered who was asked, and when somebody was told to stop."""
+_Ask = tuple[Micros, NodeId, LinkId]
+"""When a node was asked, by whom, over which link."""
 V = TypeVar("V")
 
 
@@ -105,8 +107,8 @@ class Runs(Rule):
         self._done: dict[int, set[TaskId]] = {}
         self._where: dict[TaskId, dict[int, Micros]] = {}
         """Nodes on which a task runs, and since when."""
-        self._asked: dict[TaskId, dict[NodeId, tuple[Micros, NodeId, LinkId]]] = {}
-        """When which node was asked last, by whom and over which link."""
+        self._asked: dict[TaskId, dict[NodeId, list[_Ask]]] = {}
+        """Who asked which node, in the order of time; what was refused is taken out again."""
         self._cancelled: dict[TaskId, dict[NodeId, Micros]] = {}
         """When which node was last told to stop; the word may be on its way while a late request begins to run."""
         self._hedged: set[TaskId] = set()
@@ -115,6 +117,7 @@ class Runs(Rule):
         self.panel.on(CancelOp, self._cancel_op)
         self.panel.on_sent(TaskRequest, self._ask)
         self.panel.on_sent(Cancel, self._cancel)
+        self.panel.on_sent(TaskResponse, self._answer)
         self.panel.on(TaskRouted, self._routed)
         self.panel.on(TaskEnded, self._task_ended)
         self.panel.on(LinkDown, self._link_down)
@@ -158,8 +161,8 @@ class Runs(Rule):
     def _link_down(self, book: Book, event: LinkDown) -> None:
         """Who was asked over a link that is gone hears of it too, a moment earlier or later, and stops."""
         for task in [task for task, keys in book.asks.items() if any(link == event.link for link, _ in keys)]:
-            for node, (_, asker, link) in self._asked.get(task, {}).items():
-                if (asker, link) == (book.node, event.link):
+            for node, asks in self._asked.get(task, {}).items():
+                if asks and asks[-1][1:] == (book.node, event.link):
                     self._call_off(task, node)
 
     def _task_ended(self, _: Book, record: TaskEnded) -> None:
@@ -186,8 +189,17 @@ class Runs(Rule):
         peer = book.links.get(link)
         if peer is not None:
             asked = self._asked.get(request.task_id, {})
-            asked[peer.node] = (self.panel.now, book.node, link)
+            asked.setdefault(peer.node, []).append((self.panel.now, book.node, link))
             _remember(self._asked, request.task_id, asked)
+
+    def _answer(self, book: Book, link: LinkId, _: Header, response: TaskResponse) -> None:
+        """What a node refuses does not concern what it does for others who asked it."""
+        if response.status is not ResponseStatus.REFUSED:
+            return
+        asks = self._asked.get(response.task_id, {}).get(book.node, [])
+        refused = next((ask for ask in reversed(asks) if ask[2] == link), None)
+        if refused is not None:
+            asks.remove(refused)
 
     def _call_off(self, task: TaskId, node: NodeId) -> None:
         told = self._cancelled.get(task, {})
@@ -196,7 +208,8 @@ class Runs(Rule):
 
     def _is_called_off(self, task: TaskId, node: NodeId, ways: int = 3) -> bool:
         """Whether the node, or who asked it, was told to stop after it was asked."""
-        asked_us, asker, _ = self._asked.get(task, {}).get(node, (0, node, 0))
+        asks = self._asked.get(task, {}).get(node)
+        asked_us, asker, _ = asks[-1] if asks else (0, node, 0)
         if self._cancelled.get(task, {}).get(node, -1) >= asked_us:
             return True
         return asker != node and ways > 0 and self._is_called_off(task, asker, ways - 1)

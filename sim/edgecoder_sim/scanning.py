@@ -1,0 +1,227 @@
+"""Bluetooth as nodes live with it: they advertise, scan, dial and hang up, as their cores ask.
+
+Nothing runs for a single advertisement. When two come into range, when an advertisement changes or a scanner starts,
+the moment at which each scanner hears it is drawn, and that is one event. Crowding costs advertisements: those of all
+radios in range collide like in pure ALOHA.
+
+Fidelity boundary: a scanner outside of its window hears from the next window on, and windows do not shift against
+advertisements once they are drawn; the signal of a pair is drawn once; one rate for all links, each link's own; a link
+breaks only by distance or death. Platforms do not differ: there is no iOS in the background, and no address changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from edgecoder.core.effects import Advertise, Connect, Disconnect, Scan, ScanMode
+from edgecoder.core.events import Connected, ConnectFailed, Heard, LinkDown, PeersHeard, PeersSilent
+from edgecoder.core.ids import LinkId, OpId
+from edgecoder.core.rng import Stream
+from edgecoder.errors import Reason
+from edgecoder.wire.advertisement import Bits
+from edgecoder_sim.host import SimNode
+from edgecoder_sim.kernel import Kernel
+from edgecoder_sim.profiles import Ble, Radio
+from edgecoder_sim.radio import BleLink, advertise
+
+
+class _Bearer:
+    """One node's radio."""
+
+    __slots__ = ("bits", "heard", "links", "near", "node", "scan", "stream")
+
+    def __init__(self, node: SimNode) -> None:
+        self.node = node
+        self.near: dict[int, int] = {}
+        """Who is in range, with the signal, dBm."""
+        self.bits: Bits | None = None
+        """What it advertises."""
+        self.scan: Scan | None = None
+        self.heard: dict[int, Bits] = {}
+        """What its node was told last of each device."""
+        self.links: dict[LinkId, BleLink] = {}
+        self.stream = node.stream("radio")
+
+
+class _Dial:
+    __slots__ = ("caller", "is_over", "life", "op", "target")
+
+    def __init__(self, caller: _Bearer, target: _Bearer, op: OpId) -> None:
+        self.caller, self.target, self.op = caller, target, op
+        self.life = caller.node.life
+        self.is_over = False
+
+
+def heard_after_us(ble: Ble, mode: ScanMode, radios: int, stream: Stream) -> int:
+    """How long until a scanner hears an advertisement, µs, where so many radios are in range."""
+    window_ms, period_ms = ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else ble.scan_low_latency_ms
+    gap_ms = ble.advertising_interval_ms + ble.advertising_delay_ms / 2
+    alone = math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
+    loss = 1 - (1 - ble.advertisement_loss_pct / 100) * alone
+    draw = max(1e-12, stream.uniform())
+    if window_ms >= period_ms:
+        lost = int(math.log(draw) / math.log(loss)) if loss > 0 else 0
+        return round((stream.uniform() + lost) * gap_ms * 1000)
+    chances = window_ms / gap_ms
+    whole = int(chances)
+    missed = loss**whole * (1 - (chances - whole) * (1 - loss))
+    windows = int(math.log(draw) / math.log(missed)) if 0 < missed < 1 else 0
+    return round((stream.uniform() * period_ms + windows * period_ms + stream.uniform() * window_ms) * 1000)
+
+
+class Scanning:
+    """The radios of a world; takes news of contacts, and what the cores ask of their radios."""
+
+    def __init__(
+        self, kernel: Kernel, nodes: Sequence[SimNode], radio: Radio, next_link: Callable[[], LinkId], rng_seed: int
+    ) -> None:
+        self._kernel = kernel
+        self._radio = radio
+        self._ble = radio.ble
+        self._next_link = next_link
+        self._rng_seed = rng_seed
+        self.bearers = [_Bearer(node) for node in nodes]
+        self._dials: dict[tuple[int, OpId], _Dial] = {}
+
+    # -- contacts ------------------------------------------------------------------------------------------------------
+
+    def contact_begins(self, a: SimNode, b: SimNode, distance_m: float) -> None:
+        """See `contacts.Contacts`."""
+        signal = self._radio.rssi_dbm(distance_m) + self._shadow_db(a, b)
+        for scanner, other in ((a, b), (b, a)):
+            bearer = self.bearers[scanner.index]
+            is_new = other.index not in bearer.near
+            bearer.near[other.index] = signal
+            if is_new:
+                self._listen(bearer, self.bearers[other.index])
+
+    def contact_ends(self, a: SimNode, b: SimNode) -> None:
+        """See `contacts.Contacts`."""
+        for scanner, other in ((a, b), (b, a)):
+            bearer = self.bearers[scanner.index]
+            if bearer.near.pop(other.index, None) is not None:
+                self._fall_silent(bearer, other.index)
+        for link in list(self.bearers[a.index].links.values()):
+            if b in (link.first, link.second):
+                self._break(link, self._ble.supervision_us)
+
+    def _shadow_db(self, a: SimNode, b: SimNode) -> int:
+        """Shadowing of a pair: nearly normal, the same whenever they meet."""
+        first, second = sorted((a.node_id, b.node_id))
+        stream = Stream(self._rng_seed, first, f"sim.shadow {second.hex()}")
+        return round(self._ble.shadowing_db * (sum(stream.uniform() for _ in range(4)) - 2) * math.sqrt(3))
+
+    # -- hearing -------------------------------------------------------------------------------------------------------
+
+    def scan(self, node: SimNode, effect: Scan) -> None:
+        """A core wants to listen."""
+        bearer = self.bearers[node.index]
+        is_new, bearer.scan = bearer.scan is None, effect
+        if is_new:
+            for other in bearer.near:
+                self._listen(bearer, self.bearers[other])
+
+    def advertise(self, node: SimNode, effect: Advertise, depart_us: int) -> None:
+        """Notify the linked peers, and let the scanners in range hear what has changed."""
+        advertise(node, effect, depart_us)
+        bearer = self.bearers[node.index]
+        if effect.bits != bearer.bits:
+            bearer.bits = effect.bits
+            for other in bearer.near:
+                self._listen(self.bearers[other], bearer)
+
+    def _listen(self, scanner: _Bearer, other: _Bearer) -> None:
+        if scanner.scan is not None and other.bits is not None and other.bits != scanner.heard.get(other.node.index):
+            wait_us = heard_after_us(self._ble, scanner.scan.mode, len(scanner.near), scanner.stream)
+            self._kernel.call_at(self._kernel.now + wait_us, self._hear, (scanner, other), other.bits)
+
+    def _hear(self, pair: tuple[_Bearer, _Bearer], bits: Bits) -> None:
+        scanner, other = pair
+        index = other.node.index
+        if scanner.scan is None or other.bits is not bits or index not in scanner.near:
+            return
+        if scanner.heard.get(index) != bits:
+            scanner.heard[index] = bits
+            scanner.node.post(PeersHeard((Heard(index, scanner.near[index], bits),)))
+
+    def _fall_silent(self, scanner: _Bearer, index: int) -> None:
+        if scanner.scan is not None:
+            at_us = self._kernel.now + scanner.scan.silence_ms * 1000
+            self._kernel.call_at(at_us, self._silent, scanner, index)
+
+    def _silent(self, scanner: _Bearer, index: int) -> None:
+        is_audible = index in scanner.near and self.bearers[index].bits is not None
+        if not is_audible and scanner.heard.pop(index, None) is not None:
+            scanner.node.post(PeersSilent((index,)))
+
+    # -- links ---------------------------------------------------------------------------------------------------------
+
+    def connect(self, node: SimNode, effect: Connect) -> None:
+        """A core dials: the next advertisement is awaited, then link and services are set up."""
+        caller, target = self.bearers[node.index], self.bearers[effect.address]
+        dial = self._dials[node.index, effect.op] = _Dial(caller, target, effect.op)
+        wait_us = round(caller.stream.uniform() * self._ble.advertising_interval_ms * 1000) + self._ble.setup_us
+        self._kernel.call_at(self._kernel.now + wait_us, self._connected, dial)
+
+    def _connected(self, dial: _Dial, _: object) -> None:
+        self._dials.pop((dial.caller.node.index, dial.op), None)
+        caller, target = dial.caller, dial.target
+        if dial.is_over or caller.node.life != dial.life or not caller.node.is_up:
+            return
+        reason = self._refusal(caller, target)
+        if reason is not None:
+            caller.node.post(ConnectFailed(dial.op, reason))
+            return
+        signal = caller.near[target.node.index]
+        link = BleLink(self._next_link(), caller.node, target.node, self._radio, 1.0, signal)
+        caller.links[link.id] = target.links[link.id] = link
+        link.open()
+        caller.node.post(Connected(dial.op, link.id))
+
+    def _refusal(self, caller: _Bearer, target: _Bearer) -> Reason | None:
+        if target.node.index not in caller.near or target.bits is None or target.scan is None:
+            return Reason.NO_ANSWER
+        if any(bearer.scan and len(bearer.links) >= bearer.scan.links_max for bearer in (caller, target)):
+            return Reason.BUSY
+        is_lost = caller.stream.uniform() * 100 < self._ble.connect_failure_pct
+        return Reason.NO_ANSWER if is_lost else None
+
+    def cancel(self, node: SimNode, op: OpId) -> None:
+        """A core gives a dial up."""
+        dial = self._dials.pop((node.index, op), None)
+        if dial is not None:
+            dial.is_over = True
+            node.post(ConnectFailed(op, Reason.CANCELLED))
+
+    def disconnect(self, node: SimNode, effect: Disconnect) -> None:
+        """A core hangs up: what is on its way still arrives."""
+        link = self.bearers[node.index].links.get(effect.link)
+        if link is not None:
+            self._kernel.call_at(max(self._kernel.now, link.quiet_us), self._close, link)
+
+    def _close(self, link: BleLink, _: object) -> None:
+        self._end(link, self._kernel.now, lost=False)
+
+    def _break(self, link: BleLink, after_us: int) -> None:
+        self._end(link, self._kernel.now + after_us, lost=True)
+
+    def _end(self, link: BleLink, at_us: int, *, lost: bool) -> None:
+        """Nothing goes over it from now on; both ends are told at `at_us`."""
+        for end in (link.first, link.second):
+            self.bearers[end.index].links.pop(link.id, None)
+            if end.links.pop(link.id, None) is not None:
+                end.post_at(at_us, LinkDown(link.id, lost))
+
+    # -- lives ---------------------------------------------------------------------------------------------------------
+
+    def died(self, node: SimNode, told_us: int | None) -> None:
+        """A node is gone: it is silent, and its links break."""
+        bearer = self.bearers[node.index]
+        for link in list(bearer.links.values()):
+            node.links.pop(link.id, None)
+            self._break(link, self._ble.supervision_us if told_us is None else told_us)
+        bearer.bits = bearer.scan = None
+        bearer.heard.clear()
+        for other in bearer.near:
+            self._fall_silent(self.bearers[other], node.index)

@@ -1,0 +1,120 @@
+"""The scanning radio: how soon advertisements are heard, how a crowd gets to know each other, and who loses whom."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from edgecoder.core.effects import ScanMode
+from edgecoder.core.rng import Stream
+from edgecoder.mesh.member import Member
+from edgecoder_sim.checkers import make_checkers
+from edgecoder_sim.host import SimNode
+from edgecoder_sim.profiles import Ble
+from edgecoder_sim.scanning import Scanning, heard_after_us
+from edgecoder_sim.scenario import load_scenario
+from edgecoder_sim.world import World
+
+ALONE = ("agents.count=0", "coordinators={}", "workload={}", "radio.scanning=true")
+SECOND_US = 1_000_000
+
+
+def world_of(phones: int, *sets: str) -> World:
+    scenario = load_scenario("office", [*ALONE, f"phones.count={phones}", "duration_s=600", *sets])
+    return World(scenario, make_checkers(scenario.rng_seed, "reproduce"))
+
+
+def member(sim: SimNode) -> Member:
+    part = sim.node.part
+    assert isinstance(part, Member)
+    return part
+
+
+def knows(a: SimNode, b: SimNode) -> bool:
+    """Whether `a` knows the model of `b` as it is now."""
+    row, current = member(a).peers.rows.get(b.node_id), member(b).announcer.current
+    if row is None or row.capabilities is None or current is None or row.is_outdated:
+        return False
+    return row.capabilities.active_model == current.active_model and not row.capabilities.current_load.is_loading
+
+
+def test_a_crowd_of_fifty_knows_everybody_within_a_minute_and_holds_no_idle_link() -> None:
+    world = world_of(50, "radio.area_m=[10, 8]")
+    slots_seen = 0
+    for second in range(1, 61):
+        world.kernel.run(second * SECOND_US)
+        slots_seen = max(slots_seen, *(len(sim.links) for sim in world.nodes))
+    assert slots_seen == 5
+    unknown = [(a.name, b.name) for a in world.nodes for b in world.nodes if a is not b and not knows(a, b)]
+    assert unknown == []
+    assert [sim.name for sim in world.nodes if sim.links] == []
+
+
+def test_who_parts_is_forgotten_and_who_returns_is_known_again() -> None:
+    world = world_of(2, "radio.area_m=[5000, 5000]")
+    a, b = world.nodes
+    world.contacts.contact_begins(a, b, 3.0)
+    world.kernel.run(20 * SECOND_US)
+    assert knows(a, b)
+    assert knows(b, a)
+    world.contacts.contact_ends(b, a)
+    world.kernel.run(70 * SECOND_US)
+    assert b.node_id in member(a).peers.rows
+    world.kernel.run(90 * SECOND_US)
+    assert member(a).peers.rows == member(b).peers.rows == {}
+    world.contacts.contact_begins(a, b, 3.0)
+    world.kernel.run(110 * SECOND_US)
+    assert knows(a, b)
+    assert knows(b, a)
+
+
+def test_a_node_that_dies_is_forgotten_and_read_anew_in_its_next_life() -> None:
+    world = world_of(2, "radio.area_m=[5, 5]")
+    a, b = world.nodes
+    world.kernel.run(20 * SECOND_US)
+    assert knows(a, b)
+    before = member(a).peers.rows[b.node_id].capabilities
+    b.crash()
+    world.kernel.run(100 * SECOND_US)
+    assert member(a).peers.rows == {}
+    b.restart(world.wall_ms(b))
+    world.kernel.run(130 * SECOND_US)
+    assert knows(a, b)
+    after = member(a).peers.rows[b.node_id].capabilities
+    assert before is not None
+    assert after is not None
+    assert after.generation > before.generation
+
+
+def heard_one_by_one_us(ble: Ble, window_ms: float, period_ms: float, loss: float, stream: Stream) -> float:
+    """The same as `heard_after_us`, advertisement by advertisement."""
+    phase, at = stream.uniform() * period_ms, stream.uniform() * ble.advertising_interval_ms
+    while True:
+        if (at + phase) % period_ms < window_ms and stream.uniform() >= loss:
+            return at * 1000
+        at += ble.advertising_interval_ms + stream.uniform() * ble.advertising_delay_ms
+
+
+@pytest.mark.parametrize(
+    ("mode", "radios"), [(ScanMode.LOW_LATENCY, 1), (ScanMode.LOW_LATENCY, 50), (ScanMode.LOW_POWER, 10)]
+)
+def test_the_time_to_be_heard_is_that_of_single_advertisements(mode: ScanMode, radios: int) -> None:
+    ble, draws = Ble(), 4000
+    drawn, played = Stream(1, b"", "drawn"), Stream(1, b"", "played")
+    window_ms, period_ms = ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else ble.scan_low_latency_ms
+    gap_ms = ble.advertising_interval_ms + ble.advertising_delay_ms / 2
+    loss = 1 - (1 - ble.advertisement_loss_pct / 100) * math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
+    short = sum(heard_after_us(ble, mode, radios, drawn) for _ in range(draws)) / draws
+    long = sum(heard_one_by_one_us(ble, window_ms, period_ms, loss, played) for _ in range(draws)) / draws
+    assert short == pytest.approx(long, rel=0.1)
+
+
+def test_a_scanning_world_is_the_same_twice() -> None:
+    digests = set()
+    for _ in range(2):
+        world = world_of(12, "radio.area_m=[10, 8]")
+        world.kernel.run(30 * SECOND_US)
+        assert isinstance(world.contacts, Scanning)
+        digests.add(world.watch.digest.hexdigest())
+    assert len(digests) == 1
