@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from edgecoder_sim import chart_data as data
-from edgecoder_sim.charts import HEIGHT, Figure, Spec
+from edgecoder_sim.charts import HEIGHT, Figure, Spec, as_spec
 from edgecoder_sim.people import SAMPLED_MAX
 from edgecoder_sim.results import Run
 
@@ -77,7 +77,7 @@ def _map(run: Run) -> list[Figure]:
     )
     caption = f"Where nodes with a radio were {when}: {which}. Colour: the model that a node began with."
     return [
-        Figure(key="people-map", title="Where people are", caption=caption, spec=_spec(chart, MAP_HEIGHT), wide=True)
+        Figure(key="people-map", title="Where people are", caption=caption, spec=as_spec(chart, MAP_HEIGHT), wide=True)
     ]
 
 
@@ -105,7 +105,7 @@ def _contacts(run: Run) -> list[Figure]:
             key="contacts-time",
             title="Contacts at a time",
             caption=f"Pairs of nodes that are in range of each other; {len(contacts):,} contacts in all.",
-            spec=_spec(area, HEIGHT // 2),
+            spec=as_spec(area, HEIGHT // 2),
             wide=True,
         ),
         Figure(
@@ -141,10 +141,4 @@ def _share(values: pd.Series, what: str, share: str, *, is_log: bool) -> Spec:
             tooltip=[alt.Tooltip("x:Q", title=what, format=".3~r"), alt.Tooltip("share:Q", title=share)],
         )
     )
-    return _spec(chart, HEIGHT)
-
-
-def _spec(chart: alt.Chart, height: int) -> Spec:
-    spec: Spec = chart.properties(width="container", height=height).to_dict()
-    del spec["config"]  # the page's theme decides
-    return spec
+    return as_spec(chart, HEIGHT)

@@ -91,6 +91,11 @@ class Run:
         return self.table("contacts")
 
     @cached_property
+    def receipts(self) -> pd.DataFrame:
+        """One row a step of a receipt: signed, queued, synced, refused, taken."""
+        return self.table("receipts")
+
+    @cached_property
     def positions(self) -> pd.DataFrame:
         """One row a sample and node: where some of the nodes were."""
         return self.table("positions")
