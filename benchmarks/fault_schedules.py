@@ -39,7 +39,12 @@ def main() -> None:
             print(verdict.violation, file=sys.stderr)
     least = min(tally.reached[what] for what in GOALS)
     needed = REACHED_MIN * count / SCHEDULES
-    print(json.dumps({"benchmark": "fault_schedules", **tally.summary(), "least_reached_ratio": least / needed}))
+    metrics = tally.summary()
+    metrics |= {what.replace(" ", "_").replace("-", "_"): tally.reached[what] for what in COVERAGE}
+    del metrics["reached"]
+    metrics["least_reached_ratio"] = least / needed
+    conditions = {"scenario": "random_faults", "jobs": jobs, "quick": options.quick}
+    print(json.dumps({"benchmark": "fault_schedules", "metrics": metrics, "conditions": conditions}))
     if tally.violations:
         raise SystemExit(1)
 
