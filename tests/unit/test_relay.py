@@ -10,7 +10,7 @@ from edgecoder.config import NodeConfig
 from edgecoder.coordinator.relay import RELAY_TABLE, Relays, RelayState, RelayStep
 from edgecoder.core.effects import RunTask
 from edgecoder.core.events import CancelTask
-from edgecoder.core.ids import LinkId, Medium, Role
+from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import Why
 from edgecoder.protocol import RESPONSE_INDEX_MAX
@@ -18,68 +18,19 @@ from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import (
     Cancel,
     Load,
-    ModelAvailability,
     ResponseStatus,
-    Summary,
     TaskRequest,
     TaskResponse,
 )
 from tests.catalogs import LARGE, SMALL
-from tests.harness import Cluster, Puppet
-from tests.hosts import HANGS, Host, Outcome, fails
+from tests.harness import Cluster
+from tests.hosts import HANGS, Outcome, fails
 from tests.invariants import assert_nothing_left
+from tests.office import Office
 from tests.steps import ids, missing, watch
-from tests.strategies import TASK_ID, full_heartbeat, response, task_request
+from tests.strategies import TASK_ID, full_heartbeat, task_request
 
 ACCEPTED, CHUNK, DONE, REFUSED, FAILED = ResponseStatus
-
-
-class Office:
-    """A coordinator, somebody who asks, and agents that a test plays."""
-
-    def __init__(self, cluster: Cluster, **config: object) -> None:
-        self.cluster = cluster
-        settings: dict[str, object] = {"has_radio": False} | config
-        self.hub: Host = cluster.add("hub", Role.COORDINATOR, config=NodeConfig(**settings))  # type: ignore[arg-type]
-        cluster.drive()
-        self.links: dict[str, LinkId] = {}
-        self.asker = self.join(cluster.puppet("asker"))
-
-    def join(self, puppet: Puppet) -> Puppet:
-        """Somebody comes."""
-        self.links[puppet.name] = self.cluster.link(puppet, self.hub)
-        self.cluster.run_for(15)
-        return puppet
-
-    def agent(self, name: str, load: int = 0, model: str = "small", size: float = 1.5) -> Puppet:
-        """An agent that serves a model."""
-        puppet = self.join(self.cluster.puppet(name, Role.AGENT))
-        puppet.say(self.links[name], full_heartbeat(model, size, Load.of(load)))
-        self.cluster.run_for(15)
-        return puppet
-
-    def coordinator(self, name: str, free: int = 1, model: str = "small") -> Puppet:
-        """Another coordinator whose agents serve a model."""
-        puppet = self.join(self.cluster.puppet(name, Role.COORDINATOR))
-        offer = {model: ModelAvailability(1, 1.5, 0.0, free)}
-        puppet.say(self.links[name], Summary(coordinator_id=puppet.node_id, agent_count=1, model_availability=offer))
-        self.cluster.run_for(15)
-        return puppet
-
-    def ask(self, **fields: object) -> None:
-        """Send a request and let it be passed on."""
-        self.asker.say(self.links["asker"], task_request(**fields))
-        self.cluster.run_for(25)
-
-    def say(self, puppet: Puppet, status: ResponseStatus, index: int, **fields: object) -> None:
-        """Answer it."""
-        puppet.say(self.links[puppet.name], response(status, index, **fields))
-        self.cluster.run_for(25)
-
-    @property
-    def answers(self) -> list[TaskResponse]:
-        """What came back to who asked."""
-        return self.asker.all(TaskResponse)
 
 
 @pytest.fixture
@@ -253,52 +204,6 @@ def test_own_agents_come_first(office: Office) -> None:
     office.ask()
     assert agent.all(TaskRequest)
     assert not other.all(TaskRequest)
-
-
-def test_tasks_spread_over_the_other_coordinators_by_the_nodes_they_have(office: Office) -> None:
-    """Not to the one that was idlest a minute ago, or all coordinators would send it theirs."""
-    hubs = [office.coordinator(f"hub-{number}", free) for number, free in enumerate((1, 9, 1))]
-    for number in range(60):
-        office.ask(task_id=bytes([number]) * 16)
-    asked = [len(hub.all(TaskRequest)) for hub in hubs]
-    assert sum(asked) == 60
-    assert min(asked) > 8
-
-
-def test_too_busy_here_means_elsewhere(office: Office) -> None:
-    agents = [office.agent(f"agent-{number}", load=9) for number in range(4)]
-    other = office.coordinator("other", 50)
-    office.ask(deadline_ms=60_000)
-    for number in range(2):
-        assert not other.all(TaskRequest)
-        asked = [agent for agent in agents if agent.all(TaskRequest)]
-        assert len(asked) == number + 1
-        newest = max(asked, key=lambda agent: agent.last(TaskRequest).attempt)
-        office.say(newest, REFUSED, 0, reason=Reason.BUSY)
-    assert len(other.all(TaskRequest)) == 1
-
-
-def test_a_coordinator_that_falls_silent_may_have_run_it(office: Office) -> None:
-    first, second = office.coordinator("first"), office.coordinator("second")
-    office.ask(deadline_ms=30_000)
-    office.cluster.drop(Cancel, 5)
-    office.cluster.run_for(3_000)
-    assert len([hub for hub in (first, second) if hub.all(TaskRequest)]) == 1
-    assert office.answers[-1].status is REFUSED
-    office.ask(deadline_ms=27_000, attempt=1)
-    assert len(first.all(TaskRequest)) + len(second.all(TaskRequest)) == 1
-
-
-def test_a_newer_attempt_takes_the_place_of_one_that_was_given_up(office: Office) -> None:
-    """The word that it was given up got lost."""
-    first, second = office.agent("first"), office.agent("second", load=1)
-    office.ask(deadline_ms=60_000)
-    attempt = first.last(TaskRequest).attempt
-    office.say(first, ACCEPTED, 0, served_by=first.node_id, model="small", attempt=attempt)
-    office.ask(deadline_ms=50_000, attempt=1)
-    assert first.last(Cancel).attempt == attempt
-    assert not any(answer.reason is Reason.DUPLICATE for answer in office.answers)
-    assert len(first.all(TaskRequest)) + len(second.all(TaskRequest)) == 2
 
 
 def test_the_next_coordinator_is_asked_where_one_refuses(office: Office) -> None:
