@@ -297,7 +297,7 @@ RECEIPTS: Final = Table(
             "again at one that lost its disk: not to be counted).",
         ),
         _maybe("queued", INTEGER, "Receipts that wait at the node that served, after the step."),
-        _maybe("credits", NUMBER, "taken and copied: what it is worth, CPU seconds times quality."),
+        _maybe("micro_credits", INTEGER, "taken and copied: what it is worth, CPU seconds times quality, millionths."),
     ),
 )
 

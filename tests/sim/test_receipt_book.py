@@ -44,4 +44,4 @@ def test_a_receipt_is_followed_from_the_signature_to_the_coordinator(tmp_path: P
     steps = [row["step"] for row in rows]
     assert steps == ["signed", "queued", "signed", "queued", "taken", "copied", "synced", "refused"]
     assert [row["queued"] for row in rows] == [None, 1, None, 2, None, None, 1, 0]
-    assert [row["credits"] for row in rows if row["step"] in ("taken", "copied")] == [7e-6, 7e-6]
+    assert [row["micro_credits"] for row in rows if row["step"] in ("taken", "copied")] == [7, 7]

@@ -90,7 +90,7 @@ class ReceiptBook:
         self._copies += not is_first
         self._micro_credits += record.micro_credits if is_first else 0
         step = "taken" if is_first else "copied"
-        self._add(at_us, node, record.receipt, step, None, record.micro_credits / 1e6)
+        self._add(at_us, node, record.receipt, step, None, record.micro_credits)
 
     def _add(
         self,
@@ -99,6 +99,6 @@ class ReceiptBook:
         receipt: bytes,
         step: str,
         queued: int | None = None,
-        worth: float | None = None,
+        micro_credits: int | None = None,
     ) -> None:
-        self._add_row((at_us / 1e6, node, receipt.hex(), step, queued, worth))
+        self._add_row((at_us / 1e6, node, receipt.hex(), step, queued, micro_credits))
