@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from typing import TypeVar
 
 from simpy.events import Event as SimpyEvent
 
@@ -20,13 +19,12 @@ from edgecoder.core.events import SubmitTask, SwapModel
 from edgecoder.core.ids import CommandId
 from edgecoder.core.rng import Stream
 from edgecoder_sim.kernel import Kernel
-from edgecoder_sim.population import Place
+from edgecoder_sim.population import Place, weighted
 from edgecoder_sim.scenario_model import Amount, SwapLoad, TaskLoad
 from edgecoder_sim.watch import TraceSink
 
 HOUR_US = 3_600_000_000
 _FILLER = "x" * (1 << 16)
-T = TypeVar("T")
 
 
 class Workload:
@@ -124,19 +122,6 @@ def exponential_us(stream: Stream, mean_us: float) -> int:
 def draw(stream: Stream, amount: Amount) -> int:
     """An exponential size, at least 1, cut at its `max`."""
     return min(amount.max, max(1, round(-math.log(1.0 - stream.uniform()) * amount.mean)))
-
-
-def weighted(stream: Stream, weights: dict[T, float]) -> T | None:
-    """One key, each as likely as its weight; None of an empty mapping or one of zeros."""
-    total = sum(weights.values())
-    if total <= 0:
-        return None
-    point = stream.uniform() * total
-    for key, weight in weights.items():
-        point -= weight
-        if point < 0:
-            return key
-    return next(key for key in reversed(weights) if weights[key] > 0)
 
 
 def filler(size_bytes: int) -> str:
