@@ -430,7 +430,7 @@ CASES = [
         "agents.count=0",
         "workload.tasks=[]",
         "workload.removals=[{name: room, source: agents, per_node_per_hour: 1}]",
-        label="--set workload.removals=…",
+        label="--set workload.removals=[{name: room, source: agents, per_node_per_hour: 1}]",
         problem="room comes from agents, and there are none",
         hint="raise the group's count, or remove this load",
     ),
