@@ -142,6 +142,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     link_idle_ms: Millis = 1_000
     """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in
     a row; shorter: slots are free sooner."""
+    link_read_ms: Millis = 250
+    """One that was dialled to read is closed so long after it was read: time for a receipt and its acknowledgement.
+    Shorter: slots are free sooner, and a crowd knows sooner what is new."""
     link_idle_max_ms: Millis = 5_000
     """Whoever did not dial it closes an idle link after this: the other end has forgotten it."""
     dial_timeout_ms: Millis = 10_000

@@ -390,15 +390,18 @@ class Member:
 
     def _on_capabilities(self, link: Link, verified: Verified[Capabilities]) -> None:
         message = verified.message
-        if not self.peers.learn(link, message, verified.header.ttl_ms):
-            return
+        if self.peers.learn(link, message, verified.header.ttl_ms):
+            self._peer_changed(message)
+        self.neighbours.told(link)
 
+    def _peer_changed(self, message: Capabilities) -> None:
         def fits(request: TaskRequest) -> bool:
             rule = fitting(request.model, request.min_param_size, self._catalog.same_model)
             is_right = rule(message.active_model, message.active_model_param_size) is None
-            return is_right and not message.current_load.is_loading
+            is_small = request.max_tokens <= message.work_tokens_max
+            return is_right and is_small and not message.current_load.is_loading
 
-        self.origin.peer_changed(verified.header.sender, fits)
+        self.origin.peer_changed(message.agent_id, fits)
         if not message.current_load.is_loading:
             self.origin.reach_changed()
 

@@ -181,6 +181,10 @@ class Origin:
 
     def peer_changed(self, node: NodeId, fits: Callable[[TaskRequest], bool]) -> None:
         """A peer has news of itself; `fits` says whether a request may still go there."""
+        dialled = [(task, ask) for task in self._tasks.values() for ask in task.asked if ask.link == _DIALLING]
+        for task, ask in dialled:
+            if ask.node == node and not fits(self._request(task)):
+                self._drop(task, ask, TaskStep.REFUSED, Reason.UNAVAILABLE, None)
         if self._prober is not None:
             self._prober.peer_changed(node, fits)
 

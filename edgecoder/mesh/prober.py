@@ -156,6 +156,9 @@ class Prober:
                 del round_.waiting[link]
                 _count(round_.excluded, Why.IS_LOADING.value)
                 self._decide_if_clear(round_)
+            if round_.dialled.pop(node, None) is not None:
+                _count(round_.excluded, Why.IS_LOADING.value)
+                self._decide_if_clear(round_)
 
     # -- a round -------------------------------------------------------------------------------------------------------
 
