@@ -197,6 +197,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     local_wait_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """A node asks its coordinator when nobody in its own reach could begin within this. Higher: fewer messages to the
     coordinator; lower: less waiting behind others."""
+    local_finish_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
+    """A node asks its coordinator how soon a task could be done there, unless it would itself be done within this.
+    Higher: fewer messages to the coordinator; lower: better placed tasks."""
     hedging: bool = True
     """Whether a task that is late to be taken up is asked of a second node too. On: shorter tails, and a few percent of
     work that is thrown away."""

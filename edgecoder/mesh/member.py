@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
+from edgecoder.config import Routing
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import PullResult, SwapResult
 from edgecoder.core.events import (
@@ -232,8 +233,9 @@ class Member:
             slots=self._context.config.slots,
             on_external_power=self._power.now.on_external_power,
         )
-        coordinator = self.coordinator()  # it is asked first: dialling takes longer
-        may_dial = coordinator is None or coordinator[0] in tried
+        coordinator = self.coordinator()  # it is asked first: dialling takes longer, and costs do not know of it
+        is_probing = self._context.config.routing is Routing.PROBE
+        may_dial = is_probing or coordinator is None or coordinator[0] in tried
         return [me, *self.peers.candidates(fits, tried, request.max_tokens, may_dial=may_dial)]
 
     def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:

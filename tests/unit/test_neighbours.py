@@ -12,10 +12,10 @@ from edgecoder.core.ids import LinkId, Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.trace import PeerForgotten, PeerLearned
 from edgecoder.wire.advertisement import Bits, short_generation, tag
-from edgecoder.wire.messages import Identity, Probe, TaskRequest
+from edgecoder.wire.messages import Identity, Probe, ProbeReply, TaskRequest
 from tests.catalogs import SMALL
 from tests.harness import Cluster, Puppet
-from tests.hosts import HANGS, Host, fails
+from tests.hosts import HANGS, Host, Outcome, fails
 from tests.strategies import capabilities
 
 WINDOW = 1
@@ -338,3 +338,25 @@ def test_a_peer_of_which_only_the_radio_says_that_nothing_is_new_is_read_before_
     peer.say(peer.links[-1], capabilities(peer.node_id, 1))
     cluster.run_for(100)
     assert len(peer.all(Probe)) == 1
+
+
+def test_a_dial_that_fails_when_the_round_is_over_changes_nothing(cluster: Cluster) -> None:
+    phone = phone_of(cluster)
+    peers = {address: peer_at(cluster, address, f"peer-{address}") for address in (7, 8)}
+    for peer in peers.values():
+        peer.offer = {"tokens_per_s": 10}
+    for address in peers:
+        hear(phone, address, bits())
+        cluster.run_for(3_000)
+    phone.plan(Connect, Outcome(), Outcome(after_us=1_000_000, reason=Reason.NO_ANSWER))
+    phone.submit(model="small", deadline_ms=60_000)
+    cluster.run_for(200)
+    first, other = dials(phone)[2:]
+    assert {first, other} == {7, 8}
+    (probe,) = peers[first].all(Probe)
+    peers[first].say(peers[first].links[-1], ProbeReply(task_id=probe.task_id, tokens_per_s=90, hold_ms=2_000))
+    cluster.run_for(100)
+    assert len(peers[first].all(TaskRequest)) == 1
+    cluster.run_for(1_000)
+    assert len(dials(phone)) == 4
+    assert peers[other].all(TaskRequest) == []
