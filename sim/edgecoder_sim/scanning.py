@@ -27,6 +27,9 @@ from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.profiles import Ble, Radio
 from edgecoder_sim.radio import BleLink, advertise
 
+OnRange = Callable[[int, int, int, bool], None]
+"""When, µs; the indices of two nodes; whether they are in range of each other now."""
+
 
 class _Bearer:
     """One node's radio."""
@@ -115,12 +118,23 @@ class Scanning:
         self._next_link = next_link
         self.bearers = [_Bearer(node) for node in nodes]
         self._dials: dict[tuple[int, OpId], _Dial] = {}
+        self._on_range: OnRange = lambda *_: None
+
+    def tell_ranges(self, on_range: OnRange) -> None:
+        """Tell of all pairs in range, and of each that comes or parts from now on."""
+        self._on_range = on_range
+        for bearer in self.bearers:
+            for other in bearer.near:
+                if bearer.node.index < other:
+                    on_range(self._kernel.now, bearer.node.index, other, True)
 
     # -- contacts ------------------------------------------------------------------------------------------------------
 
     def contact_begins(self, a: SimNode, b: SimNode, distance_m: float) -> None:
         """See `contacts.Contacts`."""
         signal = self._air.rssi_dbm(a, b, distance_m)
+        if b.index not in self.bearers[a.index].near:
+            self._on_range(self._kernel.now, a.index, b.index, True)
         for scanner, other in ((a, b), (b, a)):
             bearer = self.bearers[scanner.index]
             is_new = other.index not in bearer.near
@@ -130,6 +144,8 @@ class Scanning:
 
     def contact_ends(self, a: SimNode, b: SimNode) -> None:
         """See `contacts.Contacts`."""
+        if b.index in self.bearers[a.index].near:
+            self._on_range(self._kernel.now, a.index, b.index, False)
         for scanner, other in ((a, b), (b, a)):
             bearer = self.bearers[scanner.index]
             if bearer.near.pop(other.index, None) is not None:

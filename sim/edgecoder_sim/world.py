@@ -92,6 +92,14 @@ class World:
         for swaps in self.scenario.workload.swaps:
             workload.start_swaps(swaps, places[swaps.source])
 
+    def open_links(self) -> dict[str, int]:
+        """Links that are open, by medium."""
+        counts = {medium.value: 0 for medium in Medium}
+        for sim in self.nodes:
+            for link in sim.links.values():
+                counts[link.medium.value] += link.first is sim
+        return counts
+
     @property
     def events(self) -> int:
         """Events that the nodes have handled."""
