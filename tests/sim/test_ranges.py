@@ -10,7 +10,7 @@ import pytest
 
 from edgecoder.core.ids import Medium, NodeId
 from edgecoder.trace import LifeEnded, NodeReady, PeerForgotten, PeerLearned, Record
-from edgecoder_sim.radio_charts import links_over_time, radio_figures
+from edgecoder_sim.link_charts import links_over_time, radio_figures
 from edgecoder_sim.recording.ranges import RangeBook
 from edgecoder_sim.report import write_report
 from edgecoder_sim.results import Run

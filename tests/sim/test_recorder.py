@@ -359,7 +359,6 @@ def test_the_timeline_compares_truth_with_what_is_known(tmp_path: Path) -> None:
     assert timeline(tmp_path, "nodes_known", 30) == {SMALL: 3, LARGE: 0}
     assert timeline(tmp_path, "nodes_seen", 30) == {SMALL: 3, LARGE: 0}  # both coordinators believe in three
     assert timeline(tmp_path, "online_share", 20) == {"": 1.0}
-    assert timeline(tmp_path, "links", 20) == {"ble": 4}
     assert timeline(tmp_path, "rows_wrong", 10)["registry"] == 0
     assert timeline(tmp_path, "rows_wrong", 20)["registry"] == 1
     # one of three rows is wrong from 18 s on: over the 10 s to 30 s, its age goes from 2 to 12 s
