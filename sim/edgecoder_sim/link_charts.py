@@ -28,8 +28,8 @@ def radio_figures(run: Run) -> list[Figure]:
             Figure(
                 key="radio-links",
                 title="Links that are open",
-                caption="At each sample, by medium; the axis is logarithmic above 1. A link over Bluetooth is open while "
-                "it is read or used; those over IP lead to coordinators.",
+                caption="At each sample, by medium; the axis is logarithmic above 1. A link over Bluetooth is open "
+                "while it is read or used; those over IP lead to coordinators.",
                 spec=_links(links, float(run.summary["sim_s"])),
                 wide=True,
             )
