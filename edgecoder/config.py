@@ -132,8 +132,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Least time between two advertisements of a changed load. A model change never waits."""
     heartbeat_gap_ms: Millis = 1_000
     """Least time between two heartbeats that a change sends at once."""
-    peers_max: Count = 64
-    """Peers that are remembered; the one not seen for longest goes first."""
+    peers_max: Count = 128
+    """Peers that are remembered; the one not seen for longest goes first. An open-plan office has 65 in range, a
+    lecture hall more; each takes about 1 kB."""
     peer_expiry_ms: Millis = 60_000
     """A peer whose link is down is forgotten after this."""
     radio_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 5
@@ -142,6 +143,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     link_idle_ms: Millis = 1_000
     """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in
     a row; shorter: slots are free sooner."""
+    link_read_ms: Millis = 250
+    """One that was dialled to read is closed so long after it was read: time for a receipt and its acknowledgement.
+    Shorter: slots are free sooner, and a crowd knows sooner what is new."""
     link_idle_max_ms: Millis = 5_000
     """Whoever did not dial it closes an idle link after this: the other end has forgotten it."""
     dial_timeout_ms: Millis = 10_000
@@ -194,6 +198,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     local_wait_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """A node asks its coordinator when nobody in its own reach could begin within this. Higher: fewer messages to the
     coordinator; lower: less waiting behind others."""
+    local_finish_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
+    """A node asks its coordinator how soon a task could be done there, unless it would itself be done within this.
+    Higher: fewer messages to the coordinator; lower: better placed tasks."""
     hedging: bool = True
     """Whether a task that is late to be taken up is asked of a second node too. On: shorter tails, and a few percent of
     work that is thrown away."""
@@ -213,6 +220,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """At or below this it takes small tasks of others only."""
     small_work_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
     """The longest answer that is small work, tokens: some seconds on a phone."""
+    prompt_bytes_per_token: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
+    """Bytes of a prompt that a node is taken to read in the time of one token that it writes: 4 make a token, and a
+    phone reads 8 of them meanwhile (I; laptops 10, GPUs 30). Lower: long prompts go to faster nodes."""
     typical_task_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
     """Length assumed for tasks of which a node knows only the count, tokens."""
     battery_ms_per_pct: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 20

@@ -139,6 +139,10 @@ class Origin:
 
     def peer_changed(self, node: NodeId, fits: Callable[[TaskRequest], bool]) -> None:
         """A peer has news of itself; `fits` says whether a request may still go there."""
+        dialled = [(task, ask) for task in self._tasks.values() for ask in task.asked if ask.link == DIALLING]
+        for task, ask in dialled:
+            if ask.node == node and not fits(task.request(self._context.now)):
+                self._drop(task, ask, TaskStep.REFUSED, Reason.UNAVAILABLE, None)
         if self._prober is not None:
             self._prober.peer_changed(node, fits)
 
@@ -155,7 +159,9 @@ class Origin:
         if self._prober is not None:
             task.step(TaskStep.PROBED)
             self._context.timers.cancel((_TIMER, task.id))
-            self._prober.begin(request, candidates, lambda verdict: self._probed(task, verdict))
+            self._prober.begin(
+                request, candidates, lambda verdict: self._probed(task, verdict), self._adviser(task.tried)
+            )
             return
         decision = self._router.choose(candidates, request)
         is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
@@ -169,7 +175,7 @@ class Origin:
         node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
         task.is_asked_out = best is None and verdict.probes > 0
         decision = Decision(node, cost, verdict.eligible, verdict.excluded)
-        is_good = self._is_soon(task, best)
+        is_good = self._heed(task, verdict) or self._is_soon(task, best)
         return self._settle(task, decision, is_good, why, verdict.probes, verdict.answered)
 
     def _settle(
@@ -177,18 +183,19 @@ class Origin:
     ) -> NodeId | None:
         """Ask the node that was chosen, if it is good enough or there is no better way; else the coordinator; else
         wait. Whom was asked."""
-        coordinator = self._reach.coordinator()
-        if coordinator is not None and coordinator[0] in task.tried:
-            coordinator = None
+        coordinator = self._adviser(task.tried)
         to: NodeId | None
-        if decision.node is not None and (is_good or coordinator is None):
+        link: LinkId | None
+        if coordinator is not None and decision.node == coordinator[0]:
+            (to, link), why = coordinator, Why.COORDINATOR
+        elif decision.node is not None and (is_good or coordinator is None):
             to = decision.node
             link = self._link_to(to)
         elif coordinator is not None:
             (to, link), why = coordinator, Why.COORDINATOR
         else:
             to, link, why = None, None, Why.NOBODY
-        if to is not None or (task.attempts == 0 and not task.tried):
+        if to is not None or (task.attempts == 0 and not (task.tried and task.requests)):
             cost = decision.cost if to == decision.node else None
             record = TaskRouted(task.id, to, why.value, cost, decision.eligible, decision.excluded, probes, answered)
             self._context.trace(record)
@@ -198,6 +205,19 @@ class Origin:
             task.step(TaskStep.NOBODY)
             self._retry_later(task)
         return to
+
+    def _adviser(self, tried: set[NodeId]) -> tuple[NodeId, LinkId] | None:
+        """The coordinator, if it is not among those that were tried."""
+        coordinator = self._reach.coordinator()
+        return None if coordinator is None or coordinator[0] in tried else coordinator
+
+    def _heed(self, task: OpenTask, verdict: Verdict) -> bool:
+        """Whether the coordinator said what it can do: then the best offer is the best there is. One that has nobody is
+        not asked."""
+        coordinator = self._reach.coordinator()
+        if verdict.advice is False and coordinator is not None:
+            task.tried.add(coordinator[0])
+        return verdict.advice is not None
 
     def _is_soon(self, task: OpenTask, offer: Offer | None) -> bool:
         """Whether an offer is good enough to bother no coordinator."""
@@ -268,7 +288,9 @@ class Origin:
         request, tried = task.request(self._context.now), task.tried | {task.asked[0].node}
         candidates = self._reach.candidates(request, tried)
         if self._prober is not None:
-            self._prober.begin(request, candidates, lambda verdict: self._hedge_probed(task, verdict))
+            self._prober.begin(
+                request, candidates, lambda verdict: self._hedge_probed(task, verdict), self._adviser(tried)
+            )
             return
         decision = self._router.choose(candidates, request)
         is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
@@ -278,17 +300,18 @@ class Origin:
         best = verdict.best
         node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
         decision = Decision(node, cost, verdict.eligible, verdict.excluded)
-        return self._ask_second(task, decision, self._is_soon(task, best), verdict.probes, verdict.answered)
+        is_good = self._heed(task, verdict) or self._is_soon(task, best)
+        return self._ask_second(task, decision, is_good, verdict.probes, verdict.answered)
 
     def _ask_second(
         self, task: OpenTask, decision: Decision, is_good: bool, probes: int, answered: int
     ) -> NodeId | None:
         """Ask the node that was chosen if it is good, else the coordinator if it has not been asked, else nobody."""
-        coordinator = self._reach.coordinator()
+        coordinator = self._adviser(task.tried | {ask.node for ask in task.asked})
         to: NodeId | None
-        if decision.node is not None and is_good:
+        if decision.node is not None and is_good and (coordinator is None or decision.node != coordinator[0]):
             to, link = decision.node, self._link_to(decision.node)
-        elif coordinator is not None and coordinator[0] not in task.tried | {ask.node for ask in task.asked}:
+        elif coordinator is not None:
             to, link = coordinator
         else:
             return None
