@@ -165,7 +165,7 @@ class Origin:
             return
         decision = self._router.choose(candidates, request)
         is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
-        self._settle(task, decision, is_good, self._router.why, 0, 0)
+        self._settle(task, decision, is_good, self._router.why, None)
 
     def _probed(self, task: OpenTask, verdict: Verdict) -> NodeId | None:
         """What comes of a round of probes: the node that the task is bound to, if it is one of them."""
@@ -176,10 +176,10 @@ class Origin:
         task.is_asked_out = best is None and verdict.probes > 0
         decision = Decision(node, cost, verdict.eligible, verdict.excluded)
         is_good = self._heed(task, verdict) or self._is_soon(task, best)
-        return self._settle(task, decision, is_good, why, verdict.probes, verdict.answered)
+        return self._settle(task, decision, is_good, why, verdict)
 
     def _settle(
-        self, task: OpenTask, decision: Decision, is_good: bool, why: Why, probes: int, answered: int
+        self, task: OpenTask, decision: Decision, is_good: bool, why: Why, verdict: Verdict | None
     ) -> NodeId | None:
         """Ask the node that was chosen, if it is good enough or there is no better way; else the coordinator; else
         wait. Whom was asked."""
@@ -190,15 +190,13 @@ class Origin:
             (to, link), why = coordinator, Why.COORDINATOR
         elif decision.node is not None and (is_good or coordinator is None):
             to = decision.node
-            link = self._link_to(to)
+            link = self._link_to(to, verdict)
         elif coordinator is not None:
             (to, link), why = coordinator, Why.COORDINATOR
         else:
             to, link, why = None, None, Why.NOBODY
         if to is not None or (task.attempts == 0 and not (task.tried and task.requests)):
-            cost = decision.cost if to == decision.node else None
-            record = TaskRouted(task.id, to, why.value, cost, decision.eligible, decision.excluded, probes, answered)
-            self._context.trace(record)
+            self._trace_routed(task, to, why, decision, verdict)
         if to is not None:
             self._ask(task, to, link, task.request(self._context.now))
         else:
@@ -225,9 +223,20 @@ class Origin:
             return False
         return self._context.in_ms(offer.finish_ms) <= task.deadline
 
-    def _link_to(self, node: NodeId) -> LinkId | None:
-        """Where to ask a node: None, here."""
-        return None if node == self._context.node_id else (self._reach.link_to(node) or DIALLING)
+    def _trace_routed(
+        self, task: OpenTask, to: NodeId | None, why: Why, decision: Decision, verdict: Verdict | None
+    ) -> None:
+        cost = decision.cost if to == decision.node else None
+        asked = (0, 0) if verdict is None else (verdict.probes, verdict.answered)
+        record = TaskRouted(task.id, to, why.value, cost, decision.eligible, decision.excluded, *asked)
+        self._context.trace(record)
+
+    def _link_to(self, node: NodeId, verdict: Verdict | None) -> LinkId | None:
+        """Where to ask a node: None, here. Who keeps a place is asked over the link for which it keeps it."""
+        if node == self._context.node_id:
+            return None
+        kept_at = None if verdict is None else verdict.link
+        return kept_at or self._reach.link_to(node) or DIALLING
 
     def _retry_later(self, task: OpenTask) -> None:
         def look_again() -> None:
@@ -294,31 +303,26 @@ class Origin:
             return
         decision = self._router.choose(candidates, request)
         is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
-        self._ask_second(task, decision, is_good, 0, 0)
+        self._ask_second(task, decision, is_good, None)
 
     def _hedge_probed(self, task: OpenTask, verdict: Verdict) -> NodeId | None:
         best = verdict.best
         node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
         decision = Decision(node, cost, verdict.eligible, verdict.excluded)
         is_good = self._heed(task, verdict) or self._is_soon(task, best)
-        return self._ask_second(task, decision, is_good, verdict.probes, verdict.answered)
+        return self._ask_second(task, decision, is_good, verdict)
 
-    def _ask_second(
-        self, task: OpenTask, decision: Decision, is_good: bool, probes: int, answered: int
-    ) -> NodeId | None:
+    def _ask_second(self, task: OpenTask, decision: Decision, is_good: bool, verdict: Verdict | None) -> NodeId | None:
         """Ask the node that was chosen if it is good, else the coordinator if it has not been asked, else nobody."""
         coordinator = self._adviser(task.tried | {ask.node for ask in task.asked})
         to: NodeId | None
         if decision.node is not None and is_good and (coordinator is None or decision.node != coordinator[0]):
-            to, link = decision.node, self._link_to(decision.node)
+            to, link = decision.node, self._link_to(decision.node, verdict)
         elif coordinator is not None:
             to, link = coordinator
         else:
             return None
-        cost = decision.cost if to == decision.node else None
-        why = Why.HEDGED.value
-        record = TaskRouted(task.id, to, why, cost, decision.eligible, decision.excluded, probes, answered)
-        self._context.trace(record)
+        self._trace_routed(task, to, Why.HEDGED, decision, verdict)
         task.hedge = to
         self._ask(task, to, link, task.request(self._context.now))
         return to

@@ -36,6 +36,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     answered: int
     advice: bool | None
     """Whether the coordinator has somebody for it; None: it was not asked, did not answer, or can only pass it on."""
+    link: LinkId | None
+    """Over which the best offer came, and where its place is kept; None: it is this node's own, or there is none."""
 
 
 OnDecided = Callable[[Verdict], NodeId | None]
@@ -311,11 +313,13 @@ class Prober:
     def _end(self, round_: _Round, best: Offer | None) -> None:
         task = round_.request.task_id
         del self._rounds[task]
+        kept_at = next((link for link, (offer, _) in round_.offers.items() if offer is best), None)
         eligible, advice = round_.eligible, round_.advice
-        verdict = Verdict(best, eligible, round_.excluded, round_.probes, round_.answered, advice)
+        verdict = Verdict(best, eligible, round_.excluded, round_.probes, round_.answered, advice, kept_at)
         bound = round_.on_decided(verdict)
-        for link, (offer, until) in round_.offers.items():
-            if offer.node != bound and until != _FOR_EVER:
+        is_taken = best is not None and best.node == bound
+        for link, (_, until) in round_.offers.items():
+            if until != _FOR_EVER and not (is_taken and link == kept_at):
                 self._release(link, task)
 
     def _offer_here(self, round_: _Round) -> Offer | None:

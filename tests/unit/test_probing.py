@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from edgecoder.config import Routing
-from edgecoder.core.effects import RunTask
+from edgecoder.core.effects import RunTask, Send
 from edgecoder.core.events import CancelTask
 from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import Why
 from edgecoder.trace import TaskRouted
+from edgecoder.wire.envelope import Envelope
 from edgecoder.wire.messages import Load, Probe, Release, ResponseStatus, TaskRequest
 from tests.catalogs import SMALL
 from tests.harness import Cluster
@@ -42,6 +43,22 @@ def test_the_soonest_is_asked_and_the_others_are_released(scene: Scene) -> None:
     assert late.last(Release).task_id == probe.task_id
     (routed,) = scene.phone.traced(TaskRouted)
     assert (routed.why, routed.to, routed.probes, routed.answered) == (Why.SOONEST.value, soon.node_id, 2, 2)
+
+
+def test_the_link_that_keeps_a_place_is_the_one_that_is_asked(scene: Scene) -> None:
+    """A peer that is linked a second time meanwhile keeps its place for the first link, and would count it twice."""
+    peer = scene.peer("peer")
+    other = scene.peer("other")
+    scene.ask()
+    second = scene.cluster.link(peer, scene.phone)
+    peer.say(second, capabilities(peer.node_id, 1))
+    scene.cluster.run_for(15)
+    scene.offer(other, queue_ms=900)
+    scene.offer(peer, queue_ms=100)
+    sent = [(send.link, send.frame.message) for send in scene.phone.did(Send) if isinstance(send.frame, Envelope)]
+    (asked,) = [link for link, message in sent if isinstance(message, TaskRequest)]
+    assert asked == scene.links["peer"]
+    assert not peer.all(Release)
 
 
 def test_three_of_many_are_probed(scene: Scene) -> None:
