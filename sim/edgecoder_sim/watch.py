@@ -1,7 +1,7 @@
 """Observers of a run: the trace digest, the recorder of tables, the checkers.
 
-The digest covers every frame that was delivered (when, from whom, to whom, header and body) and every trace record. Two
-runs with one scenario and seed have one digest, whichever the process, the hash seed or the wire mode.
+The digest covers every frame that was delivered (when, from which node to which, header and body) and every trace
+record. Two runs with one scenario and seed have one digest, whichever the process, the hash seed or the wire mode.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from edgecoder_sim.kernel import Kernel
 
 _BUFFER_BYTES = 1 << 16
 _encode = msgspec.msgpack.Encoder().encode
-_pack_head = struct.Struct(">QIIII").pack
-_pack_header = struct.Struct(">32sQQQ").pack
-_FRAME, _RECORD = 0, 1
+_pack_record = struct.Struct(">QII").pack
+_pack_frame = struct.Struct(">QIIIIIQI").pack
+_RECORD = 0
+_FRAMES = {type_name: code for code, type_name in enumerate(NAMES.values(), 1)}
 
 
 class TraceSink(Protocol):
@@ -74,16 +75,15 @@ class TraceDigest:
     ) -> None:
         """A frame arrived."""
         buffer = self._buffer
-        buffer += _pack_head(at_us, _FRAME, sender, receiver, size_bytes)
-        buffer += type_name.encode()
-        buffer += _pack_header(header.sender, header.epoch, header.seq, header.ttl_ms)
+        code = _FRAMES[type_name]
+        buffer += _pack_frame(at_us, code, sender, receiver, size_bytes, header.epoch, header.seq, header.ttl_ms)
         buffer += body
         if len(buffer) > _BUFFER_BYTES:
             self._flush()
 
     def record(self, at_us: int, node: int, record: Record) -> None:
         """A node traced something."""
-        self._buffer += _pack_head(at_us, _RECORD, node, 0, 0)
+        self._buffer += _pack_record(at_us, _RECORD, node)
         self._buffer += _encode(record)
         if len(self._buffer) > _BUFFER_BYTES:
             self._flush()
