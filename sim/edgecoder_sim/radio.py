@@ -25,12 +25,10 @@ class BleLink:
     """A link between two nodes in range."""
 
     __slots__ = (
-        "_distance_m",
         "_ends",
         "_free_us",
         "_is_dialled",
         "_latency_us",
-        "_radio",
         "_rate",
         "ack_us",
         "first",
@@ -46,7 +44,6 @@ class BleLink:
         """`dialled_dbm`: the signal of a link that `first` dialled; others know no addresses."""
         self.id = link
         self.medium = Medium.BLE
-        self._radio, self._distance_m = radio, distance_m
         self.rssi_dbm = radio.rssi_dbm(distance_m) if dialled_dbm is None else dialled_dbm
         self._is_dialled = dialled_dbm is not None
         self.first, self.second = a, b
@@ -56,10 +53,6 @@ class BleLink:
         self._free_us = [0, 0]
         self.ack_us = radio.latency_us + ACK_BYTES * SECOND_US // radio.bytes_per_s
         """How long an acknowledgement takes on its way back."""
-
-    def again(self, link: LinkId) -> BleLink:
-        """A new link between the same ends."""
-        return BleLink(link, self.first, self.second, self._radio, self._distance_m)
 
     def open(self) -> None:
         """Tell both ends."""

@@ -215,6 +215,9 @@ class Scanning:
 
     # -- lives ---------------------------------------------------------------------------------------------------------
 
+    def started(self, node: SimNode) -> None:
+        """See `contacts.Bluetooth`; its core advertises and scans by itself."""
+
     def died(self, node: SimNode, told_us: int | None) -> None:
         """A node is gone: it is silent, and its links break."""
         bearer = self.bearers[node.index]
