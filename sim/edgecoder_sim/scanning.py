@@ -1,8 +1,8 @@
 """Bluetooth as nodes live with it: they advertise, scan, dial and hang up, as their cores ask.
 
 Nothing runs for a single advertisement. When two come into range, when an advertisement changes or a scanner starts,
-the moment at which each scanner hears it is drawn, and that is one event. Crowding costs advertisements: those of all
-radios in range collide like in pure ALOHA.
+the scan window in which each scanner hears it is drawn; what a window brought is told at its end, as one event.
+Crowding costs advertisements: those of all radios in range collide like in pure ALOHA.
 
 Fidelity boundary: a scanner outside of its window hears from the next window on, and windows do not shift against
 advertisements once they are drawn; the signal of a pair is drawn once; one rate for all links, each link's own; a link
@@ -29,7 +29,7 @@ from edgecoder_sim.radio import BleLink, advertise
 class _Bearer:
     """One node's radio."""
 
-    __slots__ = ("bits", "heard", "links", "near", "node", "scan", "stream")
+    __slots__ = ("bits", "due", "heard", "links", "near", "node", "phase", "scan", "stream")
 
     def __init__(self, node: SimNode) -> None:
         self.node = node
@@ -40,8 +40,12 @@ class _Bearer:
         self.scan: Scan | None = None
         self.heard: dict[int, Bits] = {}
         """What its node was told last of each device."""
+        self.due: dict[int, list[tuple[_Bearer, Bits]]] = {}
+        """What it will have heard, by the end of the window, µs."""
         self.links: dict[LinkId, BleLink] = {}
         self.stream = node.stream("radio")
+        self.phase = self.stream.uniform()
+        """Of its scan windows, in periods."""
 
 
 class _Dial:
@@ -53,21 +57,25 @@ class _Dial:
         self.is_over = False
 
 
-def heard_after_us(ble: Ble, mode: ScanMode, radios: int, stream: Stream) -> int:
-    """How long until a scanner hears an advertisement, µs, where so many radios are in range."""
+def heard_at_us(ble: Ble, mode: ScanMode, radios: int, stream: Stream, now_us: int, phase: float) -> int:
+    """When the scan window ends in which a scanner hears an advertisement, µs, where so many radios are in range;
+    windows begin `phase` periods after time 0."""
     window_ms, period_ms = ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else ble.scan_low_latency_ms
+    window_us, period_us = round(window_ms * 1000), round(period_ms * 1000)
     gap_ms = ble.advertising_interval_ms + ble.advertising_delay_ms / 2
     alone = math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
     loss = 1 - (1 - ble.advertisement_loss_pct / 100) * alone
     draw = max(1e-12, stream.uniform())
-    if window_ms >= period_ms:
+    begun_us = now_us - (now_us - round(phase * period_us)) % period_us
+    if window_us >= period_us:
         lost = int(math.log(draw) / math.log(loss)) if loss > 0 else 0
-        return round((stream.uniform() + lost) * gap_ms * 1000)
+        heard_us = now_us + round((stream.uniform() + lost) * gap_ms * 1000)
+        return begun_us + ((heard_us - begun_us) // period_us + 1) * period_us
     chances = window_ms / gap_ms
     whole = int(chances)
     missed = loss**whole * (1 - (chances - whole) * (1 - loss))
     windows = int(math.log(draw) / math.log(missed)) if 0 < missed < 1 else 0
-    return round((stream.uniform() * period_ms + windows * period_ms + stream.uniform() * window_ms) * 1000)
+    return begun_us + (1 + windows) * period_us + window_us
 
 
 class Scanning:
@@ -133,17 +141,24 @@ class Scanning:
 
     def _listen(self, scanner: _Bearer, other: _Bearer) -> None:
         if scanner.scan is not None and other.bits is not None and other.bits != scanner.heard.get(other.node.index):
-            wait_us = heard_after_us(self._ble, scanner.scan.mode, len(scanner.near), scanner.stream)
-            self._kernel.call_at(self._kernel.now + wait_us, self._hear, (scanner, other), other.bits)
+            near, now_us = len(scanner.near), self._kernel.now
+            at_us = heard_at_us(self._ble, scanner.scan.mode, near, scanner.stream, now_us, scanner.phase)
+            if at_us not in scanner.due:
+                scanner.due[at_us] = []
+                self._kernel.call_at(at_us, self._hear, scanner, at_us)
+            scanner.due[at_us].append((other, other.bits))
 
-    def _hear(self, pair: tuple[_Bearer, _Bearer], bits: Bits) -> None:
-        scanner, other = pair
-        index = other.node.index
-        if scanner.scan is None or other.bits is not bits or index not in scanner.near:
-            return
-        if scanner.heard.get(index) != bits:
-            scanner.heard[index] = bits
-            scanner.node.post(PeersHeard((Heard(index, scanner.near[index], bits),)))
+    def _hear(self, scanner: _Bearer, at_us: int) -> None:
+        """A scan window ends: tell what it brought, if that is still so."""
+        news: list[Heard] = []
+        for other, bits in scanner.due.pop(at_us):
+            index = other.node.index
+            is_so = scanner.scan is not None and other.bits is bits and index in scanner.near
+            if is_so and scanner.heard.get(index) != bits:
+                scanner.heard[index] = bits
+                news.append(Heard(index, scanner.near[index], bits))
+        if news:
+            scanner.node.post(PeersHeard(tuple(news)))
 
     def _fall_silent(self, scanner: _Bearer, index: int) -> None:
         if scanner.scan is not None:
