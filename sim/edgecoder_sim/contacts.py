@@ -65,6 +65,10 @@ class Bluetooth(Contacts, Protocol):
         """Another life of a node begins."""
         ...
 
+    def ether_changed(self) -> None:
+        """A fault of frames has begun or ended."""
+        ...
+
 
 class LinkedContacts:
     """Links two nodes for as long as their contact lasts, where both are up and have a free slot at its beginning, or
@@ -161,6 +165,9 @@ class LinkedContacts:
             if other.is_up:
                 del waiting[other.index], self._waiting[other.index][node.index]
                 self.contact_begins(node, other, distance_m)
+
+    def ether_changed(self) -> None:
+        """See `Bluetooth`; links stay."""
 
 
 BringUp = Callable[[BleLink, object], None]

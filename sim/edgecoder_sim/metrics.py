@@ -76,11 +76,25 @@ METRICS: Final[dict[str, Metric]] = {
     "home_moves": Metric("Knowledge", "Moves to another coordinator", "moves", "The home was lost or silent."),
     "contacts": Metric("People", "Contacts", "contacts", "Two nodes came into range of each other; where people move."),
     "contact_p50_s": Metric("People", "Length of a contact, median", "s", "Cut at the begin and the end of the run."),
+    "discoveries": Metric("Radio", "Discoveries", "times", "A node learned what another one in range offers."),
+    "discovery_p50_s": Metric("Radio", "Time to a discovery, median", "s", "Since both were up and in range."),
+    "discovery_p99_s": Metric("Radio", "Time to a discovery, 99 %", "s", "The same for all but one in a hundred."),
+    "discovered_in_minute_share": Metric(
+        "Radio", "Discovered within a minute", "share", "Of those who were in range for so long, or were discovered."
+    ),
     "receipts_signed": Metric("Offline", "Receipts signed", "receipts", "Answers that nodes got while offline."),
     "receipts_synced": Metric("Offline", "Receipts synced", "receipts", "Who served knows that a coordinator has it."),
     "receipts_refused": Metric("Offline", "Receipts refused", "receipts", "No coordinator will take them."),
-    "receipts_taken": Metric("Offline", "Receipts at coordinators", "receipts", "Durable there; each counts once."),
-    "receipts_waiting": Metric("Offline", "Receipts that wait", "receipts", "At who served, when the run ended."),
+    "receipts_taken": Metric(
+        "Offline", "Receipts at coordinators", "receipts", "Durable there; each counts once, wherever it is."
+    ),
+    "receipt_copies": Metric(
+        "Offline", "Copies of receipts", "receipts", "At a second coordinator, or again at one that lost its disk."
+    ),
+    "receipt_credits": Metric("Offline", "Credits", "credits", "CPU seconds times quality, each receipt once."),
+    "receipts_waiting": Metric(
+        "Offline", "Receipts that wait", "receipts", "At who served, when the run ended, or lost with its disk."
+    ),
     "receipt_wait_p50_s": Metric("Offline", "Wait of a receipt, median", "s", "From durable to synced."),
     "messages": Metric("Messages", "Delivered envelopes", "envelopes", "On all links."),
     "message_bytes": Metric("Messages", "Delivered bytes", "bytes", "Encoded envelopes."),

@@ -6,7 +6,8 @@ Crowding costs advertisements: those of all radios in range collide like in pure
 
 Fidelity boundary: a scanner outside of its window hears from the next window on, and windows do not shift against
 advertisements once they are drawn; the signal of a pair is drawn once; one rate for all links, each link's own; a link
-breaks only by distance or death. Platforms do not differ: there is no iOS in the background, and no address changes.
+breaks only by distance, death or a partition, and faults delay and double no advertisement. Platforms do not differ:
+there is no iOS in the background, and no address changes.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from collections.abc import Callable, Sequence
 
 from edgecoder.core.effects import Advertise, Connect, Disconnect, Scan, ScanMode
 from edgecoder.core.events import Connected, ConnectFailed, Heard, LinkDown, PeersHeard, PeersSilent
-from edgecoder.core.ids import LinkId, OpId
+from edgecoder.core.ids import LinkId, Medium, OpId
 from edgecoder.core.rng import Stream
 from edgecoder.errors import Reason
 from edgecoder.wire.advertisement import Bits
+from edgecoder_sim.faults.nodes import Ether
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.profiles import Ble, Radio
 from edgecoder_sim.radio import BleLink, advertise
+
+OnRange = Callable[[int, int, int, bool], None]
+"""When, µs; the indices of two nodes; whether they are in range of each other now."""
 
 
 class _Bearer:
@@ -46,6 +51,30 @@ class _Bearer:
         self.stream = node.stream("radio")
         self.phase = self.stream.uniform()
         """Of its scan windows, in periods."""
+
+
+class Air:
+    """What is between radios: the path, the seed of its shadows, and the faults."""
+
+    def __init__(self, radio: Radio, rng_seed: int, ether: Ether) -> None:
+        self.radio = radio
+        self.ether = ether
+        self._rng_seed = rng_seed
+
+    def rssi_dbm(self, a: SimNode, b: SimNode, distance_m: float) -> int:
+        """The signal of a pair. Its shadowing is nearly normal, and the same whenever they meet."""
+        first, second = sorted((a.node_id, b.node_id))
+        stream = Stream(self._rng_seed, first, f"sim.shadow {second.hex()}")
+        deviation = (sum(stream.uniform() for _ in range(4)) - 2) * math.sqrt(3)
+        return self.radio.rssi_dbm(distance_m) + round(self.radio.ble.shadowing_db * deviation)
+
+    def is_cut(self, sender: SimNode, receiver: SimNode) -> bool:
+        """Whether a fault keeps all from arriving."""
+        return bool(self.ether.meddlings) and self.ether.is_cut(sender, receiver, Medium.BLE.value)
+
+    def is_lost(self, sender: SimNode, receiver: SimNode) -> bool:
+        """Whether a fault keeps this one from arriving."""
+        return bool(self.ether.meddlings) and self.ether.is_lost(sender, receiver, Medium.BLE.value)
 
 
 class _Dial:
@@ -81,22 +110,31 @@ def heard_at_us(ble: Ble, mode: ScanMode, radios: int, stream: Stream, now_us: i
 class Scanning:
     """The radios of a world; takes news of contacts, and what the cores ask of their radios."""
 
-    def __init__(
-        self, kernel: Kernel, nodes: Sequence[SimNode], radio: Radio, next_link: Callable[[], LinkId], rng_seed: int
-    ) -> None:
+    def __init__(self, kernel: Kernel, nodes: Sequence[SimNode], air: Air, next_link: Callable[[], LinkId]) -> None:
         self._kernel = kernel
-        self._radio = radio
-        self._ble = radio.ble
+        self._air = air
+        self._radio = air.radio
+        self._ble = air.radio.ble
         self._next_link = next_link
-        self._rng_seed = rng_seed
         self.bearers = [_Bearer(node) for node in nodes]
         self._dials: dict[tuple[int, OpId], _Dial] = {}
+        self._on_range: OnRange = lambda *_: None
+
+    def tell_ranges(self, on_range: OnRange) -> None:
+        """Tell of all pairs in range, and of each that comes or parts from now on."""
+        self._on_range = on_range
+        for bearer in self.bearers:
+            for other in bearer.near:
+                if bearer.node.index < other:
+                    on_range(self._kernel.now, bearer.node.index, other, True)
 
     # -- contacts ------------------------------------------------------------------------------------------------------
 
     def contact_begins(self, a: SimNode, b: SimNode, distance_m: float) -> None:
         """See `contacts.Contacts`."""
-        signal = self._radio.rssi_dbm(distance_m) + self._shadow_db(a, b)
+        signal = self._air.rssi_dbm(a, b, distance_m)
+        if b.index not in self.bearers[a.index].near:
+            self._on_range(self._kernel.now, a.index, b.index, True)
         for scanner, other in ((a, b), (b, a)):
             bearer = self.bearers[scanner.index]
             is_new = other.index not in bearer.near
@@ -106,6 +144,8 @@ class Scanning:
 
     def contact_ends(self, a: SimNode, b: SimNode) -> None:
         """See `contacts.Contacts`."""
+        if b.index in self.bearers[a.index].near:
+            self._on_range(self._kernel.now, a.index, b.index, False)
         for scanner, other in ((a, b), (b, a)):
             bearer = self.bearers[scanner.index]
             if bearer.near.pop(other.index, None) is not None:
@@ -114,11 +154,22 @@ class Scanning:
             if b in (link.first, link.second):
                 self._break(link, self._ble.supervision_us)
 
-    def _shadow_db(self, a: SimNode, b: SimNode) -> int:
-        """Shadowing of a pair: nearly normal, the same whenever they meet."""
-        first, second = sorted((a.node_id, b.node_id))
-        stream = Stream(self._rng_seed, first, f"sim.shadow {second.hex()}")
-        return round(self._ble.shadowing_db * (sum(stream.uniform() for _ in range(4)) - 2) * math.sqrt(3))
+    def ether_changed(self) -> None:
+        """See `contacts.Bluetooth`. A partition is as if those it parts were out of range; where one has ended all that
+        is not known is heard again."""
+        for scanner in self.bearers:
+            for index in scanner.near:
+                other = self.bearers[index]
+                if self._air.is_cut(other.node, scanner.node):
+                    self._fall_silent(scanner, index)
+                else:
+                    self._listen(scanner, other)
+            for link in list(scanner.links.values()):
+                if self._is_parted(link.first, link.second):
+                    self._break(link, self._ble.supervision_us)
+
+    def _is_parted(self, a: SimNode, b: SimNode) -> bool:
+        return self._air.is_cut(a, b) or self._air.is_cut(b, a)
 
     # -- hearing -------------------------------------------------------------------------------------------------------
 
@@ -154,7 +205,11 @@ class Scanning:
         for other, bits in scanner.due.pop(at_us):
             index = other.node.index
             is_so = scanner.scan is not None and other.bits is bits and index in scanner.near
-            if is_so and scanner.heard.get(index) != bits:
+            if not is_so or self._air.is_cut(other.node, scanner.node):
+                continue
+            if self._air.is_lost(other.node, scanner.node):
+                self._listen(scanner, other)
+            elif scanner.heard.get(index) != bits:
                 scanner.heard[index] = bits
                 news.append(Heard(index, scanner.near[index], bits))
         if news:
@@ -166,7 +221,9 @@ class Scanning:
             self._kernel.call_at(at_us, self._silent, scanner, index)
 
     def _silent(self, scanner: _Bearer, index: int) -> None:
-        is_audible = index in scanner.near and self.bearers[index].bits is not None
+        other = self.bearers[index]
+        is_audible = index in scanner.near and other.bits is not None
+        is_audible = is_audible and not self._air.is_cut(other.node, scanner.node)
         if not is_audible and scanner.heard.pop(index, None) is not None:
             scanner.node.post(PeersSilent((index,)))
 
@@ -196,6 +253,8 @@ class Scanning:
 
     def _refusal(self, caller: _Bearer, target: _Bearer) -> Reason | None:
         if target.node.index not in caller.near or target.bits is None or target.scan is None:
+            return Reason.NO_ANSWER
+        if self._is_parted(caller.node, target.node) or self._air.is_lost(target.node, caller.node):
             return Reason.NO_ANSWER
         if any(bearer.scan and len(bearer.links) >= bearer.scan.links_max for bearer in (caller, target)):
             return Reason.BUSY

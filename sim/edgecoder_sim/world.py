@@ -26,7 +26,7 @@ from edgecoder_sim.people_model import Stay
 from edgecoder_sim.population import Place, Population
 from edgecoder_sim.presence import Presence
 from edgecoder_sim.radio import BleLink
-from edgecoder_sim.scanning import Scanning
+from edgecoder_sim.scanning import Air, Scanning
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
 from edgecoder_sim.topology import federation
@@ -95,6 +95,14 @@ class World:
         for swaps in self.scenario.workload.swaps:
             workload.start_swaps(swaps, places[swaps.source])
 
+    def open_links(self) -> dict[str, int]:
+        """Links that are open, by medium."""
+        counts = {medium.value: 0 for medium in Medium}
+        for sim in self.nodes:
+            for link in sim.links.values():
+                counts[link.medium.value] += link.first is sim
+        return counts
+
     @property
     def events(self) -> int:
         """Events that the nodes have handled."""
@@ -156,6 +164,10 @@ class World:
         self.faulty.append(sim)
         return sim
 
+    def ether_changed(self) -> None:
+        """See `faults.schedule.Struck`."""
+        self.contacts.ether_changed()
+
     def wall_ms(self, sim: SimNode) -> int:
         """What the wall clock of a node shows, Unix time."""
         error_ms = sim.clock_ms if isinstance(sim, FaultyNode) else 0
@@ -198,7 +210,8 @@ class World:
     def _radios(self) -> Bluetooth:
         radio = self.scenario.radio
         if radio.scanning:
-            return Scanning(self.kernel, self.nodes, radio, self._next_link, self.scenario.rng_seed)
+            air = Air(radio, self.scenario.rng_seed, self._ether)
+            return Scanning(self.kernel, self.nodes, air, self._next_link)
         return LinkedContacts(self.kernel, radio, self._link_radios)
 
     def _link_radios(self, a: SimNode, b: SimNode, distance_m: float, bring_up: BringUp) -> BleLink:

@@ -8,7 +8,14 @@ from edgecoder.core.ids import Medium
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
 
-FAR = ("coordinators={}", "agents.count=0", "radio.area_m=[5000, 5000]", "radio.links_max=2", "workload={}")
+FAR = (
+    "coordinators={}",
+    "agents.count=0",
+    "radio.area_m=[5000, 5000]",
+    "radio.links_max=2",
+    "radio.scanning=false",
+    "workload={}",
+)
 
 
 def world_of(phones: int) -> World:
@@ -112,6 +119,7 @@ def test_links_hold_to_contacts_and_slots_while_people_come_and_go() -> None:
     """The ghosts of an office: at any moment every link over Bluetooth is between two in range, up, and in a slot."""
     stay = "presence.phones={session_s: 60, gap_s: 30}"
     sets = [
+        "radio.scanning=false",
         "agents.count=0",
         "phones.count=40",
         "workload={}",

@@ -88,6 +88,42 @@ def test_a_node_that_dies_is_forgotten_and_read_anew_in_its_next_life() -> None:
     assert after.generation > before.generation
 
 
+def test_a_partition_of_the_radio_parts_those_who_stand_together() -> None:
+    fault = "{kind: partition, at_s: 30, for_s: 100, nodes: [phone-0], media: [ble]}"
+    world = world_of(3, "radio.area_m=[5, 5]", f"faults.plan=[{fault}]")
+    apart, b, c = world.nodes
+    world.kernel.run(29 * SECOND_US)
+    assert all(knows(x, y) for x in world.nodes for y in world.nodes if x is not y)
+    world.kernel.run(100 * SECOND_US)
+    assert member(apart).peers.rows == {}
+    assert knows(b, c)
+    assert not knows(b, apart)
+    world.kernel.run(150 * SECOND_US)
+    assert all(knows(x, y) for x in world.nodes for y in world.nodes if x is not y)
+
+
+def test_a_partition_ends_the_links_that_it_cuts_and_lets_nobody_dial() -> None:
+    fault = "{kind: partition, at_s: 30, for_s: 100, nodes: [phone-0], media: [ble]}"
+    patient = ("config.phones.link_read_ms=600000", "config.phones.link_idle_max_ms=600000")
+    world = world_of(2, "radio.area_m=[5, 5]", f"faults.plan=[{fault}]", *patient)
+    a, b = world.nodes
+    world.kernel.run(29 * SECOND_US)
+    assert len(a.links) == len(b.links) == 1
+    world.kernel.run(31 * SECOND_US)
+    assert a.links == b.links == {}
+    world.kernel.run(40 * SECOND_US)
+    assert member(a).peers.rows[b.node_id].link is None
+    assert member(a).peers.rows[b.node_id].stats.drops == 1
+
+
+def test_a_radio_that_loses_half_of_what_it_hears_knows_everybody_a_little_later() -> None:
+    world = world_of(
+        10, "radio.area_m=[5, 5]", "faults.plan=[{kind: loss, at_s: 0, for_s: 20, share_pct: 50, nodes: [phones]}]"
+    )
+    world.kernel.run(60 * SECOND_US)
+    assert all(knows(x, y) for x in world.nodes for y in world.nodes if x is not y)
+
+
 def heard_one_by_one_us(ble: Ble, window_ms: float, period_ms: float, loss: float, stream: Stream) -> float:
     """The same as `heard_at_us`, advertisement by advertisement."""
     phase, at = stream.uniform() * period_ms, stream.uniform() * ble.advertising_interval_ms
