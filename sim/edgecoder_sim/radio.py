@@ -17,6 +17,7 @@ from edgecoder_sim.host import SimNode, frame_size
 from edgecoder_sim.profiles import Radio
 
 SECOND_US = 1_000_000
+NEVER_US = 1 << 62
 ACK_BYTES = 20
 """An acknowledgement: one ATT value of the least MTU."""
 
@@ -32,6 +33,7 @@ class BleLink:
         "_rate",
         "ack_us",
         "first",
+        "held",
         "id",
         "medium",
         "rssi_dbm",
@@ -53,6 +55,18 @@ class BleLink:
         self._free_us = [0, 0]
         self.ack_us = radio.latency_us + ACK_BYTES * SECOND_US // radio.bytes_per_s
         """How long an acknowledgement takes on its way back."""
+        self.held: list[tuple[SimNode, Frame]] | None = None
+        """What waits while the ends cannot hear each other; None: they can."""
+
+    def part(self) -> None:
+        """The ends cannot hear each other; what is sent is repeated until they can."""
+        self.held = []
+
+    def meet(self, now_us: int) -> None:
+        """They can again."""
+        held, self.held = self.held or [], None
+        for sender, frame in held:
+            self.send(sender, frame, now_us)
 
     def open(self) -> None:
         """Tell both ends."""
@@ -66,7 +80,10 @@ class BleLink:
         return max(self._free_us) + self._latency_us
 
     def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int:
-        """Carry a frame from `sender`; returns when it arrives."""
+        """Carry a frame from `sender`; returns when it arrives, NEVER_US where nobody knows."""
+        if self.held is not None:
+            self.held.append((sender, frame))
+            return NEVER_US
         direction = 0 if self._ends[0] is sender else 1
         begin_us = max(depart_us, self._free_us[direction])
         size = frame_size(frame)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 
-from edgecoder.core.effects import Effect, ScanMode
-from edgecoder.core.events import Event, PeersHeard
+from edgecoder.core.effects import Effect, Scan, ScanMode
+from edgecoder.core.events import Event, PeersHeard, PowerChanged
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.member import Member
 from edgecoder_sim.checkers import make_checkers
@@ -19,6 +20,8 @@ from edgecoder_sim.world import World
 
 ALONE = ("agents.count=0", "coordinators={}", "workload={}", "radio.scanning=true")
 SECOND_US = 1_000_000
+PATIENT = tuple(f"config.phones.link_{name}" for name in ("read_ms=500000", "idle_ms=500000", "idle_max_ms=600000"))
+"""Links that are not let go."""
 
 
 def world_of(phones: int, *sets: str) -> World:
@@ -104,16 +107,78 @@ def test_a_partition_of_the_radio_parts_those_who_stand_together() -> None:
 
 def test_a_partition_ends_the_links_that_it_cuts_and_lets_nobody_dial() -> None:
     fault = "{kind: partition, at_s: 30, for_s: 100, nodes: [phone-0], media: [ble]}"
-    patient = ("config.phones.link_read_ms=600000", "config.phones.link_idle_max_ms=600000")
-    world = world_of(2, "radio.area_m=[5, 5]", f"faults.plan=[{fault}]", *patient)
+    world = world_of(2, "radio.area_m=[5, 5]", f"faults.plan=[{fault}]", *PATIENT)
     a, b = world.nodes
     world.kernel.run(29 * SECOND_US)
     assert len(a.links) == len(b.links) == 1
-    world.kernel.run(31 * SECOND_US)
+    world.kernel.run(35 * SECOND_US)
+    assert len(a.links) == len(b.links) == 1, "nobody knows yet"
+    world.kernel.run(37 * SECOND_US)
     assert a.links == b.links == {}
     world.kernel.run(40 * SECOND_US)
     assert member(a).peers.rows[b.node_id].link is None
     assert member(a).peers.rows[b.node_id].stats.drops == 1
+
+
+def test_silence_counts_from_the_last_time_that_a_peer_was_heard() -> None:
+    world = world_of(2, "radio.area_m=[5000, 5000]")
+    a, b = world.nodes
+    for second, is_near in ((1, True), (20, False), (50, True), (79, False)):
+        world.kernel.run(second * SECOND_US)
+        (world.contacts.contact_ends, partial(world.contacts.contact_begins, distance_m=3.0))[is_near](a, b)
+    world.kernel.run(82 * SECOND_US)
+    assert b.node_id in member(a).peers.rows, "it has been silent for three seconds"
+    world.kernel.run(138 * SECOND_US)
+    assert b.node_id in member(a).peers.rows
+    world.kernel.run(141 * SECOND_US)
+    assert member(a).peers.rows == {}
+
+
+@pytest.mark.parametrize(("away_s", "holds"), [(1, True), (5.5, True), (6.5, False)])
+def test_a_link_outlives_a_moment_out_of_range_and_loses_nothing(away_s: float, holds: bool) -> None:
+    world = world_of(2, "radio.area_m=[5000, 5000]", *PATIENT)
+    a, b = world.nodes
+    world.contacts.contact_begins(a, b, 3.0)
+    world.kernel.run(20 * SECOND_US)
+    (link,) = a.links
+    drops = member(a).peers.rows[b.node_id].stats.drops
+    world.contacts.contact_ends(a, b)
+    world.kernel.run(round((20 + away_s) * SECOND_US))
+    world.contacts.contact_begins(a, b, 3.0)
+    world.kernel.run(round((21.5 + away_s) * SECOND_US))
+    assert (link in a.links, link in b.links) == (holds, holds)
+    assert member(a).peers.rows[b.node_id].stats.drops == drops + (not holds)
+
+
+def test_what_is_sent_while_out_of_range_arrives_when_it_can() -> None:
+    world = world_of(2, "radio.area_m=[5000, 5000]", *PATIENT)
+    a, b = world.nodes
+    world.contacts.contact_begins(a, b, 3.0)
+    world.kernel.run(20 * SECOND_US)
+    before = member(b).peers.rows[a.node_id].capabilities
+    world.contacts.contact_ends(a, b)
+    a.post(PowerChanged(40, on_external_power=False))
+    world.kernel.run(22 * SECOND_US)
+    assert member(b).peers.rows[a.node_id].capabilities is before
+    world.contacts.contact_begins(a, b, 3.0)
+    world.kernel.run(23 * SECOND_US)
+    assert member(b).peers.rows[a.node_id].capabilities == member(a).announcer.current
+
+
+def test_a_scanner_that_listens_more_hears_sooner_what_it_waits_for() -> None:
+    world = world_of(2, "radio.area_m=[5000, 5000]", "radio.ble.scan_low_power_ms=[100, 600000]")
+    a, b = world.nodes
+    world.kernel.run(10 * SECOND_US)
+    world.contacts.scan(a, Scan(ScanMode.LOW_POWER, 5, 60_000))
+    world.contacts.contact_begins(a, b, 3.0)
+    world.kernel.run(11 * SECOND_US)
+    scanning = world.contacts
+    assert isinstance(scanning, Scanning)
+    bearer = scanning.bearers[a.index]
+    assert bearer.heard == {}
+    world.contacts.scan(a, Scan(ScanMode.LOW_LATENCY, 5, 60_000))
+    world.kernel.run(16 * SECOND_US)
+    assert list(bearer.heard) == [b.index]
 
 
 def test_a_radio_that_loses_half_of_what_it_hears_knows_everybody_a_little_later() -> None:
