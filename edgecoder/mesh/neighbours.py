@@ -79,7 +79,10 @@ class HeardPeer(msgspec.Struct):
     state: DialState = DialState.HEARD
     node: NodeId | None = None
     """Who it is, once that was read."""
+    heard_at: Micros = 0
+    """When it said what it says,"""
     read_at: Micros = 0
+    """and when it told over a link what it offers."""
     tries: int = 0
     """Dials in a row that brought nothing."""
     not_before: Micros = 0
@@ -145,6 +148,7 @@ class Neighbours:
 
     def _take(self, row: HeardPeer, heard: Heard) -> None:
         row.is_heard, row.rssi_dbm, row.bits = True, heard.rssi_dbm, heard.bits
+        row.heard_at = self._context.now
         row.tries = 0
         self._step(row, DialStep.NEWS)
         self._peers.signal_measured(row.node, heard.rssi_dbm)
@@ -217,7 +221,7 @@ class Neighbours:
     def _judge(self, row: HeardPeer, wait: Micros) -> None:
         """Tell the peer table what is heard of a peer, and queue it to be read if there is something to read."""
         if row.node is not None:
-            self._peers.heard(row.node, row.bits)
+            self._peers.heard(row.node, self._said(row))
         due = self._read_due(row)
         if due is None:
             self._unread.pop(row.address, None)
@@ -238,9 +242,18 @@ class Neighbours:
             return None  # the bit says all there is to know
         if known is None:
             return 0
-        if row.bits is None:
+        bits = self._said(row)
+        if bits is None:
             return row.read_at + self._context.config.reread_ms * MILLI
-        return 0 if is_later(row.bits.generation, known.generation) else None
+        return 0 if is_later(bits.generation, known.generation) else None
+
+    def _said(self, row: HeardPeer) -> Bits | None:
+        """What a device says, as far as it is to be believed: what looks newer than what was read after it is of a life
+        that is over, since epochs are cut short."""
+        known = None if row.node is None else self._peers.capabilities_of(row.node)
+        if row.bits is None or known is None or row.heard_at >= row.read_at:
+            return row.bits
+        return None if is_later(row.bits.generation, known.generation) else row.bits
 
     def _forget_if_gone(self, row: HeardPeer) -> None:
         if row.is_heard or row.links or row.state is DialState.DIALLING or row.address in self._asked:
@@ -390,15 +403,17 @@ class Neighbours:
             return
         row = call.row
         self._name(row, link.peer)
-        row.read_at = self._context.now
         if row.is_heard:
-            self._peers.heard(link.peer, row.bits)
+            self._peers.heard(link.peer, self._said(row))
         self._close_double(link)
 
     def told(self, link: Link) -> None:
         """A neighbour said what it offers: a task may ask it now; a link that was dialled to read is let go soon."""
         call = self._calls.get(link.id)
-        if call is None or call.is_read:
+        if call is None:
+            return
+        call.row.read_at = self._context.now
+        if call.is_read:
             return
         call.is_read = True
         if call.is_dialled and call.row.address not in self._asked and not self._uses(link.id):

@@ -454,3 +454,25 @@ def test_two_thousand_announcements_of_the_load_are_no_news(cluster: Cluster) ->
     cluster.run_for(60_000)
     assert dials(phone) == [7]
     assert phone.member.peers.rows[speaks.node_id].is_confirmed
+
+
+def test_what_was_heard_of_a_life_that_is_over_is_no_news_to_who_has_read_the_next(cluster: Cluster) -> None:
+    """Epochs are cut to four bits: an earlier one looks fifteen lives ahead."""
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    cluster.put(phone, 1)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    hear(phone, 7, bits(2, loading=True))
+    peer.generation = (1 << 32) | 1
+    cluster.connect(peer, 1)  # it has started anew, and calls first
+    cluster.run_for(60_000)
+    row = phone.member.peers.rows[peer.node_id]
+    assert not row.says_loading
+    assert not row.is_outdated
+    assert dials(phone) == [7]
+    assert max(record.generation for record in phone.traced(PeerLearned)) == peer.generation
+    peer.generation += 1
+    hear(phone, 7, bits(peer.generation))
+    cluster.run_for(3_000)
+    assert dials(phone) == [7, 7]
+    assert row.is_confirmed
