@@ -11,12 +11,14 @@ from edgecoder.core.effects import Effect, Scan, ScanMode
 from edgecoder.core.events import Event, PeersHeard, PowerChanged
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.member import Member
+from edgecoder.wire.messages import Capabilities
 from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.profiles import Ble
 from edgecoder_sim.scanning import Scanning, heard_at_us
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
+from tests.sim.eventful import Sink
 
 ALONE = ("agents.count=0", "coordinators={}", "workload={}", "radio.scanning=true")
 SECOND_US = 1_000_000
@@ -53,6 +55,52 @@ def test_a_crowd_of_fifty_knows_everybody_within_a_minute_and_holds_no_idle_link
     unknown = [(a.name, b.name) for a in world.nodes for b in world.nodes if a is not b and not knows(a, b)]
     assert unknown == []
     assert [sim.name for sim in world.nodes if sim.links] == []
+
+
+def offers(part: Member) -> tuple[object, ...] | None:
+    """What scanners must know of a node now; None while it has not announced itself."""
+    now = part.announcer.current
+    return None if now is None else _material(now)
+
+
+def _material(told: Capabilities) -> tuple[object, ...]:
+    if told.current_load.is_loading:
+        return ("loading",)
+    return (told.active_model, told.active_model_param_size, told.tokens_per_s)
+
+
+def believes(a: SimNode, b: SimNode) -> tuple[object, ...] | None:
+    """What `a` takes `b` to offer; None where it knows nothing, or knows that it is out of date."""
+    row = member(a).peers.rows.get(b.node_id)
+    if row is None or row.capabilities is None:
+        return None
+    if row.says_loading:
+        return ("loading",)
+    return None if row.is_outdated else _material(row.capabilities)
+
+
+def test_while_models_change_everybody_knows_what_is_a_minute_old_and_lets_no_link_idle() -> None:
+    swaps = "workload.swaps=[{name: mind, per_node_per_hour: 20}]"
+    world = world_of(25, "radio.area_m=[10, 8]", swaps)
+    world.start_users(Sink())
+    since: dict[str, tuple[tuple[object, ...] | None, int]] = {}
+    links: dict[int, int] = {}
+    changes = 0
+    for second in range(1, 301):
+        world.kernel.run(second * SECOND_US)
+        for sim in world.nodes:
+            offer = offers(member(sim)) if sim.node.part is not None else None
+            if since.get(sim.name, (None, 0))[0] != offer:
+                since[sim.name] = (offer, second)
+                changes += 1
+        for b in world.nodes:
+            offer, at = since.get(b.name, (None, second))
+            if second - at >= 60:
+                assert [a.name for a in world.nodes if a is not b and believes(a, b) != offer] == [], (second, b.name)
+        open_now = {link for sim in world.nodes for link in sim.links}
+        links = {link: links.get(link, second) for link in open_now}
+        assert max([second - first for first in links.values()], default=0) <= 7, "5 s of patience at the longer end"
+    assert changes > 25 + 2 * 25
 
 
 def test_who_parts_is_forgotten_and_who_returns_is_known_again() -> None:
