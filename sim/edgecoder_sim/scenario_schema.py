@@ -29,6 +29,7 @@ from edgecoder_sim.scenario_model import (
     Coordinators,
     Federation,
     Group,
+    RemovalLoad,
     Scenario,
     SwapLoad,
     TaskLoad,
@@ -36,9 +37,9 @@ from edgecoder_sim.scenario_model import (
 )
 
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
-    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Ble, Cdn, Device,
-    Network, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry, ClusterConfig, NodeConfig,
-    Faults, Fault, RandomFaults,
+    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, RemovalLoad, Amount, Config, Radio, Ble,
+    Cdn, Device, Network, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry, ClusterConfig,
+    NodeConfig, Faults, Fault, RandomFaults,
 )  # fmt: skip
 _UNITS: Final = {
     "s": "s", "ms": "ms", "us": "µs", "mb": "MB", "m": "m", "dbm": "dBm", "bytes": "bytes", "tokens": "tokens",

@@ -418,4 +418,27 @@ CASES = [
         problem="mind comes from phones, and there are none",
         hint="raise the group's count, or remove this load",
     ),
+    flag(
+        "one name, two removals",
+        "workload.removals=[{name: room, per_node_per_hour: 1}, {name: room, per_node_per_hour: 2}]",
+        label="--set workload.removals=…",
+        problem="removals has room twice",
+        hint="give each its own name",
+    ),
+    flag(
+        "removals of nobody",
+        "agents.count=0",
+        "workload.tasks=[]",
+        "workload.removals=[{name: room, source: agents, per_node_per_hour: 1}]",
+        label="--set workload.removals=[{name: room, source: agents, per_node_per_hour: 1}]",
+        problem="room comes from agents, and there are none",
+        hint="raise the group's count, or remove this load",
+    ),
+    flag(
+        "removals without a rate",
+        "workload.removals=[{name: room}]",
+        label="--set workload.removals=[{name: room}]",
+        problem="workload.removals[0].per_node_per_hour is missing",
+        hint="a rate per hour is a number, 0 or more",
+    ),
 ]
