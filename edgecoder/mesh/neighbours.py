@@ -116,7 +116,7 @@ class Neighbours:
         self._unread: dict[Address, None] = {}
         """Whom to dial to read, in this order."""
         self._asked: dict[Address, list[OnLink]] = {}
-        """Whom a task waits for. Such a row stays until the answer is there."""
+        """Whom a task waits for."""
         self._passed: dict[Address, Heard] = {}
         """Devices that are heard and for which there was no room, at most as many as there are rows."""
         self._dialling: tuple[OpId, HeardPeer] | None = None
@@ -256,13 +256,14 @@ class Neighbours:
         return None if is_later(row.bits.generation, known.generation) else row.bits
 
     def _forget_if_gone(self, row: HeardPeer) -> None:
-        if row.is_heard or row.links or row.state is DialState.DIALLING or row.address in self._asked:
+        if row.is_heard or row.links or row.state is DialState.DIALLING:
             return
         del self.rows[row.address]
         self._unread.pop(row.address, None)
         if row.node is not None and self._of_node.get(row.node) is row:
             del self._of_node[row.node]
             self._peers.silent(row.node)
+        self._answer(row, None)
 
     def _name(self, row: HeardPeer, node: NodeId) -> None:
         """Note who it is. A row of the same node with another address is of the past."""
