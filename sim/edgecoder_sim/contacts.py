@@ -16,8 +16,7 @@ from edgecoder.core.events import ConnectFailed, LinkDown
 from edgecoder.core.ids import OpId
 from edgecoder.errors import Reason
 from edgecoder_sim.host import SimNode
-from edgecoder_sim.profiles import Radio
-from edgecoder_sim.radio import BleLink, advertise
+from edgecoder_sim.radio import Antennas, BleLink, advertise
 
 
 class Contacts(Protocol):
@@ -63,9 +62,9 @@ class Bluetooth(Contacts, Protocol):
 class LinkedContacts:
     """Links two nodes for as long as their contact lasts, where both have a free slot at its beginning."""
 
-    def __init__(self, radio: Radio, open_link: OpenLink) -> None:
+    def __init__(self, antennas: Antennas, open_link: OpenLink) -> None:
         """`open_link` makes a link between two nodes at a distance, m, and brings it up soon."""
-        self._slots = radio.links_max
+        self._antennas = antennas
         self._open_link = open_link
         self._links: dict[tuple[int, int], BleLink] = {}
         self._used: dict[int, int] = {}
@@ -73,7 +72,7 @@ class LinkedContacts:
     def contact_begins(self, a: SimNode, b: SimNode, distance_m: float) -> None:
         """See `Contacts`."""
         pair = _pair(a, b)
-        has_room = all(self._used.get(index, 0) < self._slots for index in pair)
+        has_room = all(self._used.get(node.index, 0) < self._antennas.links_max(node) for node in (a, b))
         if pair in self._links or not has_room:
             return
         for index in pair:

@@ -1,38 +1,114 @@
-"""Bluetooth as a disc: nodes that stand within range of each other keep a few links, nearest first.
+"""Bluetooth links: what a connection carries, and how a node's radio divides its time among its links.
 
+A link takes what leaves a node in the order in which it leaves, in connection events that come once an interval
+(`ble_timing`). What protocol.md calls a write is acknowledged, and the next waits for that; notifications follow one
+another. A radio whose links ask for more air than there is gives each its share, so that a relay on one radio halves.
 Advertising tells every linked peer, and is complete when each has acknowledged, or at the deadline.
 
-Fidelity boundary: the range is a hard circle, nobody moves, links are there from the start and never lost, scanning
-and connecting take no time, links do not disturb each other, and only linked peers hear an advertisement. Signal
-strength follows the log-distance model without fading. The full radio takes this one's place.
+Fidelity boundary: links of one radio do not collide in time as long as all fit; a frame keeps the share that it began
+with; the two directions of a link do not slow each other down; a PHY does not change with the distance. Signal
+strength follows the log-distance model without fading.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import Final
+
 from edgecoder.core.effects import Advertise
 from edgecoder.core.events import Advertised, LinkUp
 from edgecoder.core.ids import LinkId, Medium
-from edgecoder.wire.envelope import Frame
+from edgecoder.wire.envelope import Envelope, Frame, peek
+from edgecoder.wire.messages import TYPES
+from edgecoder_sim.ble_timing import MILLI, Timing
 from edgecoder_sim.host import SimNode, frame_size
-from edgecoder_sim.profiles import Radio
+from edgecoder_sim.radio_model import Radio, System, agreed
+from edgecoder_sim.workload import weighted
 
-SECOND_US = 1_000_000
-ACK_BYTES = 20
-"""An acknowledgement: one ATT value of the least MTU."""
+ACKNOWLEDGED: Final = frozenset({"identity", "probe", "release", "taskRequest", "cancel", "receipt", "ledgerBatch"})
+"""Messages that are written, or read, and so acknowledged: those of the characteristics identity, task request and
+ledger sync. The others are notifications."""
+
+
+_WRITTEN: Final = frozenset(TYPES[name] for name in ACKNOWLEDGED)
+_GOLDEN: Final = 2_654_435_761
+"""Multiples of it, cut to a span, lie in it as evenly as can be (Knuth): where connection events begin."""
+
+
+class Antenna:
+    """One node's radio."""
+
+    __slots__ = ("_busy_until_us", "_streams", "node", "system")
+
+    def __init__(self, node: SimNode, system: str) -> None:
+        self.node = node
+        self.system = system
+        """The operating system that drives it."""
+        self._streams: dict[LinkId, tuple[int, int]] = {}
+        """Links that carry something: until when, and the share of the time on the air that they ask for, ‰."""
+        self._busy_until_us = 0
+        """The latest of these times."""
+
+    def demand_milli(self, link: LinkId, at_us: int) -> int:
+        """What its other links ask for at a time, ‰."""
+        streams = self._streams
+        if self._busy_until_us <= at_us:
+            streams.clear()
+            return 0
+        for other in [other for other, (until_us, _) in streams.items() if until_us <= at_us]:
+            del streams[other]
+        return sum(share for other, (_, share) in streams.items() if other != link)
+
+    def note(self, link: LinkId, until_us: int, share_milli: int) -> None:
+        """A link carries something until then."""
+        self._streams[link] = (until_us, share_milli)
+        if until_us > self._busy_until_us:  # noqa: PLR1730 - hot: a call to max costs more
+            self._busy_until_us = until_us
+
+
+class Antennas:
+    """The radios of a world, made when they are used first."""
+
+    def __init__(self, radio: Radio, systems: Mapping[str, System]) -> None:
+        self.radio = radio
+        self.systems = systems
+        self._of: dict[int, Antenna] = {}
+        self._timings: dict[tuple[str, str], Timing] = {}
+
+    def of(self, node: SimNode) -> Antenna:
+        """A node's radio. Which operating system drives it is drawn, once for all its lives."""
+        antenna = self._of.get(node.index)
+        if antenna is None:
+            system = weighted(node.stream("system"), node.device.system_weights)
+            assert system is not None  # such a device was refused
+            antenna = self._of[node.index] = Antenna(node, system)
+        return antenna
+
+    def links_max(self, node: SimNode) -> int:
+        """Links that a node's radio keeps at once: as many as the scenario says and its system can."""
+        return min(self.radio.links_max, self.systems[self.of(node).system].links_max)
+
+    def timing(self, first: Antenna, second: Antenna) -> Timing:
+        """What the two agree on."""
+        pair = (first.system, second.system)
+        timing = self._timings.get(pair)
+        if timing is None:
+            timing = self._timings[pair] = agreed(self.radio.ble, *(self.systems[name] for name in pair))
+        return timing
 
 
 class BleLink:
     """A link between two nodes in range."""
 
     __slots__ = (
-        "_distance_m",
+        "_antennas",
         "_ends",
-        "_free_us",
         "_is_dialled",
-        "_latency_us",
-        "_radio",
-        "_rate",
-        "ack_us",
+        "_phase_us",
+        "_position",
+        "_quiet_us",
+        "_timing",
         "first",
         "id",
         "medium",
@@ -41,47 +117,105 @@ class BleLink:
     )
 
     def __init__(
-        self, link: LinkId, a: SimNode, b: SimNode, radio: Radio, distance_m: float, dialled_dbm: int | None = None
+        self, link: LinkId, antennas: Antennas, a: SimNode, b: SimNode, rssi_dbm: int, *, is_dialled: bool = False
     ) -> None:
-        """`dialled_dbm`: the signal of a link that `first` dialled; others know no addresses."""
+        """`is_dialled`: `a` called, and both know whom; others know no addresses."""
         self.id = link
         self.medium = Medium.BLE
-        self._radio, self._distance_m = radio, distance_m
-        self.rssi_dbm = radio.rssi_dbm(distance_m) if dialled_dbm is None else dialled_dbm
-        self._is_dialled = dialled_dbm is not None
+        self.rssi_dbm = rssi_dbm
         self.first, self.second = a, b
-        self._ends = (a, b)
-        self._rate = radio.bytes_per_s
-        self._latency_us = radio.latency_us
-        self._free_us = [0, 0]
-        self.ack_us = radio.latency_us + ACK_BYTES * SECOND_US // radio.bytes_per_s
-        """How long an acknowledgement takes on its way back."""
+        self._antennas = antennas
+        self._is_dialled = is_dialled
+        self._ends = (antennas.of(a), antennas.of(b))
+        self._timing = _Pace.of(antennas.timing(*self._ends), antennas.radio.ble.packet_loss_pct)
+        self._phase_us = link * _GOLDEN % self._timing.interval_us
+        self._position = [0, 0]
+        """Next free place of each direction: connection events since the phase times what one carries, ‰ packets."""
+        self._quiet_us = 0
 
     def again(self, link: LinkId) -> BleLink:
         """A new link between the same ends."""
-        return BleLink(link, self.first, self.second, self._radio, self._distance_m)
+        return BleLink(link, self._antennas, self.first, self.second, self.rssi_dbm)
 
     def open(self) -> None:
         """Tell both ends."""
-        for node, other in (self._ends, self._ends[::-1]):
+        for node, other in ((self.first, self.second), (self.second, self.first)):
             node.attach(self.id, self)
             node.post(LinkUp(self.id, Medium.BLE, self.rssi_dbm, other.index if self._is_dialled else None))
 
     @property
     def quiet_us(self) -> int:
         """When the last frame that was sent has arrived."""
-        return max(self._free_us) + self._latency_us
+        return self._quiet_us
+
+    @property
+    def ack_us(self) -> int:
+        """How long an acknowledgement takes on its way back: to the next connection event."""
+        return self._timing.interval_us
 
     def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int:
         """Carry a frame from `sender`; returns when it arrives."""
-        direction = 0 if self._ends[0] is sender else 1
-        begin_us = max(depart_us, self._free_us[direction])
+        direction = 0 if self.first is sender else 1
+        receiver = self._ends[1 - direction].node
         size = frame_size(frame)
-        end_us = begin_us + size * SECOND_US // self._rate
-        self._free_us[direction] = end_us
-        arrival_us = end_us + self._latency_us
-        self._ends[1 - direction].deliver_at(arrival_us, self.id, frame, (sender, Medium.BLE.value, size))
+        arrival_us = self._carry(direction, size, _is_acknowledged(frame), depart_us)
+        receiver.deliver_at(arrival_us, self.id, frame, (sender, Medium.BLE.value, size))
         return arrival_us
+
+    def _carry(self, direction: int, size_bytes: int, is_acknowledged: bool, depart_us: int) -> int:
+        """Take places for a frame; returns when the last of it arrives."""
+        pace = self._timing
+        interval_us, room = pace.interval_us, pace.room
+        share, (first, second) = pace.share_milli, self._ends
+        asked = share + max(first.demand_milli(self.id, depart_us), second.demand_milli(self.id, depart_us))
+        event = -(-(depart_us - self._phase_us) // interval_us)
+        start = max(event * room, self._position[direction])
+        values, packets, air_us = pace.cost(size_bytes)
+        need = packets * pace.repeats_milli
+        if asked > MILLI:  # the radio of one end is asked for more than it has
+            need = need * asked // MILLI
+        if is_acknowledged:
+            per_value = -(-need // (values * room)) + 1
+            start = -(-start // room) * room
+            end = start + (values - 1) * per_value * room + need // values
+            self._position[direction] = start + values * per_value * room
+        else:
+            end = self._position[direction] = start + need
+        event, place = divmod(end - 1, room)
+        packet_us = air_us // packets
+        arrival_us = self._phase_us + event * interval_us + min(interval_us, (place + 1) * packet_us // MILLI)
+        self._quiet_us = max(self._quiet_us, arrival_us)
+        first.note(self.id, arrival_us, share)
+        second.note(self.id, arrival_us, share)
+        return arrival_us
+
+
+class _Pace:
+    """The timing of a link, and what follows from it for every frame."""
+
+    __slots__ = ("cost", "interval_us", "repeats_milli", "room", "share_milli")
+
+    def __init__(self, timing: Timing, loss_pct: float) -> None:
+        self.cost = lru_cache(maxsize=4096)(timing.cost)
+        self.interval_us = timing.interval_us
+        self.room = timing.packets_per_event_milli
+        """Packets that a connection event carries, ‰."""
+        self.repeats_milli = round(MILLI * 100 / (100 - loss_pct))
+        """How often a packet is sent in the mean, ‰."""
+        self.share_milli = min(MILLI, self.room * timing.packet_us // timing.interval_us)
+        """Share of the time that the link is on the air while it carries something, ‰."""
+
+    @staticmethod
+    @cache
+    def of(timing: Timing, loss_pct: float) -> _Pace:
+        """One for all links of a kind."""
+        return _Pace(timing, loss_pct)
+
+
+def _is_acknowledged(frame: Frame) -> bool:
+    if type(frame) is Envelope:
+        return type(frame.message) in _WRITTEN
+    return peek(frame)[0] in ACKNOWLEDGED  # type: ignore[arg-type]  # a frame is an envelope or bytes
 
 
 def advertise(node: SimNode, effect: Advertise, depart_us: int) -> None:

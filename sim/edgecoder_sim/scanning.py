@@ -5,8 +5,8 @@ the moment at which each scanner hears it is drawn, and that is one event. Crowd
 radios in range collide like in pure ALOHA.
 
 Fidelity boundary: a scanner outside of its window hears from the next window on, and windows do not shift against
-advertisements once they are drawn; the signal of a pair is drawn once; one rate for all links, each link's own; a link
-breaks only by distance or death. Platforms do not differ: there is no iOS in the background, and no address changes.
+advertisements once they are drawn; the signal of a pair is drawn once; a link breaks only by
+distance or death. Platforms do not differ: there is no iOS in the background, and no address changes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from edgecoder.errors import Reason
 from edgecoder.wire.advertisement import Bits
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
-from edgecoder_sim.profiles import Ble, Radio
-from edgecoder_sim.radio import BleLink, advertise
+from edgecoder_sim.radio import Antennas, BleLink, advertise
+from edgecoder_sim.radio_model import Ble
 
 
 class _Bearer:
@@ -74,11 +74,17 @@ class Scanning:
     """The radios of a world; takes news of contacts, and what the cores ask of their radios."""
 
     def __init__(
-        self, kernel: Kernel, nodes: Sequence[SimNode], radio: Radio, next_link: Callable[[], LinkId], rng_seed: int
+        self,
+        kernel: Kernel,
+        nodes: Sequence[SimNode],
+        antennas: Antennas,
+        next_link: Callable[[], LinkId],
+        rng_seed: int,
     ) -> None:
         self._kernel = kernel
-        self._radio = radio
-        self._ble = radio.ble
+        self._antennas = antennas
+        self._radio = antennas.radio
+        self._ble = antennas.radio.ble
         self._next_link = next_link
         self._rng_seed = rng_seed
         self.bearers = [_Bearer(node) for node in nodes]
@@ -174,7 +180,7 @@ class Scanning:
             caller.node.post(ConnectFailed(dial.op, reason))
             return
         signal = caller.near[target.node.index]
-        link = BleLink(self._next_link(), caller.node, target.node, self._radio, 1.0, signal)
+        link = BleLink(self._next_link(), self._antennas, caller.node, target.node, signal, is_dialled=True)
         caller.links[link.id] = target.links[link.id] = link
         link.open()
         caller.node.post(Connected(dial.op, link.id))
@@ -182,10 +188,15 @@ class Scanning:
     def _refusal(self, caller: _Bearer, target: _Bearer) -> Reason | None:
         if target.node.index not in caller.near or target.bits is None or target.scan is None:
             return Reason.NO_ANSWER
-        if any(bearer.scan and len(bearer.links) >= bearer.scan.links_max for bearer in (caller, target)):
+        if any(len(bearer.links) >= self._slots(bearer) for bearer in (caller, target)):
             return Reason.BUSY
         is_lost = caller.stream.uniform() * 100 < self._ble.connect_failure_pct
         return Reason.NO_ANSWER if is_lost else None
+
+    def _slots(self, bearer: _Bearer) -> int:
+        """Links that a radio keeps: what its core wants, if its system can."""
+        can = self._antennas.links_max(bearer.node)
+        return can if bearer.scan is None else min(can, bearer.scan.links_max)
 
     def cancel(self, node: SimNode, op: OpId) -> None:
         """A core gives a dial up."""

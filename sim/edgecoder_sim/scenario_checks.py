@@ -94,6 +94,10 @@ def _devices(document: Document, scenario: Scenario) -> None:
             low, high = device.battery_pct
             problem = f"devices.{name}.battery_pct is [{low:g}, {high:g}]"
             raise document.error((*where, "battery_pct"), problem, "write the lower charge first")
+        for system in device.systems:
+            _known(document, (*where, "systems", system), system, scenario.systems, "operating system")
+        if not any(device.system_weights.values()):
+            raise document.error((*where, "systems"), f"{name} has no operating system", "give one a weight above 0")
 
 
 def _node_configs(document: Document, scenario: Scenario) -> None:
@@ -444,7 +448,7 @@ def _shortest_latency_us(scenario: Scenario) -> tuple[int, str]:
         f"a link within {name}": 2 * scenario.networks[name].latency_us for name in used if name in scenario.networks
     }
     if scenario.radio.links_max > 0:
-        latencies["the radio"] = scenario.radio.latency_us
+        latencies["the radio"] = scenario.radio.ble.interval_us // 2
     if not latencies:
         return scenario.tick_us, ""
     place = min(latencies, key=lambda key: latencies[key])

@@ -25,7 +25,7 @@ from edgecoder_sim.people import People
 from edgecoder_sim.people_model import Stay
 from edgecoder_sim.population import Place, Population
 from edgecoder_sim.presence import Presence
-from edgecoder_sim.radio import BleLink
+from edgecoder_sim.radio import Antennas, BleLink
 from edgecoder_sim.scanning import Scanning
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
@@ -65,6 +65,7 @@ class World:
         for sim in self.nodes:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
+        self._antennas = Antennas(scenario.radio, scenario.systems)
         self.contacts = self._radios()
         self.people = People(scenario, self.kernel, self.members, self.contacts)
         self._presence = Presence(self.kernel, WALL_START_MS)
@@ -192,13 +193,13 @@ class World:
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
 
     def _radios(self) -> Bluetooth:
-        radio = self.scenario.radio
-        if radio.scanning:
-            return Scanning(self.kernel, self.nodes, radio, self._next_link, self.scenario.rng_seed)
-        return LinkedContacts(radio, self._link_radios)
+        if self.scenario.radio.scanning:
+            return Scanning(self.kernel, self.nodes, self._antennas, self._next_link, self.scenario.rng_seed)
+        return LinkedContacts(self._antennas, self._link_radios)
 
     def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:
-        link = BleLink(self._next_link(), a, b, self.scenario.radio, distance_m)
+        rssi_dbm = self.scenario.radio.rssi_dbm(distance_m)
+        link = BleLink(self._next_link(), self._antennas, a, b, rssi_dbm)
         self._open(link)
         return link
 

@@ -11,7 +11,7 @@ from edgecoder.core.rng import Stream
 from edgecoder.mesh.member import Member
 from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.host import SimNode
-from edgecoder_sim.profiles import Ble
+from edgecoder_sim.radio_model import Ble
 from edgecoder_sim.scanning import Scanning, heard_after_us
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
