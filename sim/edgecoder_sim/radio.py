@@ -3,16 +3,19 @@
 A link takes what leaves a node in the order in which it leaves, in connection events that come once an interval
 (`ble_timing`). What protocol.md calls a write is acknowledged, and the next waits for that; notifications follow one
 another. A radio whose links ask for more air than there is gives each its share, so that a relay on one radio halves.
+Links in range of each other hop over the same channels and lose the packets that meet, like in pure ALOHA.
 Advertising tells every linked peer, and is complete when each has acknowledged, or at the deadline.
 
-Fidelity boundary: links of one radio do not collide in time as long as all fit; a frame keeps the share that it began
-with; the two directions of a link do not slow each other down; a PHY does not change with the distance. Signal
-strength follows the log-distance model without fading.
+Fidelity boundary: links of one radio do not collide in time as long as all fit; a frame keeps the share and the crowd
+that it began with; a crowd is what was sent in the second before, and is looked at where radios scan; the two
+directions of a link do not slow each other down; a PHY does not change with the distance, and Wi-Fi in the same band
+does not exist. Signal strength follows the log-distance model without fading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from functools import cache, lru_cache
 from typing import Final
 
@@ -31,20 +34,63 @@ ACKNOWLEDGED: Final = frozenset({"identity", "probe", "release", "taskRequest", 
 ledger sync. The others are notifications."""
 
 
+DATA_CHANNELS: Final = 37
+"""Channels that links hop over (U: Bluetooth Core)."""
+SECOND_US: Final = 1_000_000
+_QUIET_MILLI: Final = 100
+"""Where all radios together send less of a second, ‰, nobody looks who is near whom: it would cost half a percent."""
 _WRITTEN: Final = frozenset(TYPES[name] for name in ACKNOWLEDGED)
 _GOLDEN: Final = 2_654_435_761
 """Multiples of it, cut to a span, lie in it as evenly as can be (Knuth): where connection events begin."""
 
 
+class Meter:
+    """Time on the air, by whole seconds."""
+
+    __slots__ = ("_air_us", "_last_us", "_second")
+
+    def __init__(self) -> None:
+        self._second = self._air_us = self._last_us = 0
+
+    def note(self, second: int, air_us: int) -> None:
+        """So much was sent in a second. Seconds come in order."""
+        if second != self._second:
+            self._last_us = self._air_us if second == self._second + 1 else 0
+            self._second, self._air_us = second, 0
+        self._air_us += air_us
+
+    def last_milli(self, second: int) -> int:
+        """What was sent in the second before, ‰ of it."""
+        behind = second - self._second
+        air_us = self._last_us if behind <= 0 else self._air_us if behind == 1 else 0
+        return min(MILLI, air_us * MILLI // SECOND_US)
+
+
 class Antenna:
     """One node's radio."""
 
-    __slots__ = ("_busy_until_us", "_streams", "node", "system")
+    __slots__ = (
+        "_busy_until_us",
+        "_crowd_milli",
+        "_crowd_second",
+        "_streams",
+        "meter",
+        "near",
+        "node",
+        "system",
+        "system_name",
+    )
 
-    def __init__(self, node: SimNode, system: str) -> None:
+    def __init__(self, node: SimNode, system_name: str, system: System) -> None:
         self.node = node
+        self.system_name = system_name
         self.system = system
         """The operating system that drives it."""
+        self.near: Collection[int] = ()
+        """Who is in range, where somebody keeps that."""
+        self.meter = Meter()
+        self._crowd_second = -1
+        self._crowd_milli = 0
         self._streams: dict[LinkId, tuple[int, int]] = {}
         """Links that carry something: until when, and the share of the time on the air that they ask for, ‰."""
         self._busy_until_us = 0
@@ -66,6 +112,16 @@ class Antenna:
         if until_us > self._busy_until_us:  # noqa: PLR1730 - hot: a call to max costs more
             self._busy_until_us = until_us
 
+    def crowd_milli(self, at_us: int, of: Mapping[int, Antenna]) -> int:
+        """What the others in range sent in the last whole second, ‰ of it; each link counts at one of its ends."""
+        second = at_us // SECOND_US
+        if second != self._crowd_second:
+            self._crowd_second = second
+            others = (of.get(index) for index in self.near)
+            heard = sum(antenna.meter.last_milli(second) for antenna in others if antenna is not None)
+            self._crowd_milli = max(0, heard - self.meter.last_milli(second)) // 2
+        return self._crowd_milli
+
 
 class Antennas:
     """The radios of a world, made when they are used first."""
@@ -75,26 +131,45 @@ class Antennas:
         self.systems = systems
         self._of: dict[int, Antenna] = {}
         self._timings: dict[tuple[str, str], Timing] = {}
+        self._meter = Meter()
+        """Of all radios together."""
+        self._repeats_milli = round(MILLI * 100 / (100 - radio.ble.packet_loss_pct))
 
     def of(self, node: SimNode) -> Antenna:
-        """A node's radio. Which operating system drives it is drawn, once for all its lives."""
+        """A node's radio. Its operating system is drawn, once for all its lives."""
         antenna = self._of.get(node.index)
         if antenna is None:
-            system = weighted(node.stream("system"), node.device.system_weights)
-            assert system is not None  # such a device was refused
-            antenna = self._of[node.index] = Antenna(node, system)
+            name = weighted(node.stream("system"), node.device.system_weights)
+            assert name is not None  # such a device was refused
+            antenna = self._of[node.index] = Antenna(node, name, self.systems[name])
         return antenna
+
+    def repeats_milli(self, first: Antenna, second: Antenna, at_us: int) -> int:
+        """How often a packet of a link is sent in the mean, ‰. It is lost where it meets another on one of the 37 data
+        channels, in its own time or in that of the other before it."""
+        whole = self._meter.last_milli(at_us // SECOND_US)
+        if whole < _QUIET_MILLI:
+            return self._repeats_milli
+        crowd = max(first.crowd_milli(at_us, self._of), second.crowd_milli(at_us, self._of))
+        return round(self._repeats_milli * math.exp(2 * crowd / MILLI / DATA_CHANNELS))
+
+    def note(self, first: Antenna, second: Antenna, at_us: int, air_us: int) -> None:
+        """A link sends for so long from about then."""
+        now_second = at_us // SECOND_US
+        first.meter.note(now_second, air_us)
+        second.meter.note(now_second, air_us)
+        self._meter.note(now_second, air_us)
 
     def links_max(self, node: SimNode) -> int:
         """Links that a node's radio keeps at once: as many as the scenario says and its system can."""
-        return min(self.radio.links_max, self.systems[self.of(node).system].links_max)
+        return min(self.radio.links_max, self.of(node).system.links_max)
 
     def timing(self, first: Antenna, second: Antenna) -> Timing:
         """What the two agree on."""
-        pair = (first.system, second.system)
+        pair = (first.system_name, second.system_name)
         timing = self._timings.get(pair)
         if timing is None:
-            timing = self._timings[pair] = agreed(self.radio.ble, *(self.systems[name] for name in pair))
+            timing = self._timings[pair] = agreed(self.radio.ble, first.system, second.system)
         return timing
 
 
@@ -127,7 +202,7 @@ class BleLink:
         self._antennas = antennas
         self._is_dialled = is_dialled
         self._ends = (antennas.of(a), antennas.of(b))
-        self._timing = _Pace.of(antennas.timing(*self._ends), antennas.radio.ble.packet_loss_pct)
+        self._timing = _Pace.of(antennas.timing(*self._ends))
         self._phase_us = link * _GOLDEN % self._timing.interval_us
         self._position = [0, 0]
         """Next free place of each direction: connection events since the phase times what one carries, ‰ packets."""
@@ -171,7 +246,7 @@ class BleLink:
         event = -(-(depart_us - self._phase_us) // interval_us)
         start = max(event * room, self._position[direction])
         values, packets, air_us = pace.cost(size_bytes)
-        need = packets * pace.repeats_milli
+        need = packets * self._antennas.repeats_milli(first, second, depart_us)
         if asked > MILLI:  # the radio of one end is asked for more than it has
             need = need * asked // MILLI
         if is_acknowledged:
@@ -187,29 +262,28 @@ class BleLink:
         self._quiet_us = max(self._quiet_us, arrival_us)
         first.note(self.id, arrival_us, share)
         second.note(self.id, arrival_us, share)
+        self._antennas.note(first, second, depart_us, need * packet_us // MILLI)
         return arrival_us
 
 
 class _Pace:
     """The timing of a link, and what follows from it for every frame."""
 
-    __slots__ = ("cost", "interval_us", "repeats_milli", "room", "share_milli")
+    __slots__ = ("cost", "interval_us", "room", "share_milli")
 
-    def __init__(self, timing: Timing, loss_pct: float) -> None:
+    def __init__(self, timing: Timing) -> None:
         self.cost = lru_cache(maxsize=4096)(timing.cost)
         self.interval_us = timing.interval_us
         self.room = timing.packets_per_event_milli
         """Packets that a connection event carries, ‰."""
-        self.repeats_milli = round(MILLI * 100 / (100 - loss_pct))
-        """How often a packet is sent in the mean, ‰."""
         self.share_milli = min(MILLI, self.room * timing.packet_us // timing.interval_us)
         """Share of the time that the link is on the air while it carries something, ‰."""
 
     @staticmethod
     @cache
-    def of(timing: Timing, loss_pct: float) -> _Pace:
+    def of(timing: Timing) -> _Pace:
         """One for all links of a kind."""
-        return _Pace(timing, loss_pct)
+        return _Pace(timing)
 
 
 def _is_acknowledged(frame: Frame) -> bool:

@@ -18,6 +18,7 @@ from msgspec import Meta
 from edgecoder_sim.ble_timing import Phy, Timing, slower, value_bytes
 from edgecoder_sim.profiles import LatencyMs, Percent
 
+AdvertisingMs = Annotated[float, Meta(ge=20, le=10_240, extra={"noun": "an interval in ms"})]
 IntervalMs = Annotated[float, Meta(ge=7.5, le=4000, extra={"noun": "an interval in ms"})]
 
 
@@ -43,7 +44,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Ble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How Bluetooth radios advertise, scan, connect and carry."""
 
-    advertising_interval_ms: Annotated[float, Meta(ge=20, le=10_240, extra={"noun": "an interval in ms"})] = 152.5
+    advertising_interval_ms: AdvertisingMs = 152.5
     """Time between two advertisements, ms: sooner heard for more battery (S: the shortest but one of Apple's list,
     QA1931)."""
     advertising_delay_ms: Annotated[float, Meta(ge=0, le=10, extra={"noun": "a delay in ms"})] = 10.0

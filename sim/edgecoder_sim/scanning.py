@@ -88,6 +88,9 @@ class Scanning:
         self._next_link = next_link
         self._rng_seed = rng_seed
         self.bearers = [_Bearer(node) for node in nodes]
+        for bearer in self.bearers:
+            if bearer.node.device.ble:
+                antennas.of(bearer.node).near = bearer.near
         self._dials: dict[tuple[int, OpId], _Dial] = {}
 
     # -- contacts ------------------------------------------------------------------------------------------------------

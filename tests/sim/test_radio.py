@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import pytest
@@ -12,7 +13,7 @@ from edgecoder.wire.envelope import Envelope, Header
 from edgecoder.wire.messages import LedgerAck, Message, Release
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.profiles import DEVICES
-from edgecoder_sim.radio import Antennas, BleLink
+from edgecoder_sim.radio import Antenna, Antennas, BleLink
 from edgecoder_sim.radio_model import SYSTEMS, Ble, Radio, System
 
 SECOND_US = 1_000_000
@@ -38,13 +39,16 @@ class FakeNode:
 class Air:
     """A few nodes and links between them."""
 
-    def __init__(self, ble: Ble = CALM, system: System = SYSTEMS["desktop"]) -> None:
-        self.nodes = [FakeNode(index) for index in range(4)]
-        self._antennas = Antennas(Radio(ble=ble), {"desktop": system})
+    def __init__(self, ble: Ble = CALM, system: System = SYSTEMS["desktop"], count: int = 4) -> None:
+        self.nodes = [FakeNode(index) for index in range(count)]
+        self.antennas = Antennas(Radio(ble=ble), {"desktop": system})
+
+    def antenna(self, node: FakeNode) -> Antenna:
+        return self.antennas.of(cast("SimNode", node))
 
     def link(self, a: int, b: int, link: LinkId) -> BleLink:
         first, second = (cast("SimNode", self.nodes[index]) for index in (a, b))
-        return BleLink(link, self._antennas, first, second, -60)
+        return BleLink(link, self.antennas, first, second, -60)
 
     def send(self, link: BleLink, sender: int, size_bytes: int, depart_us: int, message: Message = NOTIFIED) -> int:
         envelope = Envelope(Header("n", b"", 1, 1, 1), message, b"", size_bytes, b"")
@@ -132,6 +136,24 @@ def test_a_system_is_drawn_once_by_its_weight() -> None:
     drawn = []
     for node in nodes:
         node.device = DEVICES["phone_mid"]
-        drawn.append(antennas.of(cast("SimNode", node)).system)
-    assert [antennas.of(cast("SimNode", node)).system for node in nodes] == drawn
+        drawn.append(antennas.of(cast("SimNode", node)).system_name)
+    assert [antennas.of(cast("SimNode", node)).system_name for node in nodes] == drawn
     assert drawn.count("ios") / len(drawn) == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_crowd_that_transfers_loses_packets() -> None:
+    """Ten busy links in range of each other: each meets the nine others on one of 37 channels."""
+
+    def rate(others: tuple[tuple[int, int], ...]) -> float:
+        air = Air(count=20)
+        for node in air.nodes:
+            air.antenna(node).near = {other.index for other in air.nodes if other is not node}
+        links = [air.link(a, b, 1 + a) for a, b in ((0, 1), *others)]
+        for step in range(300):
+            for link in links:
+                air.send(link, link.first.index, 28_000, 5 * SECOND_US + step * 100_000)
+        return 300 * 28_000 * 8 / (links[0].quiet_us - 5 * SECOND_US)
+
+    alone, crowd = rate(()), rate(tuple((a, a + 1) for a in range(2, 20, 2)))
+    duty = into_share()
+    assert crowd / alone == pytest.approx(math.exp(-2 * 9 * duty / 37), rel=0.05)
