@@ -23,7 +23,7 @@ def outcome_lines(summary: Mapping[str, Any], *, has_report: bool) -> list[str]:
     sim_s, wall_s = summary["sim_s"], summary["wall_s"]
     head = f"{summary['scenario']}: {summary['nodes']} nodes, {sim_s:,.0f} s simulated in {wall_s:.1f} s"
     lines = [f"{head} ({sim_s / max(wall_s, 1e-3):,.0f} × real time), {summary['events']:,} events"]
-    lines += [*_tasks(figures), *_swaps(figures), *_knowledge(figures), *_messages(figures)]
+    lines += [*_tasks(figures), *_swaps(figures), *_knowledge(figures), *_receipts(figures), *_messages(figures)]
     lines.append(_invariants(summary["invariants"]))
     lines.append(_row("digest", f"{summary['digest']}, rng_seed {summary['rng_seed']}"))
     directory = summary["run_dir"]
@@ -84,6 +84,15 @@ def _knowledge(figures: _Figures) -> list[str]:
         return []
     why = "a summary is wrong from the first change of one of its counts to the next summary"
     return [_row("wrong rows", f"share of time: {', '.join(parts)}"), _row("", f"({why})")]
+
+
+def _receipts(figures: _Figures) -> list[str]:
+    """What nodes owe for answers that they got offline; nothing where nobody was."""
+    if not figures.get("receipts_signed"):
+        return []
+    signed, taken, waiting = (figures.get(f"receipts_{step}", 0) for step in ("signed", "taken", "waiting"))
+    text = f"{signed:,.0f} signed offline, {taken:,.0f} at coordinators, {waiting:,.0f} wait where they were earned"
+    return [_row("receipts", text)]
 
 
 def percents(shares: Sequence[float]) -> list[str]:

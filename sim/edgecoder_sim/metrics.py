@@ -79,8 +79,16 @@ METRICS: Final[dict[str, Metric]] = {
     "receipts_signed": Metric("Offline", "Receipts signed", "receipts", "Answers that nodes got while offline."),
     "receipts_synced": Metric("Offline", "Receipts synced", "receipts", "Who served knows that a coordinator has it."),
     "receipts_refused": Metric("Offline", "Receipts refused", "receipts", "No coordinator will take them."),
-    "receipts_taken": Metric("Offline", "Receipts at coordinators", "receipts", "Durable there; each counts once."),
-    "receipts_waiting": Metric("Offline", "Receipts that wait", "receipts", "At who served, when the run ended."),
+    "receipts_taken": Metric(
+        "Offline", "Receipts at coordinators", "receipts", "Durable there; each counts once, wherever it is."
+    ),
+    "receipt_copies": Metric(
+        "Offline", "Copies of receipts", "receipts", "At a second coordinator, or again at one that lost its disk."
+    ),
+    "receipt_credits": Metric("Offline", "Credits", "credits", "CPU seconds times quality, each receipt once."),
+    "receipts_waiting": Metric(
+        "Offline", "Receipts that wait", "receipts", "At who served, when the run ended, or lost with its disk."
+    ),
     "receipt_wait_p50_s": Metric("Offline", "Wait of a receipt, median", "s", "From durable to synced."),
     "messages": Metric("Messages", "Delivered envelopes", "envelopes", "On all links."),
     "message_bytes": Metric("Messages", "Delivered bytes", "bytes", "Encoded envelopes."),

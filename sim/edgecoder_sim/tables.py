@@ -293,9 +293,11 @@ RECEIPTS: Final = Table(
             "step",
             TEXT,
             "signed (by who asked), queued (durable at who served), synced (a coordinator has it), refused (none "
-            "will take it), taken (durable at a coordinator).",
+            "will take it), taken (durable at a coordinator), copied (the same receipt at another coordinator, or "
+            "again at one that lost its disk: not to be counted).",
         ),
         _maybe("queued", INTEGER, "Receipts that wait at the node that served, after the step."),
+        _maybe("micro_credits", INTEGER, "taken and copied: what it is worth, CPU seconds times quality, millionths."),
     ),
 )
 

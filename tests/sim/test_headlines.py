@@ -46,6 +46,12 @@ def test_nodes_without_a_model_are_told_where_there_are_any() -> None:
     assert "no model" not in told(no_model_nodes=0, no_model_longest_s=0.0, boot_loads=110, boot_loads_failed=0)
 
 
+def test_receipts_are_told_where_there_are_any() -> None:
+    said = told(receipts_signed=784, receipts_taken=780, receipts_waiting=4)
+    assert "receipts    784 signed offline, 780 at coordinators, 4 wait where they were earned" in said
+    assert "receipts" not in told()
+
+
 def test_the_ways_of_answers_add_up_and_none_is_hidden() -> None:
     assert percents([0.545, 0.405, 0.0488, 0.0012]) == ["55 %", "40 %", "5 %", "below 1 %"]
     assert percents([1.0, 0.0]) == ["100 %", "0 %"]

@@ -22,6 +22,7 @@ def test_a_receipt_is_followed_from_the_signature_to_the_coordinator(tmp_path: P
         (3, 0, ReceiptSigned(refused, b"s" * 32, b"u" * 16)),
         (4, 1, ReceiptQueued(refused, 2)),
         (10, 2, ReceiptTaken(kept, b"s" * 32, 7)),
+        (11, 3, ReceiptTaken(kept, b"s" * 32, 7)),
         (12, 1, ReceiptSynced(kept, 1, refused=False)),
         (13, 1, ReceiptSynced(refused, 0, refused=True)),
     ):
@@ -35,8 +36,12 @@ def test_a_receipt_is_followed_from_the_signature_to_the_coordinator(tmp_path: P
         "receipts_synced": 1,
         "receipts_refused": 1,
         "receipts_taken": 1,
+        "receipt_copies": 1,
+        "receipt_credits": 7e-6,
         "receipts_waiting": 0,
     }
     rows = pq.read_table(tmp_path / "receipts.parquet").to_pylist()
-    assert [row["step"] for row in rows] == ["signed", "queued", "signed", "queued", "taken", "synced", "refused"]
-    assert [row["queued"] for row in rows] == [None, 1, None, 2, None, 1, 0]
+    steps = [row["step"] for row in rows]
+    assert steps == ["signed", "queued", "signed", "queued", "taken", "copied", "synced", "refused"]
+    assert [row["queued"] for row in rows] == [None, 1, None, 2, None, None, 1, 0]
+    assert [row["micro_credits"] for row in rows if row["step"] in ("taken", "copied")] == [7, 7]

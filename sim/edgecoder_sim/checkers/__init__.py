@@ -16,6 +16,7 @@ from edgecoder_sim.checkers.homes import OneHome
 from edgecoder_sim.checkers.operations import Operations
 from edgecoder_sim.checkers.panel import Panel, Rule
 from edgecoder_sim.checkers.probes import PlacesEnd, Promises
+from edgecoder_sim.checkers.receipts import Arrived, Counted, Kept, Paid
 from edgecoder_sim.checkers.registry import AnswersAreFresh, SummariesAreTrue
 from edgecoder_sim.checkers.replies import Replies, TaskEnds
 from edgecoder_sim.checkers.routing import PeerRouting, RelayRouting
@@ -52,9 +53,12 @@ def make_checkers(rng_seed: int, reproduce: str, *, ends_well: bool = False) -> 
     AnswersAreFresh(panel, relays.summaries)
     Heartbeats(panel)
     OneHome(panel)
+    kept = Kept(panel, Paid(panel).signed)
+    Counted(panel, kept)
     Bounds(panel)
     Wakes(panel)
     if ends_well:
         Verdicts(panel)
         AllIsWell(panel)
+        Arrived(panel, kept)
     return [panel]

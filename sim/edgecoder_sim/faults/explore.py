@@ -23,6 +23,7 @@ from edgecoder.trace import (
     LifeEnded,
     NodeReady,
     OnlineChanged,
+    ReceiptSynced,
     Record,
     SwapPhase,
     TaskEnded,
@@ -47,6 +48,7 @@ COVERAGE: Final = (
     "coordinator failover",
     "offline and back",
     "restart from an old disk",
+    "receipt brought",
     "re-route mid-task",
     "epoch raised",
     "restart",
@@ -140,6 +142,9 @@ class Coverage:
             self._offline.discard(node)
             self.reached["offline and back"] += 1
 
+    def _receipt_synced(self, _: int, record: ReceiptSynced) -> None:
+        self.reached["receipt brought"] += not record.refused
+
     def _submitted(self, node: int, record: TaskSubmitted) -> None:
         self.tasks += 1
         self._origin[record.task_id] = node
@@ -164,6 +169,7 @@ _COUNT: Final[dict[type[Record], Callable[..., None]]] = {
     SwapPhase: Coverage._phase_entered,
     HomeChanged: Coverage._home_changed,
     OnlineChanged: Coverage._online_changed,
+    ReceiptSynced: Coverage._receipt_synced,
     TaskSubmitted: Coverage._submitted,
     TaskStarted: Coverage._task_started,
     TaskRouted: Coverage._task_routed,
