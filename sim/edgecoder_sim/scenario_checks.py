@@ -95,7 +95,7 @@ def _devices(document: Document, scenario: Scenario) -> None:
             problem = f"devices.{name}.battery_pct is [{low:g}, {high:g}]"
             raise document.error((*where, "battery_pct"), problem, "write the lower charge first")
         for system in device.systems:
-            _known(document, (*where, "systems", system), system, scenario.systems, "operating system")
+            _known(document, (*where, "systems", system), system, scenario.systems, "system")
         if not any(device.system_weights.values()):
             raise document.error((*where, "systems"), f"{name} has no operating system", "give one a weight above 0")
 
