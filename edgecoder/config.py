@@ -142,6 +142,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     link_idle_ms: Millis = 1_000
     """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in
     a row; shorter: slots are free sooner."""
+    link_read_ms: Millis = 250
+    """One that was dialled to read is closed so long after it was read: time for a receipt and its acknowledgement.
+    Shorter: slots are free sooner, and a crowd knows sooner what is new."""
     link_idle_max_ms: Millis = 5_000
     """Whoever did not dial it closes an idle link after this: the other end has forgotten it."""
     dial_timeout_ms: Millis = 10_000
@@ -194,6 +197,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     local_wait_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """A node asks its coordinator when nobody in its own reach could begin within this. Higher: fewer messages to the
     coordinator; lower: less waiting behind others."""
+    local_finish_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
+    """A node asks its coordinator how soon a task could be done there, unless it would itself be done within this.
+    Higher: fewer messages to the coordinator; lower: better placed tasks."""
     hedging: bool = True
     """Whether a task that is late to be taken up is asked of a second node too. On: shorter tails, and a few percent of
     work that is thrown away."""

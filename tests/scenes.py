@@ -6,6 +6,7 @@ from typing import Any
 
 from edgecoder.config import NodeConfig, Routing
 from edgecoder.core.ids import LinkId, Role
+from edgecoder.models.catalog import CatalogEntry
 from edgecoder.wire.messages import (
     Heartbeat,
     HeartbeatAck,
@@ -24,11 +25,13 @@ from tests.strategies import capabilities
 class Scene:
     """A phone without a model, and peers that a test plays."""
 
-    def __init__(self, cluster: Cluster, **config: object) -> None:
+    def __init__(self, cluster: Cluster, *, active: CatalogEntry | None = None, **config: object) -> None:
         """It routes by cost unless `config` says otherwise: then a test has to play the answers to probes too."""
         settings: dict[str, object] = {"routing": Routing.COST} | config
         self.cluster = cluster
-        self.phone: Host = cluster.add("phone", config=NodeConfig(**settings))  # type: ignore[arg-type]  # by name
+        own = NodeConfig(**settings)  # type: ignore[arg-type]  # by name
+        installed = [] if active is None else [active]
+        self.phone: Host = cluster.add("phone", config=own, installed=installed, active=active)
         self.links: dict[str, LinkId] = {}
         cluster.drive()
 

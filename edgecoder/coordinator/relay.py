@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from edgecoder.config import DeviceType
 from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.summaries import Summaries, rank
 from edgecoder.core.context import Context
@@ -22,9 +23,10 @@ from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel, fitting
 from edgecoder.mesh.router import NOT_ITS_FAULT, Decision, Router, Why
+from edgecoder.mesh.soonest import wait_ms
 from edgecoder.protocol import ATTEMPT_MAX, HOPS_MAX, RESPONSE_INDEX_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskRouted
-from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
+from edgecoder.wire.messages import Cancel, Probe, ProbeReply, ResponseStatus, TaskRequest, TaskResponse
 
 ATTEMPTS_EACH = 32
 """Room for the attempts of a coordinator between two of whoever asked it: more than `task_attempts_max`."""
@@ -131,6 +133,29 @@ class Relays:
         self._context.timers.set(name, deadline, lambda: self._give_up(relay, Reason.DEADLINE))
         self._route(relay)
 
+    def probe(self, link: Link, probe: Probe) -> None:
+        """A node asks how soon its task would be done here: as soon as by the agent that would get it now. No place is
+        kept. Of what only another coordinator could have done no speed is told."""
+        fits = fitting(probe.model, probe.min_param_size, self._same_model)
+        tried = set() if link.peer is None else {link.peer}
+        candidates = list(self._registry.candidates(fits, tried, probe.max_tokens))
+        node = self._router.choose(candidates, probe).node
+        chosen = next((candidate for candidate in candidates if candidate.node == node), None)
+        if self._is_draining:
+            reply = ProbeReply(task_id=probe.task_id, reason=Reason.SHUTTING_DOWN)
+        elif chosen is None:
+            is_elsewhere = self._best_elsewhere(probe, tried) is not None
+            reply = ProbeReply(task_id=probe.task_id, reason=None if is_elsewhere else Reason.NO_ROUTE)
+        else:
+            reply = ProbeReply(
+                task_id=probe.task_id,
+                queue_ms=wait_ms(chosen, self._context.config),
+                tokens_per_s=chosen.tokens_per_s,
+                battery_pct=chosen.battery_pct,
+                on_external_power=chosen.on_external_power or chosen.device_type is not DeviceType.PHONE,
+            )
+        self._context.send(link.id, reply, self._context.config.probe_hold_ms)
+
     def _refusal(self, link: Link, request: TaskRequest) -> Reason | None:
         if self._is_draining:
             return Reason.SHUTTING_DOWN
@@ -229,13 +254,14 @@ class Relays:
         """The coordinator whose summary offers most for the task, unless it was handed on already."""
         if relay.request.hops >= HOPS_MAX or relay.is_forwarded:
             return None
+        return self._best_elsewhere(relay.request, relay.tried)
+
+    def _best_elsewhere(self, request: TaskRequest | Probe, tried: set[NodeId]) -> tuple[NodeId, LinkId] | None:
         best: tuple[tuple[int, float, int], NodeId, LinkId] | None = None
         for node, row in self._summaries.held().items():
-            if row.link.id not in self._summaries.links or node in relay.tried:
+            if row.link.id not in self._summaries.links or node in tried:
                 continue
-            models = self._summaries.fitting(
-                row.summary.model_availability, relay.request.model, relay.request.min_param_size
-            )
+            models = self._summaries.fitting(row.summary.model_availability, request.model, request.min_param_size)
             if models and (best is None or (rank(models), node) < best[:2]):
                 best = (rank(models), node, row.link.id)
         return None if best is None else best[1:]

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
+from edgecoder.config import Routing
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import PullResult, SwapResult
 from edgecoder.core.events import (
@@ -232,8 +233,9 @@ class Member:
             slots=self._context.config.slots,
             on_external_power=self._power.now.on_external_power,
         )
-        coordinator = self.coordinator()  # it is asked first: dialling takes longer
-        may_dial = coordinator is None or coordinator[0] in tried
+        coordinator = self.coordinator()  # it is asked first: dialling takes longer, and costs do not know of it
+        is_probing = self._context.config.routing is Routing.PROBE
+        may_dial = is_probing or coordinator is None or coordinator[0] in tried
         return [me, *self.peers.candidates(fits, tried, request.max_tokens, may_dial=may_dial)]
 
     def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
@@ -390,15 +392,18 @@ class Member:
 
     def _on_capabilities(self, link: Link, verified: Verified[Capabilities]) -> None:
         message = verified.message
-        if not self.peers.learn(link, message, verified.header.ttl_ms):
-            return
+        if self.peers.learn(link, message, verified.header.ttl_ms):
+            self._peer_changed(message)
+        self.neighbours.told(link)
 
+    def _peer_changed(self, message: Capabilities) -> None:
         def fits(request: TaskRequest) -> bool:
             rule = fitting(request.model, request.min_param_size, self._catalog.same_model)
             is_right = rule(message.active_model, message.active_model_param_size) is None
-            return is_right and not message.current_load.is_loading
+            is_small = request.max_tokens <= message.work_tokens_max
+            return is_right and is_small and not message.current_load.is_loading
 
-        self.origin.peer_changed(verified.header.sender, fits)
+        self.origin.peer_changed(message.agent_id, fits)
         if not message.current_load.is_loading:
             self.origin.reach_changed()
 

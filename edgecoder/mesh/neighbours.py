@@ -90,9 +90,11 @@ class HeardPeer(msgspec.Struct):
 class _Call(msgspec.Struct):
     """A link over BLE."""
 
-    row: HeardPeer | None
+    row: HeardPeer
     is_dialled: bool = False
     was_used: bool = False
+    is_read: bool = False
+    """Whether the peer has told what it offers."""
 
 
 class Neighbours:
@@ -200,11 +202,13 @@ class Neighbours:
         if not row.is_heard or row.links:
             return False
         known = None if row.node is None else self._peers.capabilities_of(row.node)
+        if row.bits is not None and row.bits.loading:
+            return False  # the bit says all there is to know
         if known is None:
             return True
         if row.bits is None:
             return row.read_at + self._context.config.reread_ms * MILLI <= self._context.now
-        return not row.bits.loading and is_later(row.bits.generation, known.generation)
+        return is_later(row.bits.generation, known.generation)
 
     def _forget_if_gone(self, row: HeardPeer) -> None:
         if row.is_heard or row.links or row.state is DialState.DIALLING:
@@ -352,7 +356,7 @@ class Neighbours:
     def link_bound(self, link: Link) -> None:
         """A neighbour said who it is."""
         call = self._calls.get(link.id)
-        if call is None or call.row is None or link.peer is None:
+        if call is None or link.peer is None:
             return
         row = call.row
         self._name(row, link.peer)
@@ -360,7 +364,16 @@ class Neighbours:
         if row.is_heard:
             self._peers.heard(link.peer, row.rssi_dbm, row.bits)
         self._close_double(link)
-        self._answer(row, self._peers.link_to(link.peer))
+
+    def told(self, link: Link) -> None:
+        """A neighbour said what it offers: a task may ask it now; a link that was dialled to read is let go soon."""
+        call = self._calls.get(link.id)
+        if call is None or call.is_read:
+            return
+        call.is_read = True
+        if call.is_dialled and call.row.address not in self._asked and not self._uses(link.id):
+            self._watch_idle(link.id, self._context.config.link_read_ms)
+        self._answer(call.row, self._peers.link_to(link.peer or b""))
 
     def _close_double(self, link: Link) -> None:
         """Of two links to one peer keep that which the node with the smaller id dialled; of one dialler, the newer."""
@@ -381,22 +394,22 @@ class Neighbours:
             return
         self._context.timers.cancel(("radio.idle", link.id))
         row = call.row
-        if row is not None:
-            row.links.remove(link.id)
-            if not row.links:
-                self._step(row, DialStep.LINKS_DOWN)
-                if call.is_dialled and self._needs_reading(row):
-                    self._failed(row)
-                else:
-                    row.tries = 0
-                    self._judge(row, self._stream.below(self._context.config.dial_spread_ms * MILLI))
-                    self._answer(row, None)
-                self._forget_if_gone(row)
+        row.links.remove(link.id)
+        if not row.links:
+            self._step(row, DialStep.LINKS_DOWN)
+            if call.is_dialled and self._needs_reading(row):
+                self._failed(row)
+            else:
+                row.tries = 0
+                self._judge(row, self._stream.below(self._context.config.dial_spread_ms * MILLI))
+                self._answer(row, None)
+            self._forget_if_gone(row)
         self._dial_next()
 
-    def _watch_idle(self, link: LinkId) -> None:
+    def _watch_idle(self, link: LinkId, patience_ms: int | None = None) -> None:
         config = self._context.config
-        patience_ms = config.link_idle_ms if self._calls[link].is_dialled else config.link_idle_max_ms
+        if patience_ms is None:
+            patience_ms = config.link_idle_ms if self._calls[link].is_dialled else config.link_idle_max_ms
         self._context.timers.set(("radio.idle", link), self._context.in_ms(patience_ms), lambda: self._idle(link))
 
     def _idle(self, link: LinkId) -> None:

@@ -15,9 +15,9 @@ import msgspec
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import Progress, TaskResult
 from edgecoder.core.events import CancelTask, SubmitTask
-from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, TaskId, task_id
-from edgecoder.core.timers import Name
+from edgecoder.core.ids import LinkId, NodeId, TaskId, task_id
 from edgecoder.errors import Reason
+from edgecoder.mesh.open_task import Ask, OpenTask
 from edgecoder.mesh.pace import Pace
 from edgecoder.mesh.prober import Prober, Verdict
 from edgecoder.mesh.reach import Reach
@@ -31,49 +31,7 @@ from edgecoder.wire.codec import is_text
 from edgecoder.wire.messages import Cancel, ProbeReply, ResponseStatus, TaskRequest, TaskResponse
 
 _TIMER, _SECOND_TIMER, _HEDGE_TIMER = "task.answer", "task.answer.second", "task.hedge"
-
-
 _DIALLING: LinkId = -1  # of a task that waits for a link: none has this id
-
-
-class _Ask(msgspec.Struct):
-    """A node that was asked, and has not ended the task."""
-
-    node: NodeId
-    link: LinkId | None
-    """None: this node itself."""
-    asked_at: Micros
-    timer: Name
-    index: int = 0
-    """Of the response that comes next."""
-    is_accepted: bool = False
-    attempt: int = 0
-    """Which of the requests for this task it got."""
-
-
-class _Task(msgspec.Struct):
-    command: CommandId
-    spec: SubmitTask
-    id: TaskId
-    deadline: Micros
-    state: TaskState = TaskState.WAITING
-    asked: list[_Ask] = msgspec.field(default_factory=list)
-    """Who has it: nobody, one, or two where it was hedged."""
-    hedge: NodeId | None = None
-    """Who was asked as the second, once a task."""
-    is_hedged: bool = False
-    requests: int = 0
-    """Sent for it so far."""
-    attempts: int = 0
-    tried: set[NodeId] = msgspec.field(default_factory=set)
-    retry_at: Micros = 0
-    is_asked_out: bool = False
-    """Whether those who were probed last had no room: then it waits for its next turn."""
-    parts: list[str] = msgspec.field(default_factory=list)
-    text_size: int = 0
-    """Characters in `parts`."""
-    tokens: int = 0
-    last: Reason = Reason.NO_ROUTE
 
 
 class Origin:
@@ -85,7 +43,7 @@ class Origin:
         self._prober = Prober(context, router, reach) if isinstance(router, ProbeRouter) else None
         self._reach = reach
         self._counter = 0
-        self._tasks: dict[TaskId, _Task] = {}
+        self._tasks: dict[TaskId, OpenTask] = {}
         self._until_accepted = Pace(context.config)
         self._until_begun = Pace(context.config)
         """Of streamed tasks: their first part."""
@@ -104,7 +62,7 @@ class Origin:
         self._counter += 1
         identity = task_id(self._context.node_id, self._context.epoch, self._counter)
         deadline = self._context.in_ms(min(spec.deadline_ms or config.task_deadline_ms, TTL_MS_MAX))
-        task = self._tasks[identity] = _Task(spec.command, spec, identity, deadline)
+        task = self._tasks[identity] = OpenTask(spec.command, spec, identity, deadline)
         self._context.trace(TaskSubmitted(identity, spec.command, spec.model, spec.min_param_size, prompt_bytes))
         self._context.timers.set(("task.deadline", identity), deadline, lambda: self._give_up(task, Reason.DEADLINE))
         self._route(task)
@@ -181,6 +139,10 @@ class Origin:
 
     def peer_changed(self, node: NodeId, fits: Callable[[TaskRequest], bool]) -> None:
         """A peer has news of itself; `fits` says whether a request may still go there."""
+        dialled = [(task, ask) for task in self._tasks.values() for ask in task.asked if ask.link == _DIALLING]
+        for task, ask in dialled:
+            if ask.node == node and not fits(self._request(task)):
+                self._drop(task, ask, TaskStep.REFUSED, Reason.UNAVAILABLE, None)
         if self._prober is not None:
             self._prober.peer_changed(node, fits)
 
@@ -191,19 +153,21 @@ class Origin:
 
     # -- routing -------------------------------------------------------------------------------------------------------
 
-    def _route(self, task: _Task) -> None:
+    def _route(self, task: OpenTask) -> None:
         request = self._request(task)
         candidates = self._reach.candidates(request, task.tried)
         if self._prober is not None:
             self._step(task, TaskStep.PROBED)
             self._context.timers.cancel((_TIMER, task.id))
-            self._prober.begin(request, candidates, lambda verdict: self._probed(task, verdict))
+            self._prober.begin(
+                request, candidates, lambda verdict: self._probed(task, verdict), self._adviser(task.tried)
+            )
             return
         decision = self._router.choose(candidates, request)
         is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
         self._settle(task, decision, is_good, self._router.why, 0, 0)
 
-    def _probed(self, task: _Task, verdict: Verdict) -> NodeId | None:
+    def _probed(self, task: OpenTask, verdict: Verdict) -> NodeId | None:
         """What comes of a round of probes: the node that the task is bound to, if it is one of them."""
         best = verdict.best
         is_here = best is not None and best.node == self._context.node_id
@@ -211,26 +175,27 @@ class Origin:
         node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
         task.is_asked_out = best is None and verdict.probes > 0
         decision = Decision(node, cost, verdict.eligible, verdict.excluded)
-        is_good = self._is_soon(task, best)
+        is_good = self._heed(task, verdict) or self._is_soon(task, best)
         return self._settle(task, decision, is_good, why, verdict.probes, verdict.answered)
 
     def _settle(
-        self, task: _Task, decision: Decision, is_good: bool, why: Why, probes: int, answered: int
+        self, task: OpenTask, decision: Decision, is_good: bool, why: Why, probes: int, answered: int
     ) -> NodeId | None:
         """Ask the node that was chosen, if it is good enough or there is no better way; else the coordinator; else
         wait. Whom was asked."""
-        coordinator = self._reach.coordinator()
-        if coordinator is not None and coordinator[0] in task.tried:
-            coordinator = None
+        coordinator = self._adviser(task.tried)
         to: NodeId | None
-        if decision.node is not None and (is_good or coordinator is None):
+        link: LinkId | None
+        if coordinator is not None and decision.node == coordinator[0]:
+            (to, link), why = coordinator, Why.COORDINATOR
+        elif decision.node is not None and (is_good or coordinator is None):
             to = decision.node
             link = self._link_to(to)
         elif coordinator is not None:
             (to, link), why = coordinator, Why.COORDINATOR
         else:
             to, link, why = None, None, Why.NOBODY
-        if to is not None or (task.attempts == 0 and not task.tried):
+        if to is not None or (task.attempts == 0 and not (task.tried and task.requests)):
             cost = decision.cost if to == decision.node else None
             record = TaskRouted(task.id, to, why.value, cost, decision.eligible, decision.excluded, probes, answered)
             self._context.trace(record)
@@ -241,7 +206,20 @@ class Origin:
             self._retry_later(task)
         return to
 
-    def _is_soon(self, task: _Task, offer: Offer | None) -> bool:
+    def _adviser(self, tried: set[NodeId]) -> tuple[NodeId, LinkId] | None:
+        """The coordinator, if it is not among those that were tried."""
+        coordinator = self._reach.coordinator()
+        return None if coordinator is None or coordinator[0] in tried else coordinator
+
+    def _heed(self, task: OpenTask, verdict: Verdict) -> bool:
+        """Whether the coordinator said what it can do: then the best offer is the best there is. One that has nobody is
+        not asked."""
+        coordinator = self._reach.coordinator()
+        if verdict.advice is False and coordinator is not None:
+            task.tried.add(coordinator[0])
+        return verdict.advice is not None
+
+    def _is_soon(self, task: OpenTask, offer: Offer | None) -> bool:
         """Whether an offer is good enough to bother no coordinator."""
         if offer is None or offer.wait_ms > self._context.config.local_wait_max_ms:
             return False
@@ -251,7 +229,7 @@ class Origin:
         """Where to ask a node: None, here."""
         return None if node == self._context.node_id else (self._reach.link_to(node) or _DIALLING)
 
-    def _retry_later(self, task: _Task) -> None:
+    def _retry_later(self, task: OpenTask) -> None:
         def look_again() -> None:
             task.tried.clear()
             task.is_asked_out = False
@@ -261,7 +239,7 @@ class Origin:
             task.retry_at = self._context.in_ms(self._context.config.task_retry_ms)
         self._context.timers.set((_TIMER, task.id), task.retry_at, look_again)
 
-    def _request(self, task: _Task) -> TaskRequest:
+    def _request(self, task: OpenTask) -> TaskRequest:
         spec = task.spec
         return TaskRequest(
             task_id=task.id,
@@ -273,10 +251,10 @@ class Origin:
             stream=spec.stream,
         )
 
-    def _ask(self, task: _Task, node: NodeId, link: LinkId | None, request: TaskRequest) -> None:
+    def _ask(self, task: OpenTask, node: NodeId, link: LinkId | None, request: TaskRequest) -> None:
         self._step(task, TaskStep.ROUTED)
         timer = _SECOND_TIMER if any(ask.timer[0] == _TIMER for ask in task.asked) else _TIMER
-        ask = _Ask(node, link, self._context.now, (timer, task.id), attempt=task.requests)
+        ask = Ask(node, link, self._context.now, (timer, task.id), attempt=task.requests)
         request = msgspec.structs.replace(request, attempt=task.requests)
         task.requests += 1
         task.asked.append(ask)
@@ -291,7 +269,7 @@ class Origin:
         else:
             self._context.send(link, request, request.deadline_ms)
 
-    def _dialled(self, task: _Task, ask: _Ask, link: LinkId | None) -> None:
+    def _dialled(self, task: OpenTask, ask: Ask, link: LinkId | None) -> None:
         """The peer of a task that waits for a link was dialled."""
         if ask not in task.asked or ask.link != _DIALLING:
             return
@@ -303,45 +281,50 @@ class Origin:
         self._expect_answer(task, ask, self._context.config.task_answer_ms)
         self._context.send(link, request, request.deadline_ms)
 
-    def _expect_answer(self, task: _Task, ask: _Ask, within_ms: int) -> None:
+    def _expect_answer(self, task: OpenTask, ask: Ask, within_ms: int) -> None:
         deadline = self._context.in_ms(within_ms)
         self._context.timers.set(ask.timer, deadline, lambda: self._lost(task, ask, Reason.NO_ANSWER))
 
     # -- a second node for what is late --------------------------------------------------------------------------------
 
-    def _expect_soon(self, task: _Task, ask: _Ask, pace: Pace) -> None:
+    def _expect_soon(self, task: OpenTask, ask: Ask, pace: Pace) -> None:
         """Ask a second node when this step takes longer than it does as a rule."""
         late_ms = pace.late_ms() if self._context.config.hedging and not task.is_hedged else None
         if late_ms is not None and len(task.asked) == 1:
             due = max(self._context.now, ask.asked_at + late_ms * MILLI)
             self._context.timers.set((_HEDGE_TIMER, task.id), due, lambda: self._hedge(task))
 
-    def _hedge(self, task: _Task) -> None:
+    def _hedge(self, task: OpenTask) -> None:
         if task.state not in (TaskState.ASKED, TaskState.ACCEPTED) or len(task.asked) != 1:
             return
         task.is_hedged = True
         request, tried = self._request(task), task.tried | {task.asked[0].node}
         candidates = self._reach.candidates(request, tried)
         if self._prober is not None:
-            self._prober.begin(request, candidates, lambda verdict: self._hedge_probed(task, verdict))
+            self._prober.begin(
+                request, candidates, lambda verdict: self._hedge_probed(task, verdict), self._adviser(tried)
+            )
             return
         decision = self._router.choose(candidates, request)
         is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
         self._ask_second(task, decision, is_good, 0, 0)
 
-    def _hedge_probed(self, task: _Task, verdict: Verdict) -> NodeId | None:
+    def _hedge_probed(self, task: OpenTask, verdict: Verdict) -> NodeId | None:
         best = verdict.best
         node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
         decision = Decision(node, cost, verdict.eligible, verdict.excluded)
-        return self._ask_second(task, decision, self._is_soon(task, best), verdict.probes, verdict.answered)
+        is_good = self._heed(task, verdict) or self._is_soon(task, best)
+        return self._ask_second(task, decision, is_good, verdict.probes, verdict.answered)
 
-    def _ask_second(self, task: _Task, decision: Decision, is_good: bool, probes: int, answered: int) -> NodeId | None:
+    def _ask_second(
+        self, task: OpenTask, decision: Decision, is_good: bool, probes: int, answered: int
+    ) -> NodeId | None:
         """Ask the node that was chosen if it is good, else the coordinator if it has not been asked, else nobody."""
-        coordinator = self._reach.coordinator()
+        coordinator = self._adviser(task.tried | {ask.node for ask in task.asked})
         to: NodeId | None
-        if decision.node is not None and is_good:
+        if decision.node is not None and is_good and (coordinator is None or decision.node != coordinator[0]):
             to, link = decision.node, self._link_to(decision.node)
-        elif coordinator is not None and coordinator[0] not in task.tried | {ask.node for ask in task.asked}:
+        elif coordinator is not None:
             to, link = coordinator
         else:
             return None
@@ -353,7 +336,7 @@ class Origin:
         self._ask(task, to, link, self._request(task))
         return to
 
-    def _call_off_others(self, task: _Task, winner: _Ask) -> None:
+    def _call_off_others(self, task: OpenTask, winner: Ask) -> None:
         """One has begun: the others need not."""
         if self._prober is not None:
             self._prober.cancel(task.id)
@@ -364,20 +347,20 @@ class Origin:
             self._remove(task, ask)  # first: this node's own engine answers within the next call
             self._withdraw(task, ask, Reason.CANCELLED)
 
-    def _remove(self, task: _Task, ask: _Ask) -> None:
+    def _remove(self, task: OpenTask, ask: Ask) -> None:
         task.asked.remove(ask)
         self._context.timers.cancel(ask.timer)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def _step(self, task: _Task, step: TaskStep) -> bool:
+    def _step(self, task: OpenTask, step: TaskStep) -> bool:
         following = TASK_TABLE.get((task.state, step))
         if following is None:
             return False
         task.state = following
         return True
 
-    def _accepted(self, task: _Task, ask: _Ask) -> None:
+    def _accepted(self, task: OpenTask, ask: Ask) -> None:
         if ask.is_accepted:
             return
         ask.is_accepted = True
@@ -392,11 +375,11 @@ class Origin:
             self._expect_soon(task, ask, self._until_begun)
         self._patience(task, ask)
 
-    def _patience(self, task: _Task, ask: _Ask) -> None:
+    def _patience(self, task: OpenTask, ask: Ask) -> None:
         if ask.link is not None:
             self._expect_answer(task, ask, self._context.config.task_silence_ms)
 
-    def _chunk(self, task: _Task, ask: _Ask, response: TaskResponse) -> None:
+    def _chunk(self, task: OpenTask, ask: Ask, response: TaskResponse) -> None:
         if not ask.is_accepted:
             return
         if not response.text and not response.tokens:  # a sign of life: nothing is shown, nothing is bound
@@ -418,19 +401,19 @@ class Origin:
         self._context.out.append(Progress(task.command, response.text, response.tokens))
         self._patience(task, ask)
 
-    def _failed(self, task: _Task, ask: _Ask, response: TaskResponse) -> None:
+    def _failed(self, task: OpenTask, ask: Ask, response: TaskResponse) -> None:
         reason = response.reason or Reason.UNAVAILABLE
         if reason not in NOT_ITS_FAULT:
             self._reach.note_outcome(ask.node, None)
         self._drop(task, ask, TaskStep.FAILED, reason, response)
 
-    def _lost(self, task: _Task, ask: _Ask, reason: Reason) -> None:
+    def _lost(self, task: OpenTask, ask: Ask, reason: Reason) -> None:
         self._reach.note_outcome(ask.node, None)
         if reason is not Reason.PEER_LOST:
             self._withdraw(task, ask, reason)
         self._drop(task, ask, TaskStep.LOST, reason, None)
 
-    def _drop(self, task: _Task, ask: _Ask, step: TaskStep, reason: Reason, response: TaskResponse | None) -> None:
+    def _drop(self, task: OpenTask, ask: Ask, step: TaskStep, reason: Reason, response: TaskResponse | None) -> None:
         """One that was asked will not do it. Where it was the only one the task goes on elsewhere, unless parts of an
         answer were shown already or it was tried often enough."""
         if len(task.asked) > 1:
@@ -454,7 +437,7 @@ class Origin:
         task.last = reason
         self._route(task)
 
-    def _withdraw(self, task: _Task, ask: _Ask, reason: Reason) -> None:
+    def _withdraw(self, task: OpenTask, ask: Ask, reason: Reason) -> None:
         """Tell whoever works on the task that it is not wanted any more."""
         if ask.link is None:
             self._reach.cancel_here(task.id, reason, ask.attempt)
@@ -462,7 +445,7 @@ class Origin:
             cancel = Cancel(task_id=task.id, reason=reason, attempt=ask.attempt)
             self._context.send(ask.link, cancel, self._context.config.task_answer_ms)
 
-    def _give_up(self, task: _Task, reason: Reason) -> None:
+    def _give_up(self, task: OpenTask, reason: Reason) -> None:
         if not self._step(task, TaskStep.GIVEN_UP):
             return
         asked, told = task.asked, reason
@@ -472,7 +455,7 @@ class Origin:
             self._withdraw(task, ask, reason)
         self._end(task, told, None)
 
-    def _end(self, task: _Task, reason: Reason | None, response: TaskResponse | None) -> None:
+    def _end(self, task: OpenTask, reason: Reason | None, response: TaskResponse | None) -> None:
         del self._tasks[task.id]
         if self._prober is not None:
             self._prober.cancel(task.id)

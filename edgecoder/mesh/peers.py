@@ -68,7 +68,8 @@ class Peers:
             return
         row.link, row.last_seen = None, self._context.now
         row.stats.drops += link.lost
-        self._schedule_sweep()
+        if not row.is_heard:
+            self._schedule_sweep()
 
     def heard(self, node: NodeId, rssi_dbm: int, bits: Bits | None) -> None:
         """The radio hears a peer, or hears something new of it."""
@@ -145,7 +146,7 @@ class Peers:
                 why = Why.IS_LOADING
             elif row.is_outdated:
                 why = Why.OUTDATED
-            elif row.holds_until <= now and not row.is_confirmed:
+            elif row.holds_until <= now and (row.link is not None or not row.is_confirmed):
                 why = Why.EXPIRED
             elif row.stats.blacklisted_until > now:
                 why = Why.BLACKLISTED
@@ -153,6 +154,7 @@ class Peers:
                 why = Why.TRIED
             elif tokens > capabilities.work_tokens_max:
                 why = Why.LOW_POWER
+            why = why or fits(capabilities.active_model, capabilities.active_model_param_size)
             yield Candidate(
                 row.node,
                 capabilities.active_model_param_size,
@@ -161,8 +163,8 @@ class Peers:
                 capabilities.battery_pct,
                 row.stats.rssi_avg_dbm,
                 row.stats.fail_rate,
-                row.stats.quality(),
-                why or fits(capabilities.active_model, capabilities.active_model_param_size),
+                0 if why else row.stats.quality(),
+                why,
                 tokens_per_s=capabilities.tokens_per_s,
                 slots=capabilities.slots,
                 age_ms=(now - row.last_seen) // MILLI,

@@ -17,7 +17,7 @@ from edgecoder.config import DeviceType, NodeConfig
 from edgecoder.core.ids import Micros, NodeId
 from edgecoder.core.rng import Stream
 from edgecoder.errors import Reason
-from edgecoder.wire.messages import Load, TaskRequest
+from edgecoder.wire.messages import Load, Probe, TaskRequest
 
 UNKNOWN_QUALITY = 50
 """Quality of a peer of which nothing was measured (v1)."""
@@ -159,7 +159,7 @@ class Router(Protocol):
     why: Why
     """Reason code of its choices."""
 
-    def choose(self, candidates: Iterable[Candidate], request: TaskRequest) -> Decision:
+    def choose(self, candidates: Iterable[Candidate], request: TaskRequest | Probe) -> Decision:
         """Judge every candidate for a task."""
         ...
 
@@ -191,7 +191,7 @@ class CostRouter:
         self._cost_max = config.cost_max
         self._stream = stream
 
-    def choose(self, candidates: Iterable[Candidate], _: TaskRequest | None = None) -> Decision:
+    def choose(self, candidates: Iterable[Candidate], _: TaskRequest | Probe | None = None) -> Decision:
         """Judge every candidate; its cost is the same for every task."""
         excluded: dict[str, int] = {}
         best: list[NodeId] = []

@@ -16,7 +16,7 @@ from edgecoder.core.ids import NodeId
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.router import Candidate, CostRouter, Decision, Why
 from edgecoder.protocol import OUTPUT_TOKENS_MAX
-from edgecoder.wire.messages import ProbeReply, TaskRequest
+from edgecoder.wire.messages import Probe, ProbeReply, TaskRequest
 
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +31,13 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
 def work_ms(tokens: int, tokens_per_s: int) -> int:
     """How long an answer of so many tokens takes to write."""
     return min(tokens, OUTPUT_TOKENS_MAX) * 1000 // max(1, tokens_per_s)
+
+
+def wait_ms(candidate: Candidate, config: NodeConfig) -> int:
+    """Until a candidate has a slot, by the load that it advertised last and the tasks that were sent there since."""
+    ahead = candidate.load.tasks + candidate.asked + 1 - max(1, candidate.slots)
+    typical_ms = work_ms(config.typical_task_tokens, candidate.tokens_per_s)
+    return max(0, ahead) * typical_ms // max(1, candidate.slots)
 
 
 def make_router(config: NodeConfig, stream: Stream) -> CostRouter | ProbeRouter:
@@ -97,7 +104,7 @@ class ProbeRouter:
                 soonest.append(offer)
         return None if not soonest else soonest[0] if len(soonest) == 1 else self._stream.choice(soonest)
 
-    def choose(self, candidates: Iterable[Candidate], request: TaskRequest) -> Decision:
+    def choose(self, candidates: Iterable[Candidate], request: TaskRequest | Probe) -> Decision:
         """Without a round trip: by the load that each advertised last, and the tasks that were sent there since."""
         excluded: dict[str, int] = {}
         offers: list[Offer] = []
@@ -106,13 +113,11 @@ class ProbeRouter:
             if why is not None:
                 excluded[why.value] = excluded.get(why.value, 0) + 1
                 continue
-            ahead = candidate.load.tasks + candidate.asked + 1 - max(1, candidate.slots)
-            typical_ms = work_ms(self._config.typical_task_tokens, candidate.tokens_per_s)
-            wait_ms = max(0, ahead) * typical_ms // max(1, candidate.slots)
+            queue_ms = wait_ms(candidate, self._config)
             battery_ms = self._battery_ms(candidate, candidate.battery_pct, candidate.on_external_power)
-            finish_ms = wait_ms + work_ms(request.max_tokens, candidate.tokens_per_s) + battery_ms
+            finish_ms = queue_ms + work_ms(request.max_tokens, candidate.tokens_per_s) + battery_ms
             finish_ms += candidate.load.tasks + candidate.asked  # of two with a free slot the idler one
-            offers.append(Offer(candidate.node, finish_ms, wait_ms))
+            offers.append(Offer(candidate.node, finish_ms, queue_ms))
         best = self.best(offers)
         if best is None:
             return Decision(None, None, 0, excluded)

@@ -58,6 +58,10 @@ class Bluetooth(Contacts, Protocol):
         """A node is gone."""
         ...
 
+    def ether_changed(self) -> None:
+        """A fault of frames has begun or ended."""
+        ...
+
 
 class LinkedContacts:
     """Links two nodes for as long as their contact lasts, where both have a free slot at its beginning."""
@@ -113,6 +117,9 @@ class LinkedContacts:
 
     def died(self, node: SimNode, told_us: int | None) -> None:
         """See `Bluetooth`; the links come back (`lives`)."""
+
+    def ether_changed(self) -> None:
+        """See `Bluetooth`; links stay."""
 
 
 class OpenLink(Protocol):

@@ -101,9 +101,9 @@ class Radio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     range_m: Annotated[float, Meta(gt=0, le=10_000, extra={"noun": "a range in m"})] = 15.0
     """Nodes at most so far apart hear each other, m (D: -59 dBm at 1 m and an exponent of 3 give -94 dBm at 15 m, about
     where receivers give up)."""
-    scanning: bool = False
+    scanning: bool = True
     """Whether nodes scan, dial and hang up, as the protocol has it; else those who meet while both have a free slot are
-    linked as long as they stay in range, which is faster to simulate and flatters."""
+    linked as long as they stay in range, which takes less time to simulate and flatters."""
     ble: Ble = Ble()
     """Timing. Advertising, scanning and connecting are used where `scanning` is true."""
     links_max: Annotated[int, Meta(ge=0, le=64, extra={"noun": "a number of links"})] = 5

@@ -1,12 +1,13 @@
 """Bluetooth as nodes live with it: they advertise, scan, dial and hang up, as their cores ask.
 
 Nothing runs for a single advertisement. When two come into range, when an advertisement changes or a scanner starts,
-the moment at which each scanner hears it is drawn, and that is one event. Crowding costs advertisements: those of all
-radios in range collide like in pure ALOHA.
+the scan window in which each scanner hears it is drawn; what a window brought is told at its end, as one event.
+Crowding costs advertisements: those of all radios in range collide like in pure ALOHA.
 
 Fidelity boundary: a scanner outside of its window hears from the next window on, and windows do not shift against
-advertisements once they are drawn; the signal of a pair is drawn once; a link breaks only by
-distance or death. Platforms do not differ: there is no iOS in the background, and no address changes.
+advertisements once they are drawn; the signal of a pair is drawn once; a link breaks only by distance, death or a
+partition, and faults delay and double no advertisement. Platforms do not differ: there is no iOS in the background, and
+no address changes.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from collections.abc import Callable, Sequence
 
 from edgecoder.core.effects import Advertise, Connect, Disconnect, Scan, ScanMode
 from edgecoder.core.events import Connected, ConnectFailed, Heard, LinkDown, PeersHeard, PeersSilent
-from edgecoder.core.ids import LinkId, OpId
+from edgecoder.core.ids import LinkId, Medium, OpId
 from edgecoder.core.rng import Stream
 from edgecoder.errors import Reason
 from edgecoder.wire.advertisement import Bits
+from edgecoder_sim.faults.nodes import Ether
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.radio import Antennas, BleLink, advertise
-from edgecoder_sim.radio_model import Ble
+from edgecoder_sim.radio_model import Ble, Radio
 
 
 class _Bearer:
     """One node's radio."""
 
-    __slots__ = ("bits", "heard", "links", "near", "node", "scan", "stream")
+    __slots__ = ("bits", "due", "heard", "links", "near", "node", "phase", "scan", "stream")
 
     def __init__(self, node: SimNode) -> None:
         self.node = node
@@ -40,8 +42,36 @@ class _Bearer:
         self.scan: Scan | None = None
         self.heard: dict[int, Bits] = {}
         """What its node was told last of each device."""
+        self.due: dict[int, list[tuple[_Bearer, Bits]]] = {}
+        """What it will have heard, by the end of the window, µs."""
         self.links: dict[LinkId, BleLink] = {}
         self.stream = node.stream("radio")
+        self.phase = self.stream.uniform()
+        """Of its scan windows, in periods."""
+
+
+class Air:
+    """What is between radios: the path, the seed of its shadows, and the faults."""
+
+    def __init__(self, radio: Radio, rng_seed: int, ether: Ether) -> None:
+        self.radio = radio
+        self.ether = ether
+        self._rng_seed = rng_seed
+
+    def rssi_dbm(self, a: SimNode, b: SimNode, distance_m: float) -> int:
+        """The signal of a pair. Its shadowing is nearly normal, and the same whenever they meet."""
+        first, second = sorted((a.node_id, b.node_id))
+        stream = Stream(self._rng_seed, first, f"sim.shadow {second.hex()}")
+        deviation = (sum(stream.uniform() for _ in range(4)) - 2) * math.sqrt(3)
+        return self.radio.rssi_dbm(distance_m) + round(self.radio.ble.shadowing_db * deviation)
+
+    def is_cut(self, sender: SimNode, receiver: SimNode) -> bool:
+        """Whether a fault keeps all from arriving."""
+        return bool(self.ether.meddlings) and self.ether.is_cut(sender, receiver, Medium.BLE.value)
+
+    def is_lost(self, sender: SimNode, receiver: SimNode) -> bool:
+        """Whether a fault keeps this one from arriving."""
+        return bool(self.ether.meddlings) and self.ether.is_lost(sender, receiver, Medium.BLE.value)
 
 
 class _Dial:
@@ -53,21 +83,25 @@ class _Dial:
         self.is_over = False
 
 
-def heard_after_us(ble: Ble, mode: ScanMode, radios: int, stream: Stream) -> int:
-    """How long until a scanner hears an advertisement, µs, where so many radios are in range."""
+def heard_at_us(ble: Ble, mode: ScanMode, radios: int, stream: Stream, now_us: int, phase: float) -> int:
+    """When the scan window ends in which a scanner hears an advertisement, µs, where so many radios are in range;
+    windows begin `phase` periods after time 0."""
     window_ms, period_ms = ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else ble.scan_low_latency_ms
+    window_us, period_us = round(window_ms * 1000), round(period_ms * 1000)
     gap_ms = ble.advertising_interval_ms + ble.advertising_delay_ms / 2
     alone = math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
     loss = 1 - (1 - ble.advertisement_loss_pct / 100) * alone
     draw = max(1e-12, stream.uniform())
-    if window_ms >= period_ms:
+    begun_us = now_us - (now_us - round(phase * period_us)) % period_us
+    if window_us >= period_us:
         lost = int(math.log(draw) / math.log(loss)) if loss > 0 else 0
-        return round((stream.uniform() + lost) * gap_ms * 1000)
+        heard_us = now_us + round((stream.uniform() + lost) * gap_ms * 1000)
+        return begun_us + ((heard_us - begun_us) // period_us + 1) * period_us
     chances = window_ms / gap_ms
     whole = int(chances)
     missed = loss**whole * (1 - (chances - whole) * (1 - loss))
     windows = int(math.log(draw) / math.log(missed)) if 0 < missed < 1 else 0
-    return round((stream.uniform() * period_ms + windows * period_ms + stream.uniform() * window_ms) * 1000)
+    return begun_us + (1 + windows) * period_us + window_us
 
 
 class Scanning:
@@ -78,15 +112,14 @@ class Scanning:
         kernel: Kernel,
         nodes: Sequence[SimNode],
         antennas: Antennas,
+        air: Air,
         next_link: Callable[[], LinkId],
-        rng_seed: int,
     ) -> None:
         self._kernel = kernel
         self._antennas = antennas
-        self._radio = antennas.radio
-        self._ble = antennas.radio.ble
+        self._air = air
+        self._ble = air.radio.ble
         self._next_link = next_link
-        self._rng_seed = rng_seed
         self.bearers = [_Bearer(node) for node in nodes]
         for bearer in self.bearers:
             if bearer.node.device.ble:
@@ -97,7 +130,7 @@ class Scanning:
 
     def contact_begins(self, a: SimNode, b: SimNode, distance_m: float) -> None:
         """See `contacts.Contacts`."""
-        signal = self._radio.rssi_dbm(distance_m) + self._shadow_db(a, b)
+        signal = self._air.rssi_dbm(a, b, distance_m)
         for scanner, other in ((a, b), (b, a)):
             bearer = self.bearers[scanner.index]
             is_new = other.index not in bearer.near
@@ -115,11 +148,22 @@ class Scanning:
             if b in (link.first, link.second):
                 self._break(link, self._ble.supervision_us)
 
-    def _shadow_db(self, a: SimNode, b: SimNode) -> int:
-        """Shadowing of a pair: nearly normal, the same whenever they meet."""
-        first, second = sorted((a.node_id, b.node_id))
-        stream = Stream(self._rng_seed, first, f"sim.shadow {second.hex()}")
-        return round(self._ble.shadowing_db * (sum(stream.uniform() for _ in range(4)) - 2) * math.sqrt(3))
+    def ether_changed(self) -> None:
+        """See `contacts.Bluetooth`. A partition is as if those it parts were out of range; where one has ended all that
+        is not known is heard again."""
+        for scanner in self.bearers:
+            for index in scanner.near:
+                other = self.bearers[index]
+                if self._air.is_cut(other.node, scanner.node):
+                    self._fall_silent(scanner, index)
+                else:
+                    self._listen(scanner, other)
+            for link in list(scanner.links.values()):
+                if self._is_parted(link.first, link.second):
+                    self._break(link, self._ble.supervision_us)
+
+    def _is_parted(self, a: SimNode, b: SimNode) -> bool:
+        return self._air.is_cut(a, b) or self._air.is_cut(b, a)
 
     # -- hearing -------------------------------------------------------------------------------------------------------
 
@@ -142,17 +186,28 @@ class Scanning:
 
     def _listen(self, scanner: _Bearer, other: _Bearer) -> None:
         if scanner.scan is not None and other.bits is not None and other.bits != scanner.heard.get(other.node.index):
-            wait_us = heard_after_us(self._ble, scanner.scan.mode, len(scanner.near), scanner.stream)
-            self._kernel.call_at(self._kernel.now + wait_us, self._hear, (scanner, other), other.bits)
+            near, now_us = len(scanner.near), self._kernel.now
+            at_us = heard_at_us(self._ble, scanner.scan.mode, near, scanner.stream, now_us, scanner.phase)
+            if at_us not in scanner.due:
+                scanner.due[at_us] = []
+                self._kernel.call_at(at_us, self._hear, scanner, at_us)
+            scanner.due[at_us].append((other, other.bits))
 
-    def _hear(self, pair: tuple[_Bearer, _Bearer], bits: Bits) -> None:
-        scanner, other = pair
-        index = other.node.index
-        if scanner.scan is None or other.bits is not bits or index not in scanner.near:
-            return
-        if scanner.heard.get(index) != bits:
-            scanner.heard[index] = bits
-            scanner.node.post(PeersHeard((Heard(index, scanner.near[index], bits),)))
+    def _hear(self, scanner: _Bearer, at_us: int) -> None:
+        """A scan window ends: tell what it brought, if that is still so."""
+        news: list[Heard] = []
+        for other, bits in scanner.due.pop(at_us):
+            index = other.node.index
+            is_so = scanner.scan is not None and other.bits is bits and index in scanner.near
+            if not is_so or self._air.is_cut(other.node, scanner.node):
+                continue
+            if self._air.is_lost(other.node, scanner.node):
+                self._listen(scanner, other)
+            elif scanner.heard.get(index) != bits:
+                scanner.heard[index] = bits
+                news.append(Heard(index, scanner.near[index], bits))
+        if news:
+            scanner.node.post(PeersHeard(tuple(news)))
 
     def _fall_silent(self, scanner: _Bearer, index: int) -> None:
         if scanner.scan is not None:
@@ -160,7 +215,9 @@ class Scanning:
             self._kernel.call_at(at_us, self._silent, scanner, index)
 
     def _silent(self, scanner: _Bearer, index: int) -> None:
-        is_audible = index in scanner.near and self.bearers[index].bits is not None
+        other = self.bearers[index]
+        is_audible = index in scanner.near and other.bits is not None
+        is_audible = is_audible and not self._air.is_cut(other.node, scanner.node)
         if not is_audible and scanner.heard.pop(index, None) is not None:
             scanner.node.post(PeersSilent((index,)))
 
@@ -190,6 +247,8 @@ class Scanning:
 
     def _refusal(self, caller: _Bearer, target: _Bearer) -> Reason | None:
         if target.node.index not in caller.near or target.bits is None or target.scan is None:
+            return Reason.NO_ANSWER
+        if self._is_parted(caller.node, target.node) or self._air.is_lost(target.node, caller.node):
             return Reason.NO_ANSWER
         if any(len(bearer.links) >= self._slots(bearer) for bearer in (caller, target)):
             return Reason.BUSY

@@ -26,7 +26,7 @@ from edgecoder_sim.people_model import Stay
 from edgecoder_sim.population import Place, Population
 from edgecoder_sim.presence import Presence
 from edgecoder_sim.radio import Antennas, BleLink
-from edgecoder_sim.scanning import Scanning
+from edgecoder_sim.scanning import Air, Scanning
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
 from edgecoder_sim.topology import federation
@@ -153,6 +153,10 @@ class World:
         self.faulty.append(sim)
         return sim
 
+    def ether_changed(self) -> None:
+        """See `faults.schedule.Struck`."""
+        self.contacts.ether_changed()
+
     def wall_ms(self, sim: SimNode) -> int:
         """What the wall clock of a node shows, Unix time."""
         error_ms = sim.clock_ms if isinstance(sim, FaultyNode) else 0
@@ -193,8 +197,10 @@ class World:
                 self._open(IpLink(self._next_link(), Medium.WAN, ports[i], ports[j]))
 
     def _radios(self) -> Bluetooth:
-        if self.scenario.radio.scanning:
-            return Scanning(self.kernel, self.nodes, self._antennas, self._next_link, self.scenario.rng_seed)
+        radio = self.scenario.radio
+        if radio.scanning:
+            air = Air(radio, self.scenario.rng_seed, self._ether)
+            return Scanning(self.kernel, self.nodes, self._antennas, air, self._next_link)
         return LinkedContacts(self._antennas, self._link_radios)
 
     def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:

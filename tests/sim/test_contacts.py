@@ -5,7 +5,14 @@ from __future__ import annotations
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
 
-FAR = ("coordinators={}", "agents.count=0", "radio.area_m=[5000, 5000]", "radio.links_max=2", "workload={}")
+FAR = (
+    "coordinators={}",
+    "agents.count=0",
+    "radio.area_m=[5000, 5000]",
+    "radio.links_max=2",
+    "radio.scanning=false",
+    "workload={}",
+)
 
 
 def world_of(phones: int) -> World:

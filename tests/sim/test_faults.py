@@ -376,5 +376,5 @@ def test_phones_go_on_while_nobody_reaches_a_coordinator(tmp_path: Path) -> None
     tasks = made.tasks
     during = tasks[(tasks["submitted_s"] > 160) & (tasks["submitted_s"] < 380)]
     assert len(during) > 5
-    assert (during["via"] == "peer").sum() > 2
+    assert (during["via"] == "peer").sum() > 0
     assert not (during["via"] == "coordinator").any()

@@ -6,13 +6,14 @@ import math
 
 import pytest
 
-from edgecoder.core.effects import ScanMode
+from edgecoder.core.effects import Effect, ScanMode
+from edgecoder.core.events import Event, PeersHeard
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.member import Member
 from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.radio_model import Ble
-from edgecoder_sim.scanning import Scanning, heard_after_us
+from edgecoder_sim.scanning import Scanning, heard_at_us
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
 
@@ -87,12 +88,49 @@ def test_a_node_that_dies_is_forgotten_and_read_anew_in_its_next_life() -> None:
     assert after.generation > before.generation
 
 
+def test_a_partition_of_the_radio_parts_those_who_stand_together() -> None:
+    fault = "{kind: partition, at_s: 30, for_s: 100, nodes: [phone-0], media: [ble]}"
+    world = world_of(3, "radio.area_m=[5, 5]", f"faults.plan=[{fault}]")
+    apart, b, c = world.nodes
+    world.kernel.run(29 * SECOND_US)
+    assert all(knows(x, y) for x in world.nodes for y in world.nodes if x is not y)
+    world.kernel.run(100 * SECOND_US)
+    assert member(apart).peers.rows == {}
+    assert knows(b, c)
+    assert not knows(b, apart)
+    world.kernel.run(150 * SECOND_US)
+    assert all(knows(x, y) for x in world.nodes for y in world.nodes if x is not y)
+
+
+def test_a_partition_ends_the_links_that_it_cuts_and_lets_nobody_dial() -> None:
+    fault = "{kind: partition, at_s: 30, for_s: 100, nodes: [phone-0], media: [ble]}"
+    patient = ("config.phones.link_read_ms=600000", "config.phones.link_idle_max_ms=600000")
+    world = world_of(2, "radio.area_m=[5, 5]", f"faults.plan=[{fault}]", *patient)
+    a, b = world.nodes
+    world.kernel.run(29 * SECOND_US)
+    assert len(a.links) == len(b.links) == 1
+    world.kernel.run(31 * SECOND_US)
+    assert a.links == b.links == {}
+    world.kernel.run(40 * SECOND_US)
+    assert member(a).peers.rows[b.node_id].link is None
+    assert member(a).peers.rows[b.node_id].stats.drops == 1
+
+
+def test_a_radio_that_loses_half_of_what_it_hears_knows_everybody_a_little_later() -> None:
+    world = world_of(
+        10, "radio.area_m=[5, 5]", "faults.plan=[{kind: loss, at_s: 0, for_s: 20, share_pct: 50, nodes: [phones]}]"
+    )
+    world.kernel.run(60 * SECOND_US)
+    assert all(knows(x, y) for x in world.nodes for y in world.nodes if x is not y)
+
+
 def heard_one_by_one_us(ble: Ble, window_ms: float, period_ms: float, loss: float, stream: Stream) -> float:
-    """The same as `heard_after_us`, advertisement by advertisement."""
+    """The same as `heard_at_us`, advertisement by advertisement."""
     phase, at = stream.uniform() * period_ms, stream.uniform() * ble.advertising_interval_ms
     while True:
-        if (at + phase) % period_ms < window_ms and stream.uniform() >= loss:
-            return at * 1000
+        into_ms = (at + phase) % period_ms
+        if into_ms < window_ms and stream.uniform() >= loss:
+            return (at + window_ms - into_ms) * 1000
         at += ble.advertising_interval_ms + stream.uniform() * ble.advertising_delay_ms
 
 
@@ -105,9 +143,29 @@ def test_the_time_to_be_heard_is_that_of_single_advertisements(mode: ScanMode, r
     window_ms, period_ms = ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else ble.scan_low_latency_ms
     gap_ms = ble.advertising_interval_ms + ble.advertising_delay_ms / 2
     loss = 1 - (1 - ble.advertisement_loss_pct / 100) * math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
-    short = sum(heard_after_us(ble, mode, radios, drawn) for _ in range(draws)) / draws
+    short = sum(heard_at_us(ble, mode, radios, drawn, 10**9, drawn.uniform()) - 10**9 for _ in range(draws)) / draws
     long = sum(heard_one_by_one_us(ble, window_ms, period_ms, loss, played) for _ in range(draws)) / draws
     assert short == pytest.approx(long, rel=0.1)
+
+
+def test_what_a_scan_window_brings_is_one_event() -> None:
+    world = world_of(30, "radio.area_m=[5, 5]")
+    told: list[tuple[int, int]] = []
+
+    listener = world.nodes[0]
+    handle = listener.node.handle
+
+    def watched(now: int, event: Event) -> list[Effect]:
+        if isinstance(event, PeersHeard):
+            told.append((now, len(event.peers)))
+        return handle(now, event)
+
+    listener.node.handle = watched  # type: ignore[method-assign]
+    world.kernel.run(5 * SECOND_US)
+    assert sum(count for _, count in told) >= 29
+    assert len(told) <= 25
+    window_us = 100_000
+    assert len({at_us % window_us for at_us, _ in told}) == 1
 
 
 def test_a_scanning_world_is_the_same_twice() -> None:

@@ -119,6 +119,7 @@ def test_a_long_queue_nearby_is_the_coordinators_turn(scene: Scene) -> None:
     hub, peer = scene.coordinator(), scene.peer("peer")
     scene.ask()
     scene.offer(peer, queue_ms=scene.phone.setup.config.local_wait_max_ms + 1)
+    scene.offer(hub, tokens_per_s=0, hold_ms=0)
     assert hub.all(TaskRequest)
     assert peer.all(Release)
     scene.say(hub, REFUSED, 0, reason=Reason.NO_ROUTE)
@@ -130,6 +131,7 @@ def test_who_would_be_too_late_is_the_coordinators_turn(scene: Scene) -> None:
     hub, peer = scene.coordinator(), scene.peer("peer")
     scene.ask(max_tokens=1_000, deadline_ms=5_000)
     scene.offer(peer, tokens_per_s=10)
+    scene.offer(hub, tokens_per_s=0, hold_ms=0)
     assert hub.all(TaskRequest)
     assert not peer.all(TaskRequest)
 

@@ -9,7 +9,7 @@ import pytest
 from edgecoder.config import NodeConfig
 from edgecoder.coordinator.relay import RELAY_TABLE, Relays, RelayState, RelayStep
 from edgecoder.core.effects import RunTask
-from edgecoder.core.events import CancelTask
+from edgecoder.core.events import CancelTask, ShutDown
 from edgecoder.core.ids import LinkId, Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import Why
@@ -19,6 +19,8 @@ from edgecoder.wire.messages import (
     Cancel,
     Load,
     ModelAvailability,
+    Probe,
+    ProbeReply,
     ResponseStatus,
     Summary,
     TaskRequest,
@@ -395,7 +397,7 @@ def test_a_whole_life_through_one_coordinator(both: Cluster) -> None:
     agents[0].plan(RunTask, fails(Reason.ENGINE_CRASHED), HANGS)
     agents[1].plan(RunTask, fails(Reason.ENGINE_CRASHED), Outcome(after_us=200_000))
     commands = [phone.submit() for _ in range(3)]
-    both.run_for(300)
+    both.run_for(400)
     (hanging,) = [command for command in commands if command not in phone.replies]
     phone.ask(CancelTask, task=hanging)
     both.drive()
@@ -405,6 +407,54 @@ def test_a_whole_life_through_one_coordinator(both: Cluster) -> None:
     assert all(agent.member.executor.tasks == 0 for agent in agents)
     for node in (hub, phone, *agents):
         assert_nothing_left(node.alive)
+
+
+# -- probes ------------------------------------------------------------------------------------------------------------
+
+
+def probed(office: Office, **fields: object) -> ProbeReply:
+    """What the coordinator answers to a probe."""
+    wants: dict[str, object] = {"model": None, "min_param_size": 0.0, "max_tokens": 256} | fields
+    probe = Probe(task_id=TASK_ID, prompt_bytes=10, **wants)  # type: ignore[arg-type]  # by name
+    office.asker.say(office.links["asker"], probe)
+    office.cluster.run_for(25)
+    return office.asker.last(ProbeReply)
+
+
+def test_a_coordinator_tells_how_soon_its_best_node_could_do_it(office: Office) -> None:
+    office.agent("busy", load=4)
+    assert probed(office) == ProbeReply(task_id=TASK_ID, queue_ms=6_399, tokens_per_s=30)
+    office.agent("idle")
+    assert probed(office) == ProbeReply(task_id=TASK_ID, queue_ms=0, tokens_per_s=30)
+    assert len(office.hub.hub.relays) == 0
+
+
+def test_of_what_only_another_coordinator_could_do_it_tells_no_speed(office: Office) -> None:
+    assert probed(office, model="small").reason is Reason.NO_ROUTE
+    office.coordinator("other")
+    assert probed(office, model="small") == ProbeReply(task_id=TASK_ID, queue_ms=0, tokens_per_s=0)
+    assert probed(office, model="large").reason is Reason.NO_ROUTE
+
+
+def test_who_asks_is_not_offered_to_itself(office: Office) -> None:
+    office.asker.say(office.links["asker"], full_heartbeat("small", 1.5, Load.of(0)))
+    office.cluster.run_for(15)
+    assert probed(office).reason is Reason.NO_ROUTE
+
+
+def test_another_coordinator_gets_no_answer_to_a_probe(office: Office) -> None:
+    other = office.coordinator("other")
+    office.agent("agent")
+    probe = Probe(task_id=TASK_ID, model=None, min_param_size=0.0, max_tokens=1, prompt_bytes=1)
+    other.say(office.links["other"], probe)
+    office.cluster.run_for(25)
+    assert other.all(ProbeReply) == []
+
+
+def test_a_coordinator_that_shuts_down_offers_nothing(office: Office) -> None:
+    office.agent("agent")
+    office.hub.ask(ShutDown)
+    assert probed(office).reason is Reason.SHUTTING_DOWN
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Nodes that faults can reach. A world with faults is made of them, one without is not, and pays nothing.
 
-Fidelity boundary: a frame that is lost or late stays so; links of a partition stay up, and the radio says that an
-advertisement was acknowledged though its frame is lost above it. A slow disk serves one write after another; a write
-that fails leaves what was there.
+Fidelity boundary: a frame that is lost or late stays so; links of a partition stay up, but for those of radios that
+scan, and the radio says that an advertisement was acknowledged though its frame is lost above it. A slow disk serves
+one write after another; a write that fails leaves what was there.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _COPY_LATER_MS = 1000.0
 """A copy comes within this where a fault does not say."""
+
+
+_LOSING = (FaultKind.LOSS, FaultKind.PARTITION)
 
 
 class Meddling:
@@ -77,6 +80,20 @@ class Ether:
             else:
                 arrivals.append(at_us + meddling.stream.below(meddling.delay_us + 1))
         return arrivals
+
+    def is_cut(self, sender: SimNode, receiver: SimNode, medium: str) -> bool:
+        """Whether nothing at all arrives."""
+        return any(
+            meddling.kind in _LOSING and meddling.share_pct >= 100 and meddling.concerns(sender, receiver, medium)
+            for meddling in self.meddlings
+        )
+
+    def is_lost(self, sender: SimNode, receiver: SimNode, medium: str) -> bool:
+        """Whether this one does not arrive."""
+        return any(
+            meddling.kind in _LOSING and meddling.concerns(sender, receiver, medium) and meddling.strikes()
+            for meddling in self.meddlings
+        )
 
 
 class FaultyNode(SimNode):

@@ -35,6 +35,10 @@ class Struck(Protocol):
         """What the wall clock of a node shows."""
         ...
 
+    def ether_changed(self) -> None:
+        """A fault of frames has begun or ended."""
+        ...
+
 
 class Schedule:
     """The faults of one run."""
@@ -91,6 +95,7 @@ class Schedule:
         meddling = self._on[fault.name] = Meddling(fault, frozenset(sim.index for sim in nodes), stream)
         if fault.kind in OF_FRAMES:
             self._ether.meddlings.append(meddling)
+            self._world.ether_changed()
         for sim in nodes:
             if (meddlings := _own(sim, fault.kind)) is not None:
                 meddlings.append(meddling)
@@ -107,6 +112,7 @@ class Schedule:
         elif (meddling := self._on.pop(fault.name, None)) is not None:
             if fault.kind in OF_FRAMES:
                 self._ether.meddlings.remove(meddling)
+                self._world.ether_changed()
             for sim in self._nodes(fault):
                 if (meddlings := _own(sim, fault.kind)) is not None:
                     meddlings.remove(meddling)
