@@ -192,23 +192,29 @@ class Neighbours:
         """Tell the peer table what is heard of a peer, and queue it to be read if there is something to read."""
         if row.node is not None:
             self._peers.heard(row.node, row.rssi_dbm, row.bits)
-        if self._needs_reading(row):
-            row.not_before = self._context.now + wait
-            self._unread[row.address] = None
-        else:
+        due = self._due(row)
+        if due is None:
             self._unread.pop(row.address, None)
+        else:
+            row.not_before = max(due, self._context.now + wait)
+            self._unread[row.address] = None
 
     def _needs_reading(self, row: HeardPeer) -> bool:
+        due = self._due(row)
+        return due is not None and due <= self._context.now
+
+    def _due(self, row: HeardPeer) -> Micros | None:
+        """From when on a device is to be read; None where there is nothing to read."""
         if not row.is_heard or row.links:
-            return False
+            return None
         known = None if row.node is None else self._peers.capabilities_of(row.node)
         if row.bits is not None and row.bits.loading:
-            return False  # the bit says all there is to know
+            return None  # the bit says all there is to know
         if known is None:
-            return True
+            return self._context.now
         if row.bits is None:
-            return row.read_at + self._context.config.reread_ms * MILLI <= self._context.now
-        return is_later(row.bits.generation, known.generation)
+            return row.read_at + self._context.config.reread_ms * MILLI
+        return self._context.now if is_later(row.bits.generation, known.generation) else None
 
     def _forget_if_gone(self, row: HeardPeer) -> None:
         if row.is_heard or row.links or row.state is DialState.DIALLING:
@@ -284,7 +290,7 @@ class Neighbours:
         soonest: Micros | None = None
         for address in list(self._unread):
             row = self.rows[address]
-            if not self._needs_reading(row):
+            if self._due(row) is None:
                 del self._unread[address]
             elif row.not_before <= self._context.now:
                 return row

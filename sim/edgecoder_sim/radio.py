@@ -9,7 +9,8 @@ Advertising tells every linked peer, and is complete when each has acknowledged,
 Fidelity boundary: links of one radio do not collide in time as long as all fit; a frame keeps the share and the crowd
 that it began with; a crowd is what was sent in the second before, and is looked at where radios scan; the two
 directions of a link do not slow each other down; a PHY does not change with the distance, and Wi-Fi in the same band
-does not exist. Signal strength follows the log-distance model without fading.
+does not exist. Who has the app in the background has it there for good. Signal strength follows the log-distance model
+without fading.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Antenna:
         "_crowd_milli",
         "_crowd_second",
         "_streams",
+        "is_in_background",
         "meter",
         "near",
         "node",
@@ -81,11 +83,12 @@ class Antenna:
         "system_name",
     )
 
-    def __init__(self, node: SimNode, system_name: str, system: System) -> None:
+    def __init__(self, node: SimNode, system_name: str, system: System, *, is_in_background: bool) -> None:
         self.node = node
         self.system_name = system_name
         self.system = system
         """The operating system that drives it."""
+        self.is_in_background = is_in_background
         self.near: Collection[int] = ()
         """Who is in range, where somebody keeps that."""
         self.meter = Meter()
@@ -136,12 +139,15 @@ class Antennas:
         self._repeats_milli = round(MILLI * 100 / (100 - radio.ble.packet_loss_pct))
 
     def of(self, node: SimNode) -> Antenna:
-        """A node's radio. Its operating system is drawn, once for all its lives."""
+        """A node's radio. Operating system and background are drawn, once for all its lives."""
         antenna = self._of.get(node.index)
         if antenna is None:
-            name = weighted(node.stream("system"), node.device.system_weights)
+            stream = node.stream("system")
+            name = weighted(stream, node.device.system_weights)
             assert name is not None  # such a device was refused
-            antenna = self._of[node.index] = Antenna(node, name, self.systems[name])
+            system = self.systems[name]
+            is_in_background = stream.uniform() * 100 < system.in_background_pct
+            antenna = self._of[node.index] = Antenna(node, name, system, is_in_background=is_in_background)
         return antenna
 
     def repeats_milli(self, first: Antenna, second: Antenna, at_us: int) -> int:

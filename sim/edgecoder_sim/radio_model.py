@@ -39,6 +39,15 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Connection intervals are multiples of it, ms (U: Bluetooth Core)."""
     links_max: Annotated[int, Meta(ge=1, le=64, extra={"noun": "a number of links"})] = 7
     """Links that its Bluetooth keeps at once (S: Android 7, some 15; bitchat)."""
+    in_background_pct: Percent = 0.0
+    """Nodes whose app is in the background for the whole run, percent: nobody looks at it, the screen may be off."""
+    scan_background_ms: tuple[LatencyMs, LatencyMs] = (512.0, 10_240.0)
+    """Scan window and its period in the background, ms, whatever the node asks for (S: AOSP ScanUtil, screen off)."""
+    advertising_background_ms: AdvertisingMs = 1000.0
+    """Time between two advertisements in the background, ms (U: AOSP, ADVERTISE_MODE_LOW_POWER)."""
+    shows_bits_in_background: bool = True
+    """Whether an advertisement in the background has the ten bytes that tell what changed, and whether a scanner in the
+    background is told of every change. Without them peers read again after `reread_ms`."""
 
 
 class Ble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,7 +150,17 @@ SYSTEMS: Final[dict[str, System]] = {
     # MTU about 185. 5 packets an event on all models (S: Apple forum 773555); multiples of 15 ms, of which some devices
     # make 30 (S: Apple's Accessory Design Guidelines). 5 packets of 241 bytes in 30 ms are 321 kbit/s (D), which is
     # the 300 to 400 that were measured on iOS 18 (S: Apple forum 770717).
-    "ios": System(mtu=185, packets_max=5, interval_ms_min=30.0, interval_step_ms=15.0),
+    # In the background: no own data, identifiers in the overflow area alone, and scans that tell of a device once (S:
+    # Apple forum 814450); the slowest advertising of Apple's list (S: QA1931; that it is this one, I); scans like
+    # Android's (I).
+    "ios": System(
+        mtu=185,
+        packets_max=5,
+        interval_ms_min=30.0,
+        interval_step_ms=15.0,
+        advertising_background_ms=1285.0,
+        shows_bits_in_background=False,
+    ),
     # BlueZ, macOS and Windows alike: an MTU of 517 (M: BlueZ), as many packets as fit (I).
     "desktop": System(),
 }

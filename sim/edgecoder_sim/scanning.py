@@ -6,14 +6,15 @@ Crowding costs advertisements: those of all radios in range collide like in pure
 
 Fidelity boundary: a scanner outside of its window hears from the next window on, and windows do not shift against
 advertisements once they are drawn; the signal of a pair is drawn once; a link breaks only by distance, death or a
-partition, and faults delay and double no advertisement. Platforms do not differ: there is no iOS in the background, and
-no address changes.
+partition, and faults delay and double no advertisement. Nobody's screen goes on or off, a scanner in the background
+reads overflow areas like any other, and no address changes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from edgecoder.core.effects import Advertise, Connect, Disconnect, Scan, ScanMode
 from edgecoder.core.events import Connected, ConnectFailed, Heard, LinkDown, PeersHeard, PeersSilent
@@ -24,23 +25,24 @@ from edgecoder.wire.advertisement import Bits
 from edgecoder_sim.faults.nodes import Ether
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
-from edgecoder_sim.radio import Antennas, BleLink, advertise
+from edgecoder_sim.radio import Antenna, Antennas, BleLink, advertise
 from edgecoder_sim.radio_model import Ble, Radio
 
 
 class _Bearer:
     """One node's radio."""
 
-    __slots__ = ("bits", "due", "heard", "links", "near", "node", "phase", "scan", "stream")
+    __slots__ = ("antenna", "bits", "due", "heard", "links", "near", "node", "phase", "scan", "stream")
 
-    def __init__(self, node: SimNode) -> None:
-        self.node = node
+    def __init__(self, antenna: Antenna) -> None:
+        self.antenna = antenna
+        self.node = node = antenna.node
         self.near: dict[int, int] = {}
         """Who is in range, with the signal, dBm."""
         self.bits: Bits | None = None
         """What it advertises."""
         self.scan: Scan | None = None
-        self.heard: dict[int, Bits] = {}
+        self.heard: dict[int, Bits | None] = {}
         """What its node was told last of each device."""
         self.due: dict[int, list[tuple[_Bearer, Bits]]] = {}
         """What it will have heard, by the end of the window, µs."""
@@ -48,6 +50,12 @@ class _Bearer:
         self.stream = node.stream("radio")
         self.phase = self.stream.uniform()
         """Of its scan windows, in periods."""
+        antenna.near = self.near
+
+    @property
+    def shows_bits(self) -> bool:
+        """Whether bits go out and come in here."""
+        return not self.antenna.is_in_background or self.antenna.system.shows_bits_in_background
 
 
 class Air:
@@ -74,6 +82,16 @@ class Air:
         return bool(self.ether.meddlings) and self.ether.is_lost(sender, receiver, Medium.BLE.value)
 
 
+class Pace(NamedTuple):
+    """How often one listens and the other advertises."""
+
+    window_ms: float
+    period_ms: float
+    """From one scan window to the next."""
+    interval_ms: float
+    """From one advertisement to the next."""
+
+
 class _Dial:
     __slots__ = ("caller", "is_over", "life", "op", "target")
 
@@ -83,12 +101,12 @@ class _Dial:
         self.is_over = False
 
 
-def heard_at_us(ble: Ble, mode: ScanMode, radios: int, stream: Stream, now_us: int, phase: float) -> int:
+def heard_at_us(ble: Ble, pace: Pace, radios: int, stream: Stream, now_us: int, phase: float) -> int:
     """When the scan window ends in which a scanner hears an advertisement, µs, where so many radios are in range;
     windows begin `phase` periods after time 0."""
-    window_ms, period_ms = ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else ble.scan_low_latency_ms
+    window_ms, period_ms, interval_ms = pace
     window_us, period_us = round(window_ms * 1000), round(period_ms * 1000)
-    gap_ms = ble.advertising_interval_ms + ble.advertising_delay_ms / 2
+    gap_ms = interval_ms + ble.advertising_delay_ms / 2
     alone = math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
     loss = 1 - (1 - ble.advertisement_loss_pct / 100) * alone
     draw = max(1e-12, stream.uniform())
@@ -120,10 +138,7 @@ class Scanning:
         self._air = air
         self._ble = air.radio.ble
         self._next_link = next_link
-        self.bearers = [_Bearer(node) for node in nodes]
-        for bearer in self.bearers:
-            if bearer.node.device.ble:
-                antennas.of(bearer.node).near = bearer.near
+        self.bearers = [_Bearer(antennas.of(node)) for node in nodes]
         self._dials: dict[tuple[int, OpId], _Dial] = {}
 
     # -- contacts ------------------------------------------------------------------------------------------------------
@@ -185,13 +200,29 @@ class Scanning:
                 self._listen(self.bearers[other], bearer)
 
     def _listen(self, scanner: _Bearer, other: _Bearer) -> None:
-        if scanner.scan is not None and other.bits is not None and other.bits != scanner.heard.get(other.node.index):
-            near, now_us = len(scanner.near), self._kernel.now
-            at_us = heard_at_us(self._ble, scanner.scan.mode, near, scanner.stream, now_us, scanner.phase)
-            if at_us not in scanner.due:
-                scanner.due[at_us] = []
-                self._kernel.call_at(at_us, self._hear, scanner, at_us)
-            scanner.due[at_us].append((other, other.bits))
+        if scanner.scan is None or other.bits is None or not self._is_news(scanner, other):
+            return
+        pace = Pace(*self._windows_ms(scanner, scanner.scan.mode), self._interval_ms(other))
+        near, now_us = len(scanner.near), self._kernel.now
+        at_us = heard_at_us(self._ble, pace, near, scanner.stream, now_us, scanner.phase)
+        if at_us not in scanner.due:
+            scanner.due[at_us] = []
+            self._kernel.call_at(at_us, self._hear, scanner, at_us)
+        scanner.due[at_us].append((other, other.bits))
+
+    def _is_news(self, scanner: _Bearer, other: _Bearer) -> bool:
+        index, heard = other.node.index, scanner.heard
+        return index not in heard or heard[index] != _shown(scanner, other)
+
+    def _windows_ms(self, scanner: _Bearer, mode: ScanMode) -> tuple[float, float]:
+        if scanner.antenna.is_in_background:
+            return scanner.antenna.system.scan_background_ms
+        return self._ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else self._ble.scan_low_latency_ms
+
+    def _interval_ms(self, other: _Bearer) -> float:
+        antenna = other.antenna
+        is_slow = antenna.is_in_background
+        return antenna.system.advertising_background_ms if is_slow else self._ble.advertising_interval_ms
 
     def _hear(self, scanner: _Bearer, at_us: int) -> None:
         """A scan window ends: tell what it brought, if that is still so."""
@@ -203,9 +234,9 @@ class Scanning:
                 continue
             if self._air.is_lost(other.node, scanner.node):
                 self._listen(scanner, other)
-            elif scanner.heard.get(index) != bits:
-                scanner.heard[index] = bits
-                news.append(Heard(index, scanner.near[index], bits))
+            elif self._is_news(scanner, other):
+                scanner.heard[index] = shown = _shown(scanner, other)
+                news.append(Heard(index, scanner.near[index], shown))
         if news:
             scanner.node.post(PeersHeard(tuple(news)))
 
@@ -218,7 +249,8 @@ class Scanning:
         other = self.bearers[index]
         is_audible = index in scanner.near and other.bits is not None
         is_audible = is_audible and not self._air.is_cut(other.node, scanner.node)
-        if not is_audible and scanner.heard.pop(index, None) is not None:
+        if not is_audible and index in scanner.heard:
+            del scanner.heard[index]
             scanner.node.post(PeersSilent((index,)))
 
     # -- links ---------------------------------------------------------------------------------------------------------
@@ -227,7 +259,7 @@ class Scanning:
         """A core dials: the next advertisement is awaited, then link and services are set up."""
         caller, target = self.bearers[node.index], self.bearers[effect.address]
         dial = self._dials[node.index, effect.op] = _Dial(caller, target, effect.op)
-        wait_us = round(caller.stream.uniform() * self._ble.advertising_interval_ms * 1000) + self._ble.setup_us
+        wait_us = round(caller.stream.uniform() * self._interval_ms(target) * 1000) + self._ble.setup_us
         self._kernel.call_at(self._kernel.now + wait_us, self._connected, dial)
 
     def _connected(self, dial: _Dial, _: object) -> None:
@@ -298,3 +330,8 @@ class Scanning:
         bearer.heard.clear()
         for other in bearer.near:
             self._fall_silent(self.bearers[other], node.index)
+
+
+def _shown(scanner: _Bearer, other: _Bearer) -> Bits | None:
+    """What of an advertisement reaches the scanner's node: None where a system in the background hides the bits."""
+    return other.bits if scanner.shows_bits and other.shows_bits else None

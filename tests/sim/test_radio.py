@@ -157,3 +157,9 @@ def test_a_crowd_that_transfers_loses_packets() -> None:
     alone, crowd = rate(()), rate(tuple((a, a + 1) for a in range(2, 20, 2)))
     duty = into_share()
     assert crowd / alone == pytest.approx(math.exp(-2 * 9 * duty / 37), rel=0.05)
+
+
+def test_a_share_of_a_system_has_the_app_in_the_background() -> None:
+    antennas = Antennas(Radio(), {"desktop": System(in_background_pct=30.0)})
+    hidden = [antennas.of(cast("SimNode", FakeNode(index))).is_in_background for index in range(2000)]
+    assert sum(hidden) / len(hidden) == pytest.approx(0.3, abs=0.03)

@@ -13,7 +13,7 @@ from edgecoder.mesh.member import Member
 from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.radio_model import Ble
-from edgecoder_sim.scanning import Scanning, heard_at_us
+from edgecoder_sim.scanning import Pace, Scanning, heard_at_us
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
 
@@ -143,7 +143,8 @@ def test_the_time_to_be_heard_is_that_of_single_advertisements(mode: ScanMode, r
     window_ms, period_ms = ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else ble.scan_low_latency_ms
     gap_ms = ble.advertising_interval_ms + ble.advertising_delay_ms / 2
     loss = 1 - (1 - ble.advertisement_loss_pct / 100) * math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
-    short = sum(heard_at_us(ble, mode, radios, drawn, 10**9, drawn.uniform()) - 10**9 for _ in range(draws)) / draws
+    pace = Pace(window_ms, period_ms, ble.advertising_interval_ms)
+    short = sum(heard_at_us(ble, pace, radios, drawn, 10**9, drawn.uniform()) - 10**9 for _ in range(draws)) / draws
     long = sum(heard_one_by_one_us(ble, window_ms, period_ms, loss, played) for _ in range(draws)) / draws
     assert short == pytest.approx(long, rel=0.1)
 
