@@ -85,6 +85,8 @@ class Reason(Enum):
     QUARANTINED = "quarantined"
     SUPERSEDED = "superseded"
     RESIDENT = "resident"
+    IN_USE = "in_use"
+    REMOVED = "removed"
     LOAD_FAILED = "load_failed"
     LOAD_TIMEOUT = "load_timeout"
     UNLOAD_FAILED = "unload_failed"
@@ -137,9 +139,11 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.INSUFFICIENT_MEMORY: ReasonInfo(
         "the model needs more memory than this node has", "choose a smaller one", 422
     ),
-    Reason.QUARANTINED: ReasonInfo("the model is quarantined on this node", "remove it and pull it again", 409),
+    Reason.QUARANTINED: ReasonInfo("the model is quarantined on this node", "pull it again, or remove it", 409),
     Reason.SUPERSEDED: ReasonInfo("a later swap took its place", "nothing to do, or ask again", 409),
     Reason.RESIDENT: ReasonInfo("the active model has not served long enough", "ask again later", 409),
+    Reason.IN_USE: ReasonInfo("the model is active, or about to be", "swap to another one first", 409),
+    Reason.REMOVED: ReasonInfo("the model is being removed from this node", "pull it again", 409),
     Reason.LOAD_FAILED: ReasonInfo("the engine could not load the model", "see the engine's log", 500),
     Reason.LOAD_TIMEOUT: ReasonInfo("the engine did not load the model in time", "raise load_timeout_ms", 504),
     Reason.UNLOAD_FAILED: ReasonInfo("the engine could not free the model", "restart the engine", 500),

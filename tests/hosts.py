@@ -17,6 +17,7 @@ from edgecoder.core.effects import (
     Advertise,
     CancelOp,
     Connect,
+    DeleteFile,
     Disconnect,
     Effect,
     FetchFile,
@@ -42,10 +43,12 @@ from edgecoder.core.events import (
     Completion,
     Connected,
     ConnectFailed,
+    DeleteFailed,
     EngineFailed,
     Event,
     FetchFailed,
     FetchProgressed,
+    FileDeleted,
     FileFetched,
     FileHashed,
     HashFailed,
@@ -92,8 +95,16 @@ FAILURES: Final[dict[type[Operation], Callable[[OpId, Reason], Completion]]] = {
     RunTask: TaskFailed,
     FetchFile: FetchFailed,
     HashFile: HashFailed,
+    DeleteFile: DeleteFailed,
 }
 """How each operation fails."""
+
+_PLAIN: Final[dict[type[Operation], Callable[[OpId], Completion]]] = {
+    Persist: Persisted,
+    UnloadModel: ModelUnloaded,
+    DeleteFile: FileDeleted,
+}
+"""Successes that say nothing more."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -380,15 +391,13 @@ def _completion(effect: Operation, outcome: Outcome) -> Completion:
     op = effect.op
     if outcome.reason is not None:
         return FAILURES[type(effect)](op, outcome.reason)
+    if type(effect) in _PLAIN:
+        return _PLAIN[type(effect)](op)
     match effect:
-        case Persist():
-            return Persisted(op)
         case Advertise():
             return Advertised(op, 0)
         case LoadModel():
             return ModelLoaded(op, TOKENS_PER_S)
-        case UnloadModel():
-            return ModelUnloaded(op)
         case RunTask():
             return TaskDone(op, len(outcome.parts))
         case FetchFile(entry=entry):

@@ -68,12 +68,14 @@ class OneModel:
         self.loaded = False
         self.loading = False
         self.told_loading = False
-        self._telling: OpId | None = None
+        self._telling: set[OpId] = set()
+        """Advertisements of it that are under way; a node that shuts down makes another one."""
 
     def saw_event(self, event: Event) -> None:
         match event:
             case Started():
                 self.loaded = self.loading = self.told_loading = False
+                self._telling.clear()
             case ModelLoaded():
                 self.loaded, self.loading = True, False
             case ModelLoadFailed():
@@ -81,13 +83,16 @@ class OneModel:
             case ModelUnloaded() | EngineFailed():
                 self.loaded = False
             case Advertised(op=op) | AdvertiseFailed(op=op):
-                self.told_loading = self.told_loading or op == self._telling
+                self.told_loading = self.told_loading or op in self._telling
 
     def saw_effect(self, effect: Effect) -> None:
         match effect:
             case Advertise(op=op, capabilities=capabilities):
                 loading = capabilities.current_load.is_loading
-                self._telling = op if loading else None
+                if loading:
+                    self._telling.add(op)
+                else:
+                    self._telling.clear()
                 self.told_loading = self.told_loading and loading
             case Trace(record=CapabilitiesChanged(loading=loading)) if not self._config.has_radio:
                 self.told_loading = loading

@@ -131,7 +131,8 @@ class RunTask(Operation, frozen=True):
 
 
 class FetchFile(Operation, frozen=True):
-    """Fetch this file from the CDN, on from `offset_bytes`. Completion: FileFetched or FetchFailed."""
+    """Fetch this file from the CDN, on from `offset_bytes`; from 0 it takes the place of what is there. Completion:
+    FileFetched or FetchFailed."""
 
     entry: CatalogEntry
     offset_bytes: int
@@ -139,6 +140,12 @@ class FetchFile(Operation, frozen=True):
 
 class HashFile(Operation, frozen=True):
     """Hash this file on disk. Completion: FileHashed or HashFailed."""
+
+    entry: CatalogEntry
+
+
+class DeleteFile(Operation, frozen=True):
+    """Delete this file and what there is of it; nobody uses it. Completion: FileDeleted or DeleteFailed."""
 
     entry: CatalogEntry
 
@@ -165,6 +172,13 @@ class SwapResult(msgspec.Struct, frozen=True, gc=False):
 
 class PullResult(msgspec.Struct, frozen=True, gc=False):
     """The end of a pull; `reason` None means that the file is installed."""
+
+    model: str
+    reason: Reason | None = None
+
+
+class RemoveResult(msgspec.Struct, frozen=True, gc=False):
+    """The end of a removal; `reason` None means that the file is gone."""
 
     model: str
     reason: Reason | None = None
@@ -229,6 +243,7 @@ class LedgerTotals(msgspec.Struct, frozen=True, gc=False):
 Result = (
     SwapResult
     | PullResult
+    | RemoveResult
     | TaskResult
     | ModelStatus
     | tuple[ModelRow, ...]

@@ -124,7 +124,14 @@ class SwapModel(Command, frozen=True):
 
 
 class PullModel(Command, frozen=True):
-    """Fetch and verify `model` without activating it. Reply: PullResult."""
+    """Fetch and verify `model` without activating it; one that is quarantined is fetched anew. Reply: PullResult."""
+
+    model: str
+
+
+class RemoveModel(Command, frozen=True):
+    """Delete the file of `model`; a download of it is called off. Refused for the model that is active, or about to be.
+    Reply: RemoveResult."""
 
     model: str
 
@@ -283,5 +290,15 @@ class FileHashed(Completion, frozen=True):
 
 class HashFailed(Completion, frozen=True):
     """The file could not be read."""
+
+    reason: Reason
+
+
+class FileDeleted(Completion, frozen=True):
+    """The file is gone."""
+
+
+class DeleteFailed(Completion, frozen=True):
+    """The file may still be there."""
 
     reason: Reason

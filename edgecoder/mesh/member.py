@@ -13,7 +13,6 @@ import msgspec
 
 from edgecoder.config import Routing
 from edgecoder.core.context import MILLI, Context
-from edgecoder.core.effects import PullResult, SwapResult
 from edgecoder.core.events import (
     Advertised,
     AdvertiseFailed,
@@ -27,10 +26,10 @@ from edgecoder.core.events import (
     PullModel,
     QueryModels,
     QueryStatus,
+    RemoveModel,
     ShutDown,
     SignalMeasured,
     SubmitTask,
-    SwapCause,
     SwapModel,
     TaskChunk,
 )
@@ -47,14 +46,10 @@ from edgecoder.mesh.peers import Peers
 from edgecoder.mesh.power import PowerPolicy
 from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.mesh.soonest import make_router
-from edgecoder.mesh.status import model_rows, model_status
-from edgecoder.models.admission import admit
+from edgecoder.mesh.status import model_status
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder.models.downloads import Downloads
-from edgecoder.models.inventory import KEY as INVENTORY_KEY
-from edgecoder.models.inventory import Inventory
-from edgecoder.models.swap import KEY as SWAP_KEY
-from edgecoder.models.swap import Swap, SwapState
+from edgecoder.models.library import Library
+from edgecoder.models.swap import SwapState
 from edgecoder.seeding.receipts import RECEIPT_TTL_MS, Payer, ReceiptQueue, quality_milli
 from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import (
@@ -83,15 +78,12 @@ class Member:
         self._context = context
         self._gate = gate
         self._catalog = catalog
-        self._platform = platform
         self._power = PowerPolicy(context.config)
         self._self_stats = PeerStats()
-        self.is_stopping = False
-        self._wished: CatalogEntry | None = None
-        """What a user wanted last and was not refused: a pull that ends late must not undo a later wish."""
-        self.inventory = Inventory(context, self._holdings_changed)
-        self.downloads = Downloads(context, self.inventory)
-        self.swap = Swap(context, self.inventory, self)
+        self.library = Library(context, catalog, platform, self, self._holdings_changed)
+        self.inventory = self.library.inventory
+        self.downloads = self.library.downloads
+        self.swap = self.library.swap
         self.peers = Peers(context)
         self.neighbours = Neighbours(context, gate, self.peers, self._uses)
         self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer, self.neighbours.online_changed)
@@ -105,11 +97,10 @@ class Member:
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:
         """The node may send: restore what earlier lives kept, load the last model, begin to beat."""
-        self.inventory.restore(snapshot.get(INVENTORY_KEY))
         self.receipts.restore(snapshot)
         self.heartbeat.start()
         self.neighbours.start()
-        self.swap.boot(snapshot.get(SWAP_KEY), self._catalog.by_digest.get)
+        self.library.start(snapshot)
         if self.swap.state is SwapState.EMPTY:
             self.announcer.model_changed()
 
@@ -155,8 +146,13 @@ class Member:
             return None
         return next((link for link in self._gate.links.values() if link.peer == lost.peer), None)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it is shutting down."""
+        return self.library.is_closed
+
     def _shut_down(self, command: ShutDown) -> None:
-        self.is_stopping = True
+        self.library.is_closed = True
         self.announcer.model_changed()  # no router may send anything here any more
         self.origin.give_up_all(Reason.SHUTTING_DOWN)
         self.executor.drain(lambda: self._context.reply(command.command, None))
@@ -175,10 +171,6 @@ class Member:
     def drain_tasks(self, on_drained: Callable[[], None]) -> None:
         """See `swap.Surroundings`."""
         self.executor.drain(on_drained)
-
-    def admits(self, entry: CatalogEntry) -> Reason | None:
-        """See `swap.Surroundings`."""
-        return admit(entry, self._platform, self._context.config, self.inventory)
 
     # -- Offer to peers and coordinator --------------------------------------------------------------------------------
 
@@ -291,7 +283,7 @@ class Member:
         bound = self._gate.links.get(link)
         if self.heartbeat.is_online or bound is None or bound.role is Role.COORDINATOR:
             return
-        entry = None if response.model is None else self._find(response.model)
+        entry = None if response.model is None else self.library.find(response.model)
         size = entry.param_size if isinstance(entry, CatalogEntry) else None
         cpu_ms = (self._context.now - asked_at) // MILLI
         self.payer.pay(node, link, response.task_id, response.tokens, cpu_ms, quality_milli(size))
@@ -309,57 +301,6 @@ class Member:
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
-    def _find(self, name: str) -> CatalogEntry | Reason:
-        entry = self._catalog.find(name, self._platform)
-        if entry is not None:
-            return entry
-        return Reason.INCOMPATIBLE if self._catalog.knows(name) else Reason.UNKNOWN_MODEL
-
-    def _swap_model(self, command: SwapModel) -> None:
-        entry = self._find(command.model)
-        if self.is_stopping:
-            entry = Reason.SHUTTING_DOWN
-        if isinstance(entry, Reason):
-            self._refuse_swap(command, entry)
-        elif command.pull and self.admits(entry) is Reason.NOT_INSTALLED:
-            self._pull_first(command, entry)
-        elif self.swap.request(entry, command.cause, command.command) and command.cause is SwapCause.USER:
-            self._wished = entry
-
-    def _pull_first(self, command: SwapModel, entry: CatalogEntry) -> None:
-        """Fetch the file, then swap to it, unless a user has wished for another model in between."""
-        is_wish = command.cause is SwapCause.USER
-        if is_wish:
-            self._wished = entry
-
-        def fetched(reason: Reason | None) -> None:
-            if reason is None and self.is_stopping:
-                reason = Reason.SHUTTING_DOWN
-            if reason is None and is_wish and self._wished is not entry:
-                reason = Reason.SUPERSEDED
-            if reason is None:
-                self.swap.request(entry, command.cause, command.command)
-            else:
-                self._refuse_swap(command, reason)
-
-        self.downloads.want(entry, command.command, fetched)
-
-    def _refuse_swap(self, command: SwapModel, reason: Reason) -> None:
-        serving = self.swap.serving
-        name = None if serving is None else serving.model_id
-        size = None if serving is None else serving.param_size
-        self._context.reply(command.command, SwapResult(name, name, size, reason))
-
-    def _pull_model(self, command: PullModel) -> None:
-        entry = self._find(command.model)
-        if isinstance(entry, Reason):
-            self._context.reply(command.command, PullResult(command.model, entry))
-            return
-        name = entry.model_id
-        self.downloads.want(
-            entry, command.command, lambda reason: self._context.reply(command.command, PullResult(name, reason))
-        )
-
     def _submit_task(self, command: SubmitTask) -> None:
         if self.is_stopping:
             self._context.reply(command.command, Reason.SHUTTING_DOWN)
@@ -371,10 +312,6 @@ class Member:
         generation = 0 if current is None else current.generation
         status = model_status(self.swap, len(self.downloads), self.load(), generation, self.heartbeat.is_online)
         self._context.reply(command.command, status)
-
-    def _query_models(self, command: QueryModels) -> None:
-        rows = model_rows(self._catalog, self._platform, self.inventory, self.swap.serving, self.admits)
-        self._context.reply(command.command, rows)
 
     # -- news ----------------------------------------------------------------------------------------------------------
 
@@ -468,12 +405,13 @@ class Member:
         return name if fits(name, serving.param_size) is None else Reason.NO_MODEL
 
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
-        SwapModel: _swap_model,
-        PullModel: _pull_model,
+        SwapModel: lambda member, event: member.library.swap_model(event),
+        PullModel: lambda member, event: member.library.pull_model(event),
+        RemoveModel: lambda member, event: member.library.remove_model(event),
         SubmitTask: _submit_task,
         CancelTask: lambda member, event: member.origin.cancel(event),
         QueryStatus: _query_status,
-        QueryModels: _query_models,
+        QueryModels: lambda member, event: member.library.query_models(event),
         ShutDown: _shut_down,
         TaskChunk: lambda member, event: member.executor.chunk(event),
         FetchProgressed: lambda member, event: member.downloads.progressed(event),

@@ -1,13 +1,8 @@
-"""What a member tells its user of itself: its status and its models."""
+"""What a member tells its user of its state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from edgecoder.core.effects import ModelRow, ModelStatus
-from edgecoder.errors import Reason
-from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder.models.inventory import DownloadState, Inventory
+from edgecoder.core.effects import ModelStatus
 from edgecoder.models.swap import Swap, SwapState
 from edgecoder.wire.messages import Load
 
@@ -35,19 +30,4 @@ def model_status(swap: Swap, pulls: int, load: Load, generation: int, is_online:
         load,
         generation,
         is_online,
-    )
-
-
-def model_rows(
-    catalog: Catalog,
-    platform: Platform,
-    inventory: Inventory,
-    serving: CatalogEntry | None,
-    admits: Callable[[CatalogEntry], Reason | None],
-) -> tuple[ModelRow, ...]:
-    """One row a model that runs on this platform, and one a file that is here all the same."""
-    return tuple(
-        ModelRow(entry, inventory.state(entry).value, entry is serving, admits(entry) in (None, Reason.NOT_INSTALLED))
-        for entry in catalog.entries
-        if platform in entry.platforms or inventory.state(entry) is not DownloadState.ABSENT
     )

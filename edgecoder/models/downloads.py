@@ -1,7 +1,8 @@
-"""Fetching model files: whole files from the CDN, hashed before they count as installed.
+"""Fetching model files, and removing them: whole files from the CDN, hashed before they count as installed.
 
-A file that arrives short is kept and resumed, one whose SHA-256 is not the catalog's is thrown away. Who swaps to it
-afterwards is `node`'s business; pieces, peers and the planner come with the seeding folder.
+A file that arrives short is kept and resumed, one whose SHA-256 is not the catalog's is thrown away. One that is to be
+removed is first no longer offered, durably, and then deleted. Who swaps to a file, and whether it may go, is judged in
+`library`; pieces, peers and the planner come with the seeding folder.
 """
 
 from __future__ import annotations
@@ -11,21 +12,35 @@ from collections.abc import Callable
 import msgspec
 
 from edgecoder.core.context import Context
-from edgecoder.core.effects import FetchFile, HashFile, Progress
-from edgecoder.core.events import FetchFailed, FetchProgressed, FileFetched, FileHashed, HashFailed
+from edgecoder.core.effects import CancelOp, DeleteFile, FetchFile, HashFile, Progress
+from edgecoder.core.events import (
+    DeleteFailed,
+    FetchFailed,
+    FetchProgressed,
+    FileDeleted,
+    FileFetched,
+    FileHashed,
+    HashFailed,
+    Persisted,
+    PersistFailed,
+)
 from edgecoder.core.ids import CommandId, OpId
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.models.inventory import DownloadState, DownloadStep, Inventory
 
 OnEnd = Callable[[Reason | None], None]
-"""Called once at the end of a fetch; None: the file is installed."""
+"""Called once at the end of a fetch or a removal; None: the file is installed, or gone."""
 
 
 class _Fetch(msgspec.Struct):
     entry: CatalogEntry
     ends: list[OnEnd]
     commands: list[CommandId]
+    op: OpId = 0
+    """What is under way for it."""
+    removals: list[OnEnd] = msgspec.field(default_factory=list)
+    """Who wants it removed: then it is called off."""
 
 
 class Downloads:
@@ -36,6 +51,8 @@ class Downloads:
         self._inventory = inventory
         self._by_file: dict[str, _Fetch] = {}
         self._by_op: dict[OpId, _Fetch] = {}
+        self._removals: dict[str, list[OnEnd]] = {}
+        """Who waits for the end of a removal that is under way."""
 
     def __len__(self) -> int:
         return len(self._by_file)
@@ -48,16 +65,18 @@ class Downloads:
         fetch = self._by_file.get(entry.sha256)
         if fetch is not None and len(fetch.ends) >= self._context.config.joined_commands_max:
             on_end(Reason.OVERFLOW)
+        elif (fetch is not None and fetch.removals) or entry.sha256 in self._removals:
+            on_end(Reason.REMOVED)
         elif fetch is not None:
             fetch.ends.append(on_end)
             fetch.commands.append(command)
         elif not self._inventory.step(entry, DownloadStep.WANTED):
-            on_end(Reason.QUARANTINED)
+            on_end(Reason.REMOVED)  # by an earlier life, which did not get to the end of it
         else:
             fetch = self._by_file[entry.sha256] = _Fetch(entry, [on_end], [command])
-            op = self._context.ops.begin(self._fetched)
-            self._by_op[op] = fetch
-            self._context.out.append(FetchFile(op, entry, self._inventory.row(entry).bytes_done))
+            fetch.op = self._context.ops.begin(self._fetched)
+            self._by_op[fetch.op] = fetch
+            self._context.out.append(FetchFile(fetch.op, entry, self._inventory.row(entry).bytes_done))
 
     def progressed(self, event: FetchProgressed) -> None:
         """Some more of a file is on disk."""
@@ -70,18 +89,23 @@ class Downloads:
 
     def _fetched(self, completion: FileFetched | FetchFailed) -> None:
         fetch = self._by_op.pop(completion.op)
+        if fetch.removals:
+            self._end(fetch, DownloadStep.INTERRUPTED, Reason.REMOVED)
+            return
         if isinstance(completion, FetchFailed):
             self._end(fetch, DownloadStep.INTERRUPTED, completion.reason)
             return
         self._inventory.note_bytes(fetch.entry, completion.size_bytes)
         self._inventory.step(fetch.entry, DownloadStep.ARRIVED)
-        op = self._context.ops.begin(self._hashed)
-        self._by_op[op] = fetch
-        self._context.out.append(HashFile(op, fetch.entry))
+        fetch.op = self._context.ops.begin(self._hashed)
+        self._by_op[fetch.op] = fetch
+        self._context.out.append(HashFile(fetch.op, fetch.entry))
 
     def _hashed(self, completion: FileHashed | HashFailed) -> None:
         fetch = self._by_op.pop(completion.op)
-        if isinstance(completion, HashFailed):
+        if fetch.removals:
+            self._end(fetch, DownloadStep.UNREADABLE, Reason.REMOVED)
+        elif isinstance(completion, HashFailed):
             self._end(fetch, DownloadStep.UNREADABLE, completion.reason)
         elif completion.sha256 == fetch.entry.sha256:
             self._end(fetch, DownloadStep.MATCHED, None)
@@ -92,4 +116,54 @@ class Downloads:
         del self._by_file[fetch.entry.sha256]
         self._inventory.step(fetch.entry, step, reason)
         for on_end in fetch.ends:
+            on_end(reason)
+        if fetch.removals:
+            self._begin_removal(fetch.entry, fetch.removals)
+
+    # -- removal -------------------------------------------------------------------------------------------------------
+
+    def remove(self, entry: CatalogEntry, on_end: OnEnd) -> None:
+        """Delete a file, or join its removal; a fetch that is under way is called off first. A file that cannot be
+        deleted is quarantined."""
+        fetch = self._by_file.get(entry.sha256)
+        waiting = self._removals.get(entry.sha256) if fetch is None else fetch.removals
+        if waiting is None:
+            self._begin_removal(entry, [on_end])
+        elif len(waiting) >= self._context.config.joined_commands_max:
+            on_end(Reason.OVERFLOW)
+        else:
+            waiting.append(on_end)
+            if fetch is not None and len(waiting) == 1:
+                self._context.out.append(CancelOp(fetch.op))
+
+    def resume_removals(self, find: Callable[[str], CatalogEntry | None]) -> None:
+        """Delete what an earlier life was told to remove. What the catalog does not know any more stays."""
+        for digest in self._inventory.removing():
+            entry = find(digest)
+            if entry is not None:
+                self._removals[digest] = []
+                self._delete(entry)
+
+    def _begin_removal(self, entry: CatalogEntry, ends: list[OnEnd]) -> None:
+        def durable(completion: Persisted | PersistFailed) -> None:
+            if isinstance(completion, PersistFailed):
+                self._deleted(entry, completion.reason)
+            else:
+                self._delete(entry)
+
+        self._removals[entry.sha256] = ends
+        if not self._inventory.step(entry, DownloadStep.REMOVED, on_durable=durable):
+            for on_end in self._removals.pop(entry.sha256):
+                on_end(Reason.NOT_INSTALLED)
+
+    def _delete(self, entry: CatalogEntry) -> None:
+        def completed(completion: FileDeleted | DeleteFailed) -> None:
+            self._deleted(entry, completion.reason if isinstance(completion, DeleteFailed) else None)
+
+        self._context.out.append(DeleteFile(self._context.ops.begin(completed), entry))
+
+    def _deleted(self, entry: CatalogEntry, reason: Reason | None) -> None:
+        step = DownloadStep.DELETED if reason is None else DownloadStep.UNDELETABLE
+        self._inventory.step(entry, step, reason)
+        for on_end in self._removals.pop(entry.sha256):
             on_end(reason)

@@ -14,6 +14,7 @@ import msgspec
 
 from edgecoder.core.context import Context
 from edgecoder.core.labels import Label
+from edgecoder.core.ops import OnCompletion
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import DownloadPhase
@@ -29,6 +30,8 @@ class DownloadState(Label):
     VERIFYING = "verifying"
     INSTALLED = "installed"
     QUARANTINED = "quarantined"
+    """Not to be loaded: it took the engine or the node down, or it could not be deleted."""
+    REMOVING = "removing"
 
 
 class DownloadStep(Label):
@@ -42,6 +45,8 @@ class DownloadStep(Label):
     UNREADABLE = "unreadable"
     CRASHED_TOO_OFTEN = "crashedTooOften"
     REMOVED = "removed"
+    DELETED = "deleted"
+    UNDELETABLE = "undeletable"
 
 
 DOWNLOAD_TABLE: Mapping[tuple[DownloadState, DownloadStep], DownloadState] = MappingProxyType(
@@ -50,13 +55,16 @@ DOWNLOAD_TABLE: Mapping[tuple[DownloadState, DownloadStep], DownloadState] = Map
         (DownloadState.PARTIAL, DownloadStep.WANTED): DownloadState.PARTIAL,
         (DownloadState.PARTIAL, DownloadStep.INTERRUPTED): DownloadState.PARTIAL,
         (DownloadState.PARTIAL, DownloadStep.ARRIVED): DownloadState.VERIFYING,
-        (DownloadState.PARTIAL, DownloadStep.REMOVED): DownloadState.ABSENT,
+        (DownloadState.PARTIAL, DownloadStep.REMOVED): DownloadState.REMOVING,
         (DownloadState.VERIFYING, DownloadStep.MATCHED): DownloadState.INSTALLED,
         (DownloadState.VERIFYING, DownloadStep.DIFFERED): DownloadState.ABSENT,
         (DownloadState.VERIFYING, DownloadStep.UNREADABLE): DownloadState.PARTIAL,
         (DownloadState.INSTALLED, DownloadStep.CRASHED_TOO_OFTEN): DownloadState.QUARANTINED,
-        (DownloadState.INSTALLED, DownloadStep.REMOVED): DownloadState.ABSENT,
-        (DownloadState.QUARANTINED, DownloadStep.REMOVED): DownloadState.ABSENT,
+        (DownloadState.INSTALLED, DownloadStep.REMOVED): DownloadState.REMOVING,
+        (DownloadState.QUARANTINED, DownloadStep.WANTED): DownloadState.PARTIAL,
+        (DownloadState.QUARANTINED, DownloadStep.REMOVED): DownloadState.REMOVING,
+        (DownloadState.REMOVING, DownloadStep.DELETED): DownloadState.ABSENT,
+        (DownloadState.REMOVING, DownloadStep.UNDELETABLE): DownloadState.QUARANTINED,
     }
 )
 
@@ -113,19 +121,30 @@ class Inventory:
         row = self._rows.get(entry.sha256)
         return DownloadState.ABSENT if row is None else row.state
 
-    def step(self, entry: CatalogEntry, step: DownloadStep, reason: Reason | None = None) -> bool:
-        """Move a file along the table; False where the table has no such row."""
+    def removing(self) -> list[str]:
+        """SHA-256 of the files that an earlier life did not finish removing."""
+        return [digest for digest, row in self._rows.items() if row.state is DownloadState.REMOVING]
+
+    def step(
+        self,
+        entry: CatalogEntry,
+        step: DownloadStep,
+        reason: Reason | None = None,
+        on_durable: OnCompletion | None = None,
+    ) -> bool:
+        """Move a file along the table; False where the table has no such row. A quarantined file begins anew."""
         row = self.row(entry)
         following = DOWNLOAD_TABLE.get((row.state, step))
         if following is None:
             return False
         is_change = DownloadState.INSTALLED in (row.state, following)
+        is_anew = following is DownloadState.ABSENT or row.state is DownloadState.QUARANTINED
         row.state = following
-        if following is DownloadState.ABSENT:
+        if is_anew:
             row.bytes_done = row.crashes = row.deaths = 0
         self._digest = None
         self._context.trace(DownloadPhase(entry.model_id, following.value, row.bytes_done, reason))
-        self._context.persist(KEY, encode_rows(self._rows))
+        self._context.persist(KEY, encode_rows(self._rows), on_durable)
         if is_change:
             self._on_change()
         return True

@@ -94,10 +94,6 @@ class Surroundings(Protocol):
         """Let running tasks end, to the drain deadline; then call back. Waiting ones are refused at once."""
         ...
 
-    def admits(self, entry: CatalogEntry) -> Reason | None:
-        """Why this file cannot be loaded now."""
-        ...
-
 
 class Request(msgspec.Struct):
     """A model that somebody wants, and every command that waits for it."""
@@ -110,9 +106,17 @@ class Request(msgspec.Struct):
 class Swap:
     """The active model of one node and its change."""
 
-    def __init__(self, context: Context, inventory: Inventory, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        context: Context,
+        inventory: Inventory,
+        admits: Callable[[CatalogEntry], Reason | None],
+        surroundings: Surroundings,
+    ) -> None:
+        """`admits` says why a file cannot be loaded now."""
         self._context = context
         self._inventory = inventory
+        self._admits = admits
         self._around = surroundings
         self.state = SwapState.EMPTY
         self.active: CatalogEntry | None = None
@@ -143,6 +147,11 @@ class Swap:
         state = self.state
         return state is SwapState.READY or state is SwapState.EMPTY or state is SwapState.FAILED
 
+    def needs(self, entry: CatalogEntry) -> bool:
+        """Whether a file is in the engine, on its way there, or what a swap would go back to."""
+        wanted = [request.entry for request in (self._current, self._waiting) if request is not None]
+        return any(entry.sha256 == other.sha256 for other in (self.active, *wanted) if other is not None)
+
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def request(self, entry: CatalogEntry, cause: SwapCause, command: CommandId | None) -> bool:
@@ -162,7 +171,7 @@ class Swap:
         if suspect is not None:
             self._inventory.note_death(suspect)
         entry = find(kept.active) if kept.active else None
-        if entry is None or self._around.admits(entry) is not None:
+        if entry is None or self._admits(entry) is not None:
             return
         self._current, self._number = Request(entry, SwapCause.USER, []), self._number + 1
         self._step(SwapStep.BOOTED)
@@ -194,7 +203,7 @@ class Swap:
         return refusal is None
 
     def _refusal(self, entry: CatalogEntry, cause: SwapCause) -> Reason | None:
-        if refusal := self._around.admits(entry):
+        if refusal := self._admits(entry):
             return refusal
         served = self._context.now - self._ready_since
         is_young = self.state is SwapState.READY and served < self._context.config.min_residency_ms * 1000

@@ -135,7 +135,7 @@ def _by_size(run: Run, models: dict[str, pd.DataFrame]) -> list[tuple[tuple[str,
 
 
 def _model(number: int, names: tuple[str, str], frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit) -> Figure:
-    x = _time(sim_s, unit, ticks=6)
+    x = time_axis(sim_s, unit, ticks=6)
     y = alt.Y("value:Q", title="nodes", axis=count_axis(3))
     colour = alt.Color("who:N", scale=alt.Scale(domain=list(_WHO)), legend=None)
     tooltip = [text_tip("who"), number_tip("value", "nodes"), number_tip("at", unit.title)]
@@ -157,7 +157,7 @@ def _loading(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
         return []
     frame = pd.concat([changing.assign(what=_AWAY[0]), without.assign(what=_AWAY[1])])
     base = alt.Chart(rounded(frame)).encode(
-        x=_time(sim_s, unit),
+        x=time_axis(sim_s, unit),
         y=alt.Y("value:Q", title="nodes", axis=alt.Axis(tickCount=4)),
         color=alt.Color("what:N", title=None, scale=alt.Scale(domain=list(_AWAY))),
         tooltip=[text_tip("what"), number_tip("value", "nodes"), number_tip("at", unit.title)],
@@ -285,7 +285,7 @@ def _mean_text(highest_s: float, *, seen: bool) -> str:
 
 def _age(frame: pd.DataFrame, sim_s: float, unit: data.TimeUnit, *, with_mean: bool) -> Spec:
     base = alt.Chart(rounded(frame)).encode(
-        x=_time(sim_s, unit, ticks=6),
+        x=time_axis(sim_s, unit, ticks=6),
         tooltip=[_seconds("max", "longest, s"), _seconds("mean", "mean, s"), number_tip("at", unit.title)],
     )
     y = alt.Y("max:Q", title="seconds", axis=alt.Axis(tickCount=4))
@@ -343,7 +343,7 @@ def _rates(rates: pd.DataFrame, what: str, sim_s: float, unit: data.TimeUnit) ->
         alt.Chart(rounded(rates))
         .mark_area(interpolate="step-after", opacity=0.85)
         .encode(
-            x=_time(sim_s, unit),
+            x=time_axis(sim_s, unit),
             y=alt.Y("rate:Q", title=what, stack="zero", axis=count_axis(4)),
             color=alt.Color("type:N", title=None, scale=alt.Scale(domain=order)),
             tooltip=[text_tip("type"), number_tip("rate", f"{what} per node and minute")],
@@ -369,7 +369,7 @@ def _cdf(frame: pd.DataFrame, by: str, what: str, share: str, order: list[str] |
     return as_spec(line + base.mark_point(size=60, opacity=0).encode(tooltip=tooltip), HEIGHT)
 
 
-def _time(sim_s: float, unit: data.TimeUnit, ticks: int = 12) -> alt.X:
+def time_axis(sim_s: float, unit: data.TimeUnit, ticks: int = 12) -> alt.X:
     """The axis of simulated time, the whole run."""
     scale = alt.Scale(domain=[0, sim_s / unit.seconds], nice=False)
     return alt.X("at:Q", title=unit.title, scale=scale, axis=alt.Axis(grid=False, tickCount=ticks))

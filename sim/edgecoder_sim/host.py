@@ -20,6 +20,7 @@ from edgecoder.core.effects import (
     Advertise,
     CancelOp,
     Connect,
+    DeleteFile,
     Disconnect,
     Effect,
     FetchFile,
@@ -35,7 +36,7 @@ from edgecoder.core.effects import (
     UnloadModel,
     WakeAt,
 )
-from edgecoder.core.events import Event, FrameReceived, Persisted, Started, Wake
+from edgecoder.core.events import Event, FileDeleted, FrameReceived, Persisted, Started, Wake
 from edgecoder.core.ids import LinkId, Medium, NodeId, OpId
 from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
@@ -47,6 +48,8 @@ from edgecoder_sim.profiles import Device
 
 PERSIST_US = 5_000
 """A durable write of a small value: one flush of a flash disk (I: 1 to 10 ms)."""
+DELETE_US = 20_000
+"""Taking a file of some GB off a file system with extents (I: 5 to 50 ms)."""
 _NEVER_US = 1 << 62
 _WAKE = Wake()
 
@@ -406,6 +409,7 @@ _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
     CancelOp: SimNode._cancel,
     FetchFile: lambda node, effect: node._services.fetch(node, effect),
     HashFile: lambda node, effect: node._services.hash_file(node, effect),
+    DeleteFile: lambda node, effect: node.post_at(node._kernel.now + DELETE_US, FileDeleted(effect.op)),
     Connect: lambda node, effect: node._services.connect(node, effect),
     Disconnect: lambda node, effect: node._services.disconnect(node, effect),
     Reply: _ignore,

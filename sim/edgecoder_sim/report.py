@@ -26,6 +26,7 @@ from edgecoder_sim.metrics import METRICS
 from edgecoder_sim.people_charts import people_figures
 from edgecoder_sim.results import Run
 from edgecoder_sim.route_charts import route_figures
+from edgecoder_sim.trouble_charts import trouble_figures
 
 TEMPLATE: Final = "report.html.j2"
 BOUNDARY: Final = "Fidelity boundary:"
@@ -46,8 +47,8 @@ def write_report(run: Run) -> Path:
     """Write `report.html` into the run's directory and return its path. Raises ConfigError where the run lacks what the
     report needs, and DiskFull."""
     charts = gallery(run)
-    routes, people = route_figures(run), people_figures(run)
-    specs = {figure.key: figure.spec for figure in [*charts.figures(), *routes, *people]}
+    routes, people, trouble = route_figures(run), people_figures(run), trouble_figures(run)
+    specs = {figure.key: figure.spec for figure in [*charts.figures(), *routes, *people, *trouble]}
     summary = run.summary
     scenario = run.scenario_values
     page = _template().render(
@@ -58,6 +59,7 @@ def write_report(run: Run) -> Path:
         charts=charts,
         routes=routes,
         people=people,
+        trouble=trouble,
         outcomes=chart_data.outcomes(run.tasks).to_dict("records"),
         groups=figures(summary["metrics"]),
         summary=summary,

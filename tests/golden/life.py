@@ -1,7 +1,8 @@
 """One scripted life, and how it reads: every event that reached a node and every effect that it asked for.
 
 A phone serves a task while it is told to swap; the swap drains and fails, is rolled back, succeeds at the second try,
-is cut off by a crash at the third, and the node comes back with the model that was durable.
+is cut off by a crash at the third, and the node comes back with the model that was durable. Then one model is removed,
+and the one that serves is not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import Effect, LoadModel, Persist, RunTask, Trace, UnloadModel
-from edgecoder.core.events import Event, Started
+from edgecoder.core.events import Event, RemoveModel, Started
 from edgecoder.core.ids import Medium, Role
 from edgecoder.core.node import EPOCH_KEY
 from edgecoder.errors import Reason
@@ -58,6 +59,10 @@ def live(*, encoded: bool) -> Cluster:
     cluster.run_for(30)
     cluster.restart(phone)
     cluster.run_for(1_500)
+
+    for model in ("small", "large"):
+        phone.ask(RemoveModel, model=model)
+    cluster.run_for(100)
     return cluster
 
 

@@ -31,6 +31,8 @@ def test_the_life_has_what_it_is_for() -> None:
         "Started(epoch, inventory, receipt/0, swap)",
         "TaskDone",
         "UnloadModel",
+        "DeleteFile",
+        "IN_USE",
         "Reply",
     ):
         assert moment in golden

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from edgecoder.config import ClusterConfig, NodeConfig, laptop, server
 from edgecoder.core.effects import (
     Advertise,
+    DeleteFile,
     FetchFile,
     HashFile,
     LoadModel,
@@ -30,6 +31,7 @@ from edgecoder.core.events import (
     QueryMesh,
     QueryModels,
     QueryStatus,
+    RemoveModel,
     ShutDown,
     SignalMeasured,
     SwapCause,
@@ -38,6 +40,7 @@ from edgecoder.core.events import (
 from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Platform
+from edgecoder.models.inventory import DownloadState
 from edgecoder.wire.messages import TYPES
 from tests.catalogs import LARGE, SMALL, TINY
 from tests.harness import Cluster
@@ -75,6 +78,7 @@ OUTCOMES: dict[type[Operation], st.SearchStrategy[Outcome]] = {
     RunTask: ENDS_LATE | st.just(HANGS) | st.just(Outcome(after_us=31_000_000, ignores_cancel=True)),
     FetchFile: ENDS_LATE,
     HashFile: ENDS_LATE | st.just(Outcome(sha256="0" * 64)),
+    DeleteFile: ENDS_LATE,
 }
 members = st.sampled_from(MEMBERS)
 models = st.sampled_from(MODELS)
@@ -87,6 +91,7 @@ SWAP_OPERATIONS: tuple[type[Operation], ...] = (
     LoadModel,
     FetchFile,
     HashFile,
+    DeleteFile,
 )
 troubles = st.sampled_from(SWAP_OPERATIONS).flatmap(lambda kind: st.tuples(st.just(kind), OUTCOMES[kind]))
 """An operation of a swap, and how it ends."""
@@ -158,6 +163,13 @@ class Mesh(RuleBasedStateMachine):
     @rule(name=members, model=models)
     def pull(self, name: str, model: str) -> None:
         self.host(name).ask(PullModel, model=model)
+
+    @rule(name=members, model=models, troubles=st.lists(troubles, max_size=2), then_ms=delays_ms)
+    def remove(self, name: str, model: str, troubles: list[tuple[type[Operation], Outcome]], then_ms: int) -> None:
+        for kind, outcome in troubles:
+            self.host(name).plan(kind, outcome)
+        self.host(name).ask(RemoveModel, model=model)
+        self.cluster.run_for(then_ms)
 
     @rule(
         name=members,
@@ -252,6 +264,14 @@ class Mesh(RuleBasedStateMachine):
     # -- what holds ----------------------------------------------------------------------------------------------------
 
     @invariant()
+    def what_serves_is_there(self) -> None:
+        for name in MEMBERS:
+            if self.host(name).alive.part is not None:
+                serving = self.host(name).member.swap.serving
+                state = None if serving is None else self.host(name).member.inventory.state(serving)
+                assert state in (None, DownloadState.INSTALLED, DownloadState.QUARANTINED)
+
+    @invariant()
     def a_node_that_changes_its_model_says_so(self) -> None:
         for name in MEMBERS:
             if self.host(name).alive.part is not None:
@@ -277,6 +297,7 @@ class Mesh(RuleBasedStateMachine):
             member = self.host(name).member
             assert member.swap.is_settled
             assert (member.executor.tasks, len(member.origin), len(member.downloads)) == (0, 0, 0)
+            assert member.inventory.removing() == []
             assert_nothing_left(self.host(name).alive)
 
     def the_coordinator_knows(self) -> None:

@@ -19,6 +19,7 @@ from edgecoder.core.events import (
     PowerChanged,
     QueryMesh,
     QueryStatus,
+    RemoveModel,
     SubmitTask,
     SwapModel,
 )
@@ -193,6 +194,8 @@ class Trouble:
             self.at(second, partial(self.crash_engine, phones[(second + 5) % 9]))
         for second in range(25, DURATION_S - 30, 13):
             self.at(second, partial(self.swap_back_and_forth, agents[1 + second % 2]))
+        for second in range(15, DURATION_S - 30, 9):
+            self.at(second, partial(self.tidy_up, phones[second % 9]))
         self.at(70, lambda: self.restart(phones[1]))
         self.at(80, lambda: self.restart(agents[2]))
         self.at(90, lambda: self.restart(hubs[0]))
@@ -246,6 +249,13 @@ class Trouble:
         """To a small model, and back to the large one soon after."""
         self.ask(sim, SwapModel, model="qwen2.5-coder:1.5b")
         self.later(6, lambda: self.ask(sim, SwapModel, model="qwen2.5-coder:7b"))
+
+    def tidy_up(self, sim: SimNode) -> None:
+        """Remove whatever model is here, and fetch one of them again."""
+        for model in ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b", "qwen2.5-coder-3b"):
+            self.ask(sim, RemoveModel, model=model)
+        self.later(0.05, lambda: self.ask(sim, SwapModel, model="qwen2.5-coder-0.5b", pull=True))
+        self.later(1, lambda: self.ask(sim, RemoveModel, model="qwen2.5-coder-0.5b"))
 
     def flicker(self, sim: SimNode) -> None:
         """A charge that goes down and back again while nothing comes from the coordinator."""

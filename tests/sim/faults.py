@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from edgecoder.core.context import Context
-from edgecoder.core.effects import Persist, Reply, TaskResult
+from edgecoder.core.effects import DeleteFile, Persist, Reply, TaskResult
 from edgecoder.core.events import Persisted, Started
 from edgecoder.core.node import EPOCH_KEY, Node
 from edgecoder.errors import Reason
@@ -23,6 +23,8 @@ from edgecoder.mesh.heartbeat import HeartbeatSender
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.replay import ReplayWindow
 from edgecoder.models import swap as swap_module
+from edgecoder.models.catalog import CatalogEntry
+from edgecoder.models.downloads import Downloads
 from edgecoder.models.swap import Swap, SwapState, SwapStep
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import Capabilities
@@ -127,6 +129,25 @@ def forget_who_was_superseded(patch: pytest.MonkeyPatch) -> None:
             answer(self, commands, reason)
 
     patch.setattr(Swap, "_answer", some)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+@fault("files in use stay")
+def remove_what_serves(patch: pytest.MonkeyPatch) -> None:
+    """A removal does not ask whether the model is in use."""
+    patch.setattr(Swap, "needs", lambda self, entry: False)
+
+
+@fault("files in use stay")
+def delete_and_say_nothing(patch: pytest.MonkeyPatch) -> None:
+    """A file is deleted, and the inventory goes on to show it."""
+
+    def delete(self: Downloads, entry: CatalogEntry, on_end: Callable[[Reason | None], None]) -> None:
+        self._context.out.append(DeleteFile(self._context.ops.begin(lambda _: on_end(None)), entry))
+
+    patch.setattr(Downloads, "remove", delete)
 
 
 # -- order -------------------------------------------------------------------------------------------------------------

@@ -95,11 +95,17 @@ def test_what_cannot_be_pulled(model: str, reason: Reason, phone: Host) -> None:
     assert phone.did(FetchFile) == []
 
 
-def test_a_quarantined_file_is_not_fetched(phone: Host) -> None:
+def test_a_quarantined_file_is_fetched_anew_by_a_pull_and_not_by_a_swap(cluster: Cluster, phone: Host) -> None:
     for step in (DownloadStep.WANTED, DownloadStep.ARRIVED, DownloadStep.MATCHED, DownloadStep.CRASHED_TOO_OFTEN):
         phone.member.inventory.step(SMALL, step)
+    phone.member.inventory.row(SMALL).bytes_done = SMALL.file_size_bytes
+    swap = phone.swap("small", pull=True)
+    assert phone.result(swap, SwapResult).reason is Reason.QUARANTINED
     command = phone.ask(PullModel, model="small")
-    assert phone.result(command, PullResult).reason is Reason.QUARANTINED
+    cluster.drive()
+    assert phone.result(command, PullResult).reason is None
+    assert [fetch.offset_bytes for fetch in phone.did(FetchFile)] == [0]
+    assert phone.member.library.admits(SMALL) is None
 
 
 def test_nothing_is_fetched_for_a_model_that_does_not_fit(phone: Host) -> None:

@@ -23,19 +23,22 @@ from tests.harness import Cluster
 from tests.hosts import HANGS, Host
 from tests.steps import ids, missing
 
-A, P, V, I, Q = DownloadState  # noqa: E741
+A, P, V, I, Q, R = DownloadState  # noqa: E741
 ROWS: dict[tuple[DownloadState, DownloadStep], DownloadState] = {
     (A, DownloadStep.WANTED): P,
     (P, DownloadStep.WANTED): P,
     (P, DownloadStep.INTERRUPTED): P,
     (P, DownloadStep.ARRIVED): V,
-    (P, DownloadStep.REMOVED): A,
+    (P, DownloadStep.REMOVED): R,
     (V, DownloadStep.MATCHED): I,
     (V, DownloadStep.DIFFERED): A,
     (V, DownloadStep.UNREADABLE): P,
     (I, DownloadStep.CRASHED_TOO_OFTEN): Q,
-    (I, DownloadStep.REMOVED): A,
-    (Q, DownloadStep.REMOVED): A,
+    (I, DownloadStep.REMOVED): R,
+    (Q, DownloadStep.WANTED): P,
+    (Q, DownloadStep.REMOVED): R,
+    (R, DownloadStep.DELETED): A,
+    (R, DownloadStep.UNDELETABLE): Q,
 }
 WAY: dict[DownloadState, tuple[DownloadStep, ...]] = {
     A: (),
@@ -43,6 +46,7 @@ WAY: dict[DownloadState, tuple[DownloadStep, ...]] = {
     V: (DownloadStep.WANTED, DownloadStep.ARRIVED),
     I: (DownloadStep.WANTED, DownloadStep.ARRIVED, DownloadStep.MATCHED),
     Q: (DownloadStep.WANTED, DownloadStep.ARRIVED, DownloadStep.MATCHED, DownloadStep.CRASHED_TOO_OFTEN),
+    R: (DownloadStep.WANTED, DownloadStep.REMOVED),
 }
 """How a file gets into each state."""
 
@@ -85,14 +89,19 @@ def test_without_a_row_nothing_changes(pair: tuple[DownloadState, DownloadStep],
     assert out == []
 
 
-@pytest.mark.parametrize("step", [DownloadStep.DIFFERED, DownloadStep.REMOVED])
-def test_an_absent_file_begins_anew(step: DownloadStep, phone: Host) -> None:
+@pytest.mark.parametrize(
+    ("state", "step", "following"),
+    [(V, DownloadStep.DIFFERED, A), (R, DownloadStep.DELETED, A), (Q, DownloadStep.WANTED, P)],
+)
+def test_a_file_that_is_gone_or_was_quarantined_begins_anew(
+    state: DownloadState, step: DownloadStep, following: DownloadState, phone: Host
+) -> None:
     inventory = phone.member.inventory
-    brought(inventory, SMALL, V if step is DownloadStep.DIFFERED else I)
+    brought(inventory, SMALL, state)
     inventory.note_bytes(SMALL, 7)
-    inventory.row(SMALL).crashes = 1
+    inventory.row(SMALL).crashes = inventory.row(SMALL).deaths = 1
     assert inventory.step(SMALL, step)
-    assert inventory.row(SMALL) == FileRow()
+    assert inventory.row(SMALL) == FileRow(following)
 
 
 def test_everything_survives_a_restart_but_a_check_under_way(cluster: Cluster) -> None:

@@ -11,6 +11,7 @@ from edgecoder_sim.checkers.clock import Wakes
 from edgecoder_sim.checkers.endings import AllIsWell, Verdicts
 from edgecoder_sim.checkers.engine import OneModel, Runs
 from edgecoder_sim.checkers.envelopes import Envelopes, Generations
+from edgecoder_sim.checkers.files import Files
 from edgecoder_sim.checkers.heartbeats import Heartbeats
 from edgecoder_sim.checkers.homes import OneHome
 from edgecoder_sim.checkers.operations import Operations
@@ -42,6 +43,7 @@ def make_checkers(rng_seed: int, reproduce: str, *, ends_well: bool = False) -> 
     Replies(panel)
     TaskEnds(panel)
     OneModel(panel)
+    Files(panel)
     Runs(panel)
     NewsIsRecent(panel)
     Requests(panel)

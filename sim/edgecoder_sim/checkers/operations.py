@@ -8,6 +8,7 @@ from edgecoder.core.effects import (
     Advertise,
     CancelOp,
     Connect,
+    DeleteFile,
     FetchFile,
     HashFile,
     LoadModel,
@@ -22,8 +23,10 @@ from edgecoder.core.events import (
     Completion,
     Connected,
     ConnectFailed,
+    DeleteFailed,
     FetchFailed,
     FetchProgressed,
+    FileDeleted,
     FileFetched,
     FileHashed,
     HashFailed,
@@ -49,6 +52,7 @@ COMPLETIONS: Final[dict[type[Operation], tuple[type[Completion], type[Completion
     RunTask: (TaskDone, TaskFailed),
     FetchFile: (FileFetched, FetchFailed),
     HashFile: (FileHashed, HashFailed),
+    DeleteFile: (FileDeleted, DeleteFailed),
 }
 """How each operation may end."""
 UNLOAD_US: Final = 60_000_000
@@ -96,7 +100,7 @@ class Operations(Rule):
     def _due_us(self, book: Book, effect: Operation) -> Micros | None:
         """When an operation has to be over; None where only a cancellation bounds it."""
         match effect:
-            case Persist():
+            case Persist() | DeleteFile():
                 return self.panel.now
             case Advertise():
                 return effect.deadline

@@ -10,6 +10,7 @@ from edgecoder.core.effects import (
     ModelStatus,
     Progress,
     PullResult,
+    RemoveResult,
     Reply,
     SwapResult,
     TaskResult,
@@ -22,6 +23,7 @@ from edgecoder.core.events import (
     QueryMesh,
     QueryModels,
     QueryStatus,
+    RemoveModel,
     ShutDown,
     SubmitTask,
     SwapModel,
@@ -35,6 +37,7 @@ from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
 RESULTS: Final[dict[type[Command], type]] = {
     SwapModel: SwapResult,
     PullModel: PullResult,
+    RemoveModel: RemoveResult,
     SubmitTask: TaskResult,
     CancelTask: bool,
     QueryMesh: MeshCapabilities,

@@ -1,0 +1,141 @@
+"""The library: the model files of a node, the one that is active, and what its user wants of them.
+
+A name is looked up in the catalog here, and a wish is judged before anything is touched: what is active, or about to
+be, is not removed; a pull that ends late does not undo a later wish. How a model is changed, fetched or judged is left
+to `swap`, `downloads` and `admission`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from edgecoder.core.context import Context
+from edgecoder.core.effects import ModelRow, PullResult, RemoveResult, SwapResult
+from edgecoder.core.events import PullModel, QueryModels, RemoveModel, SwapCause, SwapModel
+from edgecoder.errors import Reason
+from edgecoder.models.admission import admit
+from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder.models.downloads import Downloads
+from edgecoder.models.inventory import KEY as INVENTORY_KEY
+from edgecoder.models.inventory import DownloadState, Inventory
+from edgecoder.models.swap import KEY as SWAP_KEY
+from edgecoder.models.swap import Surroundings, Swap
+
+
+class Library:
+    """The models of one node."""
+
+    def __init__(
+        self,
+        context: Context,
+        catalog: Catalog,
+        platform: Platform,
+        surroundings: Surroundings,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`on_change` is called when other files are installed than before."""
+        self._context = context
+        self._catalog = catalog
+        self._platform = platform
+        self._wished: CatalogEntry | None = None
+        """What a user wanted last and was not refused: a pull that ends late must not undo a later wish."""
+        self.is_closed = False
+        """Whether the node is shutting down: then no model is changed any more."""
+        self.inventory = Inventory(context, on_change)
+        self.downloads = Downloads(context, self.inventory)
+        self.swap = Swap(context, self.inventory, self.admits, surroundings)
+
+    def start(self, snapshot: Mapping[str, bytes]) -> None:
+        """Take what earlier lives kept: the files, and the model that served last."""
+        find = self._catalog.by_digest.get
+        self.inventory.restore(snapshot.get(INVENTORY_KEY))
+        self.downloads.resume_removals(find)
+        self.swap.boot(snapshot.get(SWAP_KEY), find)
+
+    def find(self, name: str) -> CatalogEntry | Reason:
+        """The file that a name means on this platform, or why there is none."""
+        entry = self._catalog.find(name, self._platform)
+        if entry is not None:
+            return entry
+        return Reason.INCOMPATIBLE if self._catalog.knows(name) else Reason.UNKNOWN_MODEL
+
+    def admits(self, entry: CatalogEntry) -> Reason | None:
+        """Why a file cannot be loaded now."""
+        return admit(entry, self._platform, self._context.config, self.inventory)
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    def swap_model(self, command: SwapModel) -> None:
+        """Make a model active, after fetching it where it is missing and that is wished."""
+        entry = self.find(command.model)
+        if self.is_closed:
+            entry = Reason.SHUTTING_DOWN
+        if isinstance(entry, Reason):
+            self._refuse_swap(command, entry)
+        elif command.pull and self.admits(entry) is Reason.NOT_INSTALLED:
+            self._pull_first(command, entry)
+        elif self.swap.request(entry, command.cause, command.command) and command.cause is SwapCause.USER:
+            self._wished = entry
+
+    def _pull_first(self, command: SwapModel, entry: CatalogEntry) -> None:
+        """Fetch the file, then swap to it, unless a user has wished for another model in between."""
+        is_wish = command.cause is SwapCause.USER
+        if is_wish:
+            self._wished = entry
+
+        def fetched(reason: Reason | None) -> None:
+            if reason is None and self.is_closed:
+                reason = Reason.SHUTTING_DOWN
+            if reason is None and is_wish and self._wished is not entry:
+                reason = Reason.SUPERSEDED
+            if reason is None:
+                self.swap.request(entry, command.cause, command.command)
+            else:
+                self._refuse_swap(command, reason)
+
+        self.downloads.want(entry, command.command, fetched)
+
+    def _refuse_swap(self, command: SwapModel, reason: Reason) -> None:
+        serving = self.swap.serving
+        name = None if serving is None else serving.model_id
+        size = None if serving is None else serving.param_size
+        self._context.reply(command.command, SwapResult(name, name, size, reason))
+
+    def pull_model(self, command: PullModel) -> None:
+        """Fetch a model. One that is quarantined is fetched anew: its file may be what is wrong with it."""
+        entry = self.find(command.model)
+        if isinstance(entry, Reason):
+            self._context.reply(command.command, PullResult(command.model, entry))
+            return
+        name = entry.model_id
+        self.downloads.want(
+            entry, command.command, lambda reason: self._context.reply(command.command, PullResult(name, reason))
+        )
+
+    def remove_model(self, command: RemoveModel) -> None:
+        """Remove a file and free its room; a download of it is called off."""
+        entry = self.find(command.model)
+        if not isinstance(entry, Reason) and self.swap.needs(entry):
+            self._context.reply(command.command, RemoveResult(entry.model_id, Reason.IN_USE))
+        elif isinstance(entry, Reason):
+            self._context.reply(command.command, RemoveResult(command.model, entry))
+        else:
+            name = entry.model_id
+            self.downloads.remove(
+                entry, lambda reason: self._context.reply(command.command, RemoveResult(name, reason))
+            )
+
+    def query_models(self, command: QueryModels) -> None:
+        """One row a model that runs on this platform, and one a file that is here all the same."""
+        serving, inventory = self.swap.serving, self.inventory
+        rows = tuple(
+            ModelRow(
+                entry,
+                inventory.state(entry).value,
+                entry is serving,
+                self.admits(entry) in (None, Reason.NOT_INSTALLED),
+            )
+            for entry in self._catalog.entries
+            if self._platform in entry.platforms or inventory.state(entry) is not DownloadState.ABSENT
+        )
+        self._context.reply(command.command, rows)
