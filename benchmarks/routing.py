@@ -220,6 +220,10 @@ class Router(Host):
         """See `prober.Near`; every server has a link."""
         on_link(self.link_to(node))
 
+    def upload_ms(self, _: LinkId, __: TaskRequest) -> int:
+        """Links take no time."""
+        return 0
+
     def run_here(self, request: TaskRequest, sink: Callable[[TaskResponse], None]) -> None:
         """Never chosen."""
         raise NotImplementedError

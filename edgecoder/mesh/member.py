@@ -33,7 +33,7 @@ from edgecoder.core.events import (
     SwapModel,
     TaskChunk,
 )
-from edgecoder.core.ids import LinkId, Micros, NodeId, Role, TaskId
+from edgecoder.core.ids import LinkId, Medium, Micros, NodeId, Role, TaskId
 from edgecoder.errors import Reason
 from edgecoder.mesh.announcer import Announcer
 from edgecoder.mesh.executor import Executor, Sink
@@ -244,6 +244,12 @@ class Member:
         if link is None or link.peer is None or not self.heartbeat.is_online:
             return None
         return link.peer, link.id
+
+    def upload_ms(self, link: LinkId, request: TaskRequest) -> int:
+        """See `reach.Reach`."""
+        bound = self._gate.links.get(link)
+        is_slow = bound is not None and bound.medium is Medium.BLE
+        return len(request.prompt.encode()) * 8 // self._context.config.ble_kbit_per_s if is_slow else 0
 
     def run_here(self, request: TaskRequest, sink: Sink) -> None:
         """See `reach.Reach`."""

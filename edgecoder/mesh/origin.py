@@ -262,7 +262,7 @@ class Origin:
             self._context.timers.cancel(ask.timer)  # one that waited would be routed once more
             self._reach.run_here(request, lambda response: self.response(None, response))
             return
-        self._expect_answer(task, ask, self._context.config.task_answer_ms)
+        self._expect_answer(task, ask, self._context.config.task_answer_ms + self._reach.upload_ms(link, request))
         self._expect_soon(task, ask, self._until_accepted)
         if link == _DIALLING:
             self._reach.dial(node, lambda link: self._dialled(task, ask, link))
@@ -278,7 +278,7 @@ class Origin:
             return
         ask.link, ask.asked_at = link, self._context.now
         request = msgspec.structs.replace(self._request(task), attempt=ask.attempt)
-        self._expect_answer(task, ask, self._context.config.task_answer_ms)
+        self._expect_answer(task, ask, self._context.config.task_answer_ms + self._reach.upload_ms(link, request))
         self._context.send(link, request, request.deadline_ms)
 
     def _expect_answer(self, task: OpenTask, ask: Ask, within_ms: int) -> None:

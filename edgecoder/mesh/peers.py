@@ -169,7 +169,7 @@ class Peers:
                 slots=capabilities.slots,
                 age_ms=(now - row.last_seen) // MILLI,
                 unanswered=row.stats.unanswered,
-                kbit_per_s=radio_kbit_per_s if row.link is not None and row.link.medium is Medium.BLE else 0,
+                kbit_per_s=radio_kbit_per_s if row.link is None or row.link.medium is Medium.BLE else 0,
             )
 
     def link_to(self, node: NodeId) -> LinkId | None:

@@ -23,6 +23,10 @@ class Reach(Near, Protocol):
         """The home coordinator, if it answers."""
         ...
 
+    def upload_ms(self, link: LinkId, request: TaskRequest, /) -> int:
+        """How long a request may take on its way to who accepts it: nothing worth counting but over BLE."""
+        ...
+
     def run_here(self, request: TaskRequest, sink: Callable[[TaskResponse], None]) -> None:
         """Offer the task to this node's own engine."""
         ...
