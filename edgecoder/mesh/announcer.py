@@ -15,7 +15,7 @@ from edgecoder.core.effects import Advertise
 from edgecoder.core.events import Advertised, AdvertiseFailed
 from edgecoder.core.ids import COUNTER_BITS, LinkId, Micros, OpId
 from edgecoder.trace import CapabilitiesChanged
-from edgecoder.wire.advertisement import TAG_WINDOW_MS, Bits, short_generation, tag
+from edgecoder.wire.advertisement import LAG_MAX, TAG_WINDOW_MS, Bits, short_generation, tag
 from edgecoder.wire.messages import Capabilities, Load, Power
 
 _TIMER = ("announce", 0)
@@ -73,7 +73,8 @@ class Announcer:
         self._on_change = on_change
         self._counter = 0
         self._material = 0
-        """The counter of the last change that those must know who only hear the advertisement."""
+        """The counter of the last change that those must know who only hear the advertisement; less than LAG_MAX behind
+        the newest."""
         self._said: tuple[object, ...] = ()
         self._said_at: Micros | None = None
         self.current: Capabilities | None = None
@@ -117,7 +118,8 @@ class Announcer:
         self._said, self._said_at = self._state(), self._context.now
         before = self.current
         capabilities = self.current = self._capabilities()
-        if before is None or _material(before) != _material(capabilities):
+        is_news = before is None or _material(before) != _material(capabilities)
+        if is_news or self._counter - self._material >= LAG_MAX:
             self._material = self._counter
         load = capabilities.current_load
         self._context.trace(

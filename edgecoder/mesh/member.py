@@ -324,7 +324,7 @@ class Member:
     def _signal_measured(self, event: SignalMeasured) -> None:
         link = self._gate.links.get(event.link)
         if link is not None:
-            self.peers.signal_measured(link, event.rssi_dbm)
+            self.peers.signal_measured(link.peer, event.rssi_dbm)
 
     def _power_changed(self, event: PowerChanged) -> None:
         self._power.changed(event)

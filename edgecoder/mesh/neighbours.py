@@ -79,7 +79,10 @@ class HeardPeer(msgspec.Struct):
     state: DialState = DialState.HEARD
     node: NodeId | None = None
     """Who it is, once that was read."""
+    heard_at: Micros = 0
+    """When it said what it says,"""
     read_at: Micros = 0
+    """and when it told over a link what it offers."""
     tries: int = 0
     """Dials in a row that brought nothing."""
     not_before: Micros = 0
@@ -113,7 +116,9 @@ class Neighbours:
         self._unread: dict[Address, None] = {}
         """Whom to dial to read, in this order."""
         self._asked: dict[Address, list[OnLink]] = {}
-        """Whom a task waits for."""
+        """Whom a task waits for. Such a row stays until the answer is there."""
+        self._passed: dict[Address, Heard] = {}
+        """Devices that are heard and for which there was no room, at most as many as there are rows."""
         self._dialling: tuple[OpId, HeardPeer] | None = None
         self._is_preempted = False
 
@@ -138,33 +143,58 @@ class Neighbours:
                 row = self._meet(heard)
                 if row is None:
                     continue
-            row.is_heard, row.rssi_dbm, row.bits = True, heard.rssi_dbm, heard.bits
-            row.tries = 0
-            self._step(row, DialStep.NEWS)
-            self._judge(row, self._first_wait(row))
+            self._take(row, heard)
         self._dial_next()
+
+    def _take(self, row: HeardPeer, heard: Heard) -> None:
+        row.is_heard, row.rssi_dbm, row.bits = True, heard.rssi_dbm, heard.bits
+        row.heard_at = self._context.now
+        row.tries = 0
+        self._step(row, DialStep.NEWS)
+        self._peers.signal_measured(row.node, heard.rssi_dbm)
+        self._judge(row, self._first_wait(row))
 
     def silent(self, event: PeersSilent) -> None:
         """Devices were not heard for long: they are forgotten, unless there is a link to them still."""
         for address in event.addresses:
+            self._passed.pop(address, None)
             row = self.rows.get(address)
             if row is not None:
                 row.is_heard = False
                 self._forget_if_gone(row)
+        self._dial_next()
+
+    def _meet_passed(self) -> None:
+        """There may be room again: the host tells of a device once."""
+        while self._passed and len(self.rows) < self._context.config.peers_max:
+            nearest = max(self._passed.values(), key=lambda heard: heard.rssi_dbm)
+            row = self._meet(nearest)
+            assert row is not None, "there is room"
+            self._take(row, nearest)
+
+    def _pass_over(self, heard: Heard) -> None:
+        if heard.address in self._passed or len(self._passed) < self._context.config.peers_max:
+            self._passed[heard.address] = heard
 
     def _meet(self, heard: Heard) -> HeardPeer | None:
         """A row for a device that was not known; None where there are too many that are nearer."""
         if len(self.rows) >= self._context.config.peers_max:
-            free = (row for row in self.rows.values() if row.state in (DialState.HEARD, DialState.LEFT_ALONE))
-            weakest = min(free, key=lambda row: row.rssi_dbm, default=None)
+            weakest = min(filter(self._is_free, self.rows.values()), key=lambda row: row.rssi_dbm, default=None)
             if weakest is None or weakest.rssi_dbm >= heard.rssi_dbm:
+                self._pass_over(heard)
                 return None
             weakest.is_heard = False
             self._forget_if_gone(weakest)
+            self._pass_over(Heard(weakest.address, weakest.rssi_dbm, weakest.bits))
+        self._passed.pop(heard.address, None)
         row = self.rows[heard.address] = HeardPeer(heard.address, heard.rssi_dbm, heard.bits, True)
         if heard.bits is not None and (node := self._recognise(heard.bits.tag)) is not None:
             self._name(row, node)
         return row
+
+    def _is_free(self, row: HeardPeer) -> bool:
+        """Whether nothing would be lost with a row but what was heard."""
+        return row.state in (DialState.HEARD, DialState.LEFT_ALONE) and row.address not in self._asked
 
     def _recognise(self, heard: bytes) -> NodeId | None:
         """Which of the known peers has this tag; clocks may differ by a window."""
@@ -191,33 +221,42 @@ class Neighbours:
     def _judge(self, row: HeardPeer, wait: Micros) -> None:
         """Tell the peer table what is heard of a peer, and queue it to be read if there is something to read."""
         if row.node is not None:
-            self._peers.heard(row.node, row.rssi_dbm, row.bits)
-        due = self._due(row)
+            self._peers.heard(row.node, self._said(row))
+        due = self._read_due(row)
         if due is None:
             self._unread.pop(row.address, None)
         else:
-            row.not_before = max(due, self._context.now + wait)
+            row.not_before = max(self._context.now + wait, due)
             self._unread[row.address] = None
 
     def _needs_reading(self, row: HeardPeer) -> bool:
-        due = self._due(row)
+        due = self._read_due(row)
         return due is not None and due <= self._context.now
 
-    def _due(self, row: HeardPeer) -> Micros | None:
-        """From when on a device is to be read; None where there is nothing to read."""
+    def _read_due(self, row: HeardPeer) -> Micros | None:
+        """From when on there is something to read; None: nothing is to be expected."""
         if not row.is_heard or row.links:
             return None
         known = None if row.node is None else self._peers.capabilities_of(row.node)
         if row.bits is not None and row.bits.loading:
             return None  # the bit says all there is to know
         if known is None:
-            return self._context.now
-        if row.bits is None:
+            return 0
+        bits = self._said(row)
+        if bits is None:
             return row.read_at + self._context.config.reread_ms * MILLI
-        return self._context.now if is_later(row.bits.generation, known.generation) else None
+        return 0 if is_later(bits.generation, known.generation) else None
+
+    def _said(self, row: HeardPeer) -> Bits | None:
+        """What a device says, as far as it is to be believed: what looks newer than what was read after it is of a life
+        that is over, since epochs are cut short."""
+        known = None if row.node is None else self._peers.capabilities_of(row.node)
+        if row.bits is None or known is None or row.heard_at >= row.read_at:
+            return row.bits
+        return None if is_later(row.bits.generation, known.generation) else row.bits
 
     def _forget_if_gone(self, row: HeardPeer) -> None:
-        if row.is_heard or row.links or row.state is DialState.DIALLING:
+        if row.is_heard or row.links or row.state is DialState.DIALLING or row.address in self._asked:
             return
         del self.rows[row.address]
         self._unread.pop(row.address, None)
@@ -231,15 +270,12 @@ class Neighbours:
         row.node = node
         self._of_node[node] = row
         if before is not None and before is not row:
+            if before.address in self._asked:
+                self._asked.setdefault(row.address, []).extend(self._asked.pop(before.address))
             before.is_heard = False
             self._forget_if_gone(before)
 
     # -- dialling ------------------------------------------------------------------------------------------------------
-
-    def can_dial(self, node: NodeId) -> bool:
-        """Whether a peer without a link is heard."""
-        row = self._of_node.get(node)
-        return row is not None and row.is_heard
 
     def dial(self, node: NodeId, on_link: OnLink) -> None:
         """Get a link to a peer for a task: the one there is, or a new one."""
@@ -268,6 +304,7 @@ class Neighbours:
         return self._context.config.radio_links_max
 
     def _dial_next(self) -> None:
+        self._meet_passed()
         if self._dialling is not None or len(self._calls) >= self._slots:
             return
         row = self._next()
@@ -290,7 +327,7 @@ class Neighbours:
         soonest: Micros | None = None
         for address in list(self._unread):
             row = self.rows[address]
-            if self._due(row) is None:
+            if self._read_due(row) is None:
                 del self._unread[address]
             elif row.not_before <= self._context.now:
                 return row
@@ -366,15 +403,17 @@ class Neighbours:
             return
         row = call.row
         self._name(row, link.peer)
-        row.read_at = self._context.now
         if row.is_heard:
-            self._peers.heard(link.peer, row.rssi_dbm, row.bits)
+            self._peers.heard(link.peer, self._said(row))
         self._close_double(link)
 
     def told(self, link: Link) -> None:
         """A neighbour said what it offers: a task may ask it now; a link that was dialled to read is let go soon."""
         call = self._calls.get(link.id)
-        if call is None or call.is_read:
+        if call is None:
+            return
+        call.row.read_at = self._context.now
+        if call.is_read:
             return
         call.is_read = True
         if call.is_dialled and call.row.address not in self._asked and not self._uses(link.id):

@@ -71,13 +71,12 @@ class Peers:
         if not row.is_heard:
             self._schedule_sweep()
 
-    def heard(self, node: NodeId, rssi_dbm: int, bits: Bits | None) -> None:
-        """The radio hears a peer, or hears something new of it."""
+    def heard(self, node: NodeId, bits: Bits | None) -> None:
+        """A peer is in the radio's reach, and says this."""
         row = self.rows.get(node)
         if row is None:
             return
         row.is_heard, row.last_seen = True, self._context.now
-        row.stats.note_rssi(rssi_dbm)
         self._compare(row, bits)
 
     def _compare(self, row: PeerRow, bits: Bits | None) -> None:
@@ -105,9 +104,9 @@ class Peers:
         row = self.rows.get(node)
         return None if row is None else row.capabilities
 
-    def signal_measured(self, link: Link, rssi_dbm: int) -> None:
-        """The radio measured the signal of a peer."""
-        row = self.rows.get(link.peer) if link.peer is not None else None
+    def signal_measured(self, node: NodeId | None, rssi_dbm: int) -> None:
+        """The radio measured the signal of a peer, None: of somebody who has not said who it is."""
+        row = self.rows.get(node) if node is not None else None
         if row is not None:
             row.stats.note_rssi(rssi_dbm)
 

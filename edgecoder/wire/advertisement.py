@@ -5,8 +5,9 @@ Bytes, an AD structure of manufacturer data: length 9, type 0xFF, company (2, li
 fills the 31 bytes of a legacy advertisement.
 
 The generation is (epoch mod 16) · 4096 + counter mod 4096, of the last change that scanners must know: of the model, or
-of "loading". Who holds capabilities of that generation or a later one need not read again. The tag is a digest of the
-node's id and of the quarter of an hour, so that who knows the node finds it again, and nobody else can follow it.
+of "loading"; after LAG_MAX other changes of one of these. Who holds capabilities of that generation or a later one need
+not read again. The tag is a digest of the node's id and of the quarter of an hour, so that who knows the node finds it
+again, and nobody else can follow it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ DATA_BYTES = 10
 TAG_BYTES = 3
 TAG_WINDOW_MS = 900_000
 """A tag lasts a quarter of an hour, like a resolvable private address (Bluetooth Core, Vol 3 Part C, App. A)."""
-_EPOCHS, _COUNTERS = 16, 4096
+EPOCHS, _COUNTERS = 16, 4096
+LAG_MAX = _COUNTERS // 4
+"""The counter in an advertisement is behind the newest by less: half a turn behind looks like half a turn ahead."""
 _HEAD = bytes((DATA_BYTES - 1, 0xFF)) + COMPANY_ID.to_bytes(2, "little")
 _LOADING = 1
 
@@ -41,7 +44,7 @@ class Bits(msgspec.Struct, frozen=True, gc=False):
 def short_generation(generation: int) -> int:
     """The 16 bits of a generation."""
     epoch, counter = generation >> COUNTER_BITS, generation & ((1 << COUNTER_BITS) - 1)
-    return (epoch % _EPOCHS) * _COUNTERS + counter % _COUNTERS
+    return (epoch % EPOCHS) * _COUNTERS + counter % _COUNTERS
 
 
 def is_later(heard: int, generation: int) -> bool:
@@ -55,7 +58,7 @@ def heard_generation(heard: int, generation: int) -> int:
     """The whole generation that was heard of a node whose `generation` is known; an epoch is taken as the next that
     fits."""
     epoch, counter = generation >> COUNTER_BITS, generation & ((1 << COUNTER_BITS) - 1)
-    ahead = (heard // _COUNTERS - epoch) % _EPOCHS
+    ahead = (heard // _COUNTERS - epoch) % EPOCHS
     if ahead:
         return ((epoch + ahead) << COUNTER_BITS) | heard % _COUNTERS
     return (epoch << COUNTER_BITS) | (counter + (heard - counter) % _COUNTERS)

@@ -40,7 +40,6 @@ class Place:
         "charge_pct",
         "first",
         "is_empty",
-        "is_here",
         "is_plugged",
         "platform",
         "role",
@@ -58,8 +57,6 @@ class Place:
         """What the node was told last."""
         self.is_plugged = charge_pct is None
         """Whether it is on external power."""
-        self.is_here = True
-        """Whether its person has it with them and switched on."""
         self.is_empty = False
         """Whether its battery does not carry it."""
         self.first: CatalogEntry | None = None

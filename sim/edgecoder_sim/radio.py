@@ -38,6 +38,7 @@ ledger sync. The others are notifications."""
 DATA_CHANNELS: Final = 37
 """Channels that links hop over (U: Bluetooth Core)."""
 SECOND_US: Final = 1_000_000
+NEVER_US: Final = 1 << 62
 _QUIET_MILLI: Final = 100
 """Where all radios together send less of a second, ‰, nobody looks who is near whom: it would cost half a percent."""
 _WRITTEN: Final = frozenset(TYPES[name] for name in ACKNOWLEDGED)
@@ -191,6 +192,7 @@ class BleLink:
         "_quiet_us",
         "_timing",
         "first",
+        "held",
         "id",
         "medium",
         "rssi_dbm",
@@ -213,10 +215,18 @@ class BleLink:
         self._position = [0, 0]
         """Next free place of each direction: connection events since the phase times what one carries, ‰ packets."""
         self._quiet_us = 0
+        self.held: list[tuple[SimNode, Frame]] | None = None
+        """What waits while the ends cannot hear each other; None: they can."""
 
-    def again(self, link: LinkId) -> BleLink:
-        """A new link between the same ends."""
-        return BleLink(link, self._antennas, self.first, self.second, self.rssi_dbm)
+    def part(self) -> None:
+        """The ends cannot hear each other; what is sent is repeated until they can."""
+        self.held = []
+
+    def meet(self, now_us: int) -> None:
+        """They can again."""
+        held, self.held = self.held or [], None
+        for sender, frame in held:
+            self.send(sender, frame, now_us)
 
     def open(self) -> None:
         """Tell both ends."""
@@ -235,7 +245,10 @@ class BleLink:
         return self._timing.interval_us
 
     def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int:
-        """Carry a frame from `sender`; returns when it arrives."""
+        """Carry a frame from `sender`; returns when it arrives, NEVER_US where nobody knows."""
+        if self.held is not None:
+            self.held.append((sender, frame))
+            return NEVER_US
         direction = 0 if self.first is sender else 1
         receiver = self._ends[1 - direction].node
         size = frame_size(frame)

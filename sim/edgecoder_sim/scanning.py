@@ -6,8 +6,9 @@ Crowding costs advertisements: those of all radios in range collide like in pure
 
 Fidelity boundary: a scanner outside of its window hears from the next window on, and windows do not shift against
 advertisements once they are drawn; the signal of a pair is drawn once; a link breaks only by distance, death or a
-partition, and faults delay and double no advertisement. Nobody's screen goes on or off, a scanner in the background
-reads overflow areas like any other, and no address changes.
+partition that lasts as long as the supervision timeout, and who hangs up meanwhile is heard all the same; faults delay
+and double no advertisement. Nobody's screen goes on or off, a scanner in the background reads overflow areas like any
+other, and no address changes.
 """
 
 from __future__ import annotations
@@ -28,11 +29,26 @@ from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.radio import Antenna, Antennas, BleLink, advertise
 from edgecoder_sim.radio_model import Ble, Radio
 
+OnRange = Callable[[int, int, int, bool], None]
+"""When, µs; the indices of two nodes; whether they are in range of each other now."""
+
 
 class _Bearer:
     """One node's radio."""
 
-    __slots__ = ("antenna", "bits", "due", "heard", "links", "near", "node", "phase", "scan", "stream")
+    __slots__ = (
+        "antenna",
+        "bits",
+        "due",
+        "heard",
+        "links",
+        "near",
+        "node",
+        "phase",
+        "scan",
+        "silent_since",
+        "stream",
+    )
 
     def __init__(self, antenna: Antenna) -> None:
         self.antenna = antenna
@@ -46,6 +62,8 @@ class _Bearer:
         """What its node was told last of each device."""
         self.due: dict[int, list[tuple[_Bearer, Bits]]] = {}
         """What it will have heard, by the end of the window, µs."""
+        self.silent_since: dict[int, int] = {}
+        """Since when those are silent whom its node was told of, µs."""
         self.links: dict[LinkId, BleLink] = {}
         self.stream = node.stream("radio")
         self.phase = self.stream.uniform()
@@ -140,28 +158,42 @@ class Scanning:
         self._next_link = next_link
         self.bearers = [_Bearer(antennas.of(node)) for node in nodes]
         self._dials: dict[tuple[int, OpId], _Dial] = {}
+        self._parted: dict[LinkId, int] = {}
+        """Links whose ends cannot hear each other, and since when, µs."""
+        self._on_range: OnRange = lambda *_: None
+
+    def tell_ranges(self, on_range: OnRange) -> None:
+        """Tell of all pairs in range, and of each that comes or parts from now on."""
+        self._on_range = on_range
+        for bearer in self.bearers:
+            for other in bearer.near:
+                if bearer.node.index < other:
+                    on_range(self._kernel.now, bearer.node.index, other, True)
 
     # -- contacts ------------------------------------------------------------------------------------------------------
 
     def contact_begins(self, a: SimNode, b: SimNode, distance_m: float) -> None:
         """See `contacts.Contacts`."""
         signal = self._air.rssi_dbm(a, b, distance_m)
+        if b.index not in self.bearers[a.index].near:
+            self._on_range(self._kernel.now, a.index, b.index, True)
         for scanner, other in ((a, b), (b, a)):
             bearer = self.bearers[scanner.index]
             is_new = other.index not in bearer.near
             bearer.near[other.index] = signal
             if is_new:
                 self._listen(bearer, self.bearers[other.index])
+        self._review_links(a, b)
 
     def contact_ends(self, a: SimNode, b: SimNode) -> None:
         """See `contacts.Contacts`."""
+        if b.index in self.bearers[a.index].near:
+            self._on_range(self._kernel.now, a.index, b.index, False)
         for scanner, other in ((a, b), (b, a)):
             bearer = self.bearers[scanner.index]
             if bearer.near.pop(other.index, None) is not None:
                 self._fall_silent(bearer, other.index)
-        for link in list(self.bearers[a.index].links.values()):
-            if b in (link.first, link.second):
-                self._break(link, self._ble.supervision_us)
+        self._review_links(a, b)
 
     def ether_changed(self) -> None:
         """See `contacts.Bluetooth`. A partition is as if those it parts were out of range; where one has ended all that
@@ -173,9 +205,28 @@ class Scanning:
                     self._fall_silent(scanner, index)
                 else:
                     self._listen(scanner, other)
-            for link in list(scanner.links.values()):
-                if self._is_parted(link.first, link.second):
-                    self._break(link, self._ble.supervision_us)
+            for link in scanner.links.values():
+                self._review(link)
+
+    def _review_links(self, a: SimNode, b: SimNode) -> None:
+        for link in self.bearers[a.index].links.values():
+            if b in (link.first, link.second):
+                self._review(link)
+
+    def _review(self, link: BleLink) -> None:
+        """A link carries nothing while its ends cannot hear each other, and breaks if that lasts."""
+        now_us, is_near = self._kernel.now, link.second.index in self.bearers[link.first.index].near
+        is_whole = is_near and not self._is_parted(link.first, link.second)
+        if is_whole and self._parted.pop(link.id, None) is not None:
+            link.meet(now_us)
+        elif not is_whole and link.id not in self._parted:
+            self._parted[link.id] = now_us
+            link.part()
+            self._kernel.call_at(now_us + self._ble.supervision_us, self._supervise, link, now_us)
+
+    def _supervise(self, link: BleLink, parted_us: int) -> None:
+        if self._parted.get(link.id) == parted_us:
+            self._break(link, 0)
 
     def _is_parted(self, a: SimNode, b: SimNode) -> bool:
         return self._air.is_cut(a, b) or self._air.is_cut(b, a)
@@ -183,10 +234,12 @@ class Scanning:
     # -- hearing -------------------------------------------------------------------------------------------------------
 
     def scan(self, node: SimNode, effect: Scan) -> None:
-        """A core wants to listen."""
+        """A core wants to listen; in another mode, what comes next is heard at another time."""
         bearer = self.bearers[node.index]
-        is_new, bearer.scan = bearer.scan is None, effect
-        if is_new:
+        is_same = bearer.scan is not None and bearer.scan.mode is effect.mode
+        bearer.scan = effect
+        if not is_same:
+            bearer.due = {}
             for other in bearer.near:
                 self._listen(bearer, self.bearers[other])
 
@@ -200,7 +253,10 @@ class Scanning:
                 self._listen(self.bearers[other], bearer)
 
     def _listen(self, scanner: _Bearer, other: _Bearer) -> None:
-        if scanner.scan is None or other.bits is None or not self._is_news(scanner, other):
+        if scanner.scan is None or other.bits is None or self._air.is_cut(other.node, scanner.node):
+            return
+        scanner.silent_since.pop(other.node.index, None)
+        if not self._is_news(scanner, other):
             return
         pace = Pace(*self._windows_ms(scanner, scanner.scan.mode), self._interval_ms(other))
         near, now_us = len(scanner.near), self._kernel.now
@@ -227,7 +283,7 @@ class Scanning:
     def _hear(self, scanner: _Bearer, at_us: int) -> None:
         """A scan window ends: tell what it brought, if that is still so."""
         news: list[Heard] = []
-        for other, bits in scanner.due.pop(at_us):
+        for other, bits in scanner.due.pop(at_us, ()):
             index = other.node.index
             is_so = scanner.scan is not None and other.bits is bits and index in scanner.near
             if not is_so or self._air.is_cut(other.node, scanner.node):
@@ -241,16 +297,14 @@ class Scanning:
             scanner.node.post(PeersHeard(tuple(news)))
 
     def _fall_silent(self, scanner: _Bearer, index: int) -> None:
-        if scanner.scan is not None:
-            at_us = self._kernel.now + scanner.scan.silence_ms * 1000
-            self._kernel.call_at(at_us, self._silent, scanner, index)
+        if scanner.scan is not None and index in scanner.heard and index not in scanner.silent_since:
+            now_us = scanner.silent_since[index] = self._kernel.now
+            self._kernel.call_at(now_us + scanner.scan.silence_ms * 1000, self._silent, scanner, (index, now_us))
 
-    def _silent(self, scanner: _Bearer, index: int) -> None:
-        other = self.bearers[index]
-        is_audible = index in scanner.near and other.bits is not None
-        is_audible = is_audible and not self._air.is_cut(other.node, scanner.node)
-        if not is_audible and index in scanner.heard:
-            del scanner.heard[index]
+    def _silent(self, scanner: _Bearer, silence: tuple[int, int]) -> None:
+        index, since_us = silence
+        if scanner.silent_since.get(index) == since_us:
+            del scanner.silent_since[index], scanner.heard[index]
             scanner.node.post(PeersSilent((index,)))
 
     # -- links ---------------------------------------------------------------------------------------------------------
@@ -313,12 +367,16 @@ class Scanning:
 
     def _end(self, link: BleLink, at_us: int, *, lost: bool) -> None:
         """Nothing goes over it from now on; both ends are told at `at_us`."""
+        self._parted.pop(link.id, None)
         for end in (link.first, link.second):
             self.bearers[end.index].links.pop(link.id, None)
             if end.links.pop(link.id, None) is not None:
                 end.post_at(at_us, LinkDown(link.id, lost))
 
     # -- lives ---------------------------------------------------------------------------------------------------------
+
+    def started(self, node: SimNode) -> None:
+        """See `contacts.Bluetooth`; its core advertises and scans by itself."""
 
     def died(self, node: SimNode, told_us: int | None) -> None:
         """A node is gone: it is silent, and its links break."""
@@ -328,6 +386,8 @@ class Scanning:
             self._break(link, self._ble.supervision_us if told_us is None else told_us)
         bearer.bits = bearer.scan = None
         bearer.heard.clear()
+        bearer.silent_since.clear()
+        bearer.due = {}
         for other in bearer.near:
             self._fall_silent(self.bearers[other], node.index)
 

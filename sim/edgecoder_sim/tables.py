@@ -282,6 +282,18 @@ POSITIONS: Final = Table(
     ),
 )
 
+DISCOVERIES: Final = Table(
+    "discoveries",
+    "One row a discovery: a node learned what another one offers that had come into range of its radio. Empty where "
+    "radios do not scan.",
+    (
+        Column("at_s", SECONDS, "Time."),
+        Column("node", NODE, "Node that learned it."),
+        Column("peer", NODE, "Node in range."),
+        Column("took_s", SECONDS, "Since both were up and in range, s."),
+    ),
+)
+
 RECEIPTS: Final = Table(
     "receipts",
     "One row a step of a receipt: what a node that was offline owes for an answer. Empty where nobody was offline.",
@@ -305,7 +317,7 @@ TABLES: Final[dict[str, Table]] = {
     table.name: table
     for table in (
         NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS, CONTACTS, POSITIONS,
-        RECEIPTS,
+        DISCOVERIES, RECEIPTS,
     )
 }  # fmt: skip
 """Every table of a run directory, by name."""
@@ -337,6 +349,7 @@ TIMELINE_METRICS: Final = {
     "staleness_mean_s": "How long a row had differed from the truth, mean over all rows and the time since the sample "
     "before, right ones counting 0, s; key: kind of table.",
     "staleness_max_s": "The longest that a row had differed from it in that time, s; key: kind of table.",
+    "links": "Links that are open, where radios scan; key: medium.",
     "node_up": "1 when a node begins a life, 0 when it stops without a word; an event; key: node.",
     "epoch_raised": "The new epoch of a node that had gone on with one that was over; an event; key: node.",
     "fault": "1 when a fault of the scenario begins, 0 when it ends; an event; key: its name.",

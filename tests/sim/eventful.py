@@ -128,7 +128,8 @@ def build(*sets: str, rng_seed: int = 1) -> World:
         path = Path(folder) / "eventful.yaml"
         path.write_text(SCENARIO, encoding="utf-8")
         scenario = load_scenario(path, sets, rng_seed)
-    world = World(scenario, make_checkers(rng_seed, "pytest tests/sim/test_planted_faults.py"))
+    reproduce = "pytest tests/sim/test_planted_faults.py"
+    world = World(scenario, make_checkers(rng_seed, reproduce), reproduce)
     world.start_users(cast("TraceSink", Sink()))
     return world
 

@@ -9,8 +9,8 @@ import pytest
 from edgecoder.config import NodeConfig
 from edgecoder.coordinator.relay import RELAY_TABLE, Relays, RelayState, RelayStep
 from edgecoder.core.effects import RunTask
-from edgecoder.core.events import CancelTask, ShutDown
-from edgecoder.core.ids import LinkId, Medium, Role
+from edgecoder.core.events import CancelTask
+from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import Why
 from edgecoder.protocol import RESPONSE_INDEX_MAX
@@ -18,70 +18,19 @@ from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import (
     Cancel,
     Load,
-    ModelAvailability,
-    Probe,
-    ProbeReply,
     ResponseStatus,
-    Summary,
     TaskRequest,
     TaskResponse,
 )
 from tests.catalogs import LARGE, SMALL
-from tests.harness import Cluster, Puppet
-from tests.hosts import HANGS, Host, Outcome, fails
+from tests.harness import Cluster
+from tests.hosts import HANGS, Outcome, fails
 from tests.invariants import assert_nothing_left
+from tests.office import Office
 from tests.steps import ids, missing, watch
-from tests.strategies import TASK_ID, full_heartbeat, response, task_request
+from tests.strategies import TASK_ID, full_heartbeat, task_request
 
 ACCEPTED, CHUNK, DONE, REFUSED, FAILED = ResponseStatus
-
-
-class Office:
-    """A coordinator, somebody who asks, and agents that a test plays."""
-
-    def __init__(self, cluster: Cluster, **config: object) -> None:
-        self.cluster = cluster
-        settings: dict[str, object] = {"has_radio": False} | config
-        self.hub: Host = cluster.add("hub", Role.COORDINATOR, config=NodeConfig(**settings))  # type: ignore[arg-type]
-        cluster.drive()
-        self.links: dict[str, LinkId] = {}
-        self.asker = self.join(cluster.puppet("asker"))
-
-    def join(self, puppet: Puppet) -> Puppet:
-        """Somebody comes."""
-        self.links[puppet.name] = self.cluster.link(puppet, self.hub)
-        self.cluster.run_for(15)
-        return puppet
-
-    def agent(self, name: str, load: int = 0, model: str = "small", size: float = 1.5) -> Puppet:
-        """An agent that serves a model."""
-        puppet = self.join(self.cluster.puppet(name, Role.AGENT))
-        puppet.say(self.links[name], full_heartbeat(model, size, Load.of(load)))
-        self.cluster.run_for(15)
-        return puppet
-
-    def coordinator(self, name: str, free: int = 1, model: str = "small") -> Puppet:
-        """Another coordinator whose agents serve a model."""
-        puppet = self.join(self.cluster.puppet(name, Role.COORDINATOR))
-        offer = {model: ModelAvailability(1, 1.5, 0.0, free)}
-        puppet.say(self.links[name], Summary(coordinator_id=puppet.node_id, agent_count=1, model_availability=offer))
-        self.cluster.run_for(15)
-        return puppet
-
-    def ask(self, **fields: object) -> None:
-        """Send a request and let it be passed on."""
-        self.asker.say(self.links["asker"], task_request(**fields))
-        self.cluster.run_for(25)
-
-    def say(self, puppet: Puppet, status: ResponseStatus, index: int, **fields: object) -> None:
-        """Answer it."""
-        puppet.say(self.links[puppet.name], response(status, index, **fields))
-        self.cluster.run_for(25)
-
-    @property
-    def answers(self) -> list[TaskResponse]:
-        """What came back to who asked."""
-        return self.asker.all(TaskResponse)
 
 
 @pytest.fixture
@@ -407,54 +356,6 @@ def test_a_whole_life_through_one_coordinator(both: Cluster) -> None:
     assert all(agent.member.executor.tasks == 0 for agent in agents)
     for node in (hub, phone, *agents):
         assert_nothing_left(node.alive)
-
-
-# -- probes ------------------------------------------------------------------------------------------------------------
-
-
-def probed(office: Office, **fields: object) -> ProbeReply:
-    """What the coordinator answers to a probe."""
-    wants: dict[str, object] = {"model": None, "min_param_size": 0.0, "max_tokens": 256} | fields
-    probe = Probe(task_id=TASK_ID, prompt_bytes=10, **wants)  # type: ignore[arg-type]  # by name
-    office.asker.say(office.links["asker"], probe)
-    office.cluster.run_for(25)
-    return office.asker.last(ProbeReply)
-
-
-def test_a_coordinator_tells_how_soon_its_best_node_could_do_it(office: Office) -> None:
-    office.agent("busy", load=4)
-    assert probed(office) == ProbeReply(task_id=TASK_ID, queue_ms=6_399, tokens_per_s=30)
-    office.agent("idle")
-    assert probed(office) == ProbeReply(task_id=TASK_ID, queue_ms=0, tokens_per_s=30)
-    assert len(office.hub.hub.relays) == 0
-
-
-def test_of_what_only_another_coordinator_could_do_it_tells_no_speed(office: Office) -> None:
-    assert probed(office, model="small").reason is Reason.NO_ROUTE
-    office.coordinator("other")
-    assert probed(office, model="small") == ProbeReply(task_id=TASK_ID, queue_ms=0, tokens_per_s=0)
-    assert probed(office, model="large").reason is Reason.NO_ROUTE
-
-
-def test_who_asks_is_not_offered_to_itself(office: Office) -> None:
-    office.asker.say(office.links["asker"], full_heartbeat("small", 1.5, Load.of(0)))
-    office.cluster.run_for(15)
-    assert probed(office).reason is Reason.NO_ROUTE
-
-
-def test_another_coordinator_gets_no_answer_to_a_probe(office: Office) -> None:
-    other = office.coordinator("other")
-    office.agent("agent")
-    probe = Probe(task_id=TASK_ID, model=None, min_param_size=0.0, max_tokens=1, prompt_bytes=1)
-    other.say(office.links["other"], probe)
-    office.cluster.run_for(25)
-    assert other.all(ProbeReply) == []
-
-
-def test_a_coordinator_that_shuts_down_offers_nothing(office: Office) -> None:
-    office.agent("agent")
-    office.hub.ask(ShutDown)
-    assert probed(office).reason is Reason.SHUTTING_DOWN
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
