@@ -132,8 +132,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Least time between two advertisements of a changed load. A model change never waits."""
     heartbeat_gap_ms: Millis = 1_000
     """Least time between two heartbeats that a change sends at once."""
-    peers_max: Count = 64
-    """Peers that are remembered; the one not seen for longest goes first."""
+    peers_max: Count = 128
+    """Peers that are remembered; the one not seen for longest goes first. An open-plan office has 65 in range, a
+    lecture hall more; each takes about 1 kB."""
     peer_expiry_ms: Millis = 60_000
     """A peer whose link is down is forgotten after this."""
     radio_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 5

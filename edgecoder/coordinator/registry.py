@@ -102,13 +102,14 @@ class Registry:
     def candidates(self, fits: FitsModel, tried: set[NodeId], tokens: int = 0) -> Iterator[Candidate]:
         """Every row, with the reason for which a router must pass it over. `tokens` is the length of the answer."""
         now = self._context.now
+        oldest = now - self._alive_us
         for row in self.rows.values():
             heartbeat = row.heartbeat
             why = fits(heartbeat.active_model, heartbeat.active_model_param_size)
             if why is None:
                 if heartbeat.current_load.is_loading:
                     why = Why.IS_LOADING
-                elif not self.is_alive(row):
+                elif row.last_seen <= oldest:
                     why = Why.EXPIRED
                 elif row.link.id not in self._links:
                     why = Why.UNREACHABLE
@@ -126,7 +127,7 @@ class Registry:
                 row.power.battery_pct,
                 None,
                 row.stats.fail_rate,
-                row.stats.quality(),
+                0 if why is not None else row.stats.quality(),
                 why,
                 tokens_per_s=row.tokens_per_s,
                 slots=row.slots,

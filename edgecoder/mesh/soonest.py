@@ -35,9 +35,9 @@ def work_ms(tokens: int, tokens_per_s: int) -> int:
 
 def wait_ms(candidate: Candidate, config: NodeConfig) -> int:
     """Until a candidate has a slot, by the load that it advertised last and the tasks that were sent there since."""
-    ahead = candidate.load.tasks + candidate.asked + 1 - max(1, candidate.slots)
-    typical_ms = work_ms(config.typical_task_tokens, candidate.tokens_per_s)
-    return max(0, ahead) * typical_ms // max(1, candidate.slots)
+    slots = candidate.slots or 1
+    ahead = candidate.load.tasks + candidate.asked + 1 - slots
+    return ahead * work_ms(config.typical_task_tokens, candidate.tokens_per_s) // slots if ahead > 0 else 0
 
 
 def make_router(config: NodeConfig, stream: Stream) -> CostRouter | ProbeRouter:

@@ -13,6 +13,8 @@ from edgecoder_sim.people_charts import share_curve
 from edgecoder_sim.results import Run
 from edgecoder_sim.tables import MEDIUM_NAMES
 
+TICKS: Final = (0, 1, 10, 100, 1000, 10_000, 100_000)
+"""Of the links: a few over Bluetooth stand beside hundreds over IP."""
 SOON_S: Final = 60.0
 """By then who is in range should be known."""
 
@@ -26,8 +28,8 @@ def radio_figures(run: Run) -> list[Figure]:
             Figure(
                 key="radio-links",
                 title="Links that are open",
-                caption="At each sample, by medium. A link over Bluetooth is open while it is read or used; those over "
-                "IP lead to coordinators.",
+                caption="At each sample, by medium; the axis is logarithmic above 1. A link over Bluetooth is open "
+                "while it is read or used; those over IP lead to coordinators.",
                 spec=_links(links, float(run.summary["sim_s"])),
                 wide=True,
             )
@@ -39,8 +41,8 @@ def radio_figures(run: Run) -> list[Figure]:
             Figure(
                 key="radio-discovery",
                 title="How soon who is in range is known",
-                caption=f"{len(took_s):,} discoveries, half of them within {took_s.median():,.1f} s and {soon:.1%} "
-                "within a minute. Who parted before is not among them.",
+                caption=f"{len(took_s):,} discoveries, half of them within {took_s.median():,.1f} s and "
+                f"{100 * soon:.1f} % within a minute. Who parted before is not among them.",
                 spec=share_curve(took_s, "seconds, logarithmic", "share of discoveries, %", is_log=True),
             )
         )
@@ -64,7 +66,7 @@ def _links(links: pd.DataFrame, sim_s: float) -> Spec:
         .mark_line(strokeWidth=2)
         .encode(
             x=alt.X("at:Q", title=unit.title, scale=whole, axis=alt.Axis(grid=False, tickCount=12)),
-            y=alt.Y("links:Q", title="links", axis=alt.Axis(tickCount=4, format="~s")),
+            y=alt.Y("links:Q", title="links", scale=alt.Scale(type="symlog"), axis=alt.Axis(values=TICKS, format="~s")),
             color=alt.Color("medium:N", title=None),
             tooltip=[
                 alt.Tooltip("at:Q", title=unit.title, format=".3~r"),

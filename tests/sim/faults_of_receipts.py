@@ -121,7 +121,7 @@ def tell_of_an_end_that_is_not_there(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReceiptQueue, "sync", hasty)
 
 
-@FAULTS.enter("receipts are kept", partial(run, "radio.scanning=false"))
+@fault("receipts are kept", where=partial(run, "radio.scanning=false"))
 def begin_with_an_empty_queue(patch: pytest.MonkeyPatch) -> None:
     """A server that restarts does not look for what it had, and uses its places again."""
     patch.setattr(ReceiptQueue, "restore", lambda self, snapshot: None)

@@ -340,4 +340,32 @@ CASES = [
         hint="an interval in ms is 20 or more",
         label="--set radio.ble.advertising_interval_ms=10",
     ),
+    flag(
+        "more than all in the background",
+        "systems.ios.in_background_pct=101",
+        problem="systems.ios.in_background_pct is 101",
+        hint="a share in percent is at most 100",
+        label="--set systems.ios.in_background_pct=101",
+    ),
+    flag(
+        "advertises too often in the background",
+        "systems.ios.advertising_background_ms=10",
+        problem="systems.ios.advertising_background_ms is 10",
+        hint="an interval in ms is 20 or more",
+        label="--set systems.ios.advertising_background_ms=10",
+    ),
+    flag(
+        "half a scan window",
+        "systems.android.scan_background_ms=[512]",
+        problem="systems.android.scan_background_ms has 1 elements",
+        hint="it is a list of 2, each a number, 0.001 or more",
+        label="--set systems.android.scan_background_ms=[512]",
+    ),
+    flag(
+        "bits that are a word",
+        "systems.ios.shows_bits_in_background=maybe",
+        problem='systems.ios.shows_bits_in_background is "maybe"',
+        hint="it is true or false",
+        label="--set systems.ios.shows_bits_in_background=maybe",
+    ),
 ]
