@@ -140,6 +140,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     radio_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 5
     """Links over BLE that a phone keeps at once, dialled and taken together. Android allows 7, some 15 (bitchat keeps 5
     to 6); more links, more battery."""
+    wifi_direct_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Links over Wi-Fi Direct that a node keeps at once; 0: it has none. More links share one channel."""
+    wifi_direct_bytes_min: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 65_536
+    """A request of so many bytes opens a link over Wi-Fi Direct if the peer can. Lower: long prompts get there sooner,
+    and devices form groups more often, which takes seconds: 5 s are 42 kB over Bluetooth between Androids."""
     link_idle_ms: Millis = 1_000
     """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in
     a row; shorter: slots are free sooner."""

@@ -230,9 +230,13 @@ class Member:
         may_dial = is_probing or coordinator is None or coordinator[0] in tried
         return [me, *self.peers.candidates(fits, tried, request.max_tokens, may_dial=may_dial)]
 
-    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None], size_bytes: int = 0) -> None:
         """See `reach.Reach`."""
-        self.neighbours.dial(node, on_link)
+        self.neighbours.dial(node, on_link, size_bytes)
+
+    def goes_wide(self, node: NodeId, request: TaskRequest) -> bool:
+        """See `reach.Reach`."""
+        return self.neighbours.goes_wide(node, len(request.prompt.encode()))
 
     def link_to(self, node: NodeId) -> LinkId | None:
         """See `reach.Reach`."""

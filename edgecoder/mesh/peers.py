@@ -57,7 +57,9 @@ class Peers:
         if row is None:
             self._make_room()
             row = self.rows[link.peer] = PeerRow(link.peer, None, None, PeerStats(), self._context.now)
-        row.link, row.last_seen = link, self._context.now
+        if row.link is None or row.link.medium is not Medium.WIFI_DIRECT or link.medium is Medium.WIFI_DIRECT:
+            row.link = link  # the newest, but the faster medium first
+        row.last_seen = self._context.now
         if link.rssi_dbm is not None:
             row.stats.note_rssi(link.rssi_dbm)
 

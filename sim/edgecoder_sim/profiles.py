@@ -117,6 +117,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Tasks that run at once."""
     ble: bool = False
     """Whether it has a Bluetooth radio that takes part in the mesh."""
+    wifi_direct: bool = False
+    """Whether it has Wi-Fi Direct or Wi-Fi Aware, where `radio.wifi_direct` and its system let it be used."""
     systems: dict[ProfileName, Weight] = {}
     """Operating systems and how common each is, which decide how its Bluetooth behaves; weights need not add up to 1,
     and none is `desktop`. Which files run is `platform`'s to say."""
@@ -227,6 +229,7 @@ DEVICES: Final[dict[str, Device]] = {
         platform=Platform.IOS,
         memory_mb=4096,
         ble=True,
+        wifi_direct=True,
         systems={"android": 1.0},
         load_cold_gb_per_s=0.8,
         load_warm_gb_per_s=3.0,
@@ -247,6 +250,7 @@ DEVICES: Final[dict[str, Device]] = {
         platform=Platform.IOS,
         memory_mb=6144,
         ble=True,
+        wifi_direct=True,
         systems={"android": 0.75, "ios": 0.25},
         load_cold_gb_per_s=1.2,
         load_warm_gb_per_s=4.0,
@@ -268,6 +272,7 @@ DEVICES: Final[dict[str, Device]] = {
         platform=Platform.IOS,
         memory_mb=12_288,
         ble=True,
+        wifi_direct=True,
         systems={"android": 0.4, "ios": 0.6},
         load_cold_gb_per_s=1.5,
         load_warm_gb_per_s=6.0,

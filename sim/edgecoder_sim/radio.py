@@ -82,6 +82,7 @@ class Antenna:
         "node",
         "system",
         "system_name",
+        "wifi_free_us",
     )
 
     def __init__(self, node: SimNode, system_name: str, system: System, *, is_in_background: bool) -> None:
@@ -92,6 +93,8 @@ class Antenna:
         self.is_in_background = is_in_background
         self.near: Collection[int] = ()
         """Who is in range, where somebody keeps that."""
+        self.wifi_free_us = 0
+        """When its channel of Wi-Fi Direct has carried what it was given."""
         self.meter = Meter()
         self._crowd_second = -1
         self._crowd_milli = 0
@@ -167,6 +170,15 @@ class Antennas:
         second.meter.note(now_second, air_us)
         self._meter.note(now_second, air_us)
 
+    def has_wifi_direct(self, antenna: Antenna) -> bool:
+        """Whether a node opens links over Wi-Fi Direct: the scenario, its device and its system allow it."""
+        return self.radio.wifi_direct is not None and antenna.node.device.wifi_direct and antenna.system.wifi_direct
+
+    def wifi_free_us(self, first: Antenna, second: Antenna) -> int:
+        """When the channel is free where two nodes are: all links in range of either end take turns."""
+        near = (self._of.get(index) for end in (first, second) for index in end.near)
+        return max(first.wifi_free_us, second.wifi_free_us, *(antenna.wifi_free_us for antenna in near if antenna))
+
     def links_max(self, node: SimNode) -> int:
         """Links that a node's radio keeps at once: as many as the scenario says and its system can."""
         return min(self.radio.links_max, self.of(node).system.links_max)
@@ -180,41 +192,36 @@ class Antennas:
         return timing
 
 
-class BleLink:
-    """A link between two nodes in range."""
+class AirLink:
+    """A link from device to device. What carries it is its class's to say."""
 
     __slots__ = (
         "_antennas",
         "_ends",
         "_is_dialled",
-        "_phase_us",
-        "_position",
         "_quiet_us",
-        "_timing",
+        "ack_us",
         "first",
         "held",
         "id",
-        "medium",
         "rssi_dbm",
         "second",
     )
+    medium: Medium
 
     def __init__(
         self, link: LinkId, antennas: Antennas, a: SimNode, b: SimNode, rssi_dbm: int, *, is_dialled: bool = False
     ) -> None:
         """`is_dialled`: `a` called, and both know whom; others know no addresses."""
         self.id = link
-        self.medium = Medium.BLE
         self.rssi_dbm = rssi_dbm
         self.first, self.second = a, b
         self._antennas = antennas
         self._is_dialled = is_dialled
         self._ends = (antennas.of(a), antennas.of(b))
-        self._timing = _Pace.of(antennas.timing(*self._ends))
-        self._phase_us = link * _GOLDEN % self._timing.interval_us
-        self._position = [0, 0]
-        """Next free place of each direction: connection events since the phase times what one carries, ‰ packets."""
-        self._quiet_us = 0
+        self._quiet_us = [0, 0]
+        self.ack_us = 0
+        """How long an acknowledgement takes on its way back."""
         self.held: list[tuple[SimNode, Frame]] | None = None
         """What waits while the ends cannot hear each other; None: they can."""
 
@@ -232,17 +239,16 @@ class BleLink:
         """Tell both ends."""
         for node, other in ((self.first, self.second), (self.second, self.first)):
             node.attach(self.id, self)
-            node.post(LinkUp(self.id, Medium.BLE, self.rssi_dbm, other.index if self._is_dialled else None))
+            node.post(LinkUp(self.id, self.medium, self.rssi_dbm, other.index if self._is_dialled else None))
 
     @property
     def quiet_us(self) -> int:
         """When the last frame that was sent has arrived."""
-        return self._quiet_us
+        return max(self._quiet_us)
 
-    @property
-    def ack_us(self) -> int:
-        """How long an acknowledgement takes on its way back: to the next connection event."""
-        return self._timing.interval_us
+    def heard_until_us(self, receiver: SimNode) -> int:
+        """When the last frame that was sent to a node has arrived there."""
+        return self._quiet_us[0 if self.second is receiver else 1]
 
     def send(self, sender: SimNode, frame: Frame, depart_us: int) -> int:
         """Carry a frame from `sender`; returns when it arrives, NEVER_US where nobody knows."""
@@ -250,14 +256,36 @@ class BleLink:
             self.held.append((sender, frame))
             return NEVER_US
         direction = 0 if self.first is sender else 1
-        receiver = self._ends[1 - direction].node
         size = frame_size(frame)
-        arrival_us = self._carry(direction, size, _is_acknowledged(frame), depart_us)
-        receiver.deliver_at(arrival_us, self.id, frame, (sender, Medium.BLE.value, size))
+        arrival_us = self._carry(direction, frame, size, depart_us)
+        self._quiet_us[direction] = max(self._quiet_us[direction], arrival_us)
+        receiver = self._ends[1 - direction].node
+        receiver.deliver_at(arrival_us, self.id, frame, (sender, self.medium.value, size))
         return arrival_us
 
-    def _carry(self, direction: int, size_bytes: int, is_acknowledged: bool, depart_us: int) -> int:
-        """Take places for a frame; returns when the last of it arrives."""
+    def _carry(self, direction: int, frame: Frame, size_bytes: int, depart_us: int, /) -> int:
+        """Take a frame along, 0 from first to second; returns when the last of it arrives."""
+        raise NotImplementedError
+
+
+class BleLink(AirLink):
+    """A link over Bluetooth."""
+
+    __slots__ = ("_phase_us", "_position", "_timing")
+    medium = Medium.BLE
+
+    def __init__(
+        self, link: LinkId, antennas: Antennas, a: SimNode, b: SimNode, rssi_dbm: int, *, is_dialled: bool = False
+    ) -> None:
+        super().__init__(link, antennas, a, b, rssi_dbm, is_dialled=is_dialled)
+        self._timing = _Pace.of(antennas.timing(*self._ends))
+        self.ack_us = self._timing.interval_us  # in the next connection event
+        self._phase_us = link * _GOLDEN % self._timing.interval_us
+        self._position = [0, 0]
+        """Next free place of each direction: connection events since the phase times what one carries, ‰ packets."""
+
+    def _carry(self, direction: int, frame: Frame, size_bytes: int, depart_us: int, /) -> int:
+        """Take places in connection events."""
         pace = self._timing
         interval_us, room = pace.interval_us, pace.room
         share, (first, second) = pace.share_milli, self._ends
@@ -268,7 +296,7 @@ class BleLink:
         need = packets * self._antennas.repeats_milli(first, second, depart_us)
         if asked > MILLI:  # the radio of one end is asked for more than it has
             need = need * asked // MILLI
-        if is_acknowledged:
+        if _is_acknowledged(frame):
             per_value = -(-need // (values * room)) + 1
             start = -(-start // room) * room
             end = start + (values - 1) * per_value * room + need // values
@@ -278,7 +306,6 @@ class BleLink:
         event, place = divmod(end - 1, room)
         packet_us = air_us // packets
         arrival_us = self._phase_us + event * interval_us + min(interval_us, (place + 1) * packet_us // MILLI)
-        self._quiet_us = max(self._quiet_us, arrival_us)
         first.note(self.id, arrival_us, share)
         second.note(self.id, arrival_us, share)
         self._antennas.note(first, second, depart_us, need * packet_us // MILLI)
@@ -316,7 +343,7 @@ def advertise(node: SimNode, effect: Advertise, depart_us: int) -> None:
     acknowledged_us = [
         link.send(node, effect.frame, depart_us) + link.ack_us
         for link in node.links.values()
-        if isinstance(link, BleLink)
+        if isinstance(link, AirLink)
     ]
     if not acknowledged_us:
         node.post(Advertised(effect.op, 0))

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from edgecoder_sim.ble_timing import Phy, Timing, slower, value_bytes
-from edgecoder_sim.profiles import LatencyMs, Percent
+from edgecoder_sim.profiles import LatencyMs, MegabitsPerS, Percent
 
 AdvertisingMs = Annotated[float, Meta(ge=20, le=10_240, extra={"noun": "an interval in ms"})]
 IntervalMs = Annotated[float, Meta(ge=7.5, le=4000, extra={"noun": "an interval in ms"})]
@@ -39,6 +39,8 @@ class System(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Connection intervals are multiples of it, ms (U: Bluetooth Core)."""
     links_max: Annotated[int, Meta(ge=1, le=64, extra={"noun": "a number of links"})] = 7
     """Links that its Bluetooth keeps at once (S: Android 7, some 15; bitchat)."""
+    wifi_direct: bool = False
+    """Whether it lets apps open links over Wi-Fi Direct or Wi-Fi Aware."""
     in_background_pct: Percent = 0.0
     """Nodes whose app is in the background for the whole run, percent: nobody looks at it, the screen may be off."""
     scan_background_ms: tuple[LatencyMs, LatencyMs] = (512.0, 10_240.0)
@@ -99,6 +101,35 @@ class Ble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return round(self.supervision_ms * 1000)
 
 
+class WifiDirect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A second way from device to device: Wi-Fi Direct or Wi-Fi Aware."""
+
+    rate_mbit_per_s: MegabitsPerS = 320.0
+    """What one channel carries, Mbit/s; all links in range of each other share it (S: paper on bit rates between
+    devices, Android within 20 m)."""
+    range_m: Annotated[float, Meta(gt=0, le=10_000, extra={"noun": "a range in m"})] = 20.0
+    """How far it reaches, m; as far as Bluetooth at least, over which devices find each other (S: same)."""
+    latency_ms: LatencyMs = 3.0
+    """One-way delay of an envelope, ms (I: as on an idle access point)."""
+    setup_ms: LatencyMs = 5000.0
+    """Mean time to form a group, ms, uniform from half of it to one and a half: who owns it, keys, an address (I: 2 to
+    8 s on Android)."""
+    connect_failure_pct: Percent = 5.0
+    """Groups that do not come about for no reason that anybody sees, percent (I)."""
+    links_max: Annotated[int, Meta(ge=1, le=64, extra={"noun": "a number of links"})] = 4
+    """Links that a node keeps at once (I: owners of a group take some 8 clients)."""
+
+    @property
+    def bytes_per_s(self) -> int:
+        """What one channel carries, bytes a second."""
+        return round(self.rate_mbit_per_s * 125_000)
+
+    @property
+    def latency_us(self) -> int:
+        """One-way delay of an envelope, µs."""
+        return round(self.latency_ms * 1000)
+
+
 class Radio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bluetooth between nodes that stand on one floor: a disc of fixed range around each."""
 
@@ -115,6 +146,8 @@ class Radio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     linked as long as they stay in range, which takes less time to simulate and flatters."""
     ble: Ble = Ble()
     """Timing. Advertising, scanning and connecting are used where `scanning` is true."""
+    wifi_direct: WifiDirect | None = None
+    """Wi-Fi Direct among the devices and systems that have it; null is none."""
     links_max: Annotated[int, Meta(ge=0, le=64, extra={"noun": "a number of links"})] = 5
     """Links that a node keeps at once; 0 turns Bluetooth off. More: better connected, more battery (S: Android allows
     7, bitchat keeps 5 to 6)."""
@@ -146,7 +179,7 @@ def agreed(ble: Ble, first: System, second: System) -> Timing:
 SYSTEMS: Final[dict[str, System]] = {
     # 2M PHY and data length extension since Android 8 (U). 1000 kbit/s and more from an accessory at 15 ms (S: Apple
     # forum 770717, the same accessory).
-    "android": System(),
+    "android": System(wifi_direct=True),
     # MTU about 185. 5 packets an event on all models (S: Apple forum 773555); multiples of 15 ms, of which some devices
     # make 30 (S: Apple's Accessory Design Guidelines). 5 packets of 241 bytes in 30 ms are 321 kbit/s (D), which is
     # the 300 to 400 that were measured on iOS 18 (S: Apple forum 770717).

@@ -17,6 +17,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from edgecoder.core.effects import Advertise, Connect, Disconnect, Scan, ScanMode
 from edgecoder.core.events import Connected, ConnectFailed, Heard, LinkDown, PeersHeard, PeersSilent
 from edgecoder.core.ids import LinkId, Medium, OpId
@@ -26,8 +28,9 @@ from edgecoder.wire.advertisement import Bits
 from edgecoder_sim.faults.nodes import Ether
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
-from edgecoder_sim.radio import Antenna, Antennas, BleLink, advertise
-from edgecoder_sim.radio_model import Ble, Radio
+from edgecoder_sim.radio import AirLink, Antenna, Antennas, BleLink, advertise
+from edgecoder_sim.radio_model import Ble, Radio, WifiDirect
+from edgecoder_sim.wifi_direct import WifiDirectLink
 
 OnRange = Callable[[int, int, int, bool], None]
 """When, µs; the indices of two nodes; whether they are in range of each other now."""
@@ -64,7 +67,7 @@ class _Bearer:
         """What it will have heard, by the end of the window, µs."""
         self.silent_since: dict[int, int] = {}
         """Since when those are silent whom its node was told of, µs."""
-        self.links: dict[LinkId, BleLink] = {}
+        self.links: dict[LinkId, AirLink] = {}
         self.stream = node.stream("radio")
         self.phase = self.stream.uniform()
         """Of its scan windows, in periods."""
@@ -111,9 +114,11 @@ class Pace(NamedTuple):
 
 
 class _Dial:
-    __slots__ = ("caller", "is_over", "life", "op", "target")
+    __slots__ = ("caller", "is_over", "life", "op", "target", "wifi")
 
-    def __init__(self, caller: _Bearer, target: _Bearer, op: OpId) -> None:
+    def __init__(self, caller: _Bearer, target: _Bearer, op: OpId, wifi: WifiDirect | None) -> None:
+        self.wifi = wifi
+        """None: over Bluetooth."""
         self.caller, self.target, self.op = caller, target, op
         self.life = caller.node.life
         self.is_over = False
@@ -213,7 +218,7 @@ class Scanning:
             if b in (link.first, link.second):
                 self._review(link)
 
-    def _review(self, link: BleLink) -> None:
+    def _review(self, link: AirLink) -> None:
         """A link carries nothing while its ends cannot hear each other, and breaks if that lasts."""
         now_us, is_near = self._kernel.now, link.second.index in self.bearers[link.first.index].near
         is_whole = is_near and not self._is_parted(link.first, link.second)
@@ -224,7 +229,7 @@ class Scanning:
             link.part()
             self._kernel.call_at(now_us + self._ble.supervision_us, self._supervise, link, now_us)
 
-    def _supervise(self, link: BleLink, parted_us: int) -> None:
+    def _supervise(self, link: AirLink, parted_us: int) -> None:
         if self._parted.get(link.id) == parted_us:
             self._break(link, 0)
 
@@ -246,9 +251,11 @@ class Scanning:
     def advertise(self, node: SimNode, effect: Advertise, depart_us: int) -> None:
         """Notify the linked peers, and let the scanners in range hear what has changed."""
         advertise(node, effect, depart_us)
-        bearer = self.bearers[node.index]
-        if effect.bits != bearer.bits:
-            bearer.bits = effect.bits
+        bearer, bits = self.bearers[node.index], effect.bits
+        if bits.wifi_direct and not self._antennas.has_wifi_direct(bearer.antenna):
+            bits = msgspec.structs.replace(bits, wifi_direct=False)  # its system has told it so
+        if bits != bearer.bits:
+            bearer.bits = bits
             for other in bearer.near:
                 self._listen(self.bearers[other], bearer)
 
@@ -310,10 +317,17 @@ class Scanning:
     # -- links ---------------------------------------------------------------------------------------------------------
 
     def connect(self, node: SimNode, effect: Connect) -> None:
-        """A core dials: the next advertisement is awaited, then link and services are set up."""
+        """A core dials. Over Bluetooth the next advertisement is awaited, then link and services are set up; over Wi-Fi
+        Direct a group is formed."""
         caller, target = self.bearers[node.index], self.bearers[effect.address]
-        dial = self._dials[node.index, effect.op] = _Dial(caller, target, effect.op)
-        wait_us = round(caller.stream.uniform() * self._interval_ms(target) * 1000) + self._ble.setup_us
+        wifi = self._air.radio.wifi_direct if effect.medium is Medium.WIFI_DIRECT else None
+        dial = self._dials[node.index, effect.op] = _Dial(caller, target, effect.op, wifi)
+        if wifi is None:
+            wait_us = round(caller.stream.uniform() * self._interval_ms(target) * 1000) + self._ble.setup_us
+        elif self._antennas.has_wifi_direct(caller.antenna):
+            wait_us = round((0.5 + caller.stream.uniform()) * wifi.setup_ms * 1000)
+        else:
+            wait_us = 0  # its system refuses
         self._kernel.call_at(self._kernel.now + wait_us, self._connected, dial)
 
     def _connected(self, dial: _Dial, _: object) -> None:
@@ -321,25 +335,32 @@ class Scanning:
         caller, target = dial.caller, dial.target
         if dial.is_over or caller.node.life != dial.life or not caller.node.is_up:
             return
-        reason = self._refusal(caller, target)
+        reason = self._refusal(caller, target, dial.wifi)
         if reason is not None:
             caller.node.post(ConnectFailed(dial.op, reason))
             return
-        signal = caller.near[target.node.index]
-        link = BleLink(self._next_link(), self._antennas, caller.node, target.node, signal, is_dialled=True)
+        ends = (self._next_link(), self._antennas, caller.node, target.node, caller.near[target.node.index])
+        link: AirLink
+        link = BleLink(*ends, is_dialled=True) if dial.wifi is None else WifiDirectLink(*ends, dial.wifi)
         caller.links[link.id] = target.links[link.id] = link
         link.open()
         caller.node.post(Connected(dial.op, link.id))
 
-    def _refusal(self, caller: _Bearer, target: _Bearer) -> Reason | None:
+    def _refusal(self, caller: _Bearer, target: _Bearer, wifi: WifiDirect | None) -> Reason | None:
         if target.node.index not in caller.near or target.bits is None or target.scan is None:
             return Reason.NO_ANSWER
         if self._is_parted(caller.node, target.node) or self._air.is_lost(target.node, caller.node):
             return Reason.NO_ANSWER
-        if any(len(bearer.links) >= self._slots(bearer) for bearer in (caller, target)):
+        if wifi is not None and not all(self._antennas.has_wifi_direct(end.antenna) for end in (caller, target)):
+            return Reason.UNAVAILABLE
+        if any(self._is_full(bearer, wifi) for bearer in (caller, target)):
             return Reason.BUSY
-        is_lost = caller.stream.uniform() * 100 < self._ble.connect_failure_pct
+        is_lost = caller.stream.uniform() * 100 < (wifi or self._ble).connect_failure_pct
         return Reason.NO_ANSWER if is_lost else None
+
+    def _is_full(self, bearer: _Bearer, wifi: WifiDirect | None) -> bool:
+        wide = sum(link.medium is Medium.WIFI_DIRECT for link in bearer.links.values())
+        return len(bearer.links) - wide >= self._slots(bearer) if wifi is None else wide >= wifi.links_max
 
     def _slots(self, bearer: _Bearer) -> int:
         """Links that a radio keeps: what its core wants, if its system can."""
@@ -356,16 +377,17 @@ class Scanning:
     def disconnect(self, node: SimNode, effect: Disconnect) -> None:
         """A core hangs up: what is on its way still arrives."""
         link = self.bearers[node.index].links.get(effect.link)
-        if link is not None:
+        is_hearing = effect.if_quiet and link is not None and link.heard_until_us(node) > self._kernel.now
+        if link is not None and not is_hearing:
             self._kernel.call_at(max(self._kernel.now, link.quiet_us), self._close, link)
 
-    def _close(self, link: BleLink, _: object) -> None:
+    def _close(self, link: AirLink, _: object) -> None:
         self._end(link, self._kernel.now, lost=False)
 
-    def _break(self, link: BleLink, after_us: int) -> None:
+    def _break(self, link: AirLink, after_us: int) -> None:
         self._end(link, self._kernel.now + after_us, lost=True)
 
-    def _end(self, link: BleLink, at_us: int, *, lost: bool) -> None:
+    def _end(self, link: AirLink, at_us: int, *, lost: bool) -> None:
         """Nothing goes over it from now on; both ends are told at `at_us`."""
         self._parted.pop(link.id, None)
         for end in (link.first, link.second):

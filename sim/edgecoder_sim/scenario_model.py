@@ -311,8 +311,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def node_config(self, role: Role, device: Device) -> NodeConfig:
         """The configuration of a node: preset of its device type, then its device, then `config`. Coordinators have no
         radio, and nobody has one where `radio.links_max` is 0."""
-        links = self.radio.links_max if device.ble and role is not Role.COORDINATOR else 0
-        return _configured(device, links, tuple(self.config.of(role).items()))
+        radio = self.radio
+        links = radio.links_max if device.ble and role is not Role.COORDINATOR else 0
+        is_wide = links > 0 and device.wifi_direct and radio.wifi_direct is not None
+        wide_links = radio.wifi_direct.links_max if is_wide and radio.wifi_direct is not None else 0
+        return _configured(device, links, wide_links, tuple(self.config.of(role).items()))
 
     def models(self) -> Catalog:
         """The catalog, ready to resolve names."""
@@ -330,7 +333,13 @@ def node_defaults(device: Device) -> NodeConfig:
 
 
 @lru_cache(maxsize=256)  # asked for each node, and there are few devices
-def _configured(device: Device, radio_links: int, settings: tuple[tuple[str, Setting], ...]) -> NodeConfig:
-    base = node_defaults(device)
-    base = msgspec.structs.replace(base, has_radio=radio_links > 0, radio_links_max=radio_links)
+def _configured(
+    device: Device, radio_links: int, wide_links: int, settings: tuple[tuple[str, Setting], ...]
+) -> NodeConfig:
+    base = msgspec.structs.replace(
+        node_defaults(device),
+        has_radio=radio_links > 0,
+        radio_links_max=radio_links,
+        wifi_direct_links_max=wide_links,
+    )
     return msgspec.convert({**msgspec.to_builtins(base), **dict(settings)}, NodeConfig)

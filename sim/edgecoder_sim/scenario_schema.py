@@ -22,7 +22,7 @@ from edgecoder.models.catalog import CatalogEntry
 from edgecoder_sim.faults.model import Fault, Faults, RandomFaults
 from edgecoder_sim.people_model import Buildings, Charging, Day, Mobility, Presence, Replay, Stay
 from edgecoder_sim.profiles import Cdn, Device, Network
-from edgecoder_sim.radio_model import Ble, Radio, System
+from edgecoder_sim.radio_model import Ble, Radio, System, WifiDirect
 from edgecoder_sim.scenario_model import (
     DEVICE_DECIDES,
     Amount,
@@ -39,7 +39,7 @@ from edgecoder_sim.scenario_model import (
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
     Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Ble, Cdn, Device,
     Network, System, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry, ClusterConfig,
-    NodeConfig, Faults, Fault, RandomFaults,
+    NodeConfig, WifiDirect, Faults, Fault, RandomFaults,
 )  # fmt: skip
 _UNITS: Final = {
     "s": "s", "ms": "ms", "us": "µs", "mb": "MB", "m": "m", "dbm": "dBm", "bytes": "bytes", "tokens": "tokens",

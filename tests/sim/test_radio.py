@@ -36,6 +36,11 @@ class FakeNode:
         self.arrivals_us.append(at_us)
 
 
+def sealed(message: Message, size_bytes: int) -> Envelope:
+    """A frame that is said to have some size."""
+    return Envelope(Header("n", b"", 1, 1, 1), message, b"", size_bytes, b"")
+
+
 class Air:
     """A few nodes and links between them."""
 
@@ -51,8 +56,7 @@ class Air:
         return BleLink(link, self.antennas, first, second, -60)
 
     def send(self, link: BleLink, sender: int, size_bytes: int, depart_us: int, message: Message = NOTIFIED) -> int:
-        envelope = Envelope(Header("n", b"", 1, 1, 1), message, b"", size_bytes, b"")
-        return link.send(cast("SimNode", self.nodes[sender]), envelope, depart_us)
+        return link.send(cast("SimNode", self.nodes[sender]), sealed(message, size_bytes), depart_us)
 
 
 def test_a_frame_waits_for_the_next_connection_event() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from edgecoder.core.effects import Connect, Disconnect
 from edgecoder.core.events import Heard, LinkDown, LinkUp, PeersHeard, PeersSilent
-from edgecoder.core.ids import Address, LinkId, Micros, NodeId, TaskId
+from edgecoder.core.ids import Address, LinkId, Medium, Micros, NodeId, TaskId
 from edgecoder.trace import PeerForgotten, PeerLearned
 from edgecoder.wire.advertisement import Bits, is_later
 from edgecoder.wire.envelope import Header
@@ -34,10 +34,12 @@ _FINAL = (ResponseStatus.DONE, ResponseStatus.REFUSED, ResponseStatus.FAILED)
 class Held:
     """One link over the radio."""
 
-    __slots__ = ("address", "open", "used_us")
+    __slots__ = ("address", "is_wide", "open", "used_us")
 
-    def __init__(self, address: Address, now: Micros) -> None:
+    def __init__(self, address: Address, now: Micros, *, is_wide: bool) -> None:
         self.address = address
+        self.is_wide = is_wide
+        """Whether it is over Wi-Fi Direct."""
         self.used_us = now
         """When something went over it that a task, or its receipt, needs."""
         self.open: set[tuple[TaskId, int]] = set()
@@ -63,14 +65,20 @@ class HeldLinks:
 
     def _up(self, book: Book, event: LinkUp) -> None:
         if event.address is not None:
-            self.of(book)[event.link] = Held(event.address, self._panel.now)
+            is_wide = event.medium is Medium.WIFI_DIRECT
+            self.of(book)[event.link] = Held(event.address, self._panel.now, is_wide=is_wide)
+
+    def count(self, book: Book) -> int:
+        """Those over Bluetooth."""
+        return sum(not held.is_wide for held in self.of(book).values())
 
     def _gone(self, book: Book, of: LinkDown | Disconnect) -> None:
         self.of(book).pop(of.link, None)
 
 
 class Slots(Rule):
-    """A node holds at most `radio_links_max` links; one too many is let go at once."""
+    """A node holds at most `radio_links_max` links over Bluetooth and `wifi_direct_links_max` over Wi-Fi Direct; one
+    too many is let go at once."""
 
     name = "no more links than slots"
 
@@ -84,9 +92,13 @@ class Slots(Rule):
         self.links.begin(book)
 
     def _look(self, book: Book, _: None) -> None:
-        held = len(self.links.of(book))
+        held = self.links.count(book)
         if held > book.config.radio_links_max:
-            self.fail(book, f"holds {held} links over the radio; radio_links_max is {book.config.radio_links_max}")
+            self.fail(book, f"holds {held} links over Bluetooth; radio_links_max is {book.config.radio_links_max}")
+        wide = len(self.links.of(book)) - held
+        if wide > book.config.wifi_direct_links_max:
+            limit = book.config.wifi_direct_links_max
+            self.fail(book, f"holds {wide} links over Wi-Fi Direct; wifi_direct_links_max is {limit}")
 
 
 class IdleLinks(Rule):
@@ -211,7 +223,7 @@ class NewsIsRead(Rule):
         if bits.loading:
             self.fail(book, f"hears that {name} is loading, and does not take it")
         links = self._links.of(book)
-        is_busy = len(links) >= book.config.radio_links_max or any(
+        is_busy = self._links.count(book) >= book.config.radio_links_max or any(
             held.address == heard.address for held in links.values()
         )
         if is_busy or self._dialled_us[book.index] > self.panel.now - NEWS_US:
