@@ -76,7 +76,8 @@ class InvariantViolated(SimulationError):
 
 
 class Reason(Enum):
-    """Why something did not happen. The values travel on the wire and label metrics: never rename one."""
+    """Why something did not happen. The values travel on the wire and label metrics: never rename one. Two come from
+    hosts alone: `DISK_FULL` and `ADVERTISE_FAILED`."""
 
     UNKNOWN_MODEL = "unknown_model"
     INCOMPATIBLE = "incompatible"
@@ -118,7 +119,6 @@ class Reason(Enum):
     WRONG_NETWORK = "wrong_network"
     UNKNOWN_SENDER = "unknown_sender"
     REPLAYED = "replayed"
-    EXPIRED = "expired"
     VERSION_MISMATCH = "version_mismatch"
     UNKNOWN_TYPE = "unknown_type"
     OVERFLOW = "overflow"
@@ -175,7 +175,6 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.WRONG_NETWORK: ReasonInfo("the envelope is of another network", "check networkId", 403),
     Reason.UNKNOWN_SENDER: ReasonInfo("the sender is not enrolled", "enrol it", 403),
     Reason.REPLAYED: ReasonInfo("the envelope was seen before", "nothing to do", 409),
-    Reason.EXPIRED: ReasonInfo("the envelope is too old", "check the clocks", 408),
     Reason.VERSION_MISMATCH: ReasonInfo("the versions do not meet", "update the older node", 426),
     Reason.UNKNOWN_TYPE: ReasonInfo("no message of that type is known", "update this node", 400),
     Reason.OVERFLOW: ReasonInfo("a bound was reached", "see the limits in the configuration", 503),

@@ -57,7 +57,8 @@ def message_of(frame: Frame) -> Message:
     """What is in it, decoded anew."""
     if isinstance(frame, Envelope):
         return decode_body(kind_of(frame), encode_body(frame.message))
-    return decode_body(*peek(frame))
+    name, _, body = peek(frame)
+    return decode_body(name, body)
 
 
 class OneModel:

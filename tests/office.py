@@ -1,4 +1,4 @@
-"""A coordinator, somebody who asks, and agents that a test plays."""
+"""A coordinator, somebody who asks, and agents and other coordinators that a test plays."""
 
 from __future__ import annotations
 

@@ -25,9 +25,11 @@ class Steps(Generic[S, P]):
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, machine: type, states: type[S], steps: type[P]) -> Steps[S, P]:
-    """Record the steps of a machine whose `_step(subject, step)` moves the state of a subject, or of itself."""
+    """Record the steps of a machine whose `_step(subject, step)` moves the state of a subject, or of itself, or whose
+    `step(step)` moves its own."""
     seen = Steps[S, P]()
-    original: Any = machine._step  # type: ignore[attr-defined]  # every machine has one
+    name = "_step" if hasattr(machine, "_step") else "step"
+    original: Any = getattr(machine, name)
 
     def step(self: Any, *arguments: Any) -> Any:
         subject = arguments[0] if len(arguments) == 2 else self
@@ -38,7 +40,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, machine: type, states: type[S], steps
         seen.taken.append((before, arguments[-1], subject.state))
         return result
 
-    monkeypatch.setattr(machine, "_step", step)
+    monkeypatch.setattr(machine, name, step)
     return seen
 
 

@@ -102,14 +102,13 @@ class Registry:
     def candidates(self, fits: FitsModel, tried: set[NodeId], tokens: int = 0) -> Iterator[Candidate]:
         """Every row, with the reason for which a router must pass it over. `tokens` is the length of the answer."""
         now = self._context.now
-        oldest = now - self._alive_us
         for row in self.rows.values():
             heartbeat = row.heartbeat
             why = fits(heartbeat.active_model, heartbeat.active_model_param_size)
             if why is None:
                 if heartbeat.current_load.is_loading:
                     why = Why.IS_LOADING
-                elif row.last_seen <= oldest:
+                elif not self.is_alive(row):
                     why = Why.EXPIRED
                 elif row.link.id not in self._links:
                     why = Why.UNREACHABLE

@@ -80,7 +80,8 @@ class Node:
         LocalProtocolError where the host breaks the rules: time that runs backwards, a life that starts twice."""
         context = self.context
         if now < context.now:
-            raise LocalProtocolError(f"time went back from {context.now} to {now} µs")
+            what = f"node {context.node_id.hex()[:8]} got {type(event).__name__} at {now} µs"
+            raise LocalProtocolError(f"{what}, after an event at {context.now} µs: time went back")
         context.now = now
         out = context.out = []
         if type(event) is FrameReceived:
@@ -160,7 +161,11 @@ class Node:
 
     def _start(self, event: Started) -> None:
         if self.context.epoch:
-            raise LocalProtocolError("a life starts once; make a new Node for the next")
+            name = self.context.node_id.hex()[:8]
+            raise LocalProtocolError(
+                f"node {name} got Started in the life that began with epoch {self.context.epoch}: a life starts once, "
+                "make a new Node for the next"
+            )
         self._snapshot, self._wall_ms = event.snapshot, event.wall_ms
         self.context.wall_at_zero_ms = event.wall_ms - self.context.now // MILLI
         self.context.epoch = self._next_epoch(event)

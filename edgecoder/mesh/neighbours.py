@@ -10,9 +10,7 @@ is disallowed while one is pending).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from enum import Enum
-from types import MappingProxyType
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,6 +19,7 @@ from edgecoder.core.effects import CancelOp, Connect, Disconnect, Scan, ScanMode
 from edgecoder.core.events import Connected, ConnectFailed, Heard, LinkUp, PeersHeard, PeersSilent
 from edgecoder.core.ids import Address, LinkId, Medium, Micros, NodeId, OpId
 from edgecoder.errors import Reason
+from edgecoder.mesh.dial_table import DIAL_TABLE, DialState, DialStep
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.peers import Peers
 from edgecoder.wire.advertisement import TAG_WINDOW_MS, Bits, is_later, tag
@@ -30,44 +29,6 @@ _TIMEOUT = ("radio.timeout", 0)
 _RADIOS = (Medium.BLE, Medium.WIFI_DIRECT)
 OnLink = Callable[[LinkId | None], None]
 """Takes the link to a peer that was asked for, None where there is none."""
-
-
-class DialState(Enum):
-    """Where a device that is heard stands."""
-
-    HEARD = "heard"
-    DIALLING = "dialling"
-    LINKED = "linked"
-    LEFT_ALONE = "leftAlone"
-
-
-class DialStep(Enum):
-    """What can happen to it."""
-
-    DIALLED = "dialled"
-    LINK_UP = "linkUp"
-    FAILED = "failed"
-    FAILED_TOO_OFTEN = "failedTooOften"
-    CANCELLED = "cancelled"
-    LINKS_DOWN = "linksDown"
-    NEWS = "news"
-
-
-DIAL_TABLE: Mapping[tuple[DialState, DialStep], DialState] = MappingProxyType(
-    {
-        (DialState.HEARD, DialStep.DIALLED): DialState.DIALLING,
-        (DialState.HEARD, DialStep.LINK_UP): DialState.LINKED,
-        (DialState.HEARD, DialStep.FAILED_TOO_OFTEN): DialState.LEFT_ALONE,
-        (DialState.DIALLING, DialStep.LINK_UP): DialState.LINKED,
-        (DialState.DIALLING, DialStep.FAILED): DialState.HEARD,
-        (DialState.DIALLING, DialStep.FAILED_TOO_OFTEN): DialState.LEFT_ALONE,
-        (DialState.DIALLING, DialStep.CANCELLED): DialState.HEARD,
-        (DialState.LINKED, DialStep.LINKS_DOWN): DialState.HEARD,
-        (DialState.LEFT_ALONE, DialStep.DIALLED): DialState.DIALLING,
-        (DialState.LEFT_ALONE, DialStep.LINK_UP): DialState.LINKED,
-        (DialState.LEFT_ALONE, DialStep.NEWS): DialState.HEARD,
-    }
-)
 
 
 class HeardPeer(msgspec.Struct):
@@ -118,7 +79,7 @@ class Neighbours:
         self._unread: dict[Address, None] = {}
         """Whom to dial to read, in this order."""
         self._asked: dict[Address, list[OnLink]] = {}
-        """Whom a task waits for. Such a row stays until the answer is there."""
+        """Whom a task waits for."""
         self._passed: dict[Address, Heard] = {}
         """Devices that are heard and for which there was no room, at most as many as there are rows."""
         self._wide: dict[Address, None] = {}
@@ -260,13 +221,14 @@ class Neighbours:
         return None if is_later(row.bits.generation, known.generation) else row.bits
 
     def _forget_if_gone(self, row: HeardPeer) -> None:
-        if row.is_heard or row.links or row.state is DialState.DIALLING or row.address in self._asked:
+        if row.is_heard or row.links or row.state is DialState.DIALLING:
             return
         del self.rows[row.address]
         self._unread.pop(row.address, None)
         if row.node is not None and self._of_node.get(row.node) is row:
             del self._of_node[row.node]
             self._peers.silent(row.node)
+        self._answer(row, None)
 
     def _name(self, row: HeardPeer, node: NodeId) -> None:
         """Note who it is. A row of the same node with another address is of the past."""

@@ -1,16 +1,22 @@
-"""What is kept of an own task until it ends: who was asked, what came of it, how far the answer is. Records only; what
-happens to them is decided in `origin`.
+"""One open task of a node's own user: where it stands, who was asked, and what was shown of its answer.
+
+What follows what is `task_table`'s; who is asked, and when, is decided in `origin`.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from edgecoder.core.context import MILLI
 from edgecoder.core.events import SubmitTask
 from edgecoder.core.ids import CommandId, LinkId, Micros, NodeId, TaskId
 from edgecoder.core.timers import Name
 from edgecoder.errors import Reason
-from edgecoder.mesh.task_table import TaskState
+from edgecoder.mesh.task_table import TASK_TABLE, TaskState, TaskStep
+from edgecoder.wire.messages import TaskRequest
+
+DIALLING: LinkId = -1
+"""The link of a task that waits for one: none has this id."""
 
 
 class Ask(msgspec.Struct):
@@ -27,9 +33,13 @@ class Ask(msgspec.Struct):
     attempt: int = 0
     """Which of the requests for this task it got."""
 
+    def taken_ms(self, now: Micros) -> int:
+        """How long ago it was asked."""
+        return (now - self.asked_at) // MILLI
+
 
 class OpenTask(msgspec.Struct):
-    """A task that has not ended."""
+    """A task that has not got its reply."""
 
     command: CommandId
     spec: SubmitTask
@@ -53,3 +63,29 @@ class OpenTask(msgspec.Struct):
     """Characters in `parts`."""
     tokens: int = 0
     last: Reason = Reason.NO_ROUTE
+
+    def step(self, step: TaskStep) -> bool:
+        """Move along the table; False where it has no such row."""
+        following = TASK_TABLE.get((self.state, step))
+        if following is None:
+            return False
+        self.state = following
+        return True
+
+    def ask_of(self, link: LinkId | None) -> Ask | None:
+        """Who was asked over this link."""
+        return next((ask for ask in self.asked if ask.link == link), None)
+
+    def request(self, now: Micros) -> TaskRequest:
+        """What is asked of a node at this time."""
+        spec = self.spec
+        return TaskRequest(
+            task_id=self.id,
+            prompt=spec.prompt,
+            model=spec.model,
+            min_param_size=spec.min_param_size,
+            max_tokens=spec.max_tokens,
+            deadline_ms=max(1, (self.deadline - now) // MILLI),
+            stream=spec.stream,
+            attempt=self.requests,
+        )

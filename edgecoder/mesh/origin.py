@@ -3,7 +3,8 @@
 Each task is routed to this node itself, to a peer in reach, or to the coordinator, after a round of probes where that
 is the policy. If it is refused there it is routed again, if nobody can take it it waits, and at its deadline it fails.
 Parts of an answer that were already shown bind the task to who wrote them: then a lost peer ends it. A task that is
-late to be taken up is asked of a second node too; whoever shows the first part keeps it, the other is called off.
+late to be taken up is asked of a second node too; whoever shows the first part keeps it, the other is called off. One
+that is not streamed is late, once it is accepted, by the time that whole answers take.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from edgecoder.core.effects import Progress, TaskResult
 from edgecoder.core.events import CancelTask, SubmitTask
 from edgecoder.core.ids import LinkId, NodeId, TaskId, task_id
 from edgecoder.errors import Reason
-from edgecoder.mesh.open_task import Ask, OpenTask
-from edgecoder.mesh.pace import Pace
+from edgecoder.mesh.open_task import DIALLING, Ask, OpenTask
+from edgecoder.mesh.pace import Pace, Paces
 from edgecoder.mesh.prober import Prober, Verdict
 from edgecoder.mesh.reach import Reach
 from edgecoder.mesh.router import NOT_ITS_FAULT, CostRouter, Decision, Why
 from edgecoder.mesh.soonest import Offer, ProbeRouter
-from edgecoder.mesh.task_table import TASK_TABLE, TaskState, TaskStep
+from edgecoder.mesh.task_table import TaskState, TaskStep
 from edgecoder.models.catalog import is_model_name
 from edgecoder.protocol import OUTPUT_TOKENS_MAX, PARAM_SIZE_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskEnded, TaskRouted, TaskSubmitted
@@ -31,7 +32,6 @@ from edgecoder.wire.codec import is_text
 from edgecoder.wire.messages import Cancel, ProbeReply, ResponseStatus, TaskRequest, TaskResponse
 
 _TIMER, _SECOND_TIMER, _HEDGE_TIMER = "task.answer", "task.answer.second", "task.hedge"
-_DIALLING: LinkId = -1  # of a task that waits for a link: none has this id
 
 
 class Origin:
@@ -44,9 +44,7 @@ class Origin:
         self._reach = reach
         self._counter = 0
         self._tasks: dict[TaskId, OpenTask] = {}
-        self._until_accepted = Pace(context.config)
-        self._until_begun = Pace(context.config)
-        """Of streamed tasks: their first part."""
+        self._paces = Paces(context.config)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -113,7 +111,7 @@ class Origin:
         """A response came, over a link or from this node's own engine. A late one, from whom the task was taken
         away, is no news."""
         task = self._tasks.get(response.task_id)
-        ask = next((ask for ask in task.asked if ask.link == link), None) if task is not None else None
+        ask = None if task is None else task.ask_of(link)
         if task is None or ask is None or response.attempt != ask.attempt:
             return
         if response.index != ask.index:  # some response was lost on the way: the answer cannot become whole
@@ -126,7 +124,9 @@ class Origin:
             case ResponseStatus.CHUNK:
                 self._chunk(task, ask, response)
             case ResponseStatus.DONE:
-                if ask.is_accepted and self._step(task, TaskStep.DONE):
+                if ask.is_accepted and task.step(TaskStep.DONE):
+                    if not task.spec.stream:
+                        self._measure(task, ask)
                     self._call_off_others(task, ask)
                     if link is not None:
                         self._reach.note_answer(ask.node, link, response, ask.asked_at)
@@ -139,9 +139,9 @@ class Origin:
 
     def peer_changed(self, node: NodeId, fits: Callable[[TaskRequest], bool]) -> None:
         """A peer has news of itself; `fits` says whether a request may still go there."""
-        dialled = [(task, ask) for task in self._tasks.values() for ask in task.asked if ask.link == _DIALLING]
+        dialled = [(task, ask) for task in self._tasks.values() for ask in task.asked if ask.link == DIALLING]
         for task, ask in dialled:
-            if ask.node == node and not fits(self._request(task)):
+            if ask.node == node and not fits(task.request(self._context.now)):
                 self._drop(task, ask, TaskStep.REFUSED, Reason.UNAVAILABLE, None)
         if self._prober is not None:
             self._prober.peer_changed(node, fits)
@@ -154,10 +154,10 @@ class Origin:
     # -- routing -------------------------------------------------------------------------------------------------------
 
     def _route(self, task: OpenTask) -> None:
-        request = self._request(task)
+        request = task.request(self._context.now)
         candidates = self._reach.candidates(request, task.tried)
         if self._prober is not None:
-            self._step(task, TaskStep.PROBED)
+            task.step(TaskStep.PROBED)
             self._context.timers.cancel((_TIMER, task.id))
             self._prober.begin(
                 request, candidates, lambda verdict: self._probed(task, verdict), self._adviser(task.tried)
@@ -200,9 +200,9 @@ class Origin:
             record = TaskRouted(task.id, to, why.value, cost, decision.eligible, decision.excluded, probes, answered)
             self._context.trace(record)
         if to is not None:
-            self._ask(task, to, link, self._request(task))
+            self._ask(task, to, link, task.request(self._context.now))
         else:
-            self._step(task, TaskStep.NOBODY)
+            task.step(TaskStep.NOBODY)
             self._retry_later(task)
         return to
 
@@ -227,7 +227,7 @@ class Origin:
 
     def _link_to(self, node: NodeId) -> LinkId | None:
         """Where to ask a node: None, here."""
-        return None if node == self._context.node_id else (self._reach.link_to(node) or _DIALLING)
+        return None if node == self._context.node_id else (self._reach.link_to(node) or DIALLING)
 
     def _retry_later(self, task: OpenTask) -> None:
         def look_again() -> None:
@@ -239,23 +239,10 @@ class Origin:
             task.retry_at = self._context.in_ms(self._context.config.task_retry_ms)
         self._context.timers.set((_TIMER, task.id), task.retry_at, look_again)
 
-    def _request(self, task: OpenTask) -> TaskRequest:
-        spec = task.spec
-        return TaskRequest(
-            task_id=task.id,
-            prompt=spec.prompt,
-            model=spec.model,
-            min_param_size=spec.min_param_size,
-            max_tokens=spec.max_tokens,
-            deadline_ms=max(1, (task.deadline - self._context.now) // 1000),
-            stream=spec.stream,
-        )
-
     def _ask(self, task: OpenTask, node: NodeId, link: LinkId | None, request: TaskRequest) -> None:
-        self._step(task, TaskStep.ROUTED)
+        task.step(TaskStep.ROUTED)
         timer = _SECOND_TIMER if any(ask.timer[0] == _TIMER for ask in task.asked) else _TIMER
         ask = Ask(node, link, self._context.now, (timer, task.id), attempt=task.requests)
-        request = msgspec.structs.replace(request, attempt=task.requests)
         task.requests += 1
         task.asked.append(ask)
         if link is None:
@@ -265,24 +252,24 @@ class Origin:
         config, size_bytes = self._context.config, len(request.prompt.encode())
         is_wide = self._reach.goes_wide(node, request)
         if is_wide:
-            link = ask.link = _DIALLING
+            link = ask.link = DIALLING
         way_ms = config.dial_timeout_ms if is_wide else self._reach.upload_ms(link, request)
         self._expect_answer(task, ask, config.task_answer_ms + way_ms)
-        self._expect_soon(task, ask, self._until_accepted)
-        if link == _DIALLING:
+        self._expect_soon(task, ask, self._paces.accepted)
+        if link == DIALLING:
             self._reach.dial(node, lambda link: self._dialled(task, ask, link), size_bytes)
         else:
             self._context.send(link, request, request.deadline_ms)
 
     def _dialled(self, task: OpenTask, ask: Ask, link: LinkId | None) -> None:
         """The peer of a task that waits for a link was dialled."""
-        if ask not in task.asked or ask.link != _DIALLING:
+        if ask not in task.asked or ask.link != DIALLING:
             return
         if link is None:
             self._lost(task, ask, Reason.PEER_LOST)
             return
         ask.link, ask.asked_at = link, self._context.now
-        request = msgspec.structs.replace(self._request(task), attempt=ask.attempt)
+        request = msgspec.structs.replace(task.request(self._context.now), attempt=ask.attempt)
         self._expect_answer(task, ask, self._context.config.task_answer_ms + self._reach.upload_ms(link, request))
         self._context.send(link, request, request.deadline_ms)
 
@@ -303,7 +290,7 @@ class Origin:
         if task.state not in (TaskState.ASKED, TaskState.ACCEPTED) or len(task.asked) != 1:
             return
         task.is_hedged = True
-        request, tried = self._request(task), task.tried | {task.asked[0].node}
+        request, tried = task.request(self._context.now), task.tried | {task.asked[0].node}
         candidates = self._reach.candidates(request, tried)
         if self._prober is not None:
             self._prober.begin(
@@ -338,7 +325,7 @@ class Origin:
         record = TaskRouted(task.id, to, why, cost, decision.eligible, decision.excluded, probes, answered)
         self._context.trace(record)
         task.hedge = to
-        self._ask(task, to, link, self._request(task))
+        self._ask(task, to, link, task.request(self._context.now))
         return to
 
     def _call_off_others(self, task: OpenTask, winner: Ask) -> None:
@@ -347,10 +334,14 @@ class Origin:
             self._prober.cancel(task.id)
         self._context.timers.cancel((_HEDGE_TIMER, task.id))
         for ask in [ask for ask in task.asked if ask is not winner]:
-            if task.spec.stream and ask.link is not None:
-                self._until_begun.add((self._context.now - ask.asked_at) // MILLI)
+            self._measure(task, ask)
             self._remove(task, ask)  # first: this node's own engine answers within the next call
             self._withdraw(task, ask, Reason.CANCELLED)
+
+    def _measure(self, task: OpenTask, ask: Ask) -> None:
+        """Another node has shown what there is to wait for after it accepted a task, or was called off before."""
+        if ask.link is not None:
+            self._paces.after_acceptance(stream=task.spec.stream).add(ask.taken_ms(self._context.now))
 
     def _remove(self, task: OpenTask, ask: Ask) -> None:
         task.asked.remove(ask)
@@ -358,26 +349,18 @@ class Origin:
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def _step(self, task: OpenTask, step: TaskStep) -> bool:
-        following = TASK_TABLE.get((task.state, step))
-        if following is None:
-            return False
-        task.state = following
-        return True
-
     def _accepted(self, task: OpenTask, ask: Ask) -> None:
         if ask.is_accepted:
             return
         ask.is_accepted = True
-        self._step(task, TaskStep.ACCEPTED)
-        taken_ms = (self._context.now - ask.asked_at) // MILLI
+        task.step(TaskStep.ACCEPTED)
+        taken_ms = ask.taken_ms(self._context.now)
         self._reach.note_outcome(ask.node, taken_ms)
         if ask.link is None:
             return
-        self._until_accepted.add(taken_ms)
+        self._paces.accepted.add(taken_ms)
         self._context.timers.cancel((_HEDGE_TIMER, task.id))
-        if task.spec.stream:
-            self._expect_soon(task, ask, self._until_begun)
+        self._expect_soon(task, ask, self._paces.after_acceptance(stream=task.spec.stream))
         self._patience(task, ask)
 
     def _patience(self, task: OpenTask, ask: Ask) -> None:
@@ -395,11 +378,10 @@ class Origin:
             self._lost(task, ask, Reason.TOO_LARGE)
             return
         is_first = task.state is TaskState.ACCEPTED
-        if not self._step(task, TaskStep.CHUNK):
+        if not task.step(TaskStep.CHUNK):
             return
         if is_first:
-            if ask.link is not None:
-                self._until_begun.add((self._context.now - ask.asked_at) // MILLI)
+            self._measure(task, ask)
             self._call_off_others(task, ask)
         task.parts.append(response.text)
         task.tokens += response.tokens
@@ -425,7 +407,7 @@ class Origin:
             self._remove(task, ask)
             task.tried.add(ask.node)
             return
-        if not self._step(task, step):
+        if not task.step(step):
             return
         self._remove(task, ask)
         if self._prober is not None:
@@ -446,12 +428,12 @@ class Origin:
         """Tell whoever works on the task that it is not wanted any more."""
         if ask.link is None:
             self._reach.cancel_here(task.id, reason, ask.attempt)
-        elif ask.link != _DIALLING:
+        elif ask.link != DIALLING:
             cancel = Cancel(task_id=task.id, reason=reason, attempt=ask.attempt)
             self._context.send(ask.link, cancel, self._context.config.task_answer_ms)
 
     def _give_up(self, task: OpenTask, reason: Reason) -> None:
-        if not self._step(task, TaskStep.GIVEN_UP):
+        if not task.step(TaskStep.GIVEN_UP):
             return
         asked, told = task.asked, reason
         if reason is Reason.DEADLINE and not asked:

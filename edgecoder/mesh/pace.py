@@ -32,3 +32,19 @@ class Pace:
             return None
         rank = -(-self._config.hedge_pct * count // 100)
         return max(self._config.hedge_ms_min, sorted(self._ms)[max(0, rank - 1)])
+
+
+class Paces:
+    """What this node has measured of the others."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.accepted = Pace(config)
+        """From the request to the word that a task is accepted,"""
+        self.begun = Pace(config)
+        """to the first part of an answer that is streamed,"""
+        self.whole = Pace(config)
+        """and to the whole of one that is not."""
+
+    def after_acceptance(self, *, stream: bool) -> Pace:
+        """What there is to wait for once a task is accepted."""
+        return self.begun if stream else self.whole

@@ -234,7 +234,9 @@ def _uint_size(value: int) -> int:
     return 1 if value < 128 else 2 if value < 1 << 8 else 3 if value < 1 << 16 else 5 if value < 1 << 32 else 9
 
 
-def peek(frame: bytes) -> tuple[str, bytes]:
-    """Type name and encoded body of a frame that this network made, unverified: for observers, never for handlers."""
+def peek(frame: bytes) -> tuple[str, Header, bytes]:
+    """Type name, header and encoded body of a frame that this network made, unverified: for observers, never for
+    handlers."""
     signed = _signed_decoder.decode(_outer_decoder.decode(frame).signed)
-    return signed.type, bytes(signed.body)
+    header = Header(signed.network_id, signed.sender, signed.epoch, signed.seq, signed.ttl_ms)
+    return signed.type, header, bytes(signed.body)

@@ -281,6 +281,11 @@ class SimNode:
         self._handle(Started(dict(self.disk), wall_ms))  # before anything that is on its way here
         self._services.started(self)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether events wait for its CPU."""
+        return bool(self._inbox)
+
     def attach(self, link: LinkId, carrier: Link) -> None:
         """A link came up."""
         self.links[link] = carrier

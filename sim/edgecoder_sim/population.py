@@ -9,6 +9,7 @@ a model because a colleague does. When somebody is there is left to `presence`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import msgspec
 
@@ -27,6 +28,7 @@ from edgecoder_sim.crypto import crypto, node_id
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.scenario_model import Group, Scenario, Wire
 
+T = TypeVar("T")
 MakeHost = Callable[[int, str, Node, str], SimNode]
 """Puts a node on a machine: index, name, node, name of the device."""
 
@@ -103,7 +105,9 @@ class Population:
         stream = Stream(self._scenario.rng_seed, b"", f"sim.population.{role.value}")
         for number in range(group.count):
             name = f"{role.value}-{number}"
-            sim = self._host(name, role, _pick(stream, group.devices))
+            device = weighted(stream, group.devices)
+            assert device is not None, "a group whose weights are all zero is refused with its scenario"
+            sim = self._host(name, role, device)
             charge = sim.device.battery_pct and _between(stream, sim.device.battery_pct)
             place = Place(sim, role, self._catalog, charge)
             self._fill_disk(place, group, stream)
@@ -144,21 +148,24 @@ class Population:
             entry = place.find(name)
             if entry is not None and entry.sha256 in rows:
                 choices[name] = weight
-        first = _pick(stream, choices) if sum(choices.values()) > 0 else None
+        first = weighted(stream, choices)
         place.first = None if first is None else place.find(first)
         place.sim.disk[INVENTORY_KEY] = encode_rows(rows)
         if place.first is not None:
             place.sim.disk[SWAP_KEY] = msgspec.msgpack.encode(SwapJournal(place.first.sha256))
 
 
-def _pick(stream: Stream, weights: dict[str, float]) -> str:
-    """One name, each as likely as its weight; weights that are all zero are refused with the scenario."""
-    point = stream.uniform() * sum(weights.values())
-    for name, weight in weights.items():
+def weighted(stream: Stream, weights: dict[T, float]) -> T | None:
+    """One key, each as likely as its weight; None of an empty mapping or one of zeros."""
+    total = sum(weights.values())
+    if total <= 0:
+        return None
+    point = stream.uniform() * total
+    for key, weight in weights.items():
         point -= weight
         if point < 0:
-            return name
-    return next(name for name in reversed(weights) if weights[name] > 0)
+            return key
+    return next(key for key in reversed(weights) if weights[key] > 0)
 
 
 def _between(stream: Stream, bounds: tuple[float, float]) -> float:

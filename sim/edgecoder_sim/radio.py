@@ -27,8 +27,8 @@ from edgecoder.wire.envelope import Envelope, Frame, peek
 from edgecoder.wire.messages import TYPES
 from edgecoder_sim.ble_timing import MILLI, Timing
 from edgecoder_sim.host import SimNode, frame_size
+from edgecoder_sim.population import weighted
 from edgecoder_sim.radio_model import Radio, System, agreed
-from edgecoder_sim.workload import weighted
 
 ACKNOWLEDGED: Final = frozenset({"identity", "probe", "release", "taskRequest", "cancel", "receipt", "ledgerBatch"})
 """Messages that are written, or read, and so acknowledged: those of the characteristics identity, task request and

@@ -26,6 +26,7 @@ from edgecoder_sim.scenario_model import (
     PLATFORM_OF,
     Amount,
     Group,
+    RemovalLoad,
     Scenario,
     Source,
     SwapLoad,
@@ -52,8 +53,11 @@ def check(document: Document, scenario: Scenario) -> None:
         _task(document, scenario, catalog, ("workload", "tasks", position), task)
     for position, swap in enumerate(scenario.workload.swaps):
         _swap(document, scenario, catalog, ("workload", "swaps", position), swap)
+    for position, removal in enumerate(scenario.workload.removals):
+        _sources(document, scenario, ("workload", "removals", position), removal)
     _names_differ(document, ("workload", "tasks"), [task.name for task in scenario.workload.tasks])
     _names_differ(document, ("workload", "swaps"), [swap.name for swap in scenario.workload.swaps])
+    _names_differ(document, ("workload", "removals"), [removal.name for removal in scenario.workload.removals])
     _cluster(document, scenario)
     check_faults(document, scenario)
     _world(document, scenario)
@@ -272,7 +276,9 @@ def _coordinators(document: Document, scenario: Scenario) -> None:
             raise document.error((*where, "count"), problem, hint)
 
 
-def _sources(document: Document, scenario: Scenario, where: Where, load: TaskLoad | SwapLoad) -> dict[Role, Group]:
+def _sources(
+    document: Document, scenario: Scenario, where: Where, load: TaskLoad | SwapLoad | RemovalLoad
+) -> dict[Role, Group]:
     """The groups of a load that have nodes; there must be one."""
     groups = {role: group for role, group in scenario.groups(load.source).items() if group.count > 0}
     if not groups:

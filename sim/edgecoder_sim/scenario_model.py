@@ -198,6 +198,18 @@ class SwapLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return (100.0 if self.share_pct is None else self.share_pct) / 100
 
 
+class RemovalLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Models that users remove, to make room: a Poisson stream at each node. A node draws among all that it has, the
+    active one too, which it is refused."""
+
+    name: ProfileName
+    """What results call it."""
+    source: Source = Source.ALL
+    """Whose users remove: phones, agents or all."""
+    per_node_per_hour: PerHour
+    """Mean removals of a node in an hour."""
+
+
 class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What users do."""
 
@@ -205,6 +217,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Kinds of tasks; each is independent of the others."""
     swaps: tuple[SwapLoad, ...] = ()
     """Reasons to swap models; each is independent of the others."""
+    removals: tuple[RemovalLoad, ...] = ()
+    """Reasons to remove models; each is independent of the others."""
     until_s: Duration | None = None
     """Users do nothing from this time on, s, so that what they began can end; to the end where it is not given."""
 

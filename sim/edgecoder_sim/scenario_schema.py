@@ -30,6 +30,7 @@ from edgecoder_sim.scenario_model import (
     Coordinators,
     Federation,
     Group,
+    RemovalLoad,
     Scenario,
     SwapLoad,
     TaskLoad,
@@ -37,9 +38,9 @@ from edgecoder_sim.scenario_model import (
 )
 
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
-    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, Amount, Config, Radio, Ble, Cdn, Device,
-    Network, System, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry, ClusterConfig,
-    NodeConfig, WifiDirect, Faults, Fault, RandomFaults,
+    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, RemovalLoad, Amount, Config, Radio, Ble,
+    Cdn, Device, Network, System, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry,
+    ClusterConfig, NodeConfig, WifiDirect, Faults, Fault, RandomFaults,
 )  # fmt: skip
 _UNITS: Final = {
     "s": "s", "ms": "ms", "us": "µs", "mb": "MB", "m": "m", "dbm": "dBm", "bytes": "bytes", "tokens": "tokens",

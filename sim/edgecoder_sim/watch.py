@@ -1,7 +1,7 @@
 """Observers of a run: the trace digest, the recorder of tables, the checkers.
 
-The digest covers every frame that was delivered (when, from whom, to whom, what) and every trace record. Two runs
-with one scenario and seed have one digest, whichever the process, the hash seed or the wire mode.
+The digest covers every frame that was delivered (when, from whom, to whom, header and body) and every trace record. Two
+runs with one scenario and seed have one digest, whichever the process, the hash seed or the wire mode.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event
 from edgecoder.errors import InvariantViolated
 from edgecoder.trace import LifeEnded, Record
-from edgecoder.wire.envelope import Envelope, Frame, peek
+from edgecoder.wire.envelope import Envelope, Frame, Header, peek
 from edgecoder.wire.messages import NAMES
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
@@ -27,6 +27,7 @@ from edgecoder_sim.kernel import Kernel
 _BUFFER_BYTES = 1 << 16
 _encode = msgspec.msgpack.Encoder().encode
 _pack_head = struct.Struct(">QIIII").pack
+_pack_header = struct.Struct(">32sQQQ").pack
 _FRAME, _RECORD = 0, 1
 NEVER_RAISES: Final = "handle never raises"
 """The invariant that needs no checker: it is judged in every run."""
@@ -73,10 +74,14 @@ class TraceDigest:
         self._hash = hashlib.blake2b(digest_size=16)
         self._buffer = bytearray()
 
-    def frame(self, at_us: int, sender: int, receiver: int, size_bytes: int, body: bytes) -> None:
+    def frame(
+        self, at_us: int, sender: int, receiver: int, size_bytes: int, type_name: str, header: Header, body: bytes
+    ) -> None:
         """A frame arrived."""
         buffer = self._buffer
         buffer += _pack_head(at_us, _FRAME, sender, receiver, size_bytes)
+        buffer += type_name.encode()
+        buffer += _pack_header(header.sender, header.epoch, header.seq, header.ttl_ms)
         buffer += body
         if len(buffer) > _BUFFER_BYTES:
             self._flush()
@@ -142,10 +147,10 @@ class Watch:
     def delivered(self, sender: SimNode, receiver: SimNode, medium: str, frame: Frame, size_bytes: int) -> None:
         """A frame reached a node."""
         if type(frame) is Envelope:
-            type_name, body = NAMES[type(frame.message)], frame.body
+            type_name, header, body = NAMES[type(frame.message)], frame.header, frame.body
         else:
-            type_name, body = peek(frame)  # type: ignore[arg-type]  # a frame is an envelope or bytes
-        self._digest_frame(self._kernel.now, sender.index, receiver.index, size_bytes, body)
+            type_name, header, body = peek(frame)  # type: ignore[arg-type]  # a frame is an envelope or bytes
+        self._digest_frame(self._kernel.now, sender.index, receiver.index, size_bytes, type_name, header, body)
         if self.sink is not None:
             self.sink.message(type_name, medium, size_bytes)
 

@@ -1,4 +1,4 @@
-"""What users do: they ask tasks and swap models, as the scenario says.
+"""What users do: they ask tasks, swap models and remove them, as the scenario says.
 
 A load is one Poisson process over all nodes of its source, which is the same as one a node; who acts is drawn for each
 arrival. A storm takes a share of the nodes, each at a uniform time in its window. Each load draws from a stream of its
@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from typing import TypeVar
 
 from simpy.events import Event as SimpyEvent
 
-from edgecoder.core.events import SubmitTask, SwapModel
+from edgecoder.core.events import RemoveModel, SubmitTask, SwapModel
 from edgecoder.core.ids import CommandId
 from edgecoder.core.rng import Stream
 from edgecoder_sim.kernel import Kernel
-from edgecoder_sim.population import Place
-from edgecoder_sim.scenario_model import Amount, SwapLoad, TaskLoad
+from edgecoder_sim.population import Place, weighted
+from edgecoder_sim.scenario_model import Amount, RemovalLoad, SwapLoad, TaskLoad
 from edgecoder_sim.watch import TraceSink
 
 HOUR_US = 3_600_000_000
 _FILLER = "x" * (1 << 16)
-T = TypeVar("T")
 
 
 class Workload:
@@ -57,6 +55,11 @@ class Workload:
                 self._kernel.call_at(at_us, self._swap, load, (place, stream))
         elif load.per_node_per_hour:
             self._kernel.process(self._change_minds(load, places, stream))
+
+    def start_removals(self, load: RemovalLoad, places: Sequence[Place]) -> None:
+        """Let the users at `places` remove models."""
+        if places and load.per_node_per_hour:
+            self._kernel.process(self._tidy_up(load, places, self._stream("removals", load.name)))
 
     def next_command(self, kind: str) -> CommandId:
         """A fresh command id, known to the sink under the name of its load."""
@@ -103,6 +106,17 @@ class Workload:
         if target is not None and place.sim.is_up and self._kernel.now < self._until_us:
             place.sim.post(SwapModel(self.next_command(load.name), target, load.cause, load.pull))
 
+    def _tidy_up(self, load: RemovalLoad, places: Sequence[Place], stream: Stream) -> Generator[SimpyEvent]:
+        mean_us = HOUR_US / (load.per_node_per_hour * len(places))
+        while True:
+            yield self._kernel.timeout(exponential_us(stream, mean_us))
+            place = stream.choice(places)
+            if self._kernel.now >= self._until_us:
+                return
+            found = [entry.model_id for entry in place.catalog.entries if place.has(entry)]
+            if found and place.sim.is_up:
+                place.sim.post(RemoveModel(self.next_command(load.name), stream.choice(found)))
+
     def _target(self, load: SwapLoad, place: Place, stream: Stream) -> str | None:
         """What the user picks: among what can be had and is not active. None: there is nothing to pick."""
         files = [entry.model_id for entry in place.catalog.entries if place.platform in entry.platforms]
@@ -124,19 +138,6 @@ def exponential_us(stream: Stream, mean_us: float) -> int:
 def draw(stream: Stream, amount: Amount) -> int:
     """An exponential size, at least 1, cut at its `max`."""
     return min(amount.max, max(1, round(-math.log(1.0 - stream.uniform()) * amount.mean)))
-
-
-def weighted(stream: Stream, weights: dict[T, float]) -> T | None:
-    """One key, each as likely as its weight; None of an empty mapping or one of zeros."""
-    total = sum(weights.values())
-    if total <= 0:
-        return None
-    point = stream.uniform() * total
-    for key, weight in weights.items():
-        point -= weight
-        if point < 0:
-            return key
-    return next(key for key in reversed(weights) if weights[key] > 0)
 
 
 def filler(size_bytes: int) -> str:

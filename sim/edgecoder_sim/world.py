@@ -95,6 +95,8 @@ class World:
             workload.start_tasks(tasks, places[tasks.source])
         for swaps in self.scenario.workload.swaps:
             workload.start_swaps(swaps, places[swaps.source])
+        for removals in self.scenario.workload.removals:
+            workload.start_removals(removals, places[removals.source])
 
     def open_links(self) -> dict[str, int]:
         """Links that are open, by medium."""

@@ -117,6 +117,8 @@ class Actor:
         self.swap = 0
         self.disk: dict[str, bytes] = {}
         self.active: CatalogEntry | None = None
+        self.is_behind = False
+        """Whether its machine has not got to all that reached it."""
 
     def sees(self, event: Event, *effects: Effect) -> None:
         """An event with its effects, which the panel judges."""

@@ -24,6 +24,7 @@ from edgecoder_sim.checkers.operations import COMPLETIONS
 from edgecoder_sim.checkers.panel import GRACE_US
 from edgecoder_sim.checkers.replies import RESULTS
 from tests.catalogs import LARGE, SMALL
+from tests.sim.eventful import run
 from tests.sim.stage import NEWS, Actor, Stage, breach
 
 
@@ -155,6 +156,39 @@ def test_nobody_asks_for_the_distant_past(stage: Stage, phone: Actor) -> None:
     phone.sees(Wake(), WakeAt(55_000_000))
     with breach("woken in time", "phone-0 asks to be woken 50000000 µs ago"):
         phone.sees(Wake(), WakeAt(10_000_000))
+
+
+def test_what_a_slow_machine_has_not_got_to_is_not_overdue(stage: Stage, phone: Actor) -> None:
+    phone.sees(NEWS, phone.persists("inventory", b""), WakeAt(1_000_000))
+    phone.is_behind = True
+    for _ in range(3):
+        stage.wait(15)
+        phone.sees(NEWS)
+    phone.is_behind = False
+    stage.wait(15)
+    with breach("one completion", "phone-0 has had no completion for Persist", "overdue"):
+        phone.sees(NEWS)
+
+
+def test_a_machine_that_is_behind_at_the_end_did_not_forget_to_wake(stage: Stage, phone: Actor) -> None:
+    phone.sees(NEWS, WakeAt(2_000_000))
+    phone.is_behind = True
+    stage.wait(13)
+    stage.finish()
+
+
+def test_who_was_woken_late_may_ask_for_what_is_due_since(stage: Stage, phone: Actor) -> None:
+    phone.sees(NEWS, WakeAt(2_000_000))
+    stage.wait(40)
+    phone.sees(Wake(), WakeAt(17_000_000))
+    with breach("woken in time", "phone-0 asks to be woken 37000000 µs ago"):
+        phone.sees(Wake(), WakeAt(3_000_000))
+
+
+@pytest.mark.parametrize("verify_us", [300_000, 1_000_000])
+def test_a_machine_that_is_too_slow_is_no_fault_of_its_node(verify_us: int) -> None:
+    devices = [f"devices.{name}.verify_us={verify_us}" for name in ("phone_mid", "laptop", "workstation")]
+    assert run(*devices, "duration_s=100").watch.checked > 1_000
 
 
 def test_every_kind_of_operation_and_command_is_judged() -> None:

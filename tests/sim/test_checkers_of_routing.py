@@ -96,6 +96,14 @@ def test_a_part_needs_a_whole(office: Office) -> None:
         office.beat(phone, link, full=False)
 
 
+def test_the_word_that_nothing_is_known_may_be_of_an_earlier_heartbeat(office: Office) -> None:
+    phone, link = office.phone, office.to_phone
+    earlier, full = office.beat(phone, link), office.beat(phone, link)
+    office.acknowledge(phone, link, earlier, known=False)
+    office.acknowledge(phone, link, full)
+    office.beat(phone, link, full=False)
+
+
 def test_a_heartbeat_is_true(office: Office) -> None:
     phone, link = office.phone, office.to_phone
     with breach("heartbeats", "phone-0 tells its coordinator tokens_per_s 99; it is 20"):

@@ -167,6 +167,7 @@ def test_only_a_calm_end_is_held_against_a_run() -> None:
     assert calm(resolve(load_scenario("random_faults")))
     assert not calm(resolve(load_scenario("random_faults", ["faults.random.until_s=140"])))
     assert not calm(resolve(load_scenario("random_faults", ["workload.until_s=140"])))
+    assert not calm(resolve(load_scenario("random_faults", ["devices.laptop.verify_us=700000"])))
     assert not calm(load_scenario("office"))
 
 

@@ -1,4 +1,4 @@
-"""Swaps that may fetch a file first: who takes part, and what is on the disks afterwards."""
+"""Swaps that may fetch a file first, and removals: who takes part, and what is on the disks afterwards."""
 
 from __future__ import annotations
 
@@ -73,3 +73,12 @@ def test_a_pull_of_anything_stays_within_what_fits(base: Path) -> None:
         assert now is not None
         assert now is not place.first
         assert place.fits(now)
+
+
+def test_removals_leave_what_serves_and_nothing_else(base: Path) -> None:
+    rare = "share_pct: 1"
+    before = phones_after(base, rare, f"phones.installed.{SMALL}=1")
+    removals = "workload.removals=[{name: room, source: phones, per_node_per_hour: 200}]"
+    after = phones_after(base, rare, f"phones.installed.{SMALL}=1", removals)
+    assert {len(installed(place)) for place in before} == {2}
+    assert [installed(place) for place in after] == [{active(place)} for place in after]

@@ -123,7 +123,8 @@ def test_the_limit_of_a_frame() -> None:
 def test_the_reckoned_size_is_the_real_one(length: int, seq: int) -> None:
     message, header = task_request(prompt="x" * length), Header("edgecoder", ANN, 1, seq, 300)
     frame = SIGNER.seal(header, message)
-    _, body = peek(frame)
+    name, found, body = peek(frame)
+    assert (name, found) == (NAMES[type(message)], header)
     assert encoded_size(header, NAMES[type(message)], len(body)) == len(frame)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from edgecoder.errors import REASONS, ConfigError, InvariantViolated, Reason, RemoteProtocolError
@@ -13,6 +16,14 @@ def test_every_reason_is_explained(reason: Reason) -> None:
     assert info.message
     assert info.hint
     assert 400 <= info.http_status < 600
+
+
+def test_every_reason_is_given_somewhere() -> None:
+    root = Path(__file__).parents[2]
+    files = [path for folder in ("edgecoder", "sim") for path in (root / folder).rglob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in files if path.name != "errors.py")
+    given = {reason for reason in Reason if re.search(rf"Reason\.{reason.name}\b", code)}
+    assert set(Reason) - given == {Reason.DISK_FULL, Reason.ADVERTISE_FAILED}
 
 
 def test_reasons_keep_their_names_on_the_wire() -> None:

@@ -30,8 +30,8 @@ class Late(Scene):
 
     def __init__(self, cluster: Cluster, **config: Any) -> None:
         super().__init__(cluster, hedge_samples_min=2, **config)
-        origin = self.phone.member.origin
-        for pace in (origin._until_accepted, origin._until_begun):
+        paces = self.phone.member.origin._paces
+        for pace in (paces.accepted, paces.begun):
             pace.add(20)
             pace.add(20)
         self.first = self.peer("first")
@@ -122,6 +122,34 @@ def test_one_that_is_not_streamed_begins_in_silence(scene: Late) -> None:
     assert not scene.second.all(TaskRequest)
     scene.say(scene.first, DONE, 1, text="whole", served_by=scene.first.node_id, model="small", tokens=1)
     assert scene.phone.task(command).text == "whole"
+
+
+def test_one_that_is_not_streamed_and_takes_longer_than_whole_answers_do_is_asked_of_a_second(scene: Late) -> None:
+    for _ in range(2):
+        scene.phone.member.origin._paces.whole.add(LATE_MS + 500)
+    command = scene.ask(stream=False)
+    scene.say(scene.first, ACCEPTED, 0)
+    scene.cluster.run_for(LATE_MS + 450)
+    assert not scene.second.all(TaskRequest)
+    scene.cluster.run_for(60)
+    assert len(scene.second.all(TaskRequest)) == 1
+    assert not scene.first.all(Cancel)
+    scene.say(scene.second, ACCEPTED, 0)
+    scene.say(scene.second, DONE, 1, text="whole", served_by=scene.second.node_id, model="small", tokens=1)
+    assert scene.first.last(Cancel).reason is Reason.CANCELLED
+    scene.say(scene.first, DONE, 1, text="late", served_by=scene.first.node_id, model="small", tokens=1)
+    assert (scene.phone.task(command).text, scene.ended.hedge_won) == ("whole", True)
+    assert len(scene.phone.member.origin._paces.whole) == 4
+    assert_nothing_left(scene.phone.alive)
+
+
+def test_whole_answers_are_measured_where_they_are_not_streamed(scene: Late) -> None:
+    paces = scene.phone.member.origin._paces
+    for stream, count in ((True, 0), (False, 1)):
+        scene.ask(stream=stream)
+        scene.say(scene.first, ACCEPTED, 0)
+        scene.done(scene.first, 1)
+        assert len(paces.whole) == count
 
 
 def test_of_two_that_are_not_streamed_the_first_to_end_wins(scene: Late) -> None:
@@ -224,7 +252,7 @@ def test_a_round_for_a_second_ends_with_the_first_part(cluster: Cluster) -> None
 
 
 def test_what_was_called_off_counts_for_what_is_late(scene: Late) -> None:
-    begun = scene.phone.member.origin._until_begun
+    begun = scene.phone.member.origin._paces.begun
     scene.late()
     scene.say(scene.second, ACCEPTED, 0)
     scene.say(scene.second, CHUNK, 1, text="a", tokens=1)
@@ -240,7 +268,7 @@ def test_this_node_itself_may_be_the_second(who: str, cluster: Cluster) -> None:
     cluster.drive()
     phone.plan(RunTask, HANGS)
     phone.submit()
-    phone.member.origin._until_accepted.add(20)
+    phone.member.origin._paces.accepted.add(20)
     peer = cluster.puppet("peer")
     link = cluster.link(peer, phone)
     peer.say(link, capabilities(peer.node_id))

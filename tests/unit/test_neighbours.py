@@ -3,73 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
-
-import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import CancelOp, Connect, Disconnect, Scan, ScanMode, Trace
-from edgecoder.core.events import Event, Heard, LinkUp, PeersHeard, PeersSilent
-from edgecoder.core.ids import LinkId, Medium, Role
+from edgecoder.core.events import CancelTask, Heard, PeersHeard, PeersSilent
+from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.trace import PeerForgotten, PeerLearned
-from edgecoder.wire.advertisement import Bits, short_generation, tag
-from edgecoder.wire.messages import Identity, Probe, ProbeReply, TaskRequest
+from edgecoder.wire.advertisement import tag
+from edgecoder.wire.messages import Probe, ProbeReply, TaskRequest
 from tests.catalogs import SMALL
-from tests.harness import Cluster, Puppet
-from tests.hosts import HANGS, Host, Outcome, fails
+from tests.harness import Cluster
+from tests.hosts import HANGS, Outcome, fails
+from tests.neighbourhood import WINDOW, bits, dials, hear, peer_at, phone_of
 from tests.strategies import capabilities
-
-WINDOW = 1
-"""Of the clock of a test, which begins with Unix time."""
-LATE_TAG = b"\xff\xff\xff"
-"""A stranger with it is dialled at once, since no tag is smaller."""
-
-
-def bits(generation: int = 1, *, loading: bool = False, of: bytes = LATE_TAG) -> Bits:
-    return Bits(loading=loading, generation=short_generation(generation), tag=of)
-
-
-def hear(phone: Host, address: int, said: Bits | None, rssi_dbm: int = -60) -> None:
-    phone.take(PeersHeard((Heard(address, rssi_dbm, said),)))
-
-
-def phone_of(cluster: Cluster, **config: object) -> Host:
-    phone = cluster.add("phone", config=NodeConfig(**config))  # type: ignore[arg-type]  # by name
-    cluster.drive()
-    return phone
-
-
-def peer_at(cluster: Cluster, address: int, name: str = "peer") -> Speaker:
-    """A puppet that says who it is and what it offers on every link."""
-    peer = Speaker(cluster, name, Role.PHONE)
-    cluster.put(peer, address)
-    return peer
-
-
-class Speaker(Puppet):
-    """A puppet that greets on every new link, and tells its capabilities."""
-
-    def __init__(self, cluster: Cluster, name: str, role: Role) -> None:
-        super().__init__(cluster, name, role)
-        self.generation = 1
-        self.offer: dict[str, Any] = {}
-        self.says_offer = True
-        self.links: list[LinkId] = []
-
-    def take(self, event: Event) -> None:
-        """Greet on a new link."""
-        super().take(event)
-        if isinstance(event, LinkUp):
-            self.links.append(event.link)
-            device, digest = NodeConfig().device_type, self.cluster.config.digest()
-            self.say(event.link, Identity(role=self.role, device_type=device, cluster_config_hash=digest))
-            if self.says_offer:
-                self.say(event.link, capabilities(self.node_id, self.generation, **self.offer))
-
-
-def dials(phone: Host) -> list[int]:
-    return [effect.address for effect in phone.did(Connect)]
 
 
 def test_a_node_with_a_radio_listens_and_more_so_without_a_coordinator(cluster: Cluster) -> None:
@@ -377,115 +324,89 @@ def test_a_dial_that_fails_when_the_round_is_over_changes_nothing(cluster: Clust
     assert peers[other].all(TaskRequest) == []
 
 
-def test_a_device_without_bits_is_read_again_in_time_though_nothing_new_is_heard(cluster: Cluster) -> None:
-    phone, peer = phone_of(cluster, reread_ms=60_000), peer_at(cluster, 7)
-    hear(phone, 7, None)
-    cluster.run_for(10_000)
-    peer.generation = 5
-    cluster.run_for(45_000)
-    assert dials(phone) == [7]
-    cluster.run_for(20_000)
-    assert dials(phone) == [7, 7]
-    assert [record.generation for record in phone.traced(PeerLearned)] == [1, 5]
-    cluster.run_for(60_000)
-    assert dials(phone) == [7, 7, 7]
-    phone.take(PeersSilent((7,)))
-    cluster.run_for(120_000)
-    assert dials(phone) == [7, 7, 7]
-
-
-def test_a_signal_counts_as_often_as_it_was_measured(cluster: Cluster) -> None:
-    phone, peer = phone_of(cluster), peer_at(cluster, 7)
-    hear(phone, 7, bits(), -60)
+def test_a_task_that_waits_for_a_dial_goes_on_when_the_device_falls_silent(cluster: Cluster) -> None:
+    phone = phone_of(cluster)
+    peer_at(cluster, 7)
+    hear(phone, 7, bits())
     cluster.run_for(3_000)
-    stats = phone.member.peers.rows[peer.node_id].stats
-    at_the_link = stats.rssi_samples
-    assert at_the_link <= 1
-    hear(phone, 7, bits(), -80)
-    cluster.run_for(60_000)
-    assert stats.rssi_samples == at_the_link + 1
+    phone.plan(Connect, HANGS)
+    hear(phone, 8, bits())
+    cluster.run_for(600)
+    command = phone.submit(model="small", deadline_ms=10_000)
+    phone.take(PeersSilent((7,)))  # the dial to 8 is still being cancelled
+    cluster.run_for(11_000)
+    assert phone.task(command).reason is not None
 
 
-def test_who_was_passed_over_is_met_when_there_is_room(cluster: Cluster) -> None:
+def test_a_task_that_waits_for_a_dial_goes_on_when_the_device_makes_room(cluster: Cluster) -> None:
     phone = phone_of(cluster, peers_max=2)
-    for address, rssi_dbm in ((1, -70), (2, -60), (3, -50), (4, -90)):
-        peer_at(cluster, address, f"peer-{address}")
-        hear(phone, address, bits(), rssi_dbm)
-    assert list(phone.member.neighbours.rows) == [2, 3]
-    phone.take(PeersSilent((3,)))
-    assert list(phone.member.neighbours.rows) == [2, 1], "the nearest of those who still speak"
-    phone.take(PeersSilent((4, 2)))
-    assert list(phone.member.neighbours.rows) == [1]
-    cluster.run_for(5_000)
-    assert 1 in dials(phone)
-
-
-def test_those_who_are_passed_over_are_counted_too(cluster: Cluster) -> None:
-    phone = phone_of(cluster, peers_max=2)
-    for address in range(1, 8):
-        hear(phone, address, bits(), -50 - address)
-    phone.take(PeersSilent((1, 2)))
-    assert list(phone.member.neighbours.rows) == [3, 4]
-    phone.take(PeersSilent((3, 4)))
-    assert phone.member.neighbours.rows == {}
-
-
-@pytest.mark.parametrize("how", ["silent", "crowded out", "another address"])
-def test_whom_a_task_waits_for_is_not_forgotten(cluster: Cluster, how: str) -> None:
-    """A node that forgot it would look for it in vain, and raise."""
-    phone, peer = phone_of(cluster, peers_max=2), peer_at(cluster, 7)
+    peer_at(cluster, 7)
     hear(phone, 7, bits(), -90)
     cluster.run_for(3_000)
     phone.plan(Connect, HANGS)
     hear(phone, 8, bits())
     cluster.run_for(600)
-    command = phone.submit(model="small", deadline_ms=20_000)
-    if how == "silent":
-        phone.take(PeersSilent((7,)))
-    elif how == "crowded out":
-        hear(phone, 9, bits(), -40)
-    else:
-        cluster.put(peer, 17)
-        hear(phone, 17, bits(of=tag(peer.node_id, WINDOW)))
-    cluster.run_for(30_000)
+    command = phone.submit(model="small", deadline_ms=10_000)
+    hear(phone, 9, bits(), -40)
+    cluster.run_for(11_000)
     assert phone.task(command).reason is not None
-    assert len(peer.all(Probe)) >= 1
-    assert len(phone.member.neighbours.rows) <= 2
 
 
-def test_two_thousand_announcements_of_the_load_are_no_news(cluster: Cluster) -> None:
-    """The advertisement holds twelve bits of the counter, and the reader has read a newer one."""
-    speaks = cluster.add("speaks", installed=[SMALL], active=SMALL)
-    cluster.run_for(1_000)
-    cluster.put(speaks, 7)
-    announcer = speaks.member.announcer
-    for _ in range(2_100):
-        announcer.model_changed()
-    said = announcer._bits(announcer.current)  # type: ignore[arg-type]  # it has announced
-    phone = phone_of(cluster)
-    hear(phone, 7, said)
-    cluster.run_for(60_000)
-    assert dials(phone) == [7]
-    assert phone.member.peers.rows[speaks.node_id].is_confirmed
-
-
-def test_what_was_heard_of_a_life_that_is_over_is_no_news_to_who_has_read_the_next(cluster: Cluster) -> None:
-    """Epochs are cut to four bits: an earlier one looks fifteen lives ahead."""
+def test_a_dial_may_end_after_its_task(cluster: Cluster) -> None:
     phone, peer = phone_of(cluster), peer_at(cluster, 7)
-    cluster.put(phone, 1)
     hear(phone, 7, bits())
     cluster.run_for(3_000)
-    hear(phone, 7, bits(2, loading=True))
-    peer.generation = (1 << 32) | 1
-    cluster.connect(peer, 1)  # it has started anew, and calls first
-    cluster.run_for(60_000)
-    row = phone.member.peers.rows[peer.node_id]
-    assert not row.says_loading
-    assert not row.is_outdated
-    assert dials(phone) == [7]
-    assert max(record.generation for record in phone.traced(PeerLearned)) == peer.generation
-    peer.generation += 1
-    hear(phone, 7, bits(peer.generation))
+    phone.plan(Connect, HANGS)
+    command = phone.submit(model="small", deadline_ms=60_000)
+    cluster.run_for(300)
+    phone.take(CancelTask(999, command))
+    cluster.run_for(20_000)
+    assert peer.all(Probe) == []
+
+
+def test_a_dial_may_end_after_its_round(cluster: Cluster) -> None:
+    """Nobody could beat the peer that has a link already, so the task goes there while another is being dialled."""
+    phone, _ = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
     cluster.run_for(3_000)
-    assert dials(phone) == [7, 7]
-    assert row.is_confirmed
+    near = cluster.puppet("near", Role.AGENT)
+    link = cluster.link(near, phone)
+    near.say(link, capabilities(near.node_id, 1, tokens_per_s=1000))
+    cluster.run_for(15)
+    phone.plan(Connect, HANGS)
+    phone.submit(model="small", max_tokens=100)
+    cluster.run_for(15)
+    near.say(link, ProbeReply(task_id=near.last(Probe).task_id, tokens_per_s=1000, hold_ms=4_000))
+    cluster.run_for(100)
+    assert len(near.all(TaskRequest)) == 1
+    cluster.run_for(5_000)
+
+
+def test_places_are_kept_for_as_long_as_a_round_that_dials_takes(cluster: Cluster) -> None:
+    phone, _ = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    near = cluster.puppet("near", Role.AGENT)
+    link = cluster.link(near, phone)
+    near.say(link, capabilities(near.node_id, 1, tokens_per_s=10))
+    cluster.run_for(15)
+    phone.plan(Connect, HANGS)
+    phone.submit(model="small", max_tokens=100)
+    cluster.run_for(15)
+    hold_ms = NodeConfig().probe_hold_ms
+    near.say(link, ProbeReply(task_id=near.last(Probe).task_id, tokens_per_s=10, hold_ms=hold_ms))
+    cluster.run_for(3_100)
+    assert len(near.all(TaskRequest)) == 1
+
+
+def test_silence_takes_nobody_off_the_blacklist(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    stats = phone.member.peers.rows[peer.node_id].stats
+    stats.blacklisted_until = until = phone.alive.context.now + 200_000_000
+    phone.take(PeersSilent((7,)))
+    assert peer.node_id not in phone.member.peers.rows
+    hear(phone, 7, bits())
+    cluster.run_for(5_000)
+    assert phone.member.peers.rows[peer.node_id].stats.blacklisted_until == until

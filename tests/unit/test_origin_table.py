@@ -9,7 +9,7 @@ import pytest
 from edgecoder.config import Routing
 from edgecoder.core.events import CancelTask
 from edgecoder.errors import Reason
-from edgecoder.mesh.origin import Origin
+from edgecoder.mesh.open_task import OpenTask
 from edgecoder.mesh.task_table import TASK_TABLE, TaskState, TaskStep
 from edgecoder.wire.messages import ResponseStatus
 from tests.harness import Cluster, Puppet
@@ -124,7 +124,7 @@ def test_row(row: tuple[TaskState, TaskStep], cluster: Cluster, monkeypatch: pyt
     is_probed = S.PROBING in (row[0], TASK_TABLE[row])
     scene = Scene(cluster, routing=Routing.PROBE if is_probed else Routing.COST)
     assert TASK_TABLE[row] is ROWS[row]
-    steps = watch(monkeypatch, Origin, TaskState, TaskStep)
+    steps = watch(monkeypatch, OpenTask, TaskState, TaskStep)
     BEFORE[row[0]](scene)
     (task,) = scene.phone.member.origin._tasks.values()
     assert task.state is row[0]
@@ -140,5 +140,5 @@ def test_without_a_row_nothing_changes(pair: tuple[TaskState, TaskStep], scene: 
     (task,) = origin._tasks.values()
     task.state = pair[0]
     out.clear()
-    assert not origin._step(task, pair[1])
+    assert not task.step(pair[1])
     assert (task.state, out) == (pair[0], [])

@@ -13,7 +13,7 @@ from edgecoder.wire.advertisement import Bits, short_generation
 from tests.catalogs import SMALL
 from tests.harness import Cluster
 from tests.hosts import Host
-from tests.unit.test_neighbours import hear, phone_of
+from tests.neighbourhood import hear, phone_of
 
 LONG, SHORT = "x" * 70_000, "x" * 1_000
 WIDE = {"wifi_direct_links_max": 1}

@@ -29,7 +29,18 @@ _NOTHING: Final = (None,) * len(_FIELDS)
 
 
 class _State:
-    __slots__ = ("full_wanted", "gap_us", "last_us", "link", "power", "said", "since", "tokens_per_s", "verified")
+    __slots__ = (
+        "full_seq",
+        "full_wanted",
+        "gap_us",
+        "last_us",
+        "link",
+        "power",
+        "said",
+        "since",
+        "tokens_per_s",
+        "verified",
+    )
 
     def __init__(self, gap_us: Micros) -> None:
         self.gap_us = gap_us
@@ -40,6 +51,9 @@ class _State:
         """Values of the heartbeats from the newest acknowledged one on, each with the seq from which on it was sent.
         Any of them may be the newest that has arrived."""
         self.full_wanted = True
+        """Whether the coordinator has nothing that a part could be added to,"""
+        self.full_seq = 0
+        """unless it has the last full heartbeat, of this seq."""
         self.power = Power(on_external_power=False, battery_pct=100)
         self.said: CapabilitiesChanged | None = None
         """What was advertised last,"""
@@ -76,7 +90,7 @@ class Heartbeats(Rule):
     def _sent(self, book: Book, link: LinkId, header: Header, message: Heartbeat) -> None:
         state = self._of[book.index]
         now_us = self.panel.now
-        if link == state.link and now_us - state.last_us > state.gap_us:
+        if link == state.link and now_us - state.last_us > state.gap_us + book.wake_late_us:
             self._judge_gap(book, state)
         state.link, state.last_us = link, now_us
         book.coordinator_link, book.coordinator_told = link, message.current_load is Load.LOADING
@@ -87,11 +101,12 @@ class Heartbeats(Rule):
             state.verified = values
         if not state.since or state.since[-1][1] != values:
             state.since.append((header.seq, values))
-        state.full_wanted = False
+        if message.full:
+            state.full_wanted, state.full_seq = False, header.seq
 
     def _judge_gap(self, book: Book, state: _State) -> None:
         gap_us = self.panel.now - state.last_us
-        if state.link is not None and gap_us > state.gap_us:
+        if state.link is not None and gap_us > state.gap_us + book.wake_late_us and not book.is_slow():
             self.fail(
                 book,
                 f"sent no heartbeat for {gap_us / 1e6:.3f} s; the interval is {book.cluster.heartbeat_interval_ms} ms",
@@ -162,6 +177,8 @@ class Heartbeats(Rule):
         if not message.known:
             state.full_wanted = True
         else:
+            if message.seq >= state.full_seq:  # the word that it knew nothing was of an earlier one
+                state.full_wanted = False
             while len(state.since) > 1 and state.since[1][0] <= message.seq:
                 del state.since[0]
 

@@ -11,13 +11,15 @@ from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
 
 
 class _Home:
-    __slots__ = ("answered_us", "link", "node")
+    __slots__ = ("answered_us", "late_us", "link", "node")
 
     def __init__(self) -> None:
         self.link: LinkId | None = None
         self.node: NodeId | None = None
         self.answered_us: Micros = 0
         """When the home answered last, or became the home."""
+        self.late_us: Micros = 0
+        """The longest that a heartbeat since then was late, for want of CPU: the next one comes sooner after it."""
 
 
 class OneHome(Rule):
@@ -41,19 +43,21 @@ class OneHome(Rule):
         home, peer = self._of[book.index], book.links.get(link)
         if peer is None or peer.role is not Role.COORDINATOR:
             self.fail(book, f"sends a heartbeat over link {link}, where no coordinator has identified itself")
+        home.late_us = max(home.late_us, book.wake_late_us)
         if link == home.link:
             self._judge_stay(book, home)
             return
         silent_us = self.panel.now - home.answered_us
-        least_us = (book.config.rehome_misses - 1) * book.cluster.heartbeat_interval_ms * 1000
+        least_us = (book.config.rehome_misses - 1) * book.cluster.heartbeat_interval_ms * 1000 - home.late_us
         if home.link is not None and peer.node != home.node and silent_us < least_us:
             self.fail(book, f"moves to another coordinator, though its home answered {silent_us / 1e6:.3f} s ago")
-        home.link, home.node, home.answered_us = link, peer.node, self.panel.now
+        home.link, home.node = link, peer.node
+        home.answered_us, home.late_us = self.panel.now, 0
 
     def _judge_stay(self, book: Book, home: _Home) -> None:
         longest_us = (PATIENCE_MAX + 1) * book.cluster.heartbeat_interval_ms * 1000 + GRACE_US
         silent_us = self.panel.now - home.answered_us
-        if silent_us > longest_us and self._others(book, home):
+        if silent_us > longest_us + home.late_us and self._others(book, home):
             self.fail(book, f"stays with a coordinator that has not answered for {silent_us / 1e6:.3f} s")
 
     def _others(self, book: Book, home: _Home) -> bool:
@@ -66,7 +70,7 @@ class OneHome(Rule):
     def _acknowledged(self, book: Book, link: LinkId, _: Header, message: HeartbeatAck) -> None:
         home = self._of[book.index]
         if link == home.link and message.known and message.epoch == book.epoch:
-            home.answered_us = self.panel.now
+            home.answered_us, home.late_us = self.panel.now, 0
 
     def _link_down(self, book: Book, event: LinkDown) -> None:
         home = self._of[book.index]

@@ -40,6 +40,11 @@ class Watched(Protocol):
     node_id: NodeId
     node: Node
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether events wait for its CPU."""
+        ...
+
 
 class Peer(NamedTuple):
     """Who identified itself at the other end of a link."""
@@ -69,6 +74,7 @@ class Book:
         "is_behind",
         "is_changing",
         "is_ready",
+        "is_slow",
         "journal",
         "life",
         "links",
@@ -83,6 +89,7 @@ class Book:
         "sealed_seq",
         "tokens_per_s",
         "wake",
+        "wake_late_us",
         "wakes",
         "woken",
     )
@@ -91,6 +98,8 @@ class Book:
         setup = sim.node.setup
         self.index = sim.index
         self.name = sim.name
+        self.is_slow: Callable[[], bool] = lambda: sim.is_behind
+        """Whether its machine has not got to all that reached it: then the node cannot have done what is due."""
         self.node: NodeId = sim.node_id
         self.role: Role = setup.role
         self.config: NodeConfig = setup.config
@@ -134,6 +143,8 @@ class Book:
         """Whether the swap of this node is in a state between two settled ones."""
         self.wake: Micros | None = None
         """When it asked to be woken."""
+        self.wake_late_us: Micros = 0
+        """How long after its deadline it was woken last."""
         self.woken: Micros = -1
         self.wakes = 0
         """When it was woken last, and how often at that time."""
@@ -316,6 +327,9 @@ class Panel:
         alarms = self._alarms
         while alarms and alarms[0][0] < at_us:
             due_us, _, judge, book, key = heappop(alarms)
+            if book.is_slow():
+                self.alarm(at_us + GRACE_US, judge, book, key)
+                continue
             self.now = max(self.now, due_us)
             judge(book, key)
         self._next_alarm = alarms[0][0] if alarms else _NEVER

@@ -14,8 +14,8 @@ from edgecoder.core.ids import Medium
 from edgecoder.core.rng import Stream
 from edgecoder_sim.faults.model import GROUPS, MOMENTARY, Direction, Fault, FaultKind, RandomFaults
 from edgecoder_sim.host import Disk
+from edgecoder_sim.population import weighted
 from edgecoder_sim.scenario_model import Scenario
-from edgecoder_sim.workload import weighted
 
 _DISKS: Final = {Disk.KEPT: 0.5, Disk.OLD_COPY: 0.3, Disk.LOST: 0.2}
 _MEDIA: Final[dict[tuple[Medium, ...], float]] = {(): 0.4, (Medium.LAN,): 0.3, (Medium.BLE,): 0.15, (Medium.WAN,): 0.15}

@@ -189,7 +189,7 @@ CASES = [
         "{drain_ms: 1000}",
         "{probe_hold_ms: 100}",
         41,
-        "config.phones: probe_timeout_ms is 500, probe_hold_ms 100",
+        "config.phones: probe_timeout_ms is 500, probe_dial_ms 2500, probe_hold_ms 100",
         "a place must be kept for longer than a round takes",
     ),
     broken(
@@ -417,5 +417,28 @@ CASES = [
         line=32,
         problem="mind comes from phones, and there are none",
         hint="raise the group's count, or remove this load",
+    ),
+    flag(
+        "one name, two removals",
+        "workload.removals=[{name: room, per_node_per_hour: 1}, {name: room, per_node_per_hour: 2}]",
+        label="--set workload.removals=…",
+        problem="removals has room twice",
+        hint="give each its own name",
+    ),
+    flag(
+        "removals of nobody",
+        "agents.count=0",
+        "workload.tasks=[]",
+        "workload.removals=[{name: room, source: agents, per_node_per_hour: 1}]",
+        label="--set workload.removals=[{name: room, source: agents, per_node_per_hour: 1}]",
+        problem="room comes from agents, and there are none",
+        hint="raise the group's count, or remove this load",
+    ),
+    flag(
+        "removals without a rate",
+        "workload.removals=[{name: room}]",
+        label="--set workload.removals=[{name: room}]",
+        problem="workload.removals[0].per_node_per_hour is missing",
+        hint="a rate per hour is a number, 0 or more",
     ),
 ]
