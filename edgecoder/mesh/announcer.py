@@ -146,7 +146,8 @@ class Announcer:
     def _bits(self, capabilities: Capabilities) -> Bits:
         generation = short_generation((self._context.epoch << COUNTER_BITS) | self._material)
         window = self._context.wall_ms // TAG_WINDOW_MS
-        return Bits(capabilities.current_load.is_loading, generation, tag(self._context.node_id, window))
+        is_loading, me = capabilities.current_load.is_loading, tag(self._context.node_id, window)
+        return Bits(is_loading, generation, me, wifi_direct=self._context.config.wifi_direct_links_max > 0)
 
     def _advertised(self, completion: Advertised | AdvertiseFailed) -> None:
         if isinstance(completion, AdvertiseFailed):

@@ -10,9 +10,7 @@ is disallowed while one is pending).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from enum import Enum
-from types import MappingProxyType
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,52 +19,16 @@ from edgecoder.core.effects import CancelOp, Connect, Disconnect, Scan, ScanMode
 from edgecoder.core.events import Connected, ConnectFailed, Heard, LinkUp, PeersHeard, PeersSilent
 from edgecoder.core.ids import Address, LinkId, Medium, Micros, NodeId, OpId
 from edgecoder.errors import Reason
+from edgecoder.mesh.dial_table import DIAL_TABLE, DialState, DialStep
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.peers import Peers
 from edgecoder.wire.advertisement import TAG_WINDOW_MS, Bits, is_later, tag
 
 _TURN = ("radio.turn", 0)
 _TIMEOUT = ("radio.timeout", 0)
+_RADIOS = (Medium.BLE, Medium.WIFI_DIRECT)
 OnLink = Callable[[LinkId | None], None]
 """Takes the link to a peer that was asked for, None where there is none."""
-
-
-class DialState(Enum):
-    """Where a device that is heard stands."""
-
-    HEARD = "heard"
-    DIALLING = "dialling"
-    LINKED = "linked"
-    LEFT_ALONE = "leftAlone"
-
-
-class DialStep(Enum):
-    """What can happen to it."""
-
-    DIALLED = "dialled"
-    LINK_UP = "linkUp"
-    FAILED = "failed"
-    FAILED_TOO_OFTEN = "failedTooOften"
-    CANCELLED = "cancelled"
-    LINKS_DOWN = "linksDown"
-    NEWS = "news"
-
-
-DIAL_TABLE: Mapping[tuple[DialState, DialStep], DialState] = MappingProxyType(
-    {
-        (DialState.HEARD, DialStep.DIALLED): DialState.DIALLING,
-        (DialState.HEARD, DialStep.LINK_UP): DialState.LINKED,
-        (DialState.HEARD, DialStep.FAILED_TOO_OFTEN): DialState.LEFT_ALONE,
-        (DialState.DIALLING, DialStep.LINK_UP): DialState.LINKED,
-        (DialState.DIALLING, DialStep.FAILED): DialState.HEARD,
-        (DialState.DIALLING, DialStep.FAILED_TOO_OFTEN): DialState.LEFT_ALONE,
-        (DialState.DIALLING, DialStep.CANCELLED): DialState.HEARD,
-        (DialState.LINKED, DialStep.LINKS_DOWN): DialState.HEARD,
-        (DialState.LEFT_ALONE, DialStep.DIALLED): DialState.DIALLING,
-        (DialState.LEFT_ALONE, DialStep.LINK_UP): DialState.LINKED,
-        (DialState.LEFT_ALONE, DialStep.NEWS): DialState.HEARD,
-    }
-)
 
 
 class HeardPeer(msgspec.Struct):
@@ -91,9 +53,10 @@ class HeardPeer(msgspec.Struct):
 
 
 class _Call(msgspec.Struct):
-    """A link over BLE."""
+    """A link from device to device."""
 
     row: HeardPeer
+    medium: Medium
     is_dialled: bool = False
     was_used: bool = False
     is_read: bool = False
@@ -119,6 +82,8 @@ class Neighbours:
         """Whom a task waits for."""
         self._passed: dict[Address, Heard] = {}
         """Devices that are heard and for which there was no room, at most as many as there are rows."""
+        self._wide: dict[Address, None] = {}
+        """Whom it wants over Wi-Fi Direct."""
         self._dialling: tuple[OpId, HeardPeer] | None = None
         self._is_preempted = False
 
@@ -278,13 +243,25 @@ class Neighbours:
 
     # -- dialling ------------------------------------------------------------------------------------------------------
 
-    def dial(self, node: NodeId, on_link: OnLink) -> None:
+    def goes_wide(self, node: NodeId, size_bytes: int) -> bool:
+        """Whether so much to a peer is worth a link over Wi-Fi Direct, which it has not and could have."""
+        config, row = self._context.config, self._of_node.get(node)
+        if size_bytes < config.wifi_direct_bytes_min or row is None or row.bits is None:
+            return False
+        has_room = self._held(Medium.WIFI_DIRECT) < config.wifi_direct_links_max
+        is_wide = any(self._calls[link].medium is Medium.WIFI_DIRECT for link in row.links)
+        return has_room and row.is_heard and row.bits.wifi_direct and not is_wide
+
+    def dial(self, node: NodeId, on_link: OnLink, size_bytes: int = 0) -> None:
         """Get a link to a peer for a task: the one there is, or a new one."""
         link = self._peers.link_to(node)
         row = self._of_node.get(node)
-        if link is not None or row is None or not self._has_room_for(row):
+        is_wide = self.goes_wide(node, size_bytes)
+        if row is None or not (is_wide or (link is None and self._has_room_for(row))):
             on_link(link)
             return
+        if is_wide:
+            self._wide[row.address] = None
         self._asked.setdefault(row.address, []).append(on_link)
         if self._dialling is not None and self._dialling[1].address not in self._asked:
             self._is_preempted = True  # a task goes before reading
@@ -293,9 +270,10 @@ class Neighbours:
 
     def _has_room_for(self, row: HeardPeer) -> bool:
         """Whether there is a free slot, one on its way, or one that an idle link can give up."""
-        if row.links or row.state is DialState.DIALLING or len(self._calls) < self._slots:
+        if row.links or row.state is DialState.DIALLING or self._held(Medium.BLE) < self._slots:
             return True
-        idle = next((link for link in self._calls if not self._uses(link)), None)
+        held = (link for link, call in self._calls.items() if call.medium is Medium.BLE)
+        idle = next((link for link in held if not self._uses(link)), None)
         if idle is not None:
             self._context.out.append(Disconnect(idle))
         return idle is not None
@@ -304,18 +282,23 @@ class Neighbours:
     def _slots(self) -> int:
         return self._context.config.radio_links_max
 
+    def _held(self, medium: Medium) -> int:
+        return sum(call.medium is medium for call in self._calls.values())
+
     def _dial_next(self) -> None:
         self._meet_passed()
-        if self._dialling is not None or len(self._calls) >= self._slots:
+        is_full = len(self._calls) >= self._slots and self._held(Medium.BLE) >= self._slots
+        if self._dialling is not None or (is_full and not self._wide):
             return
         row = self._next()
-        if row is None:
+        medium = Medium.WIFI_DIRECT if row is not None and row.address in self._wide else Medium.BLE
+        if row is None or (is_full and medium is Medium.BLE):
             return
         self._unread.pop(row.address, None)
         self._step(row, DialStep.DIALLED)
         op = self._context.ops.begin(self._dialled)
         self._dialling, self._is_preempted = (op, row), False
-        self._context.out.append(Connect(op, row.address))
+        self._context.out.append(Connect(op, row.address, medium))
         deadline = self._context.in_ms(self._context.config.dial_timeout_ms)
         self._context.timers.set(_TIMEOUT, deadline, lambda: self._context.out.append(CancelOp(op)))
 
@@ -323,7 +306,7 @@ class Neighbours:
         """Whom to dial now: for a task, else to read; a timer is set for the first whose time has not come."""
         for address in self._asked:
             row = self.rows[address]
-            if not row.links:
+            if not row.links or address in self._wide:
                 return row
         soonest: Micros | None = None
         for address in list(self._unread):
@@ -343,10 +326,16 @@ class Neighbours:
         row, self._dialling = self._dialling[1], None
         self._context.timers.cancel(_TIMEOUT)
         if isinstance(completion, Connected):
+            self._wide.pop(row.address, None)
             call = self._calls.get(completion.link)
             if call is not None:
                 call.is_dialled = True
                 self._watch_idle(completion.link)
+        elif row.address in self._wide:  # Bluetooth has to do
+            del self._wide[row.address]
+            self._step(row, DialStep.CANCELLED)
+            if row.links:
+                self._answer(row, None if row.node is None else self._peers.link_to(row.node))
         elif self._is_preempted and completion.reason is Reason.CANCELLED and row.address not in self._asked:
             self._step(row, DialStep.CANCELLED)
             self._judge(row, 0)
@@ -369,6 +358,7 @@ class Neighbours:
         self._answer(row, None)
 
     def _answer(self, row: HeardPeer, link: LinkId | None) -> None:
+        self._wide.pop(row.address, None)
         for on_link in self._asked.pop(row.address, ()):
             on_link(link)
 
@@ -381,7 +371,7 @@ class Neighbours:
         """A link opened. One too many is closed again."""
         if event.link not in self._gate.links:
             self._context.out.append(Disconnect(event.link))
-        if event.medium is not Medium.BLE or event.link not in self._gate.links or event.address is None:
+        if event.medium not in _RADIOS or event.link not in self._gate.links or event.address is None:
             return
         row = self.rows.get(event.address)
         if row is None:  # it called before it was heard
@@ -390,8 +380,9 @@ class Neighbours:
         row.links.append(event.link)
         self._unread.pop(row.address, None)
         self._step(row, DialStep.LINK_UP)
-        self._calls[event.link] = _Call(row)
-        if len(self._calls) > self._slots:
+        self._calls[event.link] = _Call(row, event.medium)
+        is_wide = event.medium is Medium.WIFI_DIRECT
+        if self._held(event.medium) > (self._context.config.wifi_direct_links_max if is_wide else self._slots):
             self._context.drop("link", Reason.OVERFLOW)
             self._context.out.append(Disconnect(event.link))
         else:
@@ -429,6 +420,8 @@ class Neighbours:
                 continue
             is_mine_first = self._context.node_id < (link.peer or b"")
             new, old = self._calls[link.id], self._calls[other]
+            if new.medium is not old.medium:
+                continue
             goes = other if new.is_dialled == old.is_dialled or new.is_dialled is is_mine_first else link.id
             if not self._uses(goes):
                 self._context.out.append(Disconnect(goes))
@@ -466,5 +459,5 @@ class Neighbours:
             call.was_used = is_used
             self._watch_idle(link)
         else:
-            self._context.out.append(Disconnect(link))
+            self._context.out.append(Disconnect(link, if_quiet=True))
             self._watch_idle(link)

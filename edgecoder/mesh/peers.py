@@ -60,7 +60,9 @@ class Peers:
             self._make_room()
             stats = PeerStats(blacklisted_until=self._barred.pop(link.peer, 0))
             row = self.rows[link.peer] = PeerRow(link.peer, None, None, stats, self._context.now)
-        row.link, row.last_seen = link, self._context.now
+        if row.link is None or row.link.medium is not Medium.WIFI_DIRECT or link.medium is Medium.WIFI_DIRECT:
+            row.link = link  # the newest, but the faster medium first
+        row.last_seen = self._context.now
         if link.rssi_dbm is not None:
             row.stats.note_rssi(link.rssi_dbm)
 
@@ -171,7 +173,7 @@ class Peers:
                 slots=capabilities.slots,
                 age_ms=(now - row.last_seen) // MILLI,
                 unanswered=row.stats.unanswered,
-                kbit_per_s=radio_kbit_per_s if row.link is not None and row.link.medium is Medium.BLE else 0,
+                kbit_per_s=radio_kbit_per_s if row.link is None or row.link.medium is Medium.BLE else 0,
             )
 
     def link_to(self, node: NodeId) -> LinkId | None:

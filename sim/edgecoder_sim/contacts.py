@@ -18,8 +18,7 @@ from edgecoder.core.ids import LinkId, OpId
 from edgecoder.errors import Reason
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
-from edgecoder_sim.profiles import Radio
-from edgecoder_sim.radio import BleLink, advertise
+from edgecoder_sim.radio import Antennas, BleLink, advertise
 
 
 class Contacts(Protocol):
@@ -74,10 +73,10 @@ class LinkedContacts:
     """Links two nodes for as long as their contact lasts, where both are up and have a free slot at its beginning, or
     when the one that was down is up again."""
 
-    def __init__(self, kernel: Kernel, radio: Radio, open_link: OpenLink) -> None:
+    def __init__(self, kernel: Kernel, antennas: Antennas, open_link: OpenLink) -> None:
         self._kernel = kernel
-        self._slots = radio.links_max
-        self._silence_us = radio.ble.supervision_us
+        self._antennas = antennas
+        self._silence_us = antennas.radio.ble.supervision_us
         self._open_link = open_link
         self._links: dict[int, dict[int, BleLink]] = {}
         """By both ends: links that are up, or coming up."""
@@ -92,7 +91,7 @@ class LinkedContacts:
         if not (a.is_up and b.is_up):
             self._wait(a, b, distance_m)
             return
-        if any(len(self._links.get(node.index, ())) >= self._slots for node in (a, b)):
+        if any(len(self._links.get(node.index, ())) >= self._antennas.links_max(node) for node in (a, b)):
             return
         link = self._open_link(a, b, distance_m, self._bring_up)
         self._distance_m[link.id] = distance_m

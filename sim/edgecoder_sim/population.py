@@ -122,12 +122,10 @@ class Population:
     def _host(self, name: str, role: Role, device_name: str) -> SimNode:
         scenario = self._scenario
         device = scenario.devices[device_name]
-        has_radio = device.ble and scenario.radio.links_max > 0 and role is not Role.COORDINATOR
-        config = msgspec.structs.replace(scenario.node_config(role, device), has_radio=has_radio)
         setup = Setup(
             role=role,
             cluster=scenario.config.cluster,
-            config=config,
+            config=scenario.node_config(role, device),
             catalog=self._catalog,
             platform=device.platform,
             languages=device.languages,

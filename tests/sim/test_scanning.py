@@ -8,14 +8,14 @@ from functools import partial
 import pytest
 
 from edgecoder.core.effects import Effect, Scan, ScanMode
-from edgecoder.core.events import Event, PeersHeard, PowerChanged
+from edgecoder.core.events import Event, PeersHeard, PowerChanged, SwapModel
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.member import Member
 from edgecoder.wire.messages import Capabilities
 from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.host import SimNode
-from edgecoder_sim.profiles import Ble
-from edgecoder_sim.scanning import Scanning, heard_at_us
+from edgecoder_sim.radio_model import Ble
+from edgecoder_sim.scanning import Pace, Scanning, heard_at_us
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
 from tests.sim.eventful import Sink
@@ -256,9 +256,51 @@ def test_the_time_to_be_heard_is_that_of_single_advertisements(mode: ScanMode, r
     window_ms, period_ms = ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else ble.scan_low_latency_ms
     gap_ms = ble.advertising_interval_ms + ble.advertising_delay_ms / 2
     loss = 1 - (1 - ble.advertisement_loss_pct / 100) * math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
-    short = sum(heard_at_us(ble, mode, radios, drawn, 10**9, drawn.uniform()) - 10**9 for _ in range(draws)) / draws
+    pace = Pace(window_ms, period_ms, ble.advertising_interval_ms)
+    short = sum(heard_at_us(ble, pace, radios, drawn, 10**9, drawn.uniform()) - 10**9 for _ in range(draws)) / draws
     long = sum(heard_one_by_one_us(ble, window_ms, period_ms, loss, played) for _ in range(draws)) / draws
     assert short == pytest.approx(long, rel=0.1)
+
+
+def hidden(system: str, pct: float = 100.0) -> tuple[str, ...]:
+    """Phones of one system alone, so many of them with the app in the background."""
+    return (
+        "phones.devices={phone_mid: 1}",
+        f"devices.phone_mid.systems={{{system}: 1}}",
+        f"systems.{system}.in_background_pct={pct}",
+    )
+
+
+def share_known(world: World) -> float:
+    pairs = [(a, b) for a in world.nodes for b in world.nodes if a is not b]
+    return sum(knows(a, b) for a, b in pairs) / len(pairs)
+
+
+def test_android_in_the_background_is_heard_later() -> None:
+    known = []
+    for pct in (0.0, 100.0):
+        world = world_of(10, "radio.area_m=[5, 5]", *hidden("android", pct))
+        world.kernel.run(8 * SECOND_US)
+        known.append(share_known(world))
+        world.kernel.run(90 * SECOND_US)
+        assert share_known(world) == 1.0
+    assert known[0] > 0.9
+    assert known[1] < 0.6
+
+
+def test_ios_in_the_background_is_known_and_what_changes_there_is_read_late() -> None:
+    small = "qwen2.5-coder-0.5b"
+    sets = (*hidden("ios"), "config.phones.reread_ms=100000", "phones.active={qwen2.5-coder-1.5b: 1}")
+    world = world_of(4, "radio.area_m=[5, 5]", *sets, "phones.installed.qwen2.5-coder-1.5b=1")
+    world.kernel.run(90 * SECOND_US)
+    assert share_known(world) == 1.0
+    changing, *others = world.nodes
+    changing.post(SwapModel(1000, small))
+    world.kernel.run(100 * SECOND_US)
+    assert member(changing).announcer.current.active_model == small  # type: ignore[union-attr]
+    assert not any(knows(sim, changing) for sim in others)
+    world.kernel.run(220 * SECOND_US)
+    assert all(knows(sim, changing) for sim in others)
 
 
 def test_what_a_scan_window_brings_is_one_event() -> None:

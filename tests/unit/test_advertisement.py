@@ -24,6 +24,7 @@ BITS = st.builds(
     loading=st.booleans(),
     generation=st.integers(0, 65_535),
     tag=st.binary(min_size=TAG_BYTES, max_size=TAG_BYTES),
+    wifi_direct=st.booleans(),
 )
 NODE = bytes(range(32))
 
@@ -53,7 +54,7 @@ def test_another_company_and_another_length_are_foreign() -> None:
     ours = encode(Bits(loading=False, generation=1, tag=b"tag"))
     assert decode(b"\x09\xff\x4c\x00" + ours[4:]) is None
     assert decode(ours + b"\x00") is None
-    assert decode(ours[:4] + b"\xfe" + ours[5:]) == Bits(loading=False, generation=1, tag=b"tag")  # flags of the future
+    assert decode(ours[:4] + b"\xfe" + ours[5:]) == Bits(False, 1, b"tag", wifi_direct=True)  # flags of the future
 
 
 @given(st.integers(1, 1 << 31), st.integers(0, 1 << 31), st.integers(0, 2047))

@@ -239,6 +239,19 @@ def test_a_device_that_has_no_room_for_bits_is_read_now_and_then(cluster: Cluste
     assert dials(phone) == [7, 7]
 
 
+def test_a_device_without_bits_is_read_again_though_nothing_more_is_heard_of_it(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster, reread_ms=60_000), peer_at(cluster, 7)
+    hear(phone, 7, None)
+    cluster.run_for(30_000)
+    peer.generation = 2
+    assert len(dials(phone)) == 1
+    cluster.run_for(40_000)
+    assert len(dials(phone)) == 2
+    assert phone.member.peers.rows[peer.node_id].capabilities.generation == 2  # type: ignore[union-attr]
+    cluster.run_for(120_000)
+    assert len(dials(phone)) == 4
+
+
 def test_a_stranger_that_is_loading_is_read_when_it_is_ready(cluster: Cluster) -> None:
     phone, peer = phone_of(cluster), peer_at(cluster, 7)
     hear(phone, 7, bits(loading=True))
