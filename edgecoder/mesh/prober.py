@@ -49,8 +49,8 @@ class Near(Protocol):
         """The link to a peer."""
         ...
 
-    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
-        """Get a link to a peer that is heard; None where there is none."""
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None], size_bytes: int = 0, /) -> None:
+        """Get a link to a peer that is heard, for a request of some size; None where there is none."""
         ...
 
     def offer_here(self, request: TaskRequest) -> ProbeReply:
