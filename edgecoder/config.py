@@ -140,6 +140,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     radio_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 5
     """Links over BLE that a phone keeps at once, dialled and taken together. Android allows 7, some 15 (bitchat keeps 5
     to 6); more links, more battery."""
+    wifi_direct_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Links over Wi-Fi Direct that a node keeps at once; 0: it has none. More links share one channel."""
+    wifi_direct_bytes_min: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 65_536
+    """A request of so many bytes opens a link over Wi-Fi Direct if the peer can. Lower: long prompts get there sooner,
+    and devices form groups more often, which takes seconds: 5 s are 42 kB over Bluetooth between Androids."""
     link_idle_ms: Millis = 1_000
     """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in
     a row; shorter: slots are free sooner."""
@@ -228,8 +233,10 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     battery_ms_per_pct: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 20
     """Each percent that a phone's battery lacks counts as so much later: at half charge it must be 1 s faster than a
     node on the mains."""
-    ble_kbit_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 300
-    """Goodput assumed for prompts over BLE: 300–400 kbit/s to an iPhone (Apple forum 770717)."""
+    ble_kbit_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 24
+    """Goodput assumed for prompts over BLE, which are acknowledged writes: 182 bytes in two intervals of 30 ms to an
+    iPhone; 68 between Androids, which take 512. Higher: peers over BLE look better than they are, and long prompts are
+    given up before they are through."""
     receipts_max: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 1024
     """Receipts that may wait for a coordinator, 300 bytes of disk each. One more is refused: its server goes unpaid."""
     receipt_retry_ms: Millis = 5_000

@@ -151,7 +151,8 @@ class TaskSubmitted(Record, frozen=True, tag="task.submitted"):
 class TaskRouted(Record, frozen=True, tag="task.routed"):
     """A router decided. `to` is the next node (None: the task waits), `why` its reason code, `cost` what the router
     charged (points of v1, or ms to the expected finish), `eligible` how many could have taken it, `excluded` how many
-    it ruled out, by reason; `probes` of them were asked for it, and `answered` did."""
+    it ruled out, by reason, both of those that it looked at: a coordinator looks at slower nodes only where they could
+    be sooner. `probes` of them were asked for it, and `answered` did."""
 
     task_id: TaskId
     to: NodeId | None

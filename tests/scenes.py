@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgecoder.config import NodeConfig, Routing
-from edgecoder.core.ids import LinkId, Role
+from edgecoder.core.ids import LinkId, Medium, Role
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.wire.messages import (
     Heartbeat,
@@ -35,10 +35,10 @@ class Scene:
         self.links: dict[str, LinkId] = {}
         cluster.drive()
 
-    def peer(self, name: str, load: Load | None = None, **fields: object) -> Puppet:
+    def peer(self, name: str, load: Load | None = None, *, medium: Medium = Medium.LAN, **fields: object) -> Puppet:
         """A laptop in reach that serves `small`."""
         puppet = self.cluster.puppet(name)
-        self.links[name] = self.cluster.link(puppet, self.phone)
+        self.links[name] = self.cluster.link(puppet, self.phone, medium=medium)
         puppet.say(self.links[name], capabilities(puppet.node_id, 1, load, **fields))
         self.cluster.run_for(15)
         return puppet

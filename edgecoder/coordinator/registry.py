@@ -60,6 +60,8 @@ class Registry:
         self._alive_us: Micros = context.cluster.agent_alive_ms * MILLI
         self._next_sweep: Micros = 0
         self.rows: dict[NodeId, AgentRow] = {}
+        self._by_speed: list[AgentRow] | None = None
+        """The rows, fastest first; None after one came, went or told another speed."""
 
     def start(self) -> None:
         """Begin to sweep."""
@@ -100,9 +102,12 @@ class Registry:
         return row.last_seen > self._context.now - self._alive_us
 
     def candidates(self, fits: FitsModel, tried: set[NodeId], tokens: int = 0) -> Iterator[Candidate]:
-        """Every row, with the reason for which a router must pass it over. `tokens` is the length of the answer."""
+        """The rows, fastest first, each with the reason for which a router must pass it over. `tokens` is the length of
+        the answer."""
         now = self._context.now
-        for row in self.rows.values():
+        if self._by_speed is None:
+            self._by_speed = sorted(self.rows.values(), key=lambda row: -row.tokens_per_s)
+        for row in self._by_speed:
             heartbeat = row.heartbeat
             why = fits(heartbeat.active_model, heartbeat.active_model_param_size)
             if why is None:
@@ -168,7 +173,7 @@ class Registry:
             message.holdings_digest or b"",
             PeerStats() if row is None else row.stats,
         )
-        self.rows[header.sender] = fresh
+        self.rows[header.sender], self._by_speed = fresh, None
         return fresh
 
     def _take_delta(self, row: AgentRow, message: Heartbeat) -> None:
@@ -181,7 +186,7 @@ class Registry:
         if message.slots is not None:
             row.slots = message.slots
         if message.tokens_per_s is not None:
-            row.tokens_per_s = message.tokens_per_s
+            row.tokens_per_s, self._by_speed = message.tokens_per_s, None
         if message.holdings_digest is not None:
             row.holdings_digest = message.holdings_digest
 
@@ -189,6 +194,7 @@ class Registry:
         self._schedule_sweep()
         for row in [row for row in self.rows.values() if not self.is_alive(row)]:
             del self.rows[row.node]
+            self._by_speed = None
             self._context.trace(AgentExpired(row.node))
 
 

@@ -151,9 +151,8 @@ class Relays:
         kept. Of what only another coordinator could have done no speed is told."""
         fits = fitting(probe.model, probe.min_param_size, self._same_model)
         tried = set() if link.peer is None else {link.peer}
-        candidates = list(self._registry.candidates(fits, tried, probe.max_tokens))
-        node = self._router.choose(candidates, probe).node
-        chosen = next((candidate for candidate in candidates if candidate.node == node), None)
+        node = self._router.choose(self._registry.candidates(fits, tried, probe.max_tokens), probe).node
+        chosen = self._registry.rows.get(node or b"")
         if self._is_draining:
             reply = ProbeReply(task_id=probe.task_id, reason=Reason.SHUTTING_DOWN)
         elif chosen is None:
@@ -162,10 +161,12 @@ class Relays:
         else:
             reply = ProbeReply(
                 task_id=probe.task_id,
-                queue_ms=wait_ms(chosen, self._context.config),
+                queue_ms=wait_ms(
+                    chosen.load.tasks + chosen.asked, chosen.slots, chosen.tokens_per_s, self._context.config
+                ),
                 tokens_per_s=chosen.tokens_per_s,
-                battery_pct=chosen.battery_pct,
-                on_external_power=chosen.on_external_power or chosen.device_type is not DeviceType.PHONE,
+                battery_pct=chosen.power.battery_pct,
+                on_external_power=chosen.power.on_external_power or chosen.device_type is not DeviceType.PHONE,
             )
         self._context.send(link.id, reply, self._context.config.probe_hold_ms)
 

@@ -33,7 +33,7 @@ from edgecoder.core.events import (
     SwapModel,
     TaskChunk,
 )
-from edgecoder.core.ids import LinkId, Micros, NodeId, Role, TaskId
+from edgecoder.core.ids import LinkId, Medium, Micros, NodeId, Role, TaskId
 from edgecoder.errors import Reason
 from edgecoder.mesh.announcer import Announcer
 from edgecoder.mesh.executor import Executor, Sink
@@ -230,9 +230,13 @@ class Member:
         may_dial = is_probing or coordinator is None or coordinator[0] in tried
         return [me, *self.peers.candidates(fits, tried, request.max_tokens, may_dial=may_dial)]
 
-    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None], size_bytes: int = 0) -> None:
         """See `reach.Reach`."""
-        self.neighbours.dial(node, on_link)
+        self.neighbours.dial(node, on_link, size_bytes)
+
+    def goes_wide(self, node: NodeId, request: TaskRequest) -> bool:
+        """See `reach.Reach`."""
+        return self.neighbours.goes_wide(node, len(request.prompt.encode()))
 
     def link_to(self, node: NodeId) -> LinkId | None:
         """See `reach.Reach`."""
@@ -244,6 +248,12 @@ class Member:
         if link is None or link.peer is None or not self.heartbeat.is_online:
             return None
         return link.peer, link.id
+
+    def upload_ms(self, link: LinkId, request: TaskRequest) -> int:
+        """See `reach.Reach`."""
+        bound = self._gate.links.get(link)
+        is_slow = bound is not None and bound.medium is Medium.BLE
+        return len(request.prompt.encode()) * 8 // self._context.config.ble_kbit_per_s if is_slow else 0
 
     def run_here(self, request: TaskRequest, sink: Sink) -> None:
         """See `reach.Reach`."""
@@ -318,7 +328,7 @@ class Member:
     def _signal_measured(self, event: SignalMeasured) -> None:
         link = self._gate.links.get(event.link)
         if link is not None:
-            self.peers.signal_measured(link, event.rssi_dbm)
+            self.peers.signal_measured(link.peer, event.rssi_dbm)
 
     def _power_changed(self, event: PowerChanged) -> None:
         self._power.changed(event)

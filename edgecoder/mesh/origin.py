@@ -258,10 +258,15 @@ class Origin:
             self._context.timers.cancel(ask.timer)  # one that waited would be routed once more
             self._reach.run_here(request, lambda response: self.response(None, response))
             return
-        self._expect_answer(task, ask, self._context.config.task_answer_ms)
+        config, size_bytes = self._context.config, len(request.prompt.encode())
+        is_wide = self._reach.goes_wide(node, request)
+        if is_wide:
+            link = ask.link = DIALLING
+        way_ms = config.dial_timeout_ms if is_wide else self._reach.upload_ms(link, request)
+        self._expect_answer(task, ask, config.task_answer_ms + way_ms)
         self._expect_soon(task, ask, self._paces.accepted)
         if link == DIALLING:
-            self._reach.dial(node, lambda link: self._dialled(task, ask, link))
+            self._reach.dial(node, lambda link: self._dialled(task, ask, link), size_bytes)
         else:
             self._context.send(link, request, request.deadline_ms)
 
@@ -274,7 +279,7 @@ class Origin:
             return
         ask.link, ask.asked_at = link, self._context.now
         request = msgspec.structs.replace(task.request(self._context.now), attempt=ask.attempt)
-        self._expect_answer(task, ask, self._context.config.task_answer_ms)
+        self._expect_answer(task, ask, self._context.config.task_answer_ms + self._reach.upload_ms(link, request))
         self._context.send(link, request, request.deadline_ms)
 
     def _expect_answer(self, task: OpenTask, ask: Ask, within_ms: int) -> None:

@@ -60,7 +60,9 @@ class Peers:
             self._make_room()
             stats = PeerStats(blacklisted_until=self._barred.pop(link.peer, 0))
             row = self.rows[link.peer] = PeerRow(link.peer, None, None, stats, self._context.now)
-        row.link, row.last_seen = link, self._context.now
+        if row.link is None or row.link.medium is not Medium.WIFI_DIRECT or link.medium is Medium.WIFI_DIRECT:
+            row.link = link  # the newest, but the faster medium first
+        row.last_seen = self._context.now
         if link.rssi_dbm is not None:
             row.stats.note_rssi(link.rssi_dbm)
 
@@ -74,13 +76,12 @@ class Peers:
         if not row.is_heard:
             self._schedule_sweep()
 
-    def heard(self, node: NodeId, rssi_dbm: int, bits: Bits | None) -> None:
-        """The radio hears a peer, or hears something new of it."""
+    def heard(self, node: NodeId, bits: Bits | None) -> None:
+        """A peer is in the radio's reach, and says this."""
         row = self.rows.get(node)
         if row is None:
             return
         row.is_heard, row.last_seen = True, self._context.now
-        row.stats.note_rssi(rssi_dbm)
         self._compare(row, bits)
 
     def _compare(self, row: PeerRow, bits: Bits | None) -> None:
@@ -108,9 +109,9 @@ class Peers:
         row = self.rows.get(node)
         return None if row is None else row.capabilities
 
-    def signal_measured(self, link: Link, rssi_dbm: int) -> None:
-        """The radio measured the signal of a peer."""
-        row = self.rows.get(link.peer) if link.peer is not None else None
+    def signal_measured(self, node: NodeId | None, rssi_dbm: int) -> None:
+        """The radio measured the signal of a peer, None: of somebody who has not said who it is."""
+        row = self.rows.get(node) if node is not None else None
         if row is not None:
             row.stats.note_rssi(rssi_dbm)
 
@@ -172,7 +173,7 @@ class Peers:
                 slots=capabilities.slots,
                 age_ms=(now - row.last_seen) // MILLI,
                 unanswered=row.stats.unanswered,
-                kbit_per_s=radio_kbit_per_s if row.link is not None and row.link.medium is Medium.BLE else 0,
+                kbit_per_s=radio_kbit_per_s if row.link is None or row.link.medium is Medium.BLE else 0,
             )
 
     def link_to(self, node: NodeId) -> LinkId | None:

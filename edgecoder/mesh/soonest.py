@@ -19,6 +19,9 @@ from edgecoder.protocol import OUTPUT_TOKENS_MAX
 from edgecoder.wire.messages import Probe, ProbeReply, TaskRequest
 
 
+_NEVER_MS = 1 << 62
+
+
 class Offer(msgspec.Struct, frozen=True, gc=False):
     """When a node expects to have a task done."""
 
@@ -33,11 +36,10 @@ def work_ms(tokens: int, tokens_per_s: int) -> int:
     return min(tokens, OUTPUT_TOKENS_MAX) * 1000 // max(1, tokens_per_s)
 
 
-def wait_ms(candidate: Candidate, config: NodeConfig) -> int:
-    """Until a candidate has a slot, by the load that it advertised last and the tasks that were sent there since."""
-    slots = candidate.slots or 1
-    ahead = candidate.load.tasks + candidate.asked + 1 - slots
-    return ahead * work_ms(config.typical_task_tokens, candidate.tokens_per_s) // slots if ahead > 0 else 0
+def wait_ms(tasks: int, slots: int, tokens_per_s: int, config: NodeConfig) -> int:
+    """Until a node with so many tasks has a slot for one more."""
+    ahead = tasks + 1 - (slots or 1)
+    return ahead * work_ms(config.typical_task_tokens, tokens_per_s) // (slots or 1) if ahead > 0 else 0
 
 
 def make_router(config: NodeConfig, stream: Stream) -> CostRouter | ProbeRouter:
@@ -105,20 +107,26 @@ class ProbeRouter:
         return None if not soonest else soonest[0] if len(soonest) == 1 else self._stream.choice(soonest)
 
     def choose(self, candidates: Iterable[Candidate], request: TaskRequest | Probe) -> Decision:
-        """Without a round trip: by the load that each advertised last, and the tasks that were sent there since."""
+        """Without a round trip: by the load that each advertised last, and the tasks that were sent there since. The
+        candidates come fastest first: who could not be sooner though idle is not looked at, nor are those after it."""
         excluded: dict[str, int] = {}
         offers: list[Offer] = []
         effort = self._effort(request)
+        soonest_ms = _NEVER_MS
         for candidate in candidates:
             why = candidate.excluded or (Why.IS_LOADING if candidate.load.is_loading else None)
             if why is not None:
                 excluded[why.value] = excluded.get(why.value, 0) + 1
                 continue
-            queue_ms = wait_ms(candidate, self._config)
+            at_best_ms = work_ms(effort, candidate.tokens_per_s)
+            if at_best_ms > soonest_ms:
+                break
+            tasks = candidate.load.tasks + candidate.asked
+            queue_ms = wait_ms(tasks, candidate.slots, candidate.tokens_per_s, self._config)
             battery_ms = self._battery_ms(candidate, candidate.battery_pct, candidate.on_external_power)
-            finish_ms = queue_ms + work_ms(effort, candidate.tokens_per_s) + battery_ms
-            finish_ms += candidate.load.tasks + candidate.asked  # of two with a free slot the idler one
+            finish_ms = queue_ms + at_best_ms + battery_ms + tasks  # of two with a free slot the idler one
             offers.append(Offer(candidate.node, finish_ms, queue_ms))
+            soonest_ms = min(soonest_ms, finish_ms)
         best = self.best(offers)
         if best is None:
             return Decision(None, None, 0, excluded)

@@ -63,7 +63,7 @@ def run_scenario(
             load_trace(scenario.contacts.trace)
         scenario = resolve(scenario)
         directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
-        world = World(scenario, _checkers(scenario, reproduce))
+        world = World(scenario, _checkers(scenario, reproduce), reproduce)
         recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
         world.start_users(recorder)
         world.schedule.told = recorder.fault

@@ -201,7 +201,7 @@ GOSSIP: Final = Table(
         Column(
             "channel",
             TEXT,
-            "ble, lan, wan: a peer's word over that medium (peer where it was forgotten); heartbeat; summary.",
+            "A medium: a peer's word over it (peer where it was forgotten); heartbeat; summary.",
         ),
         _maybe("version", INTEGER, "Generation, or epoch · 2³² + seq of a summary."),
         _maybe("model", TEXT, "Model that is active there; empty for summaries."),
@@ -218,7 +218,7 @@ MESSAGES: Final = Table(
     (
         Column("at_s", SECONDS, "End of the interval."),
         Column("type", TEXT, "Type of the message, as in its envelope."),
-        Column("medium", TEXT, "ble, lan or wan."),
+        Column("medium", TEXT, "ble, wifi_direct, lan or wan."),
         Column("count", INTEGER, "Envelopes."),
         Column("bytes", INTEGER, "Encoded size of the envelopes, bytes."),
     ),
@@ -331,7 +331,7 @@ BELIEFS: Final = {
 
 BELIEF_NAMES: Final = {"registry": "registries", "peers": "peer tables", "summaries": "summaries"}
 """The same kinds as people are told of them."""
-MEDIUM_NAMES: Final = {"ble": "Bluetooth", "lan": "local network", "wan": "WAN"}
+MEDIUM_NAMES: Final = {"ble": "Bluetooth", "wifi_direct": "Wi-Fi Direct", "lan": "local network", "wan": "WAN"}
 """The media of links as people are told of them; the local network is the LAN, and the Wi-Fi of phones."""
 
 TIMELINE_METRICS: Final = {

@@ -3,71 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import CancelOp, Connect, Disconnect, Scan, ScanMode, Trace
-from edgecoder.core.events import CancelTask, Event, Heard, LinkUp, PeersHeard, PeersSilent
-from edgecoder.core.ids import LinkId, Medium, Role
+from edgecoder.core.events import CancelTask, Heard, PeersHeard, PeersSilent
+from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.trace import PeerForgotten, PeerLearned
-from edgecoder.wire.advertisement import Bits, short_generation, tag
-from edgecoder.wire.messages import Identity, Probe, ProbeReply, TaskRequest
+from edgecoder.wire.advertisement import tag
+from edgecoder.wire.messages import Probe, ProbeReply, TaskRequest
 from tests.catalogs import SMALL
-from tests.harness import Cluster, Puppet
-from tests.hosts import HANGS, Host, Outcome, fails
+from tests.harness import Cluster
+from tests.hosts import HANGS, Outcome, fails
+from tests.neighbourhood import WINDOW, bits, dials, hear, peer_at, phone_of
 from tests.strategies import capabilities
-
-WINDOW = 1
-"""Of the clock of a test, which begins with Unix time."""
-LATE_TAG = b"\xff\xff\xff"
-"""A stranger with it is dialled at once, since no tag is smaller."""
-
-
-def bits(generation: int = 1, *, loading: bool = False, of: bytes = LATE_TAG) -> Bits:
-    return Bits(loading=loading, generation=short_generation(generation), tag=of)
-
-
-def hear(phone: Host, address: int, said: Bits | None, rssi_dbm: int = -60) -> None:
-    phone.take(PeersHeard((Heard(address, rssi_dbm, said),)))
-
-
-def phone_of(cluster: Cluster, **config: object) -> Host:
-    phone = cluster.add("phone", config=NodeConfig(**config))  # type: ignore[arg-type]  # by name
-    cluster.drive()
-    return phone
-
-
-def peer_at(cluster: Cluster, address: int, name: str = "peer") -> Speaker:
-    """A puppet that says who it is and what it offers on every link."""
-    peer = Speaker(cluster, name, Role.PHONE)
-    cluster.put(peer, address)
-    return peer
-
-
-class Speaker(Puppet):
-    """A puppet that greets on every new link, and tells its capabilities."""
-
-    def __init__(self, cluster: Cluster, name: str, role: Role) -> None:
-        super().__init__(cluster, name, role)
-        self.generation = 1
-        self.offer: dict[str, Any] = {}
-        self.says_offer = True
-        self.links: list[LinkId] = []
-
-    def take(self, event: Event) -> None:
-        """Greet on a new link."""
-        super().take(event)
-        if isinstance(event, LinkUp):
-            self.links.append(event.link)
-            device, digest = NodeConfig().device_type, self.cluster.config.digest()
-            self.say(event.link, Identity(role=self.role, device_type=device, cluster_config_hash=digest))
-            if self.says_offer:
-                self.say(event.link, capabilities(self.node_id, self.generation, **self.offer))
-
-
-def dials(phone: Host) -> list[int]:
-    return [effect.address for effect in phone.did(Connect)]
 
 
 def test_a_node_with_a_radio_listens_and_more_so_without_a_coordinator(cluster: Cluster) -> None:
@@ -288,6 +237,19 @@ def test_a_device_that_has_no_room_for_bits_is_read_now_and_then(cluster: Cluste
     hear(phone, 7, None)
     cluster.run_for(10_000)
     assert dials(phone) == [7, 7]
+
+
+def test_a_device_without_bits_is_read_again_though_nothing_more_is_heard_of_it(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster, reread_ms=60_000), peer_at(cluster, 7)
+    hear(phone, 7, None)
+    cluster.run_for(30_000)
+    peer.generation = 2
+    assert len(dials(phone)) == 1
+    cluster.run_for(40_000)
+    assert len(dials(phone)) == 2
+    assert phone.member.peers.rows[peer.node_id].capabilities.generation == 2  # type: ignore[union-attr]
+    cluster.run_for(120_000)
+    assert len(dials(phone)) == 4
 
 
 def test_a_stranger_that_is_loading_is_read_when_it_is_ready(cluster: Cluster) -> None:

@@ -110,9 +110,15 @@ class FaultyNode(SimNode):
         self.clock_ms = 0
         """How far its wall clock is wrong."""
         self.disk_free_us = 0
+        """When the last write that was taken on is done."""
         self.slow_disks: list[Meddling] = []
         self.failing_writes: list[Meddling] = []
         self.failing_loads: list[Meddling] = []
+
+    def crash(self, told_us: int | None = None) -> None:
+        """See `SimNode`; the disk has nothing to do any more."""
+        super().crash(told_us)
+        self.disk_free_us = 0
 
     def deliver_at(self, at_us: int, link: LinkId, frame: Frame, crossing: Crossing) -> None:
         """See `SimNode`."""
