@@ -18,7 +18,6 @@ from edgecoder.mesh.router import Candidate, CostRouter, Decision, Why
 from edgecoder.protocol import OUTPUT_TOKENS_MAX
 from edgecoder.wire.messages import Probe, ProbeReply, TaskRequest
 
-
 _NEVER_MS = 1 << 62
 
 

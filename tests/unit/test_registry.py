@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from edgecoder.config import ClusterConfig, DeviceType, NodeConfig
@@ -208,3 +209,24 @@ def test_loading_and_empty_nodes_count_and_offer_nothing(cluster: Cluster, hub: 
     join(cluster, hub, "c", full_heartbeat("", 0.0))
     assert hub.hub.registry.agent_count() == 3
     assert hub.hub.registry.availability() == {}
+
+
+def test_candidates_come_fastest_first(cluster: Cluster) -> None:
+    hub = cluster.add("hub", Role.COORDINATOR, config=NodeConfig(has_radio=False))
+    cluster.drive()
+    agents = [cluster.puppet(name, Role.AGENT) for name in ("slow", "fast", "middling")]
+    links = [cluster.link(agent, hub) for agent in agents]
+    cluster.run_for(15)
+    for agent, link, speed in zip(agents, links, (10, 30, 20), strict=True):
+        agent.say(link, msgspec.structs.replace(full_heartbeat("small", 1.5), tokens_per_s=speed))
+    cluster.run_for(15)
+
+    def order() -> list[str]:
+        found = hub.hub.registry.candidates(fitting(None, 0.0, CATALOG.same_model), set())
+        names = {agent.node_id: agent.name for agent in agents}
+        return [names[candidate.node] for candidate in found]
+
+    assert order() == ["fast", "middling", "slow"]
+    agents[0].say(links[0], msgspec.structs.replace(DELTA, tokens_per_s=40))
+    cluster.run_for(15)
+    assert order() == ["slow", "fast", "middling"]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgecoder.config import DeviceType, NodeConfig
 from edgecoder.core.rng import Stream
@@ -106,7 +109,40 @@ def test_without_a_round_trip_known_load_and_what_was_sent_since_count() -> None
     assert router().choose([queue, asked, idle], request).node == idle.node
     two_slots = msgspec.structs.replace(queue, slots=2)
     decision = router().choose([two_slots, idle], request)
-    assert (decision.node, decision.cost, decision.eligible) == (two_slots.node, 5_001.0, 2)
+    assert (decision.node, decision.cost) == (two_slots.node, 5_001.0)
+
+
+PHONES = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 3), st.integers(0, 2), st.integers(0, 100)), min_size=1, max_size=12
+)
+"""Speed, load, tasks sent since, battery."""
+
+
+@given(PHONES)
+def test_nobody_who_is_not_looked_at_would_have_been_sooner(phones: list[tuple[int, int, int, int]]) -> None:
+    fastest_first = [
+        candidate(
+            str(number),
+            device_type=DeviceType.PHONE,
+            tokens_per_s=speed,
+            load=Load.of(load),
+            asked=asked,
+            battery_pct=battery,
+        )
+        for number, (speed, load, asked, battery) in enumerate(sorted(phones, reverse=True))
+    ]
+    request = task_request(max_tokens=50)
+    alone = [router().choose([each], request).cost for each in fastest_first]
+    assert router().choose(fastest_first, request).cost == min(cost for cost in alone if cost is not None)
+
+
+def test_who_could_not_be_sooner_though_idle_is_not_looked_at() -> None:
+    def fastest_first() -> Iterator[Candidate]:
+        yield candidate("fast", tokens_per_s=60)
+        yield candidate("slow", tokens_per_s=20)
+        raise AssertionError("looked at")
+
+    assert router().choose(fastest_first(), task_request(max_tokens=50)).node == candidate("fast").node
 
 
 def test_of_two_with_a_free_slot_the_idler_is_taken() -> None:
