@@ -34,6 +34,7 @@ from edgecoder.mesh.member import Member
 from edgecoder.models.catalog import Catalog, Platform
 from edgecoder.protocol import EPOCH_MAX
 from edgecoder.trace import EpochRaised, NodeReady
+from edgecoder.wire.advertisement import EPOCHS
 from edgecoder.wire.envelope import Signer, Verifier
 from edgecoder.wire.messages import Identity, Stale
 
@@ -194,14 +195,18 @@ class Node:
 
     def _next_epoch(self, event: Started) -> int:
         """More than the last, and no less than seconds of Unix time: a disk that was lost, or restored from an old
-        copy, must not lead back to an epoch that was used."""
+        copy, must not lead back to an epoch that was used. Nor is it one that advertisements cannot tell from the last:
+        who heard the last life has to notice that there is another."""
         kept = event.snapshot.get(EPOCH_KEY, b"")
         epoch = 1
         if len(kept) in (0, EPOCH_BYTES):
             epoch = int.from_bytes(kept, "big") + 1
         else:
             self.context.drop(EPOCH_KEY, Reason.STORE_FAILED)
-        return min(max(epoch, event.wall_ms // 1000), EPOCH_MAX)
+        following = max(epoch, event.wall_ms // 1000)
+        if epoch > 1 and (following - epoch + 1) % EPOCHS == 0:
+            following += 1
+        return min(following, EPOCH_MAX)
 
     def _persist_epoch(self) -> None:
         self.context.persist(EPOCH_KEY, self.context.epoch.to_bytes(EPOCH_BYTES, "big"), self._epoch_persisted)
