@@ -225,6 +225,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """At or below this it takes small tasks of others only."""
     small_work_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
     """The longest answer that is small work, tokens: some seconds on a phone."""
+    prompt_bytes_per_token: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
+    """Bytes of a prompt that a node is taken to read in the time of one token that it writes: 4 make a token, and a
+    phone reads 8 of them meanwhile (I; laptops 10, GPUs 30). Lower: long prompts go to faster nodes."""
     typical_task_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
     """Length assumed for tasks of which a node knows only the count, tokens."""
     battery_ms_per_pct: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 20

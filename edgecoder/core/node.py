@@ -27,7 +27,7 @@ from edgecoder.core.events import (
     Started,
     Wake,
 )
-from edgecoder.core.ids import Micros, Role
+from edgecoder.core.ids import CommandId, Micros, Role
 from edgecoder.errors import LocalProtocolError, Reason
 from edgecoder.mesh.gate import Gate
 from edgecoder.mesh.member import Member
@@ -41,7 +41,11 @@ from edgecoder.wire.messages import Identity, Stale
 EPOCH_KEY = "epoch"
 EPOCH_BYTES = 4
 EARLY_EVENTS_MAX = 1024
-"""Frames that may wait until the epoch is durable; of other events so many, and one a link beside them."""
+"""Frames that may wait until the epoch is durable, and commands; of other events so many, and one a link beside
+them."""
+EARLY_COMMAND_MS = 5_000
+"""So long a command waits for the epoch, at most: a task may have seconds."""
+_EARLY = "early"
 _EPOCH_RETRY_MS = 1000
 EPOCHS_SPARE = 1 << 20
 """Epochs that no peer can make a node pass over: enough for a million lives after the worst lie."""
@@ -71,6 +75,9 @@ class Node:
         self._snapshot: Mapping[str, bytes] = {}
         self._wall_ms = 0
         self._early: list[Event] = []
+        self._early_commands: dict[CommandId, Command] = {}
+        self._store_failed: Reason | None = None
+        """Why the epoch could not be written, when that was tried last."""
         self._wake: Micros | None = None
         self._raises = 0
         self._is_raising = False
@@ -147,15 +154,29 @@ class Node:
             self.context.drop(type(event).__name__, Reason.UNAVAILABLE)
 
     def _keep_for_later(self, event: Event) -> None:
+        if isinstance(event, Command):
+            self._keep_command(event)
+            return
         room = EARLY_EVENTS_MAX
         if type(event) is not FrameReceived:  # frames may get lost; a link that is forgotten never comes again
             room += self.setup.config.links_max
         if len(self._early) < room:
             self._early.append(event)
-        elif isinstance(event, Command):
-            self.context.reply(event.command, Reason.OVERFLOW)
         else:
             self.context.drop(type(event).__name__, Reason.OVERFLOW)
+
+    def _keep_command(self, command: Command) -> None:
+        """A user waits for the epoch a while, and not at all where the disk has failed."""
+        if self._store_failed is not None or len(self._early_commands) >= EARLY_EVENTS_MAX:
+            self.context.reply(command.command, self._store_failed or Reason.OVERFLOW)
+            return
+
+        def too_long() -> None:
+            del self._early_commands[command.command]
+            self.context.reply(command.command, Reason.STORE_FAILED)
+
+        self._early_commands[command.command] = command
+        self.context.timers.set((_EARLY, command.command), self.context.in_ms(EARLY_COMMAND_MS), too_long)
 
     # -- the start of a life -------------------------------------------------------------------------------------------
 
@@ -193,6 +214,9 @@ class Node:
     def _epoch_persisted(self, completion: Persisted | PersistFailed) -> None:
         if isinstance(completion, PersistFailed):  # without it nothing may be sent: try until it works
             self.context.drop("epoch", completion.reason)
+            self._store_failed = completion.reason
+            for command in self._take_commands():
+                self.context.reply(command.command, completion.reason)
             again = self.context.in_ms(_EPOCH_RETRY_MS)
             self.context.timers.set(("epoch", 0), again, self._persist_epoch)
             return
@@ -209,6 +233,14 @@ class Node:
                 self._frame(event)
             else:
                 self._other(event)
+        for command in self._take_commands():  # when all that is known of the others is known
+            self._other(command)
+
+    def _take_commands(self) -> list[Command]:
+        commands, self._early_commands = list(self._early_commands.values()), {}
+        for command in commands:
+            self.context.timers.cancel((_EARLY, command.command))
+        return commands
 
     # -- an epoch that others know to be over --------------------------------------------------------------------------
 

@@ -85,14 +85,14 @@ class ProbeRouter:
         """What a reply means for a task; `way_ms` is what the probe took there and back."""
         wait_ms = reply.queue_ms + way_ms
         battery_ms = self._battery_ms(candidate, reply.battery_pct, reply.on_external_power)
-        finish_ms = wait_ms + work_ms(request.max_tokens, reply.tokens_per_s) + battery_ms
+        finish_ms = wait_ms + work_ms(self._effort(request), reply.tokens_per_s) + battery_ms
         return Offer(candidate.node, finish_ms + self._carry_ms(candidate, request), wait_ms)
 
     def at_best_ms(self, candidate: Candidate, request: TaskRequest) -> int:
         """The soonest that a candidate could have finished, by what it advertised: idle, and no way to it."""
         battery_ms = self._battery_ms(candidate, candidate.battery_pct, candidate.on_external_power)
         speed = candidate.tokens_per_s or OUTPUT_TOKENS_MAX  # not known: it may be the fastest
-        return work_ms(request.max_tokens, speed) + battery_ms + self._carry_ms(candidate, request)
+        return work_ms(self._effort(request), speed) + battery_ms + self._carry_ms(candidate, request)
 
     def best(self, offers: Iterable[Offer]) -> Offer | None:
         """The soonest; ties are broken at random, or all would pick the same."""
@@ -108,6 +108,7 @@ class ProbeRouter:
         """Without a round trip: by the load that each advertised last, and the tasks that were sent there since."""
         excluded: dict[str, int] = {}
         offers: list[Offer] = []
+        effort = self._effort(request)
         for candidate in candidates:
             why = candidate.excluded or (Why.IS_LOADING if candidate.load.is_loading else None)
             if why is not None:
@@ -115,13 +116,18 @@ class ProbeRouter:
                 continue
             queue_ms = wait_ms(candidate, self._config)
             battery_ms = self._battery_ms(candidate, candidate.battery_pct, candidate.on_external_power)
-            finish_ms = queue_ms + work_ms(request.max_tokens, candidate.tokens_per_s) + battery_ms
+            finish_ms = queue_ms + work_ms(effort, candidate.tokens_per_s) + battery_ms
             finish_ms += candidate.load.tasks + candidate.asked  # of two with a free slot the idler one
             offers.append(Offer(candidate.node, finish_ms, queue_ms))
         best = self.best(offers)
         if best is None:
             return Decision(None, None, 0, excluded)
         return Decision(best.node, float(best.finish_ms), len(offers), excluded)
+
+    def _effort(self, request: TaskRequest | Probe) -> int:
+        """What a task is worth in tokens written, its prompt included."""
+        prompt = len(request.prompt) if isinstance(request, TaskRequest) else request.prompt_bytes
+        return request.max_tokens + prompt // self._config.prompt_bytes_per_token
 
     def _battery_ms(self, candidate: Candidate, battery_pct: int, on_external_power: bool) -> int:
         if on_external_power or candidate.device_type is not DeviceType.PHONE:

@@ -97,7 +97,7 @@ class Run:
 
     @cached_property
     def receipts(self) -> pd.DataFrame:
-        """One row a step of a receipt: signed, queued, synced, refused, taken."""
+        """One row a step of a receipt: signed, queued, synced, refused, taken, copied."""
         return self.table("receipts")
 
     @cached_property

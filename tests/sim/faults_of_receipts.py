@@ -24,6 +24,8 @@ from tests.sim.planted import Faults
 
 FAULTS: Final = Faults()
 fault = partial(FAULTS.enter, where=run)
+RNG_SEED_MAX: Final = 30
+"""Of the runs that are tried until a fault shows in the way that is looked for."""
 
 
 # -- who pays ----------------------------------------------------------------------------------------------------------

@@ -214,12 +214,12 @@ def test_an_answer_over_another_link_is_not_believed(scene: Scene) -> None:
 
 def test_the_prompt_takes_its_time_over_bluetooth(cluster: Cluster) -> None:
     scene = Scene(cluster, routing=Routing.PROBE)
-    wired, radio = scene.peer("wired", tokens_per_s=29), scene.peer("radio")
+    wired, radio = scene.peer("wired", tokens_per_s=299), scene.peer("radio", tokens_per_s=300)
     cluster.unlink(scene.links["radio"])
     scene.links["radio"] = cluster.link(radio, scene.phone, Medium.BLE)
     cluster.run_for(15)
     scene.ask(prompt="x" * 30_000, max_tokens=128)
-    scene.offer(radio, tokens_per_s=30)
-    scene.offer(wired, tokens_per_s=29)
+    scene.offer(radio, tokens_per_s=300)
+    scene.offer(wired, tokens_per_s=299)
     assert wired.all(TaskRequest)
     assert radio.all(Release)
