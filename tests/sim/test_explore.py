@@ -168,6 +168,8 @@ def test_only_a_calm_end_is_held_against_a_run() -> None:
     assert not calm(resolve(load_scenario("random_faults", ["faults.random.until_s=140"])))
     assert not calm(resolve(load_scenario("random_faults", ["workload.until_s=140"])))
     assert not calm(resolve(load_scenario("random_faults", ["devices.laptop.verify_us=700000"])))
+    for stay in ("{session_s: 60, gap_s: 20}", "{by_day: true}", "{charging: {}}"):
+        assert not calm(resolve(load_scenario("random_faults", [f"presence.agents={stay}"])))
     assert not calm(load_scenario("office"))
 
 

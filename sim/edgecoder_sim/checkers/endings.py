@@ -37,7 +37,10 @@ COST_US_MAX: Final = 100_000
 
 def calm(scenario: Scenario) -> bool:
     """Whether all is to be well at the end: every fault of the plan is over, and the users have stopped, so long before
-    it, and no machine is too slow to get to what reached it."""
+    it, no machine is too slow to get to what reached it, and nobody leaves, or runs out of charge, when they like."""
+    stays = (scenario.presence.phones, scenario.presence.agents)
+    if any(stay.session_s is not None or stay.by_day or stay.charging is not None for stay in stays):
+        return False
     if any(device.handle_us + device.verify_us + device.sign_us > COST_US_MAX for device in scenario.devices.values()):
         return False
     calm_s = CALM_HEARTBEATS * scenario.config.cluster.heartbeat_interval_ms / 1000
