@@ -104,7 +104,7 @@ def _contacts(run: Run) -> list[Figure]:
         Figure(
             key="contacts-time",
             title="Contacts at a time",
-            caption=f"Pairs of nodes that are in range of each other; {len(contacts):,} contacts in all.",
+            caption=f"Pairs of people in range of each other, nodes on or off; {len(contacts):,} contacts in all.",
             spec=as_spec(area, HEIGHT // 2),
             wide=True,
         ),

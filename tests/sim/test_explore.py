@@ -94,6 +94,7 @@ def test_the_command_prints_failing_seeds_and_reduces_one(
     assert seed is not None
     assert "schedules violated an invariant" in told.err
     assert "coordinator failover" in told.out
+    assert "random_faults: 6 schedules of faults in 1 process\n" in told.err
     assert edgecoder(monkeypatch, "run", "random_faults", "--rng-seed", seed[1], "--shrink", *sets) == 0
     path = re.search(r"^run it again: edgecoder run (.+)$", capsys.readouterr().out, re.MULTILINE)
     assert path is not None

@@ -50,7 +50,8 @@ def sweep(scenario: Scenario, seeds: range, jobs: int, reproduce: Callable[[int]
     """Run every seed and print what came out. Raises SimulationError where an invariant was violated."""
     jobs = min(jobs_of(jobs), len(seeds))
     console = Console(stderr=True, quiet=as_json)
-    console.print(f"{scenario.name}: {len(seeds)} schedules of faults in {jobs} processes", highlight=False)
+    what = f"{counted(len(seeds), 'schedule')} of faults in {counted(jobs, 'process', 'processes')}"
+    console.print(f"{scenario.name}: {what}", highlight=False)
     tally = Tally(jobs)
     for verdict in explore(scenario, seeds, reproduce, jobs):
         tally.add(verdict)
@@ -67,15 +68,23 @@ def sweep(scenario: Scenario, seeds: range, jobs: int, reproduce: Callable[[int]
         typer.echo("\n".join(_lines(tally, summary)))
     if tally.violations:
         count = len(tally.violations)
-        raise SimulationError(f"{count} of {tally.schedules} schedules violated an invariant; see the lines above")
+        of_all = counted(tally.schedules, "schedule")
+        raise SimulationError(f"{count:,} of {of_all} violated an invariant; see the lines above")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 fault`, `2,000 faults`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def _lines(tally: Tally, summary: dict[str, object]) -> list[str]:
     speed = f"{summary['per_minute_per_core']:,} a minute and core"
+    violated = counted(len(tally.violations), "schedule")
     return [
-        f"{tally.schedules:,} schedules with {tally.faults:,} faults, {speed}",
-        f"{tally.tasks:,} tasks and {tally.swaps:,} swaps, {len(tally.violations):,} schedules with a violation",
-        *(f"  {what}: {count:,} times" for what, count in tally.reached.items()),
+        f"{counted(tally.schedules, 'schedule')} with {counted(tally.faults, 'fault')}, {speed}",
+        f"{counted(tally.tasks, 'task')} and {counted(tally.swaps, 'swap')}, {violated} with a violation",
+        "of what is rare, a sweep saw:",
+        *(f"  {what}: {counted(count, 'time')}" for what, count in tally.reached.items()),
     ]
 
 
