@@ -189,7 +189,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     with busy radios, whose connection intervals and queues take tens to hundreds of ms."""
     probe_dial_ms: Millis = 2_500
     """A round waits so much longer where peers have to be dialled first: some dials over BLE, one after the other."""
-    probe_hold_ms: Millis = 2_000
+    probe_hold_ms: Millis = 4_000
     """How long a probed node keeps the place that it offered. Longer than the timeout and the way of the request."""
     local_wait_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """A node asks its coordinator when nobody in its own reach could begin within this. Higher: fewer messages to the
@@ -248,8 +248,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.link_idle_ms >= self.link_idle_max_ms:
             problem = f"link_idle_ms is {self.link_idle_ms}, link_idle_max_ms {self.link_idle_max_ms}"
             raise ConfigError("link_idle_max_ms", None, problem, "who dialled must close an idle link first")
-        if self.probe_timeout_ms >= self.probe_hold_ms:
-            problem = f"probe_timeout_ms is {self.probe_timeout_ms}, probe_hold_ms {self.probe_hold_ms}"
+        if self.probe_timeout_ms + self.probe_dial_ms >= self.probe_hold_ms:
+            problem = (
+                f"probe_timeout_ms is {self.probe_timeout_ms}, probe_dial_ms {self.probe_dial_ms}, "
+                f"probe_hold_ms {self.probe_hold_ms}"
+            )
             raise ConfigError("probe_hold_ms", None, problem, "a place must be kept for longer than a round takes")
         if self.hedge_samples_min > self.hedge_samples_max:
             problem = f"hedge_samples_min is {self.hedge_samples_min}, hedge_samples_max {self.hedge_samples_max}"

@@ -1,9 +1,10 @@
 """Relaying tasks: a coordinator finds the agent for a task, and passes the request there and the answers back.
 
 It tries the next agent where one refuses or is lost before it answered, and hands a task that none of its own can
-take to one other coordinator, which does not hand it on. What another coordinator handed over runs at most once here:
-an agent that falls silent may have run it, so nobody else is asked then, and a request that comes again is refused.
-Prompts and answers pass through; nothing is kept of them.
+take, or for which they are too busy, to one other coordinator, which does not hand it on. A task is handed over again
+only where it was refused or failed: a coordinator that falls silent may have run it. For the same reason what another
+coordinator handed over runs at most once here: where an agent falls silent nobody else is asked, and a request that
+comes again is refused. Prompts and answers pass through; nothing is kept of them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from types import MappingProxyType
 import msgspec
 
 from edgecoder.coordinator.registry import Registry
-from edgecoder.coordinator.summaries import Summaries, rank
+from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import Context
 from edgecoder.core.ids import LinkId, Micros, NodeId, Role, TaskId
 from edgecoder.core.labels import Label
@@ -26,8 +27,16 @@ from edgecoder.protocol import ATTEMPT_MAX, HOPS_MAX, RESPONSE_INDEX_MAX, TTL_MS
 from edgecoder.trace import TaskRouted
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
 
+BUSY_AGENTS_MAX = 2
+"""So many agents may refuse a task as busy before another coordinator is asked."""
+AGENTS_BELIEVED_MAX = 10_000
+"""What a coordinator says of more is taken for so many."""
 ATTEMPTS_EACH = 32
 """Room for the attempts of a coordinator between two of whoever asked it: more than `task_attempts_max`."""
+
+
+_UNHEARD = frozenset((Reason.NO_ANSWER, Reason.PEER_LOST, Reason.DEADLINE, Reason.SHUTTING_DOWN))
+"""Why a coordinator ends a task of which it does not know whether some agent has done it."""
 
 
 class RelayState(Label):
@@ -79,6 +88,8 @@ class _Relay(msgspec.Struct):
     attempt: int = 0
     """Of the request that was sent last."""
     index: int = 0
+    busy: int = 0
+    """Agents here that were too busy for it."""
     tried: set[NodeId] = msgspec.field(default_factory=set)
 
     @property
@@ -100,7 +111,9 @@ class Relays:
         self._same_model = same_model
         self._open: dict[TaskId, _Relay] = {}
         self._may_have_run: dict[TaskId, None] = {}
-        """Tasks of other coordinators that some agent here has done, or may have done unheard."""
+        """Tasks of other coordinators that some agent here has done, or may have done unheard; and tasks of here that
+        were handed to another coordinator and may have been done there."""
+        self._stream = context.stream("relay")
         self._is_draining = False
         self._on_drained: list[Callable[[], None]] = []
         """Who waits for the open tasks to end."""
@@ -138,8 +151,12 @@ class Relays:
             return Reason.INVALID
         if len(self._open) >= self._context.config.relayed_tasks_max:
             return Reason.BUSY
+        before = self._open.get(request.task_id)
+        if before is not None and before.origin.id == link.id and before.request.attempt < request.attempt:
+            self._call_off(before, Reason.CANCELLED)  # whoever asked has given that one up; the word of it was lost
+            before = None
         is_known = link.role is Role.COORDINATOR and request.task_id in self._may_have_run
-        return Reason.DUPLICATE if is_known or request.task_id in self._open else None
+        return Reason.DUPLICATE if is_known or before is not None else None
 
     def drain(self, on_drained: Callable[[], None]) -> None:
         """Take no more tasks, let those that are open end, to the drain deadline; then call back."""
@@ -169,6 +186,7 @@ class Relays:
         if response.status is ResponseStatus.REFUSED:
             if self._step(relay, RelayStep.REFUSED):
                 self._not_taken(relay)
+                relay.busy += response.reason is Reason.BUSY
                 self._may_have_run.pop(response.task_id, None)
                 self._route_again(relay)
             return
@@ -182,7 +200,8 @@ class Relays:
         self._pass_back(relay, response)
         if response.status in (ResponseStatus.DONE, ResponseStatus.FAILED):
             if response.status is ResponseStatus.FAILED:
-                self._may_have_run.pop(response.task_id, None)  # it has ended unanswered: it may be asked again
+                if response.reason not in _UNHEARD:  # it has ended unanswered: it may be asked again
+                    self._may_have_run.pop(response.task_id, None)
                 if response.reason not in NOT_ITS_FAULT:
                     self._note(relay, None)
             self._step(relay, RelayStep.FINISHED)
@@ -192,19 +211,21 @@ class Relays:
         """Whoever asked does not want the task any more."""
         relay = self._open.get(message.task_id)
         if relay is not None and relay.origin.id == link and relay.request.attempt == message.attempt:
-            self._withdraw(relay, message.reason)
-            self._step(relay, RelayStep.GIVEN_UP)
-            self._forget(relay)
+            self._call_off(relay, message.reason)
 
     def link_down(self, link: LinkId) -> None:
         """A node that asked, or one that was asked, is gone."""
         for relay in [relay for relay in self._open.values() if link in (relay.link, relay.origin.id)]:
             if relay.origin.id == link:
-                self._withdraw(relay, Reason.PEER_LOST)
-                self._step(relay, RelayStep.GIVEN_UP)
-                self._forget(relay)
+                self._call_off(relay, Reason.PEER_LOST)
             else:
                 self._lost(relay, Reason.PEER_LOST)
+
+    def _call_off(self, relay: _Relay, reason: Reason) -> None:
+        """Nobody waits for it any more."""
+        self._withdraw(relay, reason)
+        self._step(relay, RelayStep.GIVEN_UP)
+        self._forget(relay)
 
     # -- routing -------------------------------------------------------------------------------------------------------
 
@@ -212,33 +233,41 @@ class Relays:
         request = relay.request
         fits = fitting(request.model, request.min_param_size, self._same_model)
         decision = self._router.choose(self._registry.candidates(fits, relay.tried, request.max_tokens), request)
-        if decision.node is not None:
+        other = None
+        if decision.node is None or relay.busy >= BUSY_AGENTS_MAX:
+            other = self._other_coordinator(relay)
+        if other is not None:
+            self._trace(relay, other[0], Why.FORWARDED, decision)
+            self._ask(relay, *other, hands_on=True)
+        elif decision.node is not None:
             self._trace(relay, decision.node, self._router.why, decision)
             row = self._registry.rows[decision.node]
             row.asked += 1
             self._ask(relay, decision.node, row.link.id)
-        elif (other := self._other_coordinator(relay)) is not None:
-            self._trace(relay, other[0], Why.FORWARDED, decision)
-            self._ask(relay, *other)
         else:
             self._trace(relay, None, Why.NOBODY, decision)
             self._step(relay, RelayStep.NOBODY)
             self._end(relay, ResponseStatus.REFUSED, Reason.NO_ROUTE)
 
     def _other_coordinator(self, relay: _Relay) -> tuple[NodeId, LinkId] | None:
-        """The coordinator whose summary offers most for the task, unless it was handed on already."""
-        if relay.request.hops >= HOPS_MAX or relay.is_forwarded:
+        """Another coordinator with nodes for the task, unless it was handed on already. It is drawn, by how many such
+        nodes it has told of: how busy they are is old news, and the idlest would get the tasks of all."""
+        if relay.request.hops >= HOPS_MAX or relay.is_forwarded or relay.request.task_id in self._may_have_run:
             return None
-        best: tuple[tuple[int, float, int], NodeId, LinkId] | None = None
+        options: list[tuple[int, NodeId, LinkId]] = []
+        total = 0
         for node, row in self._summaries.held().items():
             if row.link.id not in self._summaries.links or node in relay.tried:
                 continue
             models = self._summaries.fitting(
                 row.summary.model_availability, relay.request.model, relay.request.min_param_size
             )
-            if models and (best is None or (rank(models), node) < best[:2]):
-                best = (rank(models), node, row.link.id)
-        return None if best is None else best[1:]
+            total += min(AGENTS_BELIEVED_MAX, sum(model.agent_count for model in models.values()))
+            options.append((total, node, row.link.id))
+        if not total:
+            return None
+        drawn = self._stream.below(total)
+        return next((node, link) for until, node, link in options if drawn < until)
 
     def _trace(self, relay: _Relay, to: NodeId | None, why: Why, decision: Decision) -> None:
         cost = decision.cost if to == decision.node else None
@@ -246,9 +275,9 @@ class Relays:
             TaskRouted(relay.request.task_id, to, why.value, cost, decision.eligible, decision.excluded)
         )
 
-    def _ask(self, relay: _Relay, node: NodeId, link: LinkId) -> None:
+    def _ask(self, relay: _Relay, node: NodeId, link: LinkId, *, hands_on: bool = False) -> None:
         self._step(relay, RelayStep.ROUTED)
-        if relay.is_forwarded:
+        if relay.is_forwarded or hands_on:
             self._remember(relay.request.task_id)
         relay.to, relay.link, relay.asked_at = node, link, self._context.now
         left_ms = min(max(1, (relay.deadline - self._context.now) // 1000), TTL_MS_MAX)

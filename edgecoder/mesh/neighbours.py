@@ -214,6 +214,7 @@ class Neighbours:
         if row.node is not None and self._of_node.get(row.node) is row:
             del self._of_node[row.node]
             self._peers.silent(row.node)
+        self._answer(row, None)
 
     def _name(self, row: HeardPeer, node: NodeId) -> None:
         """Note who it is. A row of the same node with another address is of the past."""

@@ -49,6 +49,8 @@ class Peers:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.rows: dict[NodeId, PeerRow] = {}
+        self._barred: dict[NodeId, Micros] = {}
+        """Until when peers that were forgotten stay on the blacklist."""
 
     def link_bound(self, link: Link) -> None:
         """A peer identified itself on a link."""
@@ -56,7 +58,8 @@ class Peers:
         row = self.rows.get(link.peer)
         if row is None:
             self._make_room()
-            row = self.rows[link.peer] = PeerRow(link.peer, None, None, PeerStats(), self._context.now)
+            stats = PeerStats(blacklisted_until=self._barred.pop(link.peer, 0))
+            row = self.rows[link.peer] = PeerRow(link.peer, None, None, stats, self._context.now)
         row.link, row.last_seen = link, self._context.now
         if link.rssi_dbm is not None:
             row.stats.note_rssi(link.rssi_dbm)
@@ -184,6 +187,11 @@ class Peers:
 
     def _forget(self, row: PeerRow) -> None:
         del self.rows[row.node]
+        now = self._context.now
+        if row.stats.blacklisted_until > now:  # nobody gets off the list by being silent for a while
+            self._barred = {node: until for node, until in self._barred.items() if until > now}
+            if len(self._barred) < self._context.config.peers_max:
+                self._barred[row.node] = row.stats.blacklisted_until
         self._context.trace(PeerForgotten(row.node))
 
     def _schedule_sweep(self) -> None:

@@ -190,9 +190,9 @@ class Prober:
             self._decide_if_clear(round_)
 
     def _linked(self, round_: _Round, node: NodeId, link: LinkId | None) -> None:
-        """A dial has ended."""
+        """A dial has ended; perhaps nobody waits for it any more."""
         candidate = round_.dialled.pop(node, None)
-        if candidate is None:
+        if candidate is None or self._rounds.get(round_.request.task_id) is not round_:
             return
         if link is None:
             _count(round_.excluded, Why.UNREACHABLE.value)

@@ -61,7 +61,7 @@ class Kernel(Environment):
     """
 
     # Slots, because reading one takes a third of the time of a property, and each call reads `now` and `_queue`.
-    __slots__ = ("_now", "_queue", "_tick_event", "_ticks", "_wheels", "events", "tick_us")
+    __slots__ = ("_due", "_now", "_queue", "_shown_us", "_tick_event", "_ticks", "_wheels", "events", "tick_us")
 
     events: int
     """Calls of `call_at` and `every` executed, up to the last whole tick. SimPy's own events do not count."""
@@ -78,8 +78,10 @@ class Kernel(Environment):
         self.tick_us = tick_us
         self.events = 0
         self._ticks: dict[int, list[Any]] = {}
+        self._due: list[int] = []  # a heap of the times of `_ticks`: integers compare faster than entries of the queue
+        self._shown_us = _FOREVER_US  # the first of them has an entry in the queue too; -1 while ticks run
         self._wheels: dict[int, _Wheel] = {}
-        self._tick_event = _RecurringEvent(self._run_tick)
+        self._tick_event = _RecurringEvent(lambda: self._run_ticks(0))
 
     if TYPE_CHECKING:
 
@@ -101,7 +103,9 @@ class Kernel(Environment):
             ticks[at_us] += (fn, a, b)
         else:
             ticks[at_us] = [fn, a, b]
-            heappush(self._queue, (at_us, NORMAL, _TICK_EID, self._tick_event))
+            heappush(self._due, at_us)
+            if at_us < self._shown_us:
+                self._show(at_us)
 
     def every(
         self, period_us: int, offset_us: int, fn: Callable[[Any, Any], object], a: Any = None, b: Any = None
@@ -177,7 +181,7 @@ class Kernel(Environment):
 
     def _loop(self, limit_us: int) -> None:
         """Do what repeated `step()` does with all that is due before `limit_us`, with less overhead for calls."""
-        queue, ticks, tick_event = self._queue, self._ticks, self._tick_event
+        queue, tick_event = self._queue, self._tick_event
         while queue:
             now_us, _, _, event = queue[0]
             if now_us >= limit_us:
@@ -185,18 +189,7 @@ class Kernel(Environment):
             if event is tick_event:
                 heappop(queue)
                 self._now = now_us
-                if now_us not in ticks:
-                    continue
-                calls = ticks[now_us]
-                triples = iter(calls)
-                try:
-                    for fn in triples:
-                        fn(next(triples), next(triples))
-                except BaseException:
-                    self._keep_rest(calls, triples)
-                    raise
-                self.events += len(calls) // 3
-                del ticks[now_us]
+                self._run_ticks(limit_us)
             elif type(event) is _Wheel:
                 heappop(queue)
                 self._now = now_us
@@ -204,20 +197,38 @@ class Kernel(Environment):
             else:
                 self.step()
 
-    def _run_tick(self) -> None:
-        """Run the calls of the present tick, as `_loop` does, for the stock `step()`."""
-        calls = self._ticks.get(self._now)
-        if calls is None:
+    def _run_ticks(self, limit_us: int) -> None:
+        """Run the tick that is due, then those that come before all else in the queue and before `limit_us`.
+
+        With a limit in the past that is one step of SimPy. A stale entry of the queue finds nothing due.
+        """
+        queue, ticks, due = self._queue, self._ticks, self._due
+        if not due or due[0] > self._now:
             return
-        triples = iter(calls)
+        self._shown_us = -1
         try:
-            for fn in triples:
-                fn(next(triples), next(triples))
+            while True:
+                self._now = now_us = heappop(due)
+                calls = ticks[now_us]
+                items = iter(calls)
+                for fn, a, b in zip(items, items, items):  # noqa: B905 - of three items each
+                    fn(a, b)
+                self.events += len(calls) // 3
+                del ticks[now_us]
+                if not due or due[0] >= limit_us or (queue and queue[0][0] <= due[0]):
+                    break
         except BaseException:
-            self._keep_rest(calls, triples)
+            self._keep_rest(calls, items)
             raise
-        self.events += len(calls) // 3
-        del self._ticks[self._now]
+        finally:
+            self._shown_us = _FOREVER_US
+            if due:
+                self._show(due[0])
+
+    def _show(self, at_us: int) -> None:
+        """Give the first tick an entry in the queue."""
+        self._shown_us = at_us
+        heappush(self._queue, (at_us, NORMAL, _TICK_EID, self._tick_event))
 
     def _keep_rest(self, calls: list[Any], triples: Iterator[Any]) -> None:
         """After a call of this tick raised: count what ran, and leave the rest to the next `run()`."""
@@ -225,7 +236,7 @@ class Kernel(Environment):
         self.events += done // 3
         del calls[:done]
         if calls:
-            heappush(self._queue, (self._now, NORMAL, _TICK_EID, self._tick_event))
+            heappush(self._due, self._now)
         else:
             del self._ticks[self._now]
 
@@ -365,9 +376,7 @@ class _Wheel(_RecurringEvent):
             triples = iter(calls) if not ran else _iterate_from(calls, ran)
             cancelled = 0
             try:
-                for fn in triples:
-                    a = next(triples)
-                    b = next(triples)
+                for fn, a, b in zip(triples, triples, triples):  # noqa: B905 - of three items each
                     if fn is None:
                         cancelled += 1
                     else:

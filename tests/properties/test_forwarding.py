@@ -86,3 +86,58 @@ def test_one_that_ended_unanswered_may_be_handed_over_again() -> None:
         (ResponseStatus.REFUSED, Reason.DUPLICATE),
     ]
     assert len(agent.did(RunTask)) == 2
+
+
+ASKS = st.lists(
+    st.one_of(
+        st.just(("ask", 0)),
+        st.just(("cancel", 0)),
+        st.tuples(st.just("wait"), st.sampled_from([5, 50, 400, 2_100, 30_000])),
+        st.tuples(st.just("lose an agent"), st.integers(0, AGENTS - 1)),
+        st.tuples(st.just("lose a coordinator"), st.integers(0, AGENTS - 1)),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@examples(4)
+@given(ASKS, LOSSES, st.integers(0, 3_000))
+def test_of_several_coordinators_one_runs_a_task(
+    steps: list[tuple[str, int]], losses: list[tuple[type[Message], int]], work_ms: int
+) -> None:
+    cluster = Cluster()
+    home = cluster.add("home", Role.COORDINATOR)
+    away = [cluster.add(f"away-{number}", Role.COORDINATOR) for number in range(AGENTS)]
+    config = NodeConfig(has_radio=False)
+    agents = [
+        cluster.add(f"agent-{number}", Role.AGENT, config=config, installed=[SMALL], active=SMALL)
+        for number in range(AGENTS)
+    ]
+    to_agents = [cluster.link(agent, hub) for agent, hub in zip(agents, away, strict=True)]
+    cluster.drive()
+    for agent in agents:
+        agent.plan(RunTask, *[Outcome(after_us=work_ms * 1000)] * 4)
+    to_hubs = [cluster.link(home, hub) for hub in away]
+    asker = cluster.puppet("asker")
+    link = cluster.link(asker, home)
+    cluster.run_for(61_000)
+    for kind, times in losses:
+        cluster.drop(kind, times)
+    attempt = 0
+    for what, value in steps:
+        match what:
+            case "ask":
+                asker.say(link, task_request(deadline_ms=20_000, attempt=attempt))
+                attempt += 1
+            case "cancel":
+                asker.say(link, Cancel(task_id=TASK_ID, reason=Reason.NO_ANSWER, attempt=attempt))
+            case "lose an agent" if to_agents[value] in cluster.cables:
+                cluster.unlink(to_agents[value])
+            case "lose a coordinator" if to_hubs[value] in cluster.cables:
+                cluster.unlink(to_hubs[value])
+            case "wait":
+                cluster.run_for(value)
+    cluster.run_for(60_000)
+    assert sum(len(agent.did(RunTask)) for agent in agents) <= 1
+    assert len(home.hub.relays) == 0

@@ -42,6 +42,16 @@ def test_its_full_size_is_what_it_says(name: str) -> None:
     )
 
 
+def test_what_few_can_answer_on_the_campus_crosses_coordinators() -> None:
+    often = (
+        "workload.tasks[2].per_node_per_hour=3",
+        "agents.active={'qwen2.5-coder:7b': 0.5, 'qwen2.5-coder:14b': 0.5}",
+    )
+    outcome = run_scenario(load_scenario("campus", (*SMALL["campus"], *often)), root=None, reproduce="")
+    assert outcome.violation is None
+    assert outcome.summary["metrics"]["tasks_via_federation_share"] > 0.01
+
+
 def test_laptops_open_in_the_morning() -> None:
     world = World(load_scenario("office_day", SMALL["office_day"]))
     there = []

@@ -126,12 +126,12 @@ def test_late_parts_are_no_news(bench: Bench) -> None:
 
 def test_a_probe_is_told_when_a_task_could_begin(bench: Bench) -> None:
     assert bench.probe(1) == ProbeReply(
-        task_id=bytes([1]) * 16, queue_ms=0, tokens_per_s=20, battery_pct=100, on_external_power=False, hold_ms=2_000
+        task_id=bytes([1]) * 16, queue_ms=0, tokens_per_s=20, battery_pct=100, on_external_power=False, hold_ms=4_000
     )
     bench.agent.plan(RunTask, HANGS)
     bench.ask(2, max_tokens=100)
     bench.ask(3, max_tokens=40)
-    bench.cluster.run_for(2_000)
+    bench.cluster.run_for(4_000)
     assert bench.probe(4).queue_ms == (100 - 3 + 40) * 1_000 // 20, "three of the first are written"
 
 
@@ -162,7 +162,7 @@ def test_a_place_comes_free(how: str, bench: Bench) -> None:
     if how == "released":
         bench.release(1)
     elif how == "expired":
-        bench.cluster.run_for(2_000)
+        bench.cluster.run_for(4_000)
     elif how == "gone":
         bench.cluster.unlink(bench.link)
         bench.link = bench.cluster.link(bench.asker, bench.agent)

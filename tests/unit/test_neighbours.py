@@ -6,12 +6,12 @@ from itertools import pairwise
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import CancelOp, Connect, Disconnect, Scan, ScanMode
-from edgecoder.core.events import Event, Heard, LinkUp, PeersHeard, PeersSilent
+from edgecoder.core.events import CancelTask, Event, Heard, LinkUp, PeersHeard, PeersSilent
 from edgecoder.core.ids import LinkId, Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.trace import PeerForgotten, PeerLearned
 from edgecoder.wire.advertisement import Bits, short_generation, tag
-from edgecoder.wire.messages import Identity, Probe, TaskRequest
+from edgecoder.wire.messages import Identity, Probe, ProbeReply, TaskRequest
 from tests.catalogs import SMALL
 from tests.harness import Cluster, Puppet
 from tests.hosts import HANGS, Host, fails
@@ -284,3 +284,91 @@ def test_a_device_that_has_no_room_for_bits_is_read_now_and_then(cluster: Cluste
     hear(phone, 7, None)
     cluster.run_for(10_000)
     assert dials(phone) == [7, 7]
+
+
+def test_a_task_that_waits_for_a_dial_goes_on_when_the_device_falls_silent(cluster: Cluster) -> None:
+    phone = phone_of(cluster)
+    peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    phone.plan(Connect, HANGS)
+    hear(phone, 8, bits())
+    cluster.run_for(600)
+    command = phone.submit(model="small", deadline_ms=10_000)
+    phone.take(PeersSilent((7,)))  # the dial to 8 is still being cancelled
+    cluster.run_for(11_000)
+    assert phone.task(command).reason is not None
+
+
+def test_a_task_that_waits_for_a_dial_goes_on_when_the_device_makes_room(cluster: Cluster) -> None:
+    phone = phone_of(cluster, peers_max=2)
+    peer_at(cluster, 7)
+    hear(phone, 7, bits(), -90)
+    cluster.run_for(3_000)
+    phone.plan(Connect, HANGS)
+    hear(phone, 8, bits())
+    cluster.run_for(600)
+    command = phone.submit(model="small", deadline_ms=10_000)
+    hear(phone, 9, bits(), -40)
+    cluster.run_for(11_000)
+    assert phone.task(command).reason is not None
+
+
+def test_a_dial_may_end_after_its_task(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    phone.plan(Connect, HANGS)
+    command = phone.submit(model="small", deadline_ms=60_000)
+    cluster.run_for(300)
+    phone.take(CancelTask(999, command))
+    cluster.run_for(20_000)
+    assert peer.all(Probe) == []
+
+
+def test_a_dial_may_end_after_its_round(cluster: Cluster) -> None:
+    """Nobody could beat the peer that has a link already, so the task goes there while another is being dialled."""
+    phone, _ = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    near = cluster.puppet("near", Role.AGENT)
+    link = cluster.link(near, phone)
+    near.say(link, capabilities(near.node_id, 1, tokens_per_s=1000))
+    cluster.run_for(15)
+    phone.plan(Connect, HANGS)
+    phone.submit(model="small", max_tokens=100)
+    cluster.run_for(15)
+    near.say(link, ProbeReply(task_id=near.last(Probe).task_id, tokens_per_s=1000, hold_ms=4_000))
+    cluster.run_for(100)
+    assert len(near.all(TaskRequest)) == 1
+    cluster.run_for(5_000)
+
+
+def test_places_are_kept_for_as_long_as_a_round_that_dials_takes(cluster: Cluster) -> None:
+    phone, _ = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    near = cluster.puppet("near", Role.AGENT)
+    link = cluster.link(near, phone)
+    near.say(link, capabilities(near.node_id, 1, tokens_per_s=10))
+    cluster.run_for(15)
+    phone.plan(Connect, HANGS)
+    phone.submit(model="small", max_tokens=100)
+    cluster.run_for(15)
+    hold_ms = NodeConfig().probe_hold_ms
+    near.say(link, ProbeReply(task_id=near.last(Probe).task_id, tokens_per_s=10, hold_ms=hold_ms))
+    cluster.run_for(3_100)
+    assert len(near.all(TaskRequest)) == 1
+
+
+def test_silence_takes_nobody_off_the_blacklist(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    stats = phone.member.peers.rows[peer.node_id].stats
+    stats.blacklisted_until = until = phone.alive.context.now + 200_000_000
+    phone.take(PeersSilent((7,)))
+    assert peer.node_id not in phone.member.peers.rows
+    hear(phone, 7, bits())
+    cluster.run_for(5_000)
+    assert phone.member.peers.rows[peer.node_id].stats.blacklisted_until == until

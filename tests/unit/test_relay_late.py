@@ -7,7 +7,7 @@ import pytest
 from edgecoder.errors import Reason
 from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest
 from tests.harness import Cluster
-from tests.unit.test_relay import Office
+from tests.office import Office
 
 ACCEPTED, CHUNK, DONE, REFUSED, FAILED = ResponseStatus
 

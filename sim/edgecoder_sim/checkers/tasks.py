@@ -61,6 +61,10 @@ class Requests(Rule):
     def _asked(self, book: Book, link: LinkId, _: Header, message: TaskRequest) -> None:
         requests = self._of[book.index].setdefault(message.task_id, {})
         key = (link, message.attempt)
+        if book.role is Role.COORDINATOR:  # a newer attempt says that the one before was given up
+            for older in [ask for ask in requests if ask[0] == link and ask[1] < message.attempt]:
+                self._call_off(book, older, message.task_id)
+            requests = self._of[book.index].setdefault(message.task_id, {})
         request = requests.setdefault(key, _Request())
         request.open += 1
         due_us = self.panel.now + message.deadline_ms * 1000 + GRACE_US
@@ -134,11 +138,14 @@ class Requests(Rule):
         if request is None:
             return
         if book.role is Role.COORDINATOR:
-            self._close(book, key, task)
-            for ask in book.asks.get(task, ()):
-                self.panel.alarm(self.panel.now, self._not_passed_on, book, (task, ask))
+            self._call_off(book, key, task)
         else:
             self._due(book, key, task, request, min(request.due_us, self.panel.now + GRACE_US))
+
+    def _call_off(self, book: Book, key: AskKey, task: TaskId) -> None:
+        self._close(book, key, task)
+        for ask in book.asks.get(task, ()):
+            self.panel.alarm(self.panel.now, self._not_passed_on, book, (task, ask))
 
     def _link_down(self, book: Book, event: LinkDown) -> None:
         """Nobody is there any more to be answered."""

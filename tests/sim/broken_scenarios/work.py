@@ -189,7 +189,7 @@ CASES = [
         "{drain_ms: 1000}",
         "{probe_hold_ms: 100}",
         41,
-        "config.phones: probe_timeout_ms is 500, probe_hold_ms 100",
+        "config.phones: probe_timeout_ms is 500, probe_dial_ms 2500, probe_hold_ms 100",
         "a place must be kept for longer than a round takes",
     ),
     broken(
