@@ -81,8 +81,8 @@ def page() -> str:
         "# The tables of a run",
         "",
         "Written by `python -m edgecoder_sim.tables > docs/tables.md`. A run directory has each as `<name>.parquet`;",
-        "the unit of a number stands last in the column's name, times are simulated seconds since the begin of the run,",
-        "and a node is its index in `nodes`. `Run(path).tasks` of `edgecoder_sim.results` is the table as a DataFrame.",
+        "the unit of a number stands last in the column's name, times are simulated seconds since the run began, and",
+        "a node is its index in `nodes`. `Run(path).tasks` of `edgecoder_sim.results` is the table as a DataFrame.",
     ]
     for table in TABLES.values():
         lines += [
