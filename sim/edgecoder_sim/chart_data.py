@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from edgecoder_sim.names import swap_numbers
+from edgecoder_sim.results import swap_numbers
 from edgecoder_sim.tables import MEDIUM_NAMES, PHASES
 
 CDF_POINTS: Final = 160

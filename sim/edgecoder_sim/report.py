@@ -23,9 +23,8 @@ import vl_convert
 from edgecoder_sim import chart_data, rundir
 from edgecoder_sim.charts import gallery
 from edgecoder_sim.metrics import METRICS
-from edgecoder_sim.names import task_names
 from edgecoder_sim.people_charts import people_figures
-from edgecoder_sim.results import Run
+from edgecoder_sim.results import Run, task_names
 from edgecoder_sim.route_charts import route_figures
 from edgecoder_sim.trouble_charts import trouble_figures
 

@@ -15,8 +15,7 @@ from edgecoder.mesh.router import Why
 from edgecoder.trace import NodeReady, SwapEnded, TaskStarted, TaskStopped, TaskSubmitted
 from edgecoder_sim import chart_data
 from edgecoder_sim.commands import stories
-from edgecoder_sim.names import swap_numbers
-from edgecoder_sim.results import Run
+from edgecoder_sim.results import Run, swap_numbers
 from edgecoder_sim.runner import run_scenario
 from edgecoder_sim.scenario import load_scenario
 from tests.sim import made_runs as made

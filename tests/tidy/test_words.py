@@ -19,8 +19,8 @@ FORBIDDEN_WORDS = {
 """Words of a class name that the glossary replaces, with what it uses. Words with a second meaning may stay: client."""
 
 SIMULATES_NOTHING = {
-    "__init__", "chart_data", "charts", "checkers", "commands", "headlines", "health", "metrics", "names", "recording",
-    "people_charts", "people_checks", "report", "route_charts", "trouble_charts",
+    "__init__", "chart_data", "charts", "checkers", "commands", "headlines", "health", "metrics", "recording", "report",
+    "people_charts", "people_checks", "route_charts", "trouble_charts",
     "people_model", "results", "rundir", "runner", "scenario", "scenario_checks", "scenario_model",
     "scenario_schema", "tables", "watch", "world",
     "faults/__init__", "faults/checks", "faults/explore", "faults/model", "faults/shrink",

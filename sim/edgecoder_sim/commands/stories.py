@@ -17,8 +17,7 @@ import pandas as pd
 from edgecoder.errors import REASONS, ConfigError
 from edgecoder.mesh.router import Why
 from edgecoder_sim.chart_data import PHASE_LABELS
-from edgecoder_sim.names import node_names, swap_numbers, task_names
-from edgecoder_sim.results import Run
+from edgecoder_sim.results import Run, node_names, swap_numbers, task_names
 from edgecoder_sim.tables import RESTARTED, UNFINISHED
 
 INTERESTING: Final = 5
@@ -107,7 +106,7 @@ def reason_text(code: str) -> str:
 
 
 def find_task(run: Run, wanted: str) -> pd.Series:
-    """The task whose short name (see `names.task_names`) is `wanted`, or whose id begins or ends so, hexadecimal.
+    """The task whose short name (see `results.task_names`) is `wanted`, or whose id begins or ends so, hexadecimal.
     Raises ConfigError where there is none, or more than one."""
     names, ids, digits = task_names(run), run.tasks["task_id"], wanted.lower()
     found = names == digits
@@ -292,7 +291,7 @@ def find_node(run: Run, wanted: str) -> int:
 
 
 def node_swaps(run: Run, node: int) -> list[dict[str, Any]]:
-    """The swaps of a node in order, one row each; `number` is that of `names.swap_numbers`."""
+    """The swaps of a node in order, one row each; `number` is that of `results.swap_numbers`."""
     rows = run.swaps.assign(number=swap_numbers(run.swaps))
     rows = rows[rows["node"] == node].sort_values(["started_s", "epoch", "swap"], kind="stable")
     return [{str(name): _plain(value) for name, value in row.items()} for _, row in rows.iterrows()]
