@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 
 from edgecoder.errors import ConfigError, SimulationError
-from edgecoder_sim.faults.explore import Tally, explore
+from edgecoder_sim.faults.answers import Range, range_of
+from edgecoder_sim.faults.explore import SERVED, Tally, explore
 from edgecoder_sim.faults.shrink import shrink
 from edgecoder_sim.rundir import write_text
 from edgecoder_sim.scenario import resolved_yaml
@@ -83,9 +84,25 @@ def _lines(tally: Tally, summary: dict[str, object]) -> list[str]:
     return [
         f"{counted(tally.schedules, 'schedule')} with {counted(tally.faults, 'fault')}, {speed}",
         f"{counted(tally.tasks, 'task')} and {counted(tally.swaps, 'swap')}, {violated} with a violation",
-        "of what is rare, a sweep saw:",
+        *_served(tally),
+        "of what is rare, the sweep saw:",
         *(f"  {what}: {counted(count, 'time')}" for what, count in tally.reached.items()),
     ]
+
+
+def _served(tally: Tally) -> list[str]:
+    """How users were served, over the seeds."""
+    shares, *latencies_s = (range_of(getattr(one, name) for one in tally.services) for name in SERVED)
+    if shares is None:
+        return []
+    lines = [f"  answered of those asked: {_range(shares, 100)} %"]
+    for name, latency_s in zip(("p50", "p99"), latencies_s, strict=True):
+        lines += [f"  latency {name}: {_range(latency_s)} s"] if latency_s is not None else []
+    return ["a seed, median (least to most):", *lines]
+
+
+def _range(found: Range, factor: float = 1) -> str:
+    return f"{found.median * factor:.2f} ({found.least * factor:.2f} to {found.most * factor:.2f})"
 
 
 def reduce(scenario: Scenario, out: Path, *, as_json: bool) -> None:
