@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,8 @@ class TimeUnit(NamedTuple):
 
     seconds: float
     title: str
+    starts_h: float | None = None
+    """The hour of the day at which the axis begins, where people live by the clock."""
 
 
 def time_unit(sim_s: float) -> TimeUnit:
@@ -57,6 +59,13 @@ def time_unit(sim_s: float) -> TimeUnit:
     if sim_s <= 600:
         return TimeUnit(1, "simulated seconds")
     return TimeUnit(60, "simulated minutes") if sim_s <= 6 * 3600 else TimeUnit(3600, "simulated hours")
+
+
+def axis_unit(sim_s: float, scenario: dict[str, Any]) -> TimeUnit:
+    """The unit of a run's axes of time; where people of its complete scenario live by a day, they count the clock."""
+    has_day = "working_day" in scenario["mobility"].values()
+    has_day = has_day or any(each["by_day"] for each in scenario["presence"].values())
+    return time_unit(sim_s)._replace(starts_h=scenario["day"]["starts_h"] if has_day else None)
 
 
 def cumulative(values: Iterable[float], total: int | None = None) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from edgecoder.core.ids import Role
 from edgecoder_sim import chart_data as data
 from edgecoder_sim.recording.tasks import VIAS
 from edgecoder_sim.results import Run
@@ -65,12 +66,14 @@ class Gallery(msgspec.Struct, frozen=True, kw_only=True):
 def gallery(run: Run) -> Gallery:
     """All charts of a run. Raises ConfigError where a table cannot be read."""
     sim_s = float(run.summary["sim_s"])
-    unit = data.time_unit(sim_s)
-    models = _by_size(run, data.availability(run.timeline, unit))
+    unit = data.axis_unit(sim_s, run.scenario_values)
+    who = _WHO if (run.nodes["role"] == Role.COORDINATOR.value).any() else _WHO[:1]
+    found = data.availability(run.timeline, unit)
+    models = _by_size(run, {model: frame[frame["who"].isin(who)] for model, frame in found.items()})
     return Gallery(
         tasks=_tasks(run),
         availability=[_model(number, names, frame, sim_s, unit) for number, (names, frame) in enumerate(models)],
-        availability_legend=Legend(_WHO),
+        availability_legend=Legend(who),
         loading=_loading(run, sim_s, unit),
         swaps=_swaps(run),
         news=_news(run),
@@ -376,7 +379,12 @@ def _cdf(frame: pd.DataFrame, by: str, what: str, share: str, order: list[str] |
 def time_axis(sim_s: float, unit: data.TimeUnit, ticks: int = 12) -> alt.X:
     """The axis of simulated time, the whole run."""
     scale = alt.Scale(domain=[0, sim_s / unit.seconds], nice=False)
-    return alt.X("at:Q", title=unit.title, scale=scale, axis=alt.Axis(grid=False, tickCount=ticks))
+    if unit.starts_h is None:
+        return alt.X("at:Q", title=unit.title, scale=scale, axis=alt.Axis(grid=False, tickCount=ticks))
+    minutes = f"round(datum.value * {unit.seconds / 60:g} + {unit.starts_h * 60:g})"
+    clock = f"format(floor({minutes} / 60) % 24, '02') + ':' + format({minutes} % 60, '02')"
+    axis = alt.Axis(grid=False, tickCount=ticks, labelExpr=clock)
+    return alt.X("at:Q", title="time of day", scale=scale, axis=axis)
 
 
 def log_axis(values: pd.Series) -> alt.Axis:

@@ -87,8 +87,9 @@ def _knowledge(figures: _Figures) -> list[str]:
     ]
     if not parts:
         return []
-    why = "a summary is wrong from the first change of one of its counts to the next summary"
-    lines = [_row("wrong rows", f"share of time: {', '.join(parts)}"), _row("", f"({why})")]
+    lines = [_row("wrong rows", f"share of time: {', '.join(parts)}")]
+    if "summaries_wrong_share" in figures:
+        lines.append(_row("", "(a summary is wrong from the first change of one of its counts to the next summary)"))
     if "online_share" in figures:
         text = f"{_percent(figures['online_share'])} of node-time; who is offline has no row that could be wrong"
         lines.append(_row("online", text))

@@ -86,7 +86,7 @@ def _contacts(run: Run) -> list[Figure]:
     if contacts.empty:
         return []
     sim_s = float(run.summary["sim_s"])
-    unit = data.time_unit(sim_s)
+    unit = data.axis_unit(sim_s, run.scenario_values)
     over_time = contacts_over_time(contacts, sim_s)
     over_time = pd.DataFrame({"at": (over_time["at_s"] / unit.seconds).round(4), "open": over_time["open"]})
     whole = alt.Scale(domain=[0, sim_s / unit.seconds], nice=False)

@@ -82,3 +82,4 @@ def test_no_line_names_an_interval_that_a_scenario_may_change() -> None:
     said = told(summaries_wrong_share=0.6)
     assert "from the first change of one of its counts to the next summary" in said
     assert "minute" not in said
+    assert "summary" not in told(registry_wrong_share=0.6), "where there are none"

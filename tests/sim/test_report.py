@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pandas as pd
 import pytest
 import vl_convert
@@ -149,6 +150,27 @@ def test_tasks_worth_a_look_are_named_as_the_command_line_does(run: Run) -> None
 def test_a_logarithmic_axis_has_labels_whatever_its_range(low_s: float, high_s: float) -> None:
     ticks = charts.log_axis(pd.Series([low_s, high_s])).to_dict()["values"]
     assert len([tick for tick in ticks if low_s <= tick <= high_s]) >= 2
+
+
+def test_where_people_live_by_the_clock_axes_count_it() -> None:
+    still, moving = (YAML(typ="safe").load(resolved_yaml(load_scenario(name))) for name in ("office", "office_day"))
+    assert chart_data.axis_unit(43_200.0, still).starts_h is None
+    unit = chart_data.axis_unit(43_200.0, moving)
+    assert unit.starts_h == 7.0
+    marks = alt.Chart(pd.DataFrame({"at": [0.0, 12.0]})).mark_point().encode(x=charts.time_axis(43_200.0, unit))
+    drawn = vl_convert.vegalite_to_svg(charts.as_spec(marks, 100) | {"width": 900})
+    assert ">07:00<" in drawn
+    assert ">19:00<" in drawn
+
+
+def test_without_coordinators_nothing_is_said_of_their_registries(tmp_path: Path) -> None:
+    run = made_run(tmp_path)
+    run.nodes = run.nodes[run.nodes["role"] != "coordinator"]
+    shown = charts.gallery(run)
+    assert shown.availability_legend.labels == ("true",)
+    assert "in the registries" not in {
+        row["who"] for figure in shown.availability for rows in figure.spec["datasets"].values() for row in rows
+    }
 
 
 def test_text_of_a_user_stays_text(tmp_path: Path) -> None:
