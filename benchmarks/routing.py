@@ -216,9 +216,17 @@ class Router(Host):
         """It has no model."""
         return ProbeReply(task_id=request.task_id, reason=Reason.NO_MODEL)
 
-    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None], _: int = 0) -> None:
         """See `prober.Near`; every server has a link."""
         on_link(self.link_to(node))
+
+    def goes_wide(self, _: NodeId, __: TaskRequest) -> bool:
+        """There is one kind of link."""
+        return False
+
+    def upload_ms(self, _: LinkId, __: TaskRequest) -> int:
+        """Links take no time."""
+        return 0
 
     def run_here(self, request: TaskRequest, sink: Callable[[TaskResponse], None]) -> None:
         """Never chosen."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecoder.coordinator.relay import RELAY_TABLE
+from edgecoder.mesh.dial_table import DIAL_TABLE
 from edgecoder.mesh.executor import WORK_TABLE
 from edgecoder.mesh.heartbeat import ONLINE_TABLE
-from edgecoder.mesh.neighbours import DIAL_TABLE
 from edgecoder.mesh.task_table import TASK_TABLE
 from edgecoder.models import swap
 from edgecoder.models.inventory import DOWNLOAD_TABLE
@@ -28,7 +28,7 @@ MACHINES: list[tuple[str, str, Table]] = [
     ),
     ("A model file", "`edgecoder/models/inventory.py`.", DOWNLOAD_TABLE),
     ("Online or offline", "`edgecoder/mesh/heartbeat.py`.", ONLINE_TABLE),
-    ("A device that the radio hears", "`edgecoder/mesh/neighbours.py`.", DIAL_TABLE),
+    ("A device that the radio hears", "`edgecoder/mesh/dial_table.py`.", DIAL_TABLE),
     ("A task where it was asked", "`edgecoder/mesh/task_table.py`.", TASK_TABLE),
     ("A task where it is answered", "`edgecoder/mesh/executor.py`.", WORK_TABLE),
     ("A task on its way through a coordinator", "`edgecoder/coordinator/relay.py`.", RELAY_TABLE),

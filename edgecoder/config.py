@@ -132,16 +132,25 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Least time between two advertisements of a changed load. A model change never waits."""
     heartbeat_gap_ms: Millis = 1_000
     """Least time between two heartbeats that a change sends at once."""
-    peers_max: Count = 64
-    """Peers that are remembered; the one not seen for longest goes first."""
+    peers_max: Count = 128
+    """Peers that are remembered; the one not seen for longest goes first. An open-plan office has 65 in range, a
+    lecture hall more; each takes about 1 kB."""
     peer_expiry_ms: Millis = 60_000
     """A peer whose link is down is forgotten after this."""
     radio_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 5
     """Links over BLE that a phone keeps at once, dialled and taken together. Android allows 7, some 15 (bitchat keeps 5
     to 6); more links, more battery."""
+    wifi_direct_links_max: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Links over Wi-Fi Direct that a node keeps at once; 0: it has none. More links share one channel."""
+    wifi_direct_bytes_min: Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)] = 65_536
+    """A request of so many bytes opens a link over Wi-Fi Direct if the peer can. Lower: long prompts get there sooner,
+    and devices form groups more often, which takes seconds: 5 s are 42 kB over Bluetooth between Androids."""
     link_idle_ms: Millis = 1_000
     """A link over BLE that no task uses is closed after this by who dialled it. Longer: less dialling for questions in
     a row; shorter: slots are free sooner."""
+    link_read_ms: Millis = 250
+    """One that was dialled to read is closed so long after it was read: time for a receipt and its acknowledgement.
+    Shorter: slots are free sooner, and a crowd knows sooner what is new."""
     link_idle_max_ms: Millis = 5_000
     """Whoever did not dial it closes an idle link after this: the other end has forgotten it."""
     dial_timeout_ms: Millis = 10_000
@@ -194,6 +203,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     local_wait_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """A node asks its coordinator when nobody in its own reach could begin within this. Higher: fewer messages to the
     coordinator; lower: less waiting behind others."""
+    local_finish_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
+    """A node asks its coordinator how soon a task could be done there, unless it would itself be done within this.
+    Higher: fewer messages to the coordinator; lower: better placed tasks."""
     hedging: bool = True
     """Whether a task that is late to be taken up is asked of a second node too. On: shorter tails, and a few percent of
     work that is thrown away."""
@@ -213,13 +225,18 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """At or below this it takes small tasks of others only."""
     small_work_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
     """The longest answer that is small work, tokens: some seconds on a phone."""
+    prompt_bytes_per_token: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
+    """Bytes of a prompt that a node is taken to read in the time of one token that it writes: 4 make a token, and a
+    phone reads 8 of them meanwhile (I; laptops 10, GPUs 30). Lower: long prompts go to faster nodes."""
     typical_task_tokens: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 128
     """Length assumed for tasks of which a node knows only the count, tokens."""
     battery_ms_per_pct: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 20
     """Each percent that a phone's battery lacks counts as so much later: at half charge it must be 1 s faster than a
     node on the mains."""
-    ble_kbit_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 300
-    """Goodput assumed for prompts over BLE: 300–400 kbit/s to an iPhone (Apple forum 770717)."""
+    ble_kbit_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 24
+    """Goodput assumed for prompts over BLE, which are acknowledged writes: 182 bytes in two intervals of 30 ms to an
+    iPhone; 68 between Androids, which take 512. Higher: peers over BLE look better than they are, and long prompts are
+    given up before they are through."""
     receipts_max: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 1024
     """Receipts that may wait for a coordinator, 300 bytes of disk each. One more is refused: its server goes unpaid."""
     receipt_retry_ms: Millis = 5_000

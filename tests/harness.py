@@ -217,17 +217,17 @@ class Cluster:
         """Let a node stand at an address, where it can be dialled."""
         self.at_address[address] = end
 
-    def connect(self, source: Host | Puppet, address: Address) -> LinkId | None:
-        """Open a link over BLE to whoever stands at an address."""
+    def connect(self, source: Host | Puppet, address: Address, medium: Medium = Medium.BLE) -> LinkId | None:
+        """Open a link from device to device, to whoever stands at an address."""
         target = self.at_address.get(address)
         if target is None:
             return None
         self._links += 1
         link = self._links
-        self.cables[link] = Cable((source, target), Medium.BLE, LATENCY_US)
+        self.cables[link] = Cable((source, target), medium, LATENCY_US)
         places = {id(end): place for place, end in self.at_address.items()}
         for end, other in ((source, target), (target, source)):
-            end.take(LinkUp(link, Medium.BLE, -60, places.get(id(other))))
+            end.take(LinkUp(link, medium, -60, places.get(id(other))))
         return link
 
     def disconnect(self, link: LinkId) -> None:

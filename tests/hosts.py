@@ -66,7 +66,7 @@ from edgecoder.core.events import (
     UnloadFailed,
     Wake,
 )
-from edgecoder.core.ids import Address, CommandId, LinkId, Micros, OpId
+from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, OpId
 from edgecoder.core.node import Node, Setup
 from edgecoder.errors import Reason
 from edgecoder.mesh.member import Member
@@ -150,8 +150,8 @@ class World(Protocol):
         """Notify the peers in radio range; how many there are."""
         ...
 
-    def connect(self, source: Any, address: Address) -> LinkId | None:
-        """Open a link over BLE to whoever stands at an address; None where nobody takes it."""
+    def connect(self, source: Any, address: Address, medium: Medium) -> LinkId | None:
+        """Open a link over a medium to whoever stands at an address; None where nobody takes it."""
         ...
 
     def disconnect(self, link: LinkId) -> None:
@@ -363,7 +363,7 @@ class Host:
     def _connect(self, life: int, effect: Connect, outcome: Outcome) -> None:
         """End a dial: with a link to whoever stands at the address."""
         if life == self.life and effect.op in self.open and not outcome.hangs:
-            link = None if outcome.reason else self._world.connect(self, effect.address)
+            link = None if outcome.reason else self._world.connect(self, effect.address, effect.medium)
             failed = ConnectFailed(effect.op, outcome.reason or Reason.UNAVAILABLE)
             self._complete(life, effect.op, failed if link is None else Connected(effect.op, link))
 

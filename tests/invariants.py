@@ -213,6 +213,7 @@ def assert_bounds(node: Node) -> None:
     """Whatever a node keeps stays within its configuration."""
     config = node.setup.config
     assert len(node._early) <= EARLY_EVENTS_MAX + config.links_max
+    assert len(node._early_commands) <= EARLY_EVENTS_MAX
     assert len(node.gate.links) <= config.links_max
     assert len(node.gate._windows) <= config.senders_max
     part = node.part

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgecoder.config import NodeConfig, Routing
-from edgecoder.core.ids import LinkId, Role
+from edgecoder.core.ids import LinkId, Medium, Role
+from edgecoder.models.catalog import CatalogEntry
 from edgecoder.wire.messages import (
     Heartbeat,
     HeartbeatAck,
@@ -24,18 +25,20 @@ from tests.strategies import capabilities
 class Scene:
     """A phone without a model, and peers that a test plays."""
 
-    def __init__(self, cluster: Cluster, **config: object) -> None:
+    def __init__(self, cluster: Cluster, *, active: CatalogEntry | None = None, **config: object) -> None:
         """It routes by cost unless `config` says otherwise: then a test has to play the answers to probes too."""
         settings: dict[str, object] = {"routing": Routing.COST} | config
         self.cluster = cluster
-        self.phone: Host = cluster.add("phone", config=NodeConfig(**settings))  # type: ignore[arg-type]  # by name
+        own = NodeConfig(**settings)  # type: ignore[arg-type]  # by name
+        installed = [] if active is None else [active]
+        self.phone: Host = cluster.add("phone", config=own, installed=installed, active=active)
         self.links: dict[str, LinkId] = {}
         cluster.drive()
 
-    def peer(self, name: str, load: Load | None = None, **fields: object) -> Puppet:
+    def peer(self, name: str, load: Load | None = None, *, medium: Medium = Medium.LAN, **fields: object) -> Puppet:
         """A laptop in reach that serves `small`."""
         puppet = self.cluster.puppet(name)
-        self.links[name] = self.cluster.link(puppet, self.phone)
+        self.links[name] = self.cluster.link(puppet, self.phone, medium=medium)
         puppet.say(self.links[name], capabilities(puppet.node_id, 1, load, **fields))
         self.cluster.run_for(15)
         return puppet

@@ -17,7 +17,16 @@ from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.soonest import make_router
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import Verified
-from edgecoder.wire.messages import Cancel, Heartbeat, HeartbeatAck, LedgerBatch, Summary, TaskRequest, TaskResponse
+from edgecoder.wire.messages import (
+    Cancel,
+    Heartbeat,
+    HeartbeatAck,
+    LedgerBatch,
+    Probe,
+    Summary,
+    TaskRequest,
+    TaskResponse,
+)
 
 
 class Hub:
@@ -85,6 +94,12 @@ class Hub:
             return
         self.summaries.learn(link, verified.header, message)
 
+    def _on_probe(self, link: Link, verified: Verified[Probe]) -> None:
+        if link.role is Role.COORDINATOR:
+            self._context.drop("probe", Reason.UNKNOWN_SENDER)
+        else:
+            self.relays.probe(link, verified.message)
+
     def _on_task_request(self, link: Link, verified: Verified[TaskRequest]) -> None:
         message = verified.message
         self.relays.request(link, message)
@@ -112,6 +127,7 @@ class Hub:
     MESSAGES: ClassVar[dict[type, Callable[..., None]]] = {
         Heartbeat: _on_heartbeat,
         Summary: _on_summary,
+        Probe: _on_probe,
         TaskRequest: _on_task_request,
         TaskResponse: _on_task_response,
         Cancel: _on_cancel,

@@ -126,7 +126,7 @@ class Registry:
                 row.power.battery_pct,
                 None,
                 row.stats.fail_rate,
-                row.stats.quality(),
+                0 if why is not None else row.stats.quality(),
                 why,
                 tokens_per_s=row.tokens_per_s,
                 slots=row.slots,

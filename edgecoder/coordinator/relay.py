@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from edgecoder.config import DeviceType
 from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import Context
@@ -23,9 +24,10 @@ from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.models import SameModel, fitting
 from edgecoder.mesh.router import NOT_ITS_FAULT, Decision, Router, Why
+from edgecoder.mesh.soonest import wait_ms
 from edgecoder.protocol import ATTEMPT_MAX, HOPS_MAX, RESPONSE_INDEX_MAX, TTL_MS_MAX
 from edgecoder.trace import TaskRouted
-from edgecoder.wire.messages import Cancel, ResponseStatus, TaskRequest, TaskResponse
+from edgecoder.wire.messages import Cancel, Probe, ProbeReply, ResponseStatus, TaskRequest, TaskResponse
 
 BUSY_AGENTS_MAX = 2
 """So many agents may refuse a task as busy before another coordinator is asked."""
@@ -144,6 +146,29 @@ class Relays:
         self._context.timers.set(name, deadline, lambda: self._give_up(relay, Reason.DEADLINE))
         self._route(relay)
 
+    def probe(self, link: Link, probe: Probe) -> None:
+        """A node asks how soon its task would be done here: as soon as by the agent that would get it now. No place is
+        kept. Of what only another coordinator could have done no speed is told."""
+        fits = fitting(probe.model, probe.min_param_size, self._same_model)
+        tried = set() if link.peer is None else {link.peer}
+        candidates = list(self._registry.candidates(fits, tried, probe.max_tokens))
+        node = self._router.choose(candidates, probe).node
+        chosen = next((candidate for candidate in candidates if candidate.node == node), None)
+        if self._is_draining:
+            reply = ProbeReply(task_id=probe.task_id, reason=Reason.SHUTTING_DOWN)
+        elif chosen is None:
+            reason = None if self._elsewhere(probe, tried) else Reason.NO_ROUTE
+            reply = ProbeReply(task_id=probe.task_id, reason=reason)
+        else:
+            reply = ProbeReply(
+                task_id=probe.task_id,
+                queue_ms=wait_ms(chosen, self._context.config),
+                tokens_per_s=chosen.tokens_per_s,
+                battery_pct=chosen.battery_pct,
+                on_external_power=chosen.on_external_power or chosen.device_type is not DeviceType.PHONE,
+            )
+        self._context.send(link.id, reply, self._context.config.probe_hold_ms)
+
     def _refusal(self, link: Link, request: TaskRequest) -> Reason | None:
         if self._is_draining:
             return Reason.SHUTTING_DOWN
@@ -254,20 +279,25 @@ class Relays:
         nodes it has told of: how busy they are is old news, and the idlest would get the tasks of all."""
         if relay.request.hops >= HOPS_MAX or relay.is_forwarded or relay.request.task_id in self._may_have_run:
             return None
+        options = self._elsewhere(relay.request, relay.tried)
+        if not options:
+            return None
+        drawn = self._stream.below(options[-1][0])
+        return next((node, link) for until, node, link in options if drawn < until)
+
+    def _elsewhere(self, request: TaskRequest | Probe, tried: set[NodeId]) -> list[tuple[int, NodeId, LinkId]]:
+        """The coordinators with nodes for a task, each with how many it and those before it have told of."""
         options: list[tuple[int, NodeId, LinkId]] = []
         total = 0
         for node, row in self._summaries.held().items():
-            if row.link.id not in self._summaries.links or node in relay.tried:
+            if row.link.id not in self._summaries.links or node in tried:
                 continue
-            models = self._summaries.fitting(
-                row.summary.model_availability, relay.request.model, relay.request.min_param_size
-            )
-            total += min(AGENTS_BELIEVED_MAX, sum(model.agent_count for model in models.values()))
-            options.append((total, node, row.link.id))
-        if not total:
-            return None
-        drawn = self._stream.below(total)
-        return next((node, link) for until, node, link in options if drawn < until)
+            models = self._summaries.fitting(row.summary.model_availability, request.model, request.min_param_size)
+            count = min(AGENTS_BELIEVED_MAX, sum(model.agent_count for model in models.values()))
+            if count:
+                total += count
+                options.append((total, node, row.link.id))
+        return options
 
     def _trace(self, relay: _Relay, to: NodeId | None, why: Why, decision: Decision) -> None:
         cost = decision.cost if to == decision.node else None

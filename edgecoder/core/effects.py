@@ -10,7 +10,7 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import Address, CommandId, LinkId, Micros, NodeId, OpId, TaskId
+from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, NodeId, OpId, TaskId
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import Record
@@ -51,6 +51,8 @@ class Disconnect(Effect, frozen=True):
     """Close a link when what was sent over it has arrived. LinkDown follows at both ends."""
 
     link: LinkId
+    if_quiet: bool = False
+    """Only if no part of a frame has come of which the rest is under way; the core asks again."""
 
 
 class WakeAt(Effect, frozen=True):
@@ -106,9 +108,11 @@ class Advertise(Operation, frozen=True):
 
 
 class Connect(Operation, frozen=True):
-    """Open a link to a device that was heard. Completion: Connected or ConnectFailed; LinkUp comes before it."""
+    """Open a link to a device that was heard, over Bluetooth or Wi-Fi Direct. Completion: Connected or ConnectFailed;
+    LinkUp comes before it."""
 
     address: Address
+    medium: Medium = Medium.BLE
 
 
 class LoadModel(Operation, frozen=True):

@@ -37,6 +37,8 @@ class Medium(Enum):
     BLE = "ble"
     LAN = "lan"
     WAN = "wan"
+    WIFI_DIRECT = "wifi_direct"
+    """From device to device, for what is too much for Bluetooth."""
 
 
 def task_id(origin: NodeId, epoch: int, counter: int) -> TaskId:

@@ -27,20 +27,25 @@ from edgecoder.core.events import (
     Started,
     Wake,
 )
-from edgecoder.core.ids import Micros, Role
+from edgecoder.core.ids import CommandId, Micros, Role
 from edgecoder.errors import LocalProtocolError, Reason
 from edgecoder.mesh.gate import Gate
 from edgecoder.mesh.member import Member
 from edgecoder.models.catalog import Catalog, Platform
 from edgecoder.protocol import EPOCH_MAX
 from edgecoder.trace import EpochRaised, NodeReady
+from edgecoder.wire.advertisement import EPOCHS
 from edgecoder.wire.envelope import Signer, Verifier
 from edgecoder.wire.messages import Identity, Stale
 
 EPOCH_KEY = "epoch"
 EPOCH_BYTES = 4
 EARLY_EVENTS_MAX = 1024
-"""Frames that may wait until the epoch is durable; of other events so many, and one a link beside them."""
+"""Frames that may wait until the epoch is durable, and commands; of other events so many, and one a link beside
+them."""
+EARLY_COMMAND_MS = 5_000
+"""So long a command waits for the epoch, at most: a task may have seconds."""
+_EARLY = "early"
 _EPOCH_RETRY_MS = 1000
 EPOCHS_SPARE = 1 << 20
 """Epochs that no peer can make a node pass over: enough for a million lives after the worst lie."""
@@ -70,6 +75,9 @@ class Node:
         self._snapshot: Mapping[str, bytes] = {}
         self._wall_ms = 0
         self._early: list[Event] = []
+        self._early_commands: dict[CommandId, Command] = {}
+        self._store_failed: Reason | None = None
+        """Why the epoch could not be written, when that was tried last."""
         self._wake: Micros | None = None
         self._raises = 0
         self._is_raising = False
@@ -146,15 +154,29 @@ class Node:
             self.context.drop(type(event).__name__, Reason.UNAVAILABLE)
 
     def _keep_for_later(self, event: Event) -> None:
+        if isinstance(event, Command):
+            self._keep_command(event)
+            return
         room = EARLY_EVENTS_MAX
         if type(event) is not FrameReceived:  # frames may get lost; a link that is forgotten never comes again
             room += self.setup.config.links_max
         if len(self._early) < room:
             self._early.append(event)
-        elif isinstance(event, Command):
-            self.context.reply(event.command, Reason.OVERFLOW)
         else:
             self.context.drop(type(event).__name__, Reason.OVERFLOW)
+
+    def _keep_command(self, command: Command) -> None:
+        """A user waits for the epoch a while, and not at all where the disk has failed."""
+        if self._store_failed is not None or len(self._early_commands) >= EARLY_EVENTS_MAX:
+            self.context.reply(command.command, self._store_failed or Reason.OVERFLOW)
+            return
+
+        def too_long() -> None:
+            del self._early_commands[command.command]
+            self.context.reply(command.command, Reason.STORE_FAILED)
+
+        self._early_commands[command.command] = command
+        self.context.timers.set((_EARLY, command.command), self.context.in_ms(EARLY_COMMAND_MS), too_long)
 
     # -- the start of a life -------------------------------------------------------------------------------------------
 
@@ -173,14 +195,18 @@ class Node:
 
     def _next_epoch(self, event: Started) -> int:
         """More than the last, and no less than seconds of Unix time: a disk that was lost, or restored from an old
-        copy, must not lead back to an epoch that was used."""
+        copy, must not lead back to an epoch that was used. Nor is it one that advertisements cannot tell from the last:
+        who heard the last life has to notice that there is another."""
         kept = event.snapshot.get(EPOCH_KEY, b"")
         epoch = 1
         if len(kept) in (0, EPOCH_BYTES):
             epoch = int.from_bytes(kept, "big") + 1
         else:
             self.context.drop(EPOCH_KEY, Reason.STORE_FAILED)
-        return min(max(epoch, event.wall_ms // 1000), EPOCH_MAX)
+        following = max(epoch, event.wall_ms // 1000)
+        if epoch > 1 and (following - epoch + 1) % EPOCHS == 0:
+            following += 1
+        return min(following, EPOCH_MAX)
 
     def _persist_epoch(self) -> None:
         self.context.persist(EPOCH_KEY, self.context.epoch.to_bytes(EPOCH_BYTES, "big"), self._epoch_persisted)
@@ -188,6 +214,9 @@ class Node:
     def _epoch_persisted(self, completion: Persisted | PersistFailed) -> None:
         if isinstance(completion, PersistFailed):  # without it nothing may be sent: try until it works
             self.context.drop("epoch", completion.reason)
+            self._store_failed = completion.reason
+            for command in self._take_commands():
+                self.context.reply(command.command, completion.reason)
             again = self.context.in_ms(_EPOCH_RETRY_MS)
             self.context.timers.set(("epoch", 0), again, self._persist_epoch)
             return
@@ -204,6 +233,14 @@ class Node:
                 self._frame(event)
             else:
                 self._other(event)
+        for command in self._take_commands():  # when all that is known of the others is known
+            self._other(command)
+
+    def _take_commands(self) -> list[Command]:
+        commands, self._early_commands = list(self._early_commands.values()), {}
+        for command in commands:
+            self.context.timers.cancel((_EARLY, command.command))
+        return commands
 
     # -- an epoch that others know to be over --------------------------------------------------------------------------
 

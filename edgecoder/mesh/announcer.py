@@ -15,7 +15,7 @@ from edgecoder.core.effects import Advertise
 from edgecoder.core.events import Advertised, AdvertiseFailed
 from edgecoder.core.ids import COUNTER_BITS, LinkId, Micros, OpId
 from edgecoder.trace import CapabilitiesChanged
-from edgecoder.wire.advertisement import TAG_WINDOW_MS, Bits, short_generation, tag
+from edgecoder.wire.advertisement import LAG_MAX, TAG_WINDOW_MS, Bits, short_generation, tag
 from edgecoder.wire.messages import Capabilities, Load, Power
 
 _TIMER = ("announce", 0)
@@ -73,7 +73,8 @@ class Announcer:
         self._on_change = on_change
         self._counter = 0
         self._material = 0
-        """The counter of the last change that those must know who only hear the advertisement."""
+        """The counter of the last change that those must know who only hear the advertisement; less than LAG_MAX behind
+        the newest."""
         self._said: tuple[object, ...] = ()
         self._said_at: Micros | None = None
         self.current: Capabilities | None = None
@@ -117,7 +118,8 @@ class Announcer:
         self._said, self._said_at = self._state(), self._context.now
         before = self.current
         capabilities = self.current = self._capabilities()
-        if before is None or _material(before) != _material(capabilities):
+        is_news = before is None or _material(before) != _material(capabilities)
+        if is_news or self._counter - self._material >= LAG_MAX:
             self._material = self._counter
         load = capabilities.current_load
         self._context.trace(
@@ -144,7 +146,8 @@ class Announcer:
     def _bits(self, capabilities: Capabilities) -> Bits:
         generation = short_generation((self._context.epoch << COUNTER_BITS) | self._material)
         window = self._context.wall_ms // TAG_WINDOW_MS
-        return Bits(capabilities.current_load.is_loading, generation, tag(self._context.node_id, window))
+        is_loading, me = capabilities.current_load.is_loading, tag(self._context.node_id, window)
+        return Bits(is_loading, generation, me, wifi_direct=self._context.config.wifi_direct_links_max > 0)
 
     def _advertised(self, completion: Advertised | AdvertiseFailed) -> None:
         if isinstance(completion, AdvertiseFailed):

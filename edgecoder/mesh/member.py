@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
+from edgecoder.config import Routing
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.events import (
     Advertised,
@@ -32,7 +33,7 @@ from edgecoder.core.events import (
     SwapModel,
     TaskChunk,
 )
-from edgecoder.core.ids import LinkId, Micros, NodeId, Role, TaskId
+from edgecoder.core.ids import LinkId, Medium, Micros, NodeId, Role, TaskId
 from edgecoder.errors import Reason
 from edgecoder.mesh.announcer import Announcer
 from edgecoder.mesh.executor import Executor, Sink
@@ -224,13 +225,18 @@ class Member:
             slots=self._context.config.slots,
             on_external_power=self._power.now.on_external_power,
         )
-        coordinator = self.coordinator()  # it is asked first: dialling takes longer
-        may_dial = coordinator is None or coordinator[0] in tried
+        coordinator = self.coordinator()  # it is asked first: dialling takes longer, and costs do not know of it
+        is_probing = self._context.config.routing is Routing.PROBE
+        may_dial = is_probing or coordinator is None or coordinator[0] in tried
         return [me, *self.peers.candidates(fits, tried, request.max_tokens, may_dial=may_dial)]
 
-    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None]) -> None:
+    def dial(self, node: NodeId, on_link: Callable[[LinkId | None], None], size_bytes: int = 0) -> None:
         """See `reach.Reach`."""
-        self.neighbours.dial(node, on_link)
+        self.neighbours.dial(node, on_link, size_bytes)
+
+    def goes_wide(self, node: NodeId, request: TaskRequest) -> bool:
+        """See `reach.Reach`."""
+        return self.neighbours.goes_wide(node, len(request.prompt.encode()))
 
     def link_to(self, node: NodeId) -> LinkId | None:
         """See `reach.Reach`."""
@@ -242,6 +248,12 @@ class Member:
         if link is None or link.peer is None or not self.heartbeat.is_online:
             return None
         return link.peer, link.id
+
+    def upload_ms(self, link: LinkId, request: TaskRequest) -> int:
+        """See `reach.Reach`."""
+        bound = self._gate.links.get(link)
+        is_slow = bound is not None and bound.medium is Medium.BLE
+        return len(request.prompt.encode()) * 8 // self._context.config.ble_kbit_per_s if is_slow else 0
 
     def run_here(self, request: TaskRequest, sink: Sink) -> None:
         """See `reach.Reach`."""
@@ -316,7 +328,7 @@ class Member:
     def _signal_measured(self, event: SignalMeasured) -> None:
         link = self._gate.links.get(event.link)
         if link is not None:
-            self.peers.signal_measured(link, event.rssi_dbm)
+            self.peers.signal_measured(link.peer, event.rssi_dbm)
 
     def _power_changed(self, event: PowerChanged) -> None:
         self._power.changed(event)
@@ -327,15 +339,18 @@ class Member:
 
     def _on_capabilities(self, link: Link, verified: Verified[Capabilities]) -> None:
         message = verified.message
-        if not self.peers.learn(link, message, verified.header.ttl_ms):
-            return
+        if self.peers.learn(link, message, verified.header.ttl_ms):
+            self._peer_changed(message)
+        self.neighbours.told(link)
 
+    def _peer_changed(self, message: Capabilities) -> None:
         def fits(request: TaskRequest) -> bool:
             rule = fitting(request.model, request.min_param_size, self._catalog.same_model)
             is_right = rule(message.active_model, message.active_model_param_size) is None
-            return is_right and not message.current_load.is_loading
+            is_small = request.max_tokens <= message.work_tokens_max
+            return is_right and is_small and not message.current_load.is_loading
 
-        self.origin.peer_changed(verified.header.sender, fits)
+        self.origin.peer_changed(message.agent_id, fits)
         if not message.current_load.is_loading:
             self.origin.reach_changed()
 

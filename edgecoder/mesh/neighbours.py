@@ -10,9 +10,7 @@ is disallowed while one is pending).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from enum import Enum
-from types import MappingProxyType
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,52 +19,16 @@ from edgecoder.core.effects import CancelOp, Connect, Disconnect, Scan, ScanMode
 from edgecoder.core.events import Connected, ConnectFailed, Heard, LinkUp, PeersHeard, PeersSilent
 from edgecoder.core.ids import Address, LinkId, Medium, Micros, NodeId, OpId
 from edgecoder.errors import Reason
+from edgecoder.mesh.dial_table import DIAL_TABLE, DialState, DialStep
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.peers import Peers
 from edgecoder.wire.advertisement import TAG_WINDOW_MS, Bits, is_later, tag
 
 _TURN = ("radio.turn", 0)
 _TIMEOUT = ("radio.timeout", 0)
+_RADIOS = (Medium.BLE, Medium.WIFI_DIRECT)
 OnLink = Callable[[LinkId | None], None]
 """Takes the link to a peer that was asked for, None where there is none."""
-
-
-class DialState(Enum):
-    """Where a device that is heard stands."""
-
-    HEARD = "heard"
-    DIALLING = "dialling"
-    LINKED = "linked"
-    LEFT_ALONE = "leftAlone"
-
-
-class DialStep(Enum):
-    """What can happen to it."""
-
-    DIALLED = "dialled"
-    LINK_UP = "linkUp"
-    FAILED = "failed"
-    FAILED_TOO_OFTEN = "failedTooOften"
-    CANCELLED = "cancelled"
-    LINKS_DOWN = "linksDown"
-    NEWS = "news"
-
-
-DIAL_TABLE: Mapping[tuple[DialState, DialStep], DialState] = MappingProxyType(
-    {
-        (DialState.HEARD, DialStep.DIALLED): DialState.DIALLING,
-        (DialState.HEARD, DialStep.LINK_UP): DialState.LINKED,
-        (DialState.HEARD, DialStep.FAILED_TOO_OFTEN): DialState.LEFT_ALONE,
-        (DialState.DIALLING, DialStep.LINK_UP): DialState.LINKED,
-        (DialState.DIALLING, DialStep.FAILED): DialState.HEARD,
-        (DialState.DIALLING, DialStep.FAILED_TOO_OFTEN): DialState.LEFT_ALONE,
-        (DialState.DIALLING, DialStep.CANCELLED): DialState.HEARD,
-        (DialState.LINKED, DialStep.LINKS_DOWN): DialState.HEARD,
-        (DialState.LEFT_ALONE, DialStep.DIALLED): DialState.DIALLING,
-        (DialState.LEFT_ALONE, DialStep.LINK_UP): DialState.LINKED,
-        (DialState.LEFT_ALONE, DialStep.NEWS): DialState.HEARD,
-    }
-)
 
 
 class HeardPeer(msgspec.Struct):
@@ -79,7 +41,10 @@ class HeardPeer(msgspec.Struct):
     state: DialState = DialState.HEARD
     node: NodeId | None = None
     """Who it is, once that was read."""
+    heard_at: Micros = 0
+    """When it said what it says,"""
     read_at: Micros = 0
+    """and when it told over a link what it offers."""
     tries: int = 0
     """Dials in a row that brought nothing."""
     not_before: Micros = 0
@@ -88,11 +53,14 @@ class HeardPeer(msgspec.Struct):
 
 
 class _Call(msgspec.Struct):
-    """A link over BLE."""
+    """A link from device to device."""
 
-    row: HeardPeer | None
+    row: HeardPeer
+    medium: Medium
     is_dialled: bool = False
     was_used: bool = False
+    is_read: bool = False
+    """Whether the peer has told what it offers."""
 
 
 class Neighbours:
@@ -112,6 +80,10 @@ class Neighbours:
         """Whom to dial to read, in this order."""
         self._asked: dict[Address, list[OnLink]] = {}
         """Whom a task waits for."""
+        self._passed: dict[Address, Heard] = {}
+        """Devices that are heard and for which there was no room, at most as many as there are rows."""
+        self._wide: dict[Address, None] = {}
+        """Whom it wants over Wi-Fi Direct."""
         self._dialling: tuple[OpId, HeardPeer] | None = None
         self._is_preempted = False
 
@@ -136,33 +108,58 @@ class Neighbours:
                 row = self._meet(heard)
                 if row is None:
                     continue
-            row.is_heard, row.rssi_dbm, row.bits = True, heard.rssi_dbm, heard.bits
-            row.tries = 0
-            self._step(row, DialStep.NEWS)
-            self._judge(row, self._first_wait(row))
+            self._take(row, heard)
         self._dial_next()
+
+    def _take(self, row: HeardPeer, heard: Heard) -> None:
+        row.is_heard, row.rssi_dbm, row.bits = True, heard.rssi_dbm, heard.bits
+        row.heard_at = self._context.now
+        row.tries = 0
+        self._step(row, DialStep.NEWS)
+        self._peers.signal_measured(row.node, heard.rssi_dbm)
+        self._judge(row, self._first_wait(row))
 
     def silent(self, event: PeersSilent) -> None:
         """Devices were not heard for long: they are forgotten, unless there is a link to them still."""
         for address in event.addresses:
+            self._passed.pop(address, None)
             row = self.rows.get(address)
             if row is not None:
                 row.is_heard = False
                 self._forget_if_gone(row)
+        self._dial_next()
+
+    def _meet_passed(self) -> None:
+        """There may be room again: the host tells of a device once."""
+        while self._passed and len(self.rows) < self._context.config.peers_max:
+            nearest = max(self._passed.values(), key=lambda heard: heard.rssi_dbm)
+            row = self._meet(nearest)
+            assert row is not None, "there is room"
+            self._take(row, nearest)
+
+    def _pass_over(self, heard: Heard) -> None:
+        if heard.address in self._passed or len(self._passed) < self._context.config.peers_max:
+            self._passed[heard.address] = heard
 
     def _meet(self, heard: Heard) -> HeardPeer | None:
         """A row for a device that was not known; None where there are too many that are nearer."""
         if len(self.rows) >= self._context.config.peers_max:
-            free = (row for row in self.rows.values() if row.state in (DialState.HEARD, DialState.LEFT_ALONE))
-            weakest = min(free, key=lambda row: row.rssi_dbm, default=None)
+            weakest = min(filter(self._is_free, self.rows.values()), key=lambda row: row.rssi_dbm, default=None)
             if weakest is None or weakest.rssi_dbm >= heard.rssi_dbm:
+                self._pass_over(heard)
                 return None
             weakest.is_heard = False
             self._forget_if_gone(weakest)
+            self._pass_over(Heard(weakest.address, weakest.rssi_dbm, weakest.bits))
+        self._passed.pop(heard.address, None)
         row = self.rows[heard.address] = HeardPeer(heard.address, heard.rssi_dbm, heard.bits, True)
         if heard.bits is not None and (node := self._recognise(heard.bits.tag)) is not None:
             self._name(row, node)
         return row
+
+    def _is_free(self, row: HeardPeer) -> bool:
+        """Whether nothing would be lost with a row but what was heard."""
+        return row.state in (DialState.HEARD, DialState.LEFT_ALONE) and row.address not in self._asked
 
     def _recognise(self, heard: bytes) -> NodeId | None:
         """Which of the known peers has this tag; clocks may differ by a window."""
@@ -189,22 +186,39 @@ class Neighbours:
     def _judge(self, row: HeardPeer, wait: Micros) -> None:
         """Tell the peer table what is heard of a peer, and queue it to be read if there is something to read."""
         if row.node is not None:
-            self._peers.heard(row.node, row.rssi_dbm, row.bits)
-        if self._needs_reading(row):
-            row.not_before = self._context.now + wait
-            self._unread[row.address] = None
-        else:
+            self._peers.heard(row.node, self._said(row))
+        due = self._read_due(row)
+        if due is None:
             self._unread.pop(row.address, None)
+        else:
+            row.not_before = max(self._context.now + wait, due)
+            self._unread[row.address] = None
 
     def _needs_reading(self, row: HeardPeer) -> bool:
+        due = self._read_due(row)
+        return due is not None and due <= self._context.now
+
+    def _read_due(self, row: HeardPeer) -> Micros | None:
+        """From when on there is something to read; None: nothing is to be expected."""
         if not row.is_heard or row.links:
-            return False
+            return None
         known = None if row.node is None else self._peers.capabilities_of(row.node)
+        if row.bits is not None and row.bits.loading:
+            return None  # the bit says all there is to know
         if known is None:
-            return True
-        if row.bits is None:
-            return row.read_at + self._context.config.reread_ms * MILLI <= self._context.now
-        return not row.bits.loading and is_later(row.bits.generation, known.generation)
+            return 0
+        bits = self._said(row)
+        if bits is None:
+            return row.read_at + self._context.config.reread_ms * MILLI
+        return 0 if is_later(bits.generation, known.generation) else None
+
+    def _said(self, row: HeardPeer) -> Bits | None:
+        """What a device says, as far as it is to be believed: what looks newer than what was read after it is of a life
+        that is over, since epochs are cut short."""
+        known = None if row.node is None else self._peers.capabilities_of(row.node)
+        if row.bits is None or known is None or row.heard_at >= row.read_at:
+            return row.bits
+        return None if is_later(row.bits.generation, known.generation) else row.bits
 
     def _forget_if_gone(self, row: HeardPeer) -> None:
         if row.is_heard or row.links or row.state is DialState.DIALLING:
@@ -222,23 +236,32 @@ class Neighbours:
         row.node = node
         self._of_node[node] = row
         if before is not None and before is not row:
+            if before.address in self._asked:
+                self._asked.setdefault(row.address, []).extend(self._asked.pop(before.address))
             before.is_heard = False
             self._forget_if_gone(before)
 
     # -- dialling ------------------------------------------------------------------------------------------------------
 
-    def can_dial(self, node: NodeId) -> bool:
-        """Whether a peer without a link is heard."""
-        row = self._of_node.get(node)
-        return row is not None and row.is_heard
+    def goes_wide(self, node: NodeId, size_bytes: int) -> bool:
+        """Whether so much to a peer is worth a link over Wi-Fi Direct, which it has not and could have."""
+        config, row = self._context.config, self._of_node.get(node)
+        if size_bytes < config.wifi_direct_bytes_min or row is None or row.bits is None:
+            return False
+        has_room = self._held(Medium.WIFI_DIRECT) < config.wifi_direct_links_max
+        is_wide = any(self._calls[link].medium is Medium.WIFI_DIRECT for link in row.links)
+        return has_room and row.is_heard and row.bits.wifi_direct and not is_wide
 
-    def dial(self, node: NodeId, on_link: OnLink) -> None:
+    def dial(self, node: NodeId, on_link: OnLink, size_bytes: int = 0) -> None:
         """Get a link to a peer for a task: the one there is, or a new one."""
         link = self._peers.link_to(node)
         row = self._of_node.get(node)
-        if link is not None or row is None or not self._has_room_for(row):
+        is_wide = self.goes_wide(node, size_bytes)
+        if row is None or not (is_wide or (link is None and self._has_room_for(row))):
             on_link(link)
             return
+        if is_wide:
+            self._wide[row.address] = None
         self._asked.setdefault(row.address, []).append(on_link)
         if self._dialling is not None and self._dialling[1].address not in self._asked:
             self._is_preempted = True  # a task goes before reading
@@ -247,9 +270,10 @@ class Neighbours:
 
     def _has_room_for(self, row: HeardPeer) -> bool:
         """Whether there is a free slot, one on its way, or one that an idle link can give up."""
-        if row.links or row.state is DialState.DIALLING or len(self._calls) < self._slots:
+        if row.links or row.state is DialState.DIALLING or self._held(Medium.BLE) < self._slots:
             return True
-        idle = next((link for link in self._calls if not self._uses(link)), None)
+        held = (link for link, call in self._calls.items() if call.medium is Medium.BLE)
+        idle = next((link for link in held if not self._uses(link)), None)
         if idle is not None:
             self._context.out.append(Disconnect(idle))
         return idle is not None
@@ -258,17 +282,23 @@ class Neighbours:
     def _slots(self) -> int:
         return self._context.config.radio_links_max
 
+    def _held(self, medium: Medium) -> int:
+        return sum(call.medium is medium for call in self._calls.values())
+
     def _dial_next(self) -> None:
-        if self._dialling is not None or len(self._calls) >= self._slots:
+        self._meet_passed()
+        is_full = len(self._calls) >= self._slots and self._held(Medium.BLE) >= self._slots
+        if self._dialling is not None or (is_full and not self._wide):
             return
         row = self._next()
-        if row is None:
+        medium = Medium.WIFI_DIRECT if row is not None and row.address in self._wide else Medium.BLE
+        if row is None or (is_full and medium is Medium.BLE):
             return
         self._unread.pop(row.address, None)
         self._step(row, DialStep.DIALLED)
         op = self._context.ops.begin(self._dialled)
         self._dialling, self._is_preempted = (op, row), False
-        self._context.out.append(Connect(op, row.address))
+        self._context.out.append(Connect(op, row.address, medium))
         deadline = self._context.in_ms(self._context.config.dial_timeout_ms)
         self._context.timers.set(_TIMEOUT, deadline, lambda: self._context.out.append(CancelOp(op)))
 
@@ -276,12 +306,12 @@ class Neighbours:
         """Whom to dial now: for a task, else to read; a timer is set for the first whose time has not come."""
         for address in self._asked:
             row = self.rows[address]
-            if not row.links:
+            if not row.links or address in self._wide:
                 return row
         soonest: Micros | None = None
         for address in list(self._unread):
             row = self.rows[address]
-            if not self._needs_reading(row):
+            if self._read_due(row) is None:
                 del self._unread[address]
             elif row.not_before <= self._context.now:
                 return row
@@ -296,10 +326,16 @@ class Neighbours:
         row, self._dialling = self._dialling[1], None
         self._context.timers.cancel(_TIMEOUT)
         if isinstance(completion, Connected):
+            self._wide.pop(row.address, None)
             call = self._calls.get(completion.link)
             if call is not None:
                 call.is_dialled = True
                 self._watch_idle(completion.link)
+        elif row.address in self._wide:  # Bluetooth has to do
+            del self._wide[row.address]
+            self._step(row, DialStep.CANCELLED)
+            if row.links:
+                self._answer(row, None if row.node is None else self._peers.link_to(row.node))
         elif self._is_preempted and completion.reason is Reason.CANCELLED and row.address not in self._asked:
             self._step(row, DialStep.CANCELLED)
             self._judge(row, 0)
@@ -322,6 +358,7 @@ class Neighbours:
         self._answer(row, None)
 
     def _answer(self, row: HeardPeer, link: LinkId | None) -> None:
+        self._wide.pop(row.address, None)
         for on_link in self._asked.pop(row.address, ()):
             on_link(link)
 
@@ -334,7 +371,7 @@ class Neighbours:
         """A link opened. One too many is closed again."""
         if event.link not in self._gate.links:
             self._context.out.append(Disconnect(event.link))
-        if event.medium is not Medium.BLE or event.link not in self._gate.links or event.address is None:
+        if event.medium not in _RADIOS or event.link not in self._gate.links or event.address is None:
             return
         row = self.rows.get(event.address)
         if row is None:  # it called before it was heard
@@ -343,8 +380,9 @@ class Neighbours:
         row.links.append(event.link)
         self._unread.pop(row.address, None)
         self._step(row, DialStep.LINK_UP)
-        self._calls[event.link] = _Call(row)
-        if len(self._calls) > self._slots:
+        self._calls[event.link] = _Call(row, event.medium)
+        is_wide = event.medium is Medium.WIFI_DIRECT
+        if self._held(event.medium) > (self._context.config.wifi_direct_links_max if is_wide else self._slots):
             self._context.drop("link", Reason.OVERFLOW)
             self._context.out.append(Disconnect(event.link))
         else:
@@ -353,15 +391,26 @@ class Neighbours:
     def link_bound(self, link: Link) -> None:
         """A neighbour said who it is."""
         call = self._calls.get(link.id)
-        if call is None or call.row is None or link.peer is None:
+        if call is None or link.peer is None:
             return
         row = call.row
         self._name(row, link.peer)
-        row.read_at = self._context.now
         if row.is_heard:
-            self._peers.heard(link.peer, row.rssi_dbm, row.bits)
+            self._peers.heard(link.peer, self._said(row))
         self._close_double(link)
-        self._answer(row, self._peers.link_to(link.peer))
+
+    def told(self, link: Link) -> None:
+        """A neighbour said what it offers: a task may ask it now; a link that was dialled to read is let go soon."""
+        call = self._calls.get(link.id)
+        if call is None:
+            return
+        call.row.read_at = self._context.now
+        if call.is_read:
+            return
+        call.is_read = True
+        if call.is_dialled and call.row.address not in self._asked and not self._uses(link.id):
+            self._watch_idle(link.id, self._context.config.link_read_ms)
+        self._answer(call.row, self._peers.link_to(link.peer or b""))
 
     def _close_double(self, link: Link) -> None:
         """Of two links to one peer keep that which the node with the smaller id dialled; of one dialler, the newer."""
@@ -371,6 +420,8 @@ class Neighbours:
                 continue
             is_mine_first = self._context.node_id < (link.peer or b"")
             new, old = self._calls[link.id], self._calls[other]
+            if new.medium is not old.medium:
+                continue
             goes = other if new.is_dialled == old.is_dialled or new.is_dialled is is_mine_first else link.id
             if not self._uses(goes):
                 self._context.out.append(Disconnect(goes))
@@ -382,22 +433,22 @@ class Neighbours:
             return
         self._context.timers.cancel(("radio.idle", link.id))
         row = call.row
-        if row is not None:
-            row.links.remove(link.id)
-            if not row.links:
-                self._step(row, DialStep.LINKS_DOWN)
-                if call.is_dialled and self._needs_reading(row):
-                    self._failed(row)
-                else:
-                    row.tries = 0
-                    self._judge(row, self._stream.below(self._context.config.dial_spread_ms * MILLI))
-                    self._answer(row, None)
-                self._forget_if_gone(row)
+        row.links.remove(link.id)
+        if not row.links:
+            self._step(row, DialStep.LINKS_DOWN)
+            if call.is_dialled and self._needs_reading(row):
+                self._failed(row)
+            else:
+                row.tries = 0
+                self._judge(row, self._stream.below(self._context.config.dial_spread_ms * MILLI))
+                self._answer(row, None)
+            self._forget_if_gone(row)
         self._dial_next()
 
-    def _watch_idle(self, link: LinkId) -> None:
+    def _watch_idle(self, link: LinkId, patience_ms: int | None = None) -> None:
         config = self._context.config
-        patience_ms = config.link_idle_ms if self._calls[link].is_dialled else config.link_idle_max_ms
+        if patience_ms is None:
+            patience_ms = config.link_idle_ms if self._calls[link].is_dialled else config.link_idle_max_ms
         self._context.timers.set(("radio.idle", link), self._context.in_ms(patience_ms), lambda: self._idle(link))
 
     def _idle(self, link: LinkId) -> None:
@@ -408,5 +459,5 @@ class Neighbours:
             call.was_used = is_used
             self._watch_idle(link)
         else:
-            self._context.out.append(Disconnect(link))
+            self._context.out.append(Disconnect(link, if_quiet=True))
             self._watch_idle(link)

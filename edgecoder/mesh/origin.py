@@ -139,6 +139,10 @@ class Origin:
 
     def peer_changed(self, node: NodeId, fits: Callable[[TaskRequest], bool]) -> None:
         """A peer has news of itself; `fits` says whether a request may still go there."""
+        dialled = [(task, ask) for task in self._tasks.values() for ask in task.asked if ask.link == DIALLING]
+        for task, ask in dialled:
+            if ask.node == node and not fits(task.request(self._context.now)):
+                self._drop(task, ask, TaskStep.REFUSED, Reason.UNAVAILABLE, None)
         if self._prober is not None:
             self._prober.peer_changed(node, fits)
 
@@ -155,7 +159,9 @@ class Origin:
         if self._prober is not None:
             task.step(TaskStep.PROBED)
             self._context.timers.cancel((_TIMER, task.id))
-            self._prober.begin(request, candidates, lambda verdict: self._probed(task, verdict))
+            self._prober.begin(
+                request, candidates, lambda verdict: self._probed(task, verdict), self._adviser(task.tried)
+            )
             return
         decision = self._router.choose(candidates, request)
         is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
@@ -169,7 +175,7 @@ class Origin:
         node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
         task.is_asked_out = best is None and verdict.probes > 0
         decision = Decision(node, cost, verdict.eligible, verdict.excluded)
-        is_good = self._is_soon(task, best)
+        is_good = self._heed(task, verdict) or self._is_soon(task, best)
         return self._settle(task, decision, is_good, why, verdict.probes, verdict.answered)
 
     def _settle(
@@ -177,18 +183,19 @@ class Origin:
     ) -> NodeId | None:
         """Ask the node that was chosen, if it is good enough or there is no better way; else the coordinator; else
         wait. Whom was asked."""
-        coordinator = self._reach.coordinator()
-        if coordinator is not None and coordinator[0] in task.tried:
-            coordinator = None
+        coordinator = self._adviser(task.tried)
         to: NodeId | None
-        if decision.node is not None and (is_good or coordinator is None):
+        link: LinkId | None
+        if coordinator is not None and decision.node == coordinator[0]:
+            (to, link), why = coordinator, Why.COORDINATOR
+        elif decision.node is not None and (is_good or coordinator is None):
             to = decision.node
             link = self._link_to(to)
         elif coordinator is not None:
             (to, link), why = coordinator, Why.COORDINATOR
         else:
             to, link, why = None, None, Why.NOBODY
-        if to is not None or (task.attempts == 0 and not task.tried):
+        if to is not None or (task.attempts == 0 and not (task.tried and task.requests)):
             cost = decision.cost if to == decision.node else None
             record = TaskRouted(task.id, to, why.value, cost, decision.eligible, decision.excluded, probes, answered)
             self._context.trace(record)
@@ -198,6 +205,19 @@ class Origin:
             task.step(TaskStep.NOBODY)
             self._retry_later(task)
         return to
+
+    def _adviser(self, tried: set[NodeId]) -> tuple[NodeId, LinkId] | None:
+        """The coordinator, if it is not among those that were tried."""
+        coordinator = self._reach.coordinator()
+        return None if coordinator is None or coordinator[0] in tried else coordinator
+
+    def _heed(self, task: OpenTask, verdict: Verdict) -> bool:
+        """Whether the coordinator said what it can do: then the best offer is the best there is. One that has nobody is
+        not asked."""
+        coordinator = self._reach.coordinator()
+        if verdict.advice is False and coordinator is not None:
+            task.tried.add(coordinator[0])
+        return verdict.advice is not None
 
     def _is_soon(self, task: OpenTask, offer: Offer | None) -> bool:
         """Whether an offer is good enough to bother no coordinator."""
@@ -229,10 +249,15 @@ class Origin:
             self._context.timers.cancel(ask.timer)  # one that waited would be routed once more
             self._reach.run_here(request, lambda response: self.response(None, response))
             return
-        self._expect_answer(task, ask, self._context.config.task_answer_ms)
+        config, size_bytes = self._context.config, len(request.prompt.encode())
+        is_wide = self._reach.goes_wide(node, request)
+        if is_wide:
+            link = ask.link = DIALLING
+        way_ms = config.dial_timeout_ms if is_wide else self._reach.upload_ms(link, request)
+        self._expect_answer(task, ask, config.task_answer_ms + way_ms)
         self._expect_soon(task, ask, self._paces.accepted)
         if link == DIALLING:
-            self._reach.dial(node, lambda link: self._dialled(task, ask, link))
+            self._reach.dial(node, lambda link: self._dialled(task, ask, link), size_bytes)
         else:
             self._context.send(link, request, request.deadline_ms)
 
@@ -245,7 +270,7 @@ class Origin:
             return
         ask.link, ask.asked_at = link, self._context.now
         request = msgspec.structs.replace(task.request(self._context.now), attempt=ask.attempt)
-        self._expect_answer(task, ask, self._context.config.task_answer_ms)
+        self._expect_answer(task, ask, self._context.config.task_answer_ms + self._reach.upload_ms(link, request))
         self._context.send(link, request, request.deadline_ms)
 
     def _expect_answer(self, task: OpenTask, ask: Ask, within_ms: int) -> None:
@@ -268,7 +293,9 @@ class Origin:
         request, tried = task.request(self._context.now), task.tried | {task.asked[0].node}
         candidates = self._reach.candidates(request, tried)
         if self._prober is not None:
-            self._prober.begin(request, candidates, lambda verdict: self._hedge_probed(task, verdict))
+            self._prober.begin(
+                request, candidates, lambda verdict: self._hedge_probed(task, verdict), self._adviser(tried)
+            )
             return
         decision = self._router.choose(candidates, request)
         is_good = decision.cost is not None and decision.cost <= self._context.config.local_cost_max
@@ -278,17 +305,18 @@ class Origin:
         best = verdict.best
         node, cost = (None, None) if best is None else (best.node, float(best.finish_ms))
         decision = Decision(node, cost, verdict.eligible, verdict.excluded)
-        return self._ask_second(task, decision, self._is_soon(task, best), verdict.probes, verdict.answered)
+        is_good = self._heed(task, verdict) or self._is_soon(task, best)
+        return self._ask_second(task, decision, is_good, verdict.probes, verdict.answered)
 
     def _ask_second(
         self, task: OpenTask, decision: Decision, is_good: bool, probes: int, answered: int
     ) -> NodeId | None:
         """Ask the node that was chosen if it is good, else the coordinator if it has not been asked, else nobody."""
-        coordinator = self._reach.coordinator()
+        coordinator = self._adviser(task.tried | {ask.node for ask in task.asked})
         to: NodeId | None
-        if decision.node is not None and is_good:
+        if decision.node is not None and is_good and (coordinator is None or decision.node != coordinator[0]):
             to, link = decision.node, self._link_to(decision.node)
-        elif coordinator is not None and coordinator[0] not in task.tried | {ask.node for ask in task.asked}:
+        elif coordinator is not None:
             to, link = coordinator
         else:
             return None

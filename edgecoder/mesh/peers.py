@@ -60,7 +60,9 @@ class Peers:
             self._make_room()
             stats = PeerStats(blacklisted_until=self._barred.pop(link.peer, 0))
             row = self.rows[link.peer] = PeerRow(link.peer, None, None, stats, self._context.now)
-        row.link, row.last_seen = link, self._context.now
+        if row.link is None or row.link.medium is not Medium.WIFI_DIRECT or link.medium is Medium.WIFI_DIRECT:
+            row.link = link  # the newest, but the faster medium first
+        row.last_seen = self._context.now
         if link.rssi_dbm is not None:
             row.stats.note_rssi(link.rssi_dbm)
 
@@ -71,15 +73,15 @@ class Peers:
             return
         row.link, row.last_seen = None, self._context.now
         row.stats.drops += link.lost
-        self._schedule_sweep()
+        if not row.is_heard:
+            self._schedule_sweep()
 
-    def heard(self, node: NodeId, rssi_dbm: int, bits: Bits | None) -> None:
-        """The radio hears a peer, or hears something new of it."""
+    def heard(self, node: NodeId, bits: Bits | None) -> None:
+        """A peer is in the radio's reach, and says this."""
         row = self.rows.get(node)
         if row is None:
             return
         row.is_heard, row.last_seen = True, self._context.now
-        row.stats.note_rssi(rssi_dbm)
         self._compare(row, bits)
 
     def _compare(self, row: PeerRow, bits: Bits | None) -> None:
@@ -107,9 +109,9 @@ class Peers:
         row = self.rows.get(node)
         return None if row is None else row.capabilities
 
-    def signal_measured(self, link: Link, rssi_dbm: int) -> None:
-        """The radio measured the signal of a peer."""
-        row = self.rows.get(link.peer) if link.peer is not None else None
+    def signal_measured(self, node: NodeId | None, rssi_dbm: int) -> None:
+        """The radio measured the signal of a peer, None: of somebody who has not said who it is."""
+        row = self.rows.get(node) if node is not None else None
         if row is not None:
             row.stats.note_rssi(rssi_dbm)
 
@@ -148,7 +150,7 @@ class Peers:
                 why = Why.IS_LOADING
             elif row.is_outdated:
                 why = Why.OUTDATED
-            elif row.holds_until <= now and not row.is_confirmed:
+            elif row.holds_until <= now and (row.link is not None or not row.is_confirmed):
                 why = Why.EXPIRED
             elif row.stats.blacklisted_until > now:
                 why = Why.BLACKLISTED
@@ -156,6 +158,7 @@ class Peers:
                 why = Why.TRIED
             elif tokens > capabilities.work_tokens_max:
                 why = Why.LOW_POWER
+            why = why or fits(capabilities.active_model, capabilities.active_model_param_size)
             yield Candidate(
                 row.node,
                 capabilities.active_model_param_size,
@@ -164,13 +167,13 @@ class Peers:
                 capabilities.battery_pct,
                 row.stats.rssi_avg_dbm,
                 row.stats.fail_rate,
-                row.stats.quality(),
-                why or fits(capabilities.active_model, capabilities.active_model_param_size),
+                0 if why else row.stats.quality(),
+                why,
                 tokens_per_s=capabilities.tokens_per_s,
                 slots=capabilities.slots,
                 age_ms=(now - row.last_seen) // MILLI,
                 unanswered=row.stats.unanswered,
-                kbit_per_s=radio_kbit_per_s if row.link is not None and row.link.medium is Medium.BLE else 0,
+                kbit_per_s=radio_kbit_per_s if row.link is None or row.link.medium is Medium.BLE else 0,
             )
 
     def link_to(self, node: NodeId) -> LinkId | None:

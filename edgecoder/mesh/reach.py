@@ -23,6 +23,14 @@ class Reach(Near, Protocol):
         """The home coordinator, if it answers."""
         ...
 
+    def goes_wide(self, node: NodeId, request: TaskRequest, /) -> bool:
+        """Whether a request is long enough for a faster link to a peer, which has to be dialled and can be."""
+        ...
+
+    def upload_ms(self, link: LinkId, request: TaskRequest, /) -> int:
+        """How long a request may take on its way to who accepts it: nothing worth counting but over BLE."""
+        ...
+
     def run_here(self, request: TaskRequest, sink: Callable[[TaskResponse], None]) -> None:
         """Offer the task to this node's own engine."""
         ...

@@ -17,7 +17,7 @@ from edgecoder.config import DeviceType, NodeConfig
 from edgecoder.core.ids import Micros, NodeId
 from edgecoder.core.rng import Stream
 from edgecoder.errors import Reason
-from edgecoder.wire.messages import Load, TaskRequest
+from edgecoder.wire.messages import Load, Probe, TaskRequest
 
 UNKNOWN_QUALITY = 50
 """Quality of a peer of which nothing was measured (v1)."""
@@ -110,11 +110,14 @@ class PeerStats(msgspec.Struct):
         tried = self.succeeded + self.failed
         if not (self.rssi_samples or self.drops or tried):
             return UNKNOWN_QUALITY
-        rssi = self.rssi_avg_dbm
-        signal = 25.0 if rssi is None else (rssi + 100) / 70 * 25
-        latency = 25 - self.latency_sum_ms / self.succeeded / 5000 * 25 if self.succeeded else 25.0
-        parts = (signal, 25 - 2.5 * self.drops, 25 * (1 - self.fail_rate), latency)
-        return round(sum(min(25.0, max(0.0, part)) for part in parts))
+        signal = latency = success = 25.0
+        if self.rssi_samples:
+            signal = min(25.0, max(0.0, (self.rssi_sum_dbm / self.rssi_samples + 100) / 70 * 25))
+        if self.succeeded:
+            latency = max(0.0, 25 - self.latency_sum_ms / self.succeeded / 5000 * 25)
+        if self.failed:
+            success = 25 * (1 - self.failed / tried)
+        return round(signal + max(0.0, 25 - 2.5 * self.drops) + success + latency)
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -159,7 +162,7 @@ class Router(Protocol):
     why: Why
     """Reason code of its choices."""
 
-    def choose(self, candidates: Iterable[Candidate], request: TaskRequest) -> Decision:
+    def choose(self, candidates: Iterable[Candidate], request: TaskRequest | Probe) -> Decision:
         """Judge every candidate for a task."""
         ...
 
@@ -191,7 +194,7 @@ class CostRouter:
         self._cost_max = config.cost_max
         self._stream = stream
 
-    def choose(self, candidates: Iterable[Candidate], _: TaskRequest | None = None) -> Decision:
+    def choose(self, candidates: Iterable[Candidate], _: TaskRequest | Probe | None = None) -> Decision:
         """Judge every candidate; its cost is the same for every task."""
         excluded: dict[str, int] = {}
         best: list[NodeId] = []

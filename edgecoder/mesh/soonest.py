@@ -16,7 +16,7 @@ from edgecoder.core.ids import NodeId
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.router import Candidate, CostRouter, Decision, Why
 from edgecoder.protocol import OUTPUT_TOKENS_MAX
-from edgecoder.wire.messages import ProbeReply, TaskRequest
+from edgecoder.wire.messages import Probe, ProbeReply, TaskRequest
 
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +31,13 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
 def work_ms(tokens: int, tokens_per_s: int) -> int:
     """How long an answer of so many tokens takes to write."""
     return min(tokens, OUTPUT_TOKENS_MAX) * 1000 // max(1, tokens_per_s)
+
+
+def wait_ms(candidate: Candidate, config: NodeConfig) -> int:
+    """Until a candidate has a slot, by the load that it advertised last and the tasks that were sent there since."""
+    slots = candidate.slots or 1
+    ahead = candidate.load.tasks + candidate.asked + 1 - slots
+    return ahead * work_ms(config.typical_task_tokens, candidate.tokens_per_s) // slots if ahead > 0 else 0
 
 
 def make_router(config: NodeConfig, stream: Stream) -> CostRouter | ProbeRouter:
@@ -78,14 +85,14 @@ class ProbeRouter:
         """What a reply means for a task; `way_ms` is what the probe took there and back."""
         wait_ms = reply.queue_ms + way_ms
         battery_ms = self._battery_ms(candidate, reply.battery_pct, reply.on_external_power)
-        finish_ms = wait_ms + work_ms(request.max_tokens, reply.tokens_per_s) + battery_ms
+        finish_ms = wait_ms + work_ms(self._effort(request), reply.tokens_per_s) + battery_ms
         return Offer(candidate.node, finish_ms + self._carry_ms(candidate, request), wait_ms)
 
     def at_best_ms(self, candidate: Candidate, request: TaskRequest) -> int:
         """The soonest that a candidate could have finished, by what it advertised: idle, and no way to it."""
         battery_ms = self._battery_ms(candidate, candidate.battery_pct, candidate.on_external_power)
         speed = candidate.tokens_per_s or OUTPUT_TOKENS_MAX  # not known: it may be the fastest
-        return work_ms(request.max_tokens, speed) + battery_ms + self._carry_ms(candidate, request)
+        return work_ms(self._effort(request), speed) + battery_ms + self._carry_ms(candidate, request)
 
     def best(self, offers: Iterable[Offer]) -> Offer | None:
         """The soonest; ties are broken at random, or all would pick the same."""
@@ -97,26 +104,30 @@ class ProbeRouter:
                 soonest.append(offer)
         return None if not soonest else soonest[0] if len(soonest) == 1 else self._stream.choice(soonest)
 
-    def choose(self, candidates: Iterable[Candidate], request: TaskRequest) -> Decision:
+    def choose(self, candidates: Iterable[Candidate], request: TaskRequest | Probe) -> Decision:
         """Without a round trip: by the load that each advertised last, and the tasks that were sent there since."""
         excluded: dict[str, int] = {}
         offers: list[Offer] = []
+        effort = self._effort(request)
         for candidate in candidates:
             why = candidate.excluded or (Why.IS_LOADING if candidate.load.is_loading else None)
             if why is not None:
                 excluded[why.value] = excluded.get(why.value, 0) + 1
                 continue
-            ahead = candidate.load.tasks + candidate.asked + 1 - max(1, candidate.slots)
-            typical_ms = work_ms(self._config.typical_task_tokens, candidate.tokens_per_s)
-            wait_ms = max(0, ahead) * typical_ms // max(1, candidate.slots)
+            queue_ms = wait_ms(candidate, self._config)
             battery_ms = self._battery_ms(candidate, candidate.battery_pct, candidate.on_external_power)
-            finish_ms = wait_ms + work_ms(request.max_tokens, candidate.tokens_per_s) + battery_ms
+            finish_ms = queue_ms + work_ms(effort, candidate.tokens_per_s) + battery_ms
             finish_ms += candidate.load.tasks + candidate.asked  # of two with a free slot the idler one
-            offers.append(Offer(candidate.node, finish_ms, wait_ms))
+            offers.append(Offer(candidate.node, finish_ms, queue_ms))
         best = self.best(offers)
         if best is None:
             return Decision(None, None, 0, excluded)
         return Decision(best.node, float(best.finish_ms), len(offers), excluded)
+
+    def _effort(self, request: TaskRequest | Probe) -> int:
+        """What a task is worth in tokens written, its prompt included."""
+        prompt = len(request.prompt) if isinstance(request, TaskRequest) else request.prompt_bytes
+        return request.max_tokens + prompt // self._config.prompt_bytes_per_token
 
     def _battery_ms(self, candidate: Candidate, battery_pct: int, on_external_power: bool) -> int:
         if on_external_power or candidate.device_type is not DeviceType.PHONE:

@@ -1,12 +1,13 @@
 """The BLE advertisement: ten bytes that tell scanners which are not connected what has changed.
 
 Bytes, an AD structure of manufacturer data: length 9, type 0xFF, company (2, little endian), flags (1: bit 0 is
-"loading"), generation (2, big endian), rotating tag (3). With the flags (3 bytes) and the service UUID (18) it
-fills the 31 bytes of a legacy advertisement.
+"loading", bit 1 "opens Wi-Fi Direct"), generation (2, big endian), rotating tag (3). With the flags (3 bytes) and the
+service UUID (18) it fills the 31 bytes of a legacy advertisement.
 
 The generation is (epoch mod 16) · 4096 + counter mod 4096, of the last change that scanners must know: of the model, or
-of "loading". Who holds capabilities of that generation or a later one need not read again. The tag is a digest of the
-node's id and of the quarter of an hour, so that who knows the node finds it again, and nobody else can follow it.
+of "loading"; after LAG_MAX other changes of one of these. Who holds capabilities of that generation or a later one need
+not read again. The tag is a digest of the node's id and of the quarter of an hour, so that who knows the node finds it
+again, and nobody else can follow it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ DATA_BYTES = 10
 TAG_BYTES = 3
 TAG_WINDOW_MS = 900_000
 """A tag lasts a quarter of an hour, like a resolvable private address (Bluetooth Core, Vol 3 Part C, App. A)."""
-_EPOCHS, _COUNTERS = 16, 4096
+EPOCHS, _COUNTERS = 16, 4096
+LAG_MAX = _COUNTERS // 4
+"""The counter in an advertisement is behind the newest by less: half a turn behind looks like half a turn ahead."""
 _HEAD = bytes((DATA_BYTES - 1, 0xFF)) + COMPANY_ID.to_bytes(2, "little")
-_LOADING = 1
+_LOADING, _WIFI_DIRECT = 1, 2
 
 
 class Bits(msgspec.Struct, frozen=True, gc=False):
@@ -36,12 +39,14 @@ class Bits(msgspec.Struct, frozen=True, gc=False):
     """16 bits."""
     tag: bytes
     """TAG_BYTES."""
+    wifi_direct: bool = False
+    """Whether it can be dialled over Wi-Fi Direct."""
 
 
 def short_generation(generation: int) -> int:
     """The 16 bits of a generation."""
     epoch, counter = generation >> COUNTER_BITS, generation & ((1 << COUNTER_BITS) - 1)
-    return (epoch % _EPOCHS) * _COUNTERS + counter % _COUNTERS
+    return (epoch % EPOCHS) * _COUNTERS + counter % _COUNTERS
 
 
 def is_later(heard: int, generation: int) -> bool:
@@ -55,7 +60,7 @@ def heard_generation(heard: int, generation: int) -> int:
     """The whole generation that was heard of a node whose `generation` is known; an epoch is taken as the next that
     fits."""
     epoch, counter = generation >> COUNTER_BITS, generation & ((1 << COUNTER_BITS) - 1)
-    ahead = (heard // _COUNTERS - epoch) % _EPOCHS
+    ahead = (heard // _COUNTERS - epoch) % EPOCHS
     if ahead:
         return ((epoch + ahead) << COUNTER_BITS) | heard % _COUNTERS
     return (epoch << COUNTER_BITS) | (counter + (heard - counter) % _COUNTERS)
@@ -68,11 +73,13 @@ def tag(node: NodeId, window: int) -> bytes:
 
 def encode(bits: Bits) -> bytes:
     """The ten bytes."""
-    return _HEAD + bytes((_LOADING if bits.loading else 0,)) + bits.generation.to_bytes(2, "big") + bits.tag
+    flags = _LOADING * bits.loading + _WIFI_DIRECT * bits.wifi_direct
+    return _HEAD + bytes((flags,)) + bits.generation.to_bytes(2, "big") + bits.tag
 
 
 def decode(data: bytes) -> Bits | None:
     """What ten bytes say; None where they are not ours. Flags that are not known yet are passed over."""
     if len(data) != DATA_BYTES or not data.startswith(_HEAD):
         return None
-    return Bits(bool(data[4] & _LOADING), int.from_bytes(data[5:7], "big"), data[7:])
+    flags, generation = data[4], int.from_bytes(data[5:7], "big")
+    return Bits(bool(flags & _LOADING), generation, data[7:], bool(flags & _WIFI_DIRECT))

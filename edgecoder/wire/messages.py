@@ -202,8 +202,8 @@ class Probe(Message, frozen=True):
 
 
 class ProbeReply(Message, frozen=True):
-    """What the task would meet. `reason` None: a place is kept for `hold_ms`; else why it cannot be taken now (a node
-    whose model does not fit would have to swap, and says so)."""
+    """What the task would meet. `reason` None: a place is kept for `hold_ms`, none where that is 0; else why it
+    cannot be taken now (a node whose model does not fit would have to swap, and says so)."""
 
     task_id: WireTaskId
     reason: Reason | None = None

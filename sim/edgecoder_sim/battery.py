@@ -7,11 +7,11 @@ costs nothing, a charger gives the same power at any charge, and batteries do no
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from edgecoder_sim.people_model import Charging
 from edgecoder_sim.population import Place
+from edgecoder_sim.uptime import Uptime, Why
 
 STEP_PCT: Final = 5
 """The node hears of its battery when the charge has moved by so many percentage points."""
@@ -24,16 +24,14 @@ MINUTE_US: Final = 60_000_000
 class Battery:
     """The battery of one node, and who charges it."""
 
-    __slots__ = ("_below_pct", "_busy_us", "_charging", "_period_us", "_place", "_settle", "_stream", "_until_pct")
+    __slots__ = ("_below_pct", "_busy_us", "_charging", "_period_us", "_place", "_stream", "_until_pct", "_uptime")
 
-    def __init__(
-        self, place: Place, period_us: int, charging: Charging | None, settle: Callable[[Place], None]
-    ) -> None:
-        """`settle` is told when the battery is empty, or carries the node again."""
+    def __init__(self, place: Place, period_us: int, charging: Charging | None, uptime: Uptime) -> None:
+        """`uptime` is told when the battery is empty, or carries the node again."""
         self._place = place
         self._period_us = period_us
         self._charging = charging
-        self._settle = settle
+        self._uptime = uptime
         self._busy_us = 0
         self._below_pct, self._until_pct = 0.0, 100.0
         if charging is not None:
@@ -76,4 +74,5 @@ class Battery:
         place = self._place
         if place.is_empty is not (charge_pct < BOOT_PCT if place.is_empty else charge_pct <= 0.0):
             place.is_empty = not place.is_empty
-            self._settle(place)
+            judge = self._uptime.hold if place.is_empty else self._uptime.release
+            judge(place.sim, Why.EMPTY)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from edgecoder.core.effects import (
     Advertise,
@@ -85,10 +85,6 @@ class Link(Protocol):
         """Tell both ends that it is up."""
         ...
 
-    def again(self, link: LinkId) -> Link:
-        """A new link between the same ends, not open yet."""
-        ...
-
 
 Crossing = tuple["SimNode", str, int]
 """Who sent a frame, over which medium, and its size in bytes."""
@@ -108,6 +104,10 @@ class Watcher(Protocol):
 
     def saw(self, node: SimNode, event: Event, effects: list[Effect]) -> None:
         """A node handled an event."""
+        ...
+
+    def raised(self, node: SimNode, event: Event, error: Exception) -> NoReturn:
+        """A node raised in place of handling an event. Raises InvariantViolated."""
         ...
 
     def died(self, node: SimNode) -> None:
@@ -357,7 +357,10 @@ class SimNode:
     def _handle(self, event: Event) -> None:
         now_us, device = self._kernel.now, self.device
         self.events += 1
-        effects = self.node.handle(now_us, event)
+        try:
+            effects = self.node.handle(now_us, event)
+        except Exception as error:  # noqa: BLE001 - nothing that comes from outside may make a node raise
+            self._watcher.raised(self, event, error)
         free_us = self._cpu_free_us
         if free_us < now_us:  # noqa: PLR1730 - hot: a call to max costs more
             free_us = now_us

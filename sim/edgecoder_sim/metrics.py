@@ -76,6 +76,12 @@ METRICS: Final[dict[str, Metric]] = {
     "home_moves": Metric("Knowledge", "Moves to another coordinator", "moves", "The home was lost or silent."),
     "contacts": Metric("People", "Contacts", "contacts", "People came into range, nodes on or off."),
     "contact_p50_s": Metric("People", "Length of a contact, median", "s", "Cut at the begin and the end of the run."),
+    "discoveries": Metric("Radio", "Discoveries", "times", "A node learned what another one in range offers."),
+    "discovery_p50_s": Metric("Radio", "Time to a discovery, median", "s", "Since both were up and in range."),
+    "discovery_p99_s": Metric("Radio", "Time to a discovery, 99 %", "s", "The same for all but one in a hundred."),
+    "discovered_in_minute_share": Metric(
+        "Radio", "Discovered within a minute", "share", "Of those who were in range for so long, or were discovered."
+    ),
     "receipts_signed": Metric("Offline", "Receipts signed", "receipts", "Answers that nodes got while offline."),
     "receipts_synced": Metric("Offline", "Receipts synced", "receipts", "Who served knows that a coordinator has it."),
     "receipts_refused": Metric("Offline", "Receipts refused", "receipts", "No coordinator will take them."),

@@ -112,18 +112,18 @@ def _contacts(run: Run) -> list[Figure]:
             key="contact-lengths",
             title="How long contacts last",
             caption=f"Half last {lengths_s.median():,.0f} s or less. Contacts are cut at both ends of the run.",
-            spec=_share(lengths_s, "seconds, logarithmic", "share of contacts, %", is_log=True),
+            spec=share_curve(lengths_s, "seconds, logarithmic", "share of contacts, %", is_log=True),
         ),
         Figure(
             key="people-met",
             title="How many others a node meets",
             caption=f"In the whole run, of the {len(met):,} nodes that met anybody; {met.mean():,.1f} on average.",
-            spec=_share(met, "other nodes", "share of nodes, %", is_log=False),
+            spec=share_curve(met, "other nodes", "share of nodes, %", is_log=False),
         ),
     ]
 
 
-def _share(values: pd.Series, what: str, share: str, *, is_log: bool) -> Spec:
+def share_curve(values: pd.Series, what: str, share: str, *, is_log: bool) -> Spec:
     """How many per cent of the values are at most x, at POINTS_MAX points."""
     ordered = np.sort(values.to_numpy(dtype=float))
     steps = np.unique(np.linspace(0, len(ordered) - 1, POINTS_MAX).astype(int))

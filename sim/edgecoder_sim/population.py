@@ -42,7 +42,6 @@ class Place:
         "charge_pct",
         "first",
         "is_empty",
-        "is_here",
         "is_plugged",
         "platform",
         "role",
@@ -60,8 +59,6 @@ class Place:
         """What the node was told last."""
         self.is_plugged = charge_pct is None
         """Whether it is on external power."""
-        self.is_here = True
-        """Whether its person has it with them and switched on."""
         self.is_empty = False
         """Whether its battery does not carry it."""
         self.first: CatalogEntry | None = None
@@ -125,12 +122,10 @@ class Population:
     def _host(self, name: str, role: Role, device_name: str) -> SimNode:
         scenario = self._scenario
         device = scenario.devices[device_name]
-        has_radio = device.ble and scenario.radio.links_max > 0 and role is not Role.COORDINATOR
-        config = msgspec.structs.replace(scenario.node_config(role, device), has_radio=has_radio)
         setup = Setup(
             role=role,
             cluster=scenario.config.cluster,
-            config=config,
+            config=scenario.node_config(role, device),
             catalog=self._catalog,
             platform=device.platform,
             languages=device.languages,

@@ -1,7 +1,7 @@
 """Who is there when: nodes that leave and come back, by drawn sessions or by the hours of a working day.
 
-A node is up while its person has it switched on and its battery carries it. Leaving is a shut-down, after which the
-process has a few seconds to end, or nothing at all: then peers find out by themselves.
+Leaving is a shut-down, after which the process has a few seconds to end, or nothing at all: then peers find out by
+themselves. Whether a node runs in the end is decided in `uptime`.
 
 Fidelity boundary: sessions and gaps are exponential and know no hour of the day (`by_day` knows nothing else); a node
 comes back with its disk as it was; a phone keeps its place and its links' ends while it is off.
@@ -19,6 +19,7 @@ from edgecoder.core.rng import Stream
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.people_model import Day, Stay
 from edgecoder_sim.population import Place
+from edgecoder_sim.uptime import Uptime, Why
 from edgecoder_sim.walks import hours
 
 SECOND_US: Final = 1_000_000
@@ -30,10 +31,9 @@ GRACE_US: Final = 5 * SECOND_US
 class Presence:
     """Lets the nodes of a group come and go."""
 
-    def __init__(self, kernel: Kernel, wall_start_ms: int) -> None:
-        """`wall_start_ms` is the Unix time at which the simulation begins."""
+    def __init__(self, kernel: Kernel, uptime: Uptime) -> None:
         self._kernel = kernel
-        self._wall_start_ms = wall_start_ms
+        self._uptime = uptime
         self.next_command: Callable[[str], CommandId] | None = None
         """Numbers the shut-downs; without one nobody is told, as if all vanished."""
 
@@ -48,26 +48,15 @@ class Presence:
 
     def come(self, place: Place) -> None:
         """A person switches their node on."""
-        place.is_here = True
-        self.settle(place)
+        self._uptime.release(place.sim, Why.AWAY)
 
     def leave(self, place: Place, *, silently: bool) -> None:
         """A person leaves with their node, or switches it off."""
-        place.is_here = False
         if silently or not place.sim.is_up or self.next_command is None:
-            self.settle(place)
-            return
-        place.sim.post(ShutDown(self.next_command("leave")))
-        self._kernel.call_at(self._kernel.now + GRACE_US, self._end, place, place.sim.life)
-
-    def settle(self, place: Place) -> None:
-        """Begin or end a life, so that the node is up if it can be."""
-        sim = place.sim
-        wanted = place.is_here and not place.is_empty
-        if wanted and not sim.is_up:
-            sim.restart(self._wall_start_ms + self._kernel.now // 1000)
-        elif not wanted and sim.is_up:
-            sim.crash()
+            self._uptime.hold(place.sim, Why.AWAY)
+        else:
+            place.sim.post(ShutDown(self.next_command("leave")))
+            self._uptime.hold(place.sim, Why.AWAY, after_us=GRACE_US)
 
     def at(self, at_us: int, call: Callable[[object, object], None]) -> None:
         """Call at a time."""
@@ -77,13 +66,6 @@ class Presence:
     def now_us(self) -> int:
         """The simulated time, µs."""
         return self._kernel.now
-
-    def _end(self, place: Place, life: int) -> None:
-        """The grace is over. A node whose person came back in that time is switched off and on."""
-        if place.sim.is_up and place.sim.life == life:
-            place.sim.crash(told_us=0)
-        if place.is_here:  # a tick later, as a restart asks
-            self._kernel.call_at(self._kernel.now + SECOND_US, lambda place, _: self.settle(place), place)
 
 
 class _Sessions:

@@ -1,17 +1,16 @@
-"""What the machines, access networks, radio and CDN of a scenario can do: their types, and the profiles built in.
+"""What the machines, access networks and CDN of a scenario can do: their types, and the profiles built in.
 
-Decides the numbers and their units; how they become events is left to the engines, links and radio that use them. Every
+Decides the numbers and their units; how they become events is left to the engines and links that use them. Every
 default has the kind of its figure beside it: S read from a source, M measured, D derived, U well known and not
 re-verified, I interpolated. A scenario may override any of them.
 
 Fidelity boundary: a device is a handful of constants. There is no thermal throttling, no memory pressure from other
 programs, and no slow-down of decoding by a long context; an access network has a fixed capacity that its node does not
-share with the nodes around it; the radio is a disc; the CDN is one cache that always has every file.
+share with the nodes around it; the CDN is one cache that always has every file.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Final
 
 import msgspec
@@ -32,7 +31,11 @@ GigabytesPerS = Annotated[float, Meta(ge=0.001, le=100_000, extra={"noun": "a ra
 MegabitsPerS = Annotated[float, Meta(ge=0.001, le=1_000_000, extra={"noun": "a rate in Mbit/s"})]
 LatencyMs = Annotated[float, Meta(ge=0.001, le=600_000, extra={"noun": "a latency in ms"})]
 JitterMs = Annotated[float, Meta(ge=0, le=600_000, extra={"noun": "a jitter in ms"})]
+Weight = Annotated[float, Meta(ge=0, le=1e9, extra={"noun": "a weight"})]
 CostUs = Annotated[int, Meta(ge=0, le=1_000_000, extra={"noun": "a cost in µs"})]
+
+
+_DESKTOP: Final[dict[ProfileName, Weight]] = {"desktop": 1.0}
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,6 +117,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Tasks that run at once."""
     ble: bool = False
     """Whether it has a Bluetooth radio that takes part in the mesh."""
+    wifi_direct: bool = False
+    """Whether it has Wi-Fi Direct or Wi-Fi Aware, where `radio.wifi_direct` and its system let it be used."""
+    systems: dict[ProfileName, Weight] = {}
+    """Operating systems and how common each is, which decide how its Bluetooth behaves; weights need not add up to 1,
+    and none is `desktop`. Which files run is `platform`'s to say."""
     load_base_ms: Annotated[float, Meta(ge=0, le=600_000, extra={"noun": "a time in ms"})] = 300.0
     """Part of a load that does not depend on the file, ms (I: 0.3 s)."""
     load_cold_gb_per_s: GigabytesPerS
@@ -152,6 +160,15 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     languages: tuple[str, ...] = ()
     """Programming languages that the node advertises; empty means those of its active model."""
 
+    def __hash__(self) -> int:
+        """Of what most devices differ in: a mapping has no hash of its own."""
+        return hash((self.device_type, self.memory_mb, self.memory_bandwidth_gb_per_s))
+
+    @property
+    def system_weights(self) -> dict[ProfileName, Weight]:
+        """The operating systems, which are never none."""
+        return self.systems or _DESKTOP
+
     def load_us(self, file_size_bytes: int, *, warm: bool = False, slow: bool = False) -> int:
         """How long a load of a file takes, µs: base + bytes ÷ rate. `slow` is the bad tail and wins over `warm`."""
         rate = self.load_slow_gb_per_s if slow else self.load_warm_gb_per_s if warm else self.load_cold_gb_per_s
@@ -174,88 +191,6 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def tokens_per_s(self, file_size_bytes: int) -> int:
         """Tokens a second for one task alone, at least 1: what the node advertises."""
         return max(1, 1_000_000 // self.token_us(file_size_bytes))
-
-
-class Ble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How Bluetooth radios advertise, scan and connect."""
-
-    advertising_interval_ms: Annotated[float, Meta(ge=20, le=10_240, extra={"noun": "an interval in ms"})] = 152.5
-    """Time between two advertisements, ms: sooner heard for more battery (S: the shortest but one of Apple's list,
-    QA1931)."""
-    advertising_delay_ms: Annotated[float, Meta(ge=0, le=10, extra={"noun": "a delay in ms"})] = 10.0
-    """Each is up to this later, at random, ms (U: advDelay of the Bluetooth Core specification)."""
-    advertisement_us: Annotated[int, Meta(ge=1, le=20_000, extra={"noun": "a time in µs"})] = 376
-    """Time of one on the air, µs (D: 47 bytes at 1 Mbit/s: preamble, address, header, 6 + 31 bytes, CRC)."""
-    advertisement_loss_pct: Annotated[float, Meta(ge=0, le=99, extra={"noun": "a share in percent"})] = 10.0
-    """Advertisements that are lost though nobody else sends, percent (I)."""
-    scan_low_latency_ms: tuple[LatencyMs, LatencyMs] = (100.0, 100.0)
-    """Scan window and its period of a node that has no coordinator, ms (S: AOSP ScanUtil, low latency)."""
-    scan_low_power_ms: tuple[LatencyMs, LatencyMs] = (140.0, 1400.0)
-    """The same of a node that has one, ms (S: AOSP ScanUtil, low power)."""
-    interval_ms: Annotated[float, Meta(ge=7.5, le=4000, extra={"noun": "an interval in ms"})] = 30.0
-    """Connection interval, ms (S: iOS takes multiples of 15; I: the second of them)."""
-    setup_intervals: Annotated[int, Meta(ge=1, le=200, extra={"noun": "a count"})] = 20
-    """Connection intervals from a heard advertisement to a link that carries envelopes: six to establish it, and seven
-    round trips for MTU, services and subscriptions (I)."""
-    connect_failure_pct: Percent = 3.0
-    """Dials that fail for no reason that anybody sees, percent (I)."""
-    supervision_ms: LatencyMs = 6000.0
-    """A link that carries nothing for so long is lost, ms (S: iOS takes 6 to 18 s, Apple forum 773555)."""
-    shadowing_db: Annotated[float, Meta(ge=0, le=20, extra={"noun": "a deviation in dB"})] = 4.0
-    """Standard deviation of the signal between pairs at one distance, dB (U: 3 to 6 indoors)."""
-
-    @property
-    def setup_us(self) -> int:
-        """Time from a heard advertisement to a link that carries envelopes, µs."""
-        return _whole(self.setup_intervals * self.interval_ms * 1000)
-
-    @property
-    def supervision_us(self) -> int:
-        """After how long a silent link is lost, µs."""
-        return _whole(self.supervision_ms * 1000)
-
-
-class Radio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bluetooth between nodes that stand on one floor: a disc of fixed range around each."""
-
-    area_m: tuple[
-        Annotated[float, Meta(gt=0, le=1_000_000, extra={"noun": "a length in m"})],
-        Annotated[float, Meta(gt=0, le=1_000_000, extra={"noun": "a length in m"})],
-    ] = (60.0, 40.0)
-    """Width and depth of the floor, m; nodes stand on it uniformly."""
-    range_m: Annotated[float, Meta(gt=0, le=10_000, extra={"noun": "a range in m"})] = 15.0
-    """Nodes at most so far apart hear each other, m (D: -59 dBm at 1 m and an exponent of 3 give -94 dBm at 15 m, about
-    where receivers give up)."""
-    scanning: bool = False
-    """Whether nodes scan, dial and hang up, as the protocol has it; else those who meet while both have a free slot are
-    linked as long as they stay in range, which is faster to simulate and flatters."""
-    ble: Ble = Ble()
-    """Timing of advertising, scanning and connecting; used where `scanning` is true."""
-    links_max: Annotated[int, Meta(ge=0, le=64, extra={"noun": "a number of links"})] = 5
-    """Links that a node keeps at once; 0 turns Bluetooth off. More: better connected, more battery (S: Android allows
-    7, bitchat keeps 5 to 6)."""
-    latency_ms: LatencyMs = 15.0
-    """One-way delay of a message, ms: about one connection interval (S: iOS allows 15 ms or more)."""
-    rate_kbit_per_s: Annotated[float, Meta(ge=0.1, le=10_000, extra={"noun": "a rate in kbit/s"})] = 350.0
-    """Bytes of one link in one direction, kbit/s (S: iPhone on the 2M PHY at 15 ms, 300 to 400)."""
-    rssi_at_1m_dbm: Annotated[int, Meta(ge=-100, le=20, extra={"noun": "a signal in dBm"})] = -59
-    """Signal at 1 m, dBm (U: the usual calibration of beacons)."""
-    path_loss_exponent: Annotated[float, Meta(ge=1, le=6, extra={"noun": "an exponent"})] = 3.0
-    """How fast the signal falls: 2 in the open, 2.5 to 4 indoors (U: log-distance model)."""
-
-    @property
-    def latency_us(self) -> int:
-        """One-way delay, µs."""
-        return _whole(self.latency_ms * 1000)
-
-    @property
-    def bytes_per_s(self) -> int:
-        """Bytes a second of one link in one direction."""
-        return _whole(self.rate_kbit_per_s * 125)
-
-    def rssi_dbm(self, distance_m: float) -> int:
-        """Signal at a distance, dBm; closer than 10 cm counts as 10 cm."""
-        return round(self.rssi_at_1m_dbm - 10 * self.path_loss_exponent * math.log10(max(distance_m, 0.1)))
 
 
 def bytes_per_s(gb_per_s: float) -> int:
@@ -286,12 +221,16 @@ _PHONE_PREFILL: Final = 8.0
 bandwidth)."""
 
 DEVICES: Final[dict[str, Device]] = {
-    # 64-bit LPDDR4X-4266: 34.1 GB/s (D). Storage a step below the common phone, and often short of memory (I).
+    # 64-bit LPDDR4X-4266: 34.1 GB/s (D). Storage a step below the common phone, and often short of memory (I). Who runs
+    # iOS is I; with a quarter, a half and a quarter of the three kinds it is 27 of 100 phones, as in the world (U:
+    # StatCounter).
     "phone_low": Device(
         device_type=DeviceType.PHONE,
         platform=Platform.IOS,
         memory_mb=4096,
         ble=True,
+        wifi_direct=True,
+        systems={"android": 1.0},
         load_cold_gb_per_s=0.8,
         load_warm_gb_per_s=3.0,
         load_slow_pct=5.0,
@@ -311,6 +250,8 @@ DEVICES: Final[dict[str, Device]] = {
         platform=Platform.IOS,
         memory_mb=6144,
         ble=True,
+        wifi_direct=True,
+        systems={"android": 0.75, "ios": 0.25},
         load_cold_gb_per_s=1.2,
         load_warm_gb_per_s=4.0,
         load_slow_pct=2.0,
@@ -331,6 +272,8 @@ DEVICES: Final[dict[str, Device]] = {
         platform=Platform.IOS,
         memory_mb=12_288,
         ble=True,
+        wifi_direct=True,
+        systems={"android": 0.4, "ios": 0.6},
         load_cold_gb_per_s=1.5,
         load_warm_gb_per_s=6.0,
         load_slow_pct=1.0,

@@ -19,11 +19,13 @@ from edgecoder.trace import DownloadPhase, Dropped, EpochRaised, LifeEnded, Node
 from edgecoder_sim.recording.files import OpenFile, TableFiles, open_new
 from edgecoder_sim.recording.histogram import Histogram
 from edgecoder_sim.recording.knowledge import Knowledge
+from edgecoder_sim.recording.ranges import RangeBook
 from edgecoder_sim.recording.receipts import ReceiptBook
 from edgecoder_sim.recording.swaps import SwapBook
 from edgecoder_sim.recording.tasks import TaskBook
 from edgecoder_sim.tables import (
     CONTACTS,
+    DISCOVERIES,
     DOWNLOADS,
     DROPS,
     GOSSIP,
@@ -76,7 +78,8 @@ class Recorder:
             LifeEnded: (self._died,),
             EpochRaised: (self._raised,),
         }
-        for book in (self._tasks, self._swaps, self._knowledge, self._receipts):
+        self._ranges = RangeBook(index, adder(DISCOVERIES))
+        for book in (self._tasks, self._swaps, self._knowledge, self._receipts, self._ranges):
             for kind, handler in book.handlers.items():
                 self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
         self._counters: dict[tuple[str, str], list[int]] = {}
@@ -121,6 +124,14 @@ class Recorder:
         self._contacts.add(end_us - begin_us)
         self._add_contact((begin_us / 1e6, end_us / 1e6, first, second, distance_m))
 
+    def range_changed(self, at_us: int, a: int, b: int, is_near: bool) -> None:
+        """Two radios that scan came into range of each other, or left it."""
+        self._ranges.changed(at_us, a, b, is_near)
+
+    def links(self, at_us: int, medium: str, count: int) -> None:
+        """How many links are open over a medium."""
+        self._timeline((at_us / 1e6, "links", medium, float(count)))
+
     def position(self, at_us: int, node: int, x_m: float, y_m: float) -> None:
         """Where a node is now."""
         self._add_position((at_us / 1e6, node, x_m, y_m))
@@ -151,7 +162,7 @@ class Recorder:
         finally:
             self._files.close()
         metrics = self._tasks.metrics(self._nodes, at_us) | self._swaps.metrics() | self._knowledge.metrics(at_us)
-        metrics |= self._receipts.metrics()
+        metrics |= self._receipts.metrics() | self._ranges.metrics(at_us)
         if self._contacts.count:
             metrics["contacts"] = self._contacts.count
             metrics["contact_p50_s"] = self._contacts.quantile(0.5) / 1e6

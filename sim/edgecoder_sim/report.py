@@ -22,6 +22,7 @@ import vl_convert
 
 from edgecoder_sim import chart_data, rundir
 from edgecoder_sim.charts import gallery
+from edgecoder_sim.link_charts import radio_figures
 from edgecoder_sim.metrics import METRICS
 from edgecoder_sim.people_charts import people_figures
 from edgecoder_sim.results import Run, task_names
@@ -47,8 +48,8 @@ def write_report(run: Run) -> Path:
     """Write `report.html` into the run's directory and return its path. Raises ConfigError where the run lacks what the
     report needs, and DiskFull."""
     charts = gallery(run)
-    routes, people, trouble = route_figures(run), people_figures(run), trouble_figures(run)
-    specs = {figure.key: figure.spec for figure in [*charts.figures(), *routes, *people, *trouble]}
+    routes, people, radio, trouble = route_figures(run), people_figures(run), radio_figures(run), trouble_figures(run)
+    specs = {figure.key: figure.spec for figure in [*charts.figures(), *routes, *people, *radio, *trouble]}
     summary = run.summary
     scenario = run.scenario_values
     page = _template().render(
@@ -59,6 +60,7 @@ def write_report(run: Run) -> Path:
         charts=charts,
         routes=routes,
         people=people,
+        radio=radio,
         trouble=trouble,
         outcomes=chart_data.outcomes(run.tasks).to_dict("records"),
         groups=figures(summary["metrics"]),

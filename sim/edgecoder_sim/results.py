@@ -93,8 +93,13 @@ class Run:
         return self.table("contacts")
 
     @cached_property
+    def discoveries(self) -> pd.DataFrame:
+        """One row a peer in range of whom a node learned what it offers."""
+        return self.table("discoveries")
+
+    @cached_property
     def receipts(self) -> pd.DataFrame:
-        """One row a step of a receipt: signed, queued, synced, refused, taken."""
+        """One row a step of a receipt: signed, queued, synced, refused, taken, copied."""
         return self.table("receipts")
 
     @cached_property

@@ -20,6 +20,7 @@ from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.checkers.endings import calm
 from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.recorder import Recorder
+from edgecoder_sim.scanning import Scanning
 from edgecoder_sim.scenario import resolved_yaml
 from edgecoder_sim.scenario_model import Scenario
 from edgecoder_sim.traces import load_trace
@@ -62,12 +63,14 @@ def run_scenario(
             load_trace(scenario.contacts.trace)
         scenario = resolve(scenario)
         directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
-        world = World(scenario, _checkers(scenario, reproduce))
+        world = World(scenario, _checkers(scenario, reproduce), reproduce)
         recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
         world.start_users(recorder)
         world.schedule.told = recorder.fault
         if world.people.log is not None:
             world.people.log.on_contact = recorder.contact
+        if isinstance(world.contacts, Scanning):
+            world.contacts.tell_ranges(recorder.range_changed)
         world.kernel.every(scenario.sample_interval_us, scenario.sample_interval_us, _sample, (recorder, world))
         violation: InvariantViolated | None = None
         interrupted = False
@@ -132,6 +135,9 @@ def _run(
 def _sample(of: tuple[Recorder, World], _: object) -> None:
     recorder, world = of
     recorder.sample(world.kernel.now)
+    if isinstance(world.contacts, Scanning):
+        for medium, count in world.open_links().items():
+            recorder.links(world.kernel.now, medium, count)
     for node, x_m, y_m in world.people.sampled():
         recorder.position(world.kernel.now, node, x_m, y_m)
 

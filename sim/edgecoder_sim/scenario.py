@@ -26,6 +26,7 @@ from edgecoder.yamlio.document import Document, load, parse
 from edgecoder.yamlio.explain import Where, one_of, show
 from edgecoder_sim.people_checks import check_people
 from edgecoder_sim.profiles import DEVICES, NETWORKS
+from edgecoder_sim.radio_model import SYSTEMS
 from edgecoder_sim.scenario_checks import check, shortened
 from edgecoder_sim.scenario_model import DEVICE_DECIDES, Scenario
 from edgecoder_sim.scenario_schema import schema
@@ -38,7 +39,11 @@ _HEADER: Final = """\
 """
 _IS_PATH: Final = re.compile(r"[/\\]|\.ya?ml$")
 """What is a path and no name."""
-_PROFILES: Final[dict[str, Mapping[str, msgspec.Struct]]] = {"networks": NETWORKS, "devices": DEVICES}
+_PROFILES: Final[dict[str, Mapping[str, msgspec.Struct]]] = {
+    "networks": NETWORKS,
+    "devices": DEVICES,
+    "systems": SYSTEMS,
+}
 
 
 def scenario_folder() -> Path:
@@ -186,14 +191,16 @@ def _cut(scenario: Scenario) -> Scenario:
 
 
 def _used_alone(scenario: Scenario) -> Scenario:
-    """The scenario without the devices and networks that no group names."""
+    """The scenario without the devices and networks that no group names, and without their systems."""
     devices = {*scenario.phones.devices, *scenario.agents.devices, scenario.coordinators.device}
     networks = {scenario.phones.network, scenario.agents.network}
     networks |= {scenario.coordinators.network, scenario.coordinators.federation_network}
+    systems = {name for key, device in scenario.devices.items() if key in devices for name in device.system_weights}
     return msgspec.structs.replace(
         scenario,
         devices={name: device for name, device in scenario.devices.items() if name in devices},
         networks={name: network for name, network in scenario.networks.items() if name in networks},
+        systems={name: system for name, system in scenario.systems.items() if name in systems},
     )
 
 

@@ -98,6 +98,10 @@ def _devices(document: Document, scenario: Scenario) -> None:
             low, high = device.battery_pct
             problem = f"devices.{name}.battery_pct is [{low:g}, {high:g}]"
             raise document.error((*where, "battery_pct"), problem, "write the lower charge first")
+        for system in device.systems:
+            _known(document, (*where, "systems", system), system, scenario.systems, "system")
+        if not any(device.system_weights.values()):
+            raise document.error((*where, "systems"), f"{name} has no operating system", "give one a weight above 0")
 
 
 def _node_configs(document: Document, scenario: Scenario) -> None:
@@ -421,12 +425,27 @@ def _world(document: Document, scenario: Scenario) -> None:
         hint = f"use a tick_us of at most {shortest}: deliveries round up to a tick"
         raise document.error(("tick_us",) if document.has(("tick_us",)) else ("networks",), problem, hint)
     _clock(document, scenario)
+    _wifi_direct(document, scenario)
     for name, device in _role_devices(scenario, Role.PHONE).items():
         limit = scenario.node_config(Role.PHONE, device).links_max
         if scenario.radio.links_max >= limit and scenario.phones.count > 0:
             problem = f"radio.links_max is {scenario.radio.links_max}, and {name} keeps {limit} links in all"
             hint = "leave one for the coordinator: lower it, or raise config.phones.links_max"
             raise document.error(("radio", "links_max"), problem, hint)
+
+
+def _wifi_direct(document: Document, scenario: Scenario) -> None:
+    """Who is dialled over Wi-Fi Direct was heard over Bluetooth before."""
+    radio, where = scenario.radio, ("radio", "wifi_direct")
+    if radio.wifi_direct is None:
+        return
+    if not radio.scanning:
+        hint = "leave out radio.wifi_direct, or let radios scan"
+        raise document.error(where, "radio.wifi_direct is given, and radio.scanning is false", hint)
+    if radio.wifi_direct.range_m < radio.range_m:
+        problem = f"radio.wifi_direct.range_m is {radio.wifi_direct.range_m:g}, radio.range_m {radio.range_m:g}"
+        place = (*where, "range_m") if document.has((*where, "range_m")) else ("radio", "range_m")
+        raise document.error(place, problem, "it reaches as far as Bluetooth at least, which finds the devices")
 
 
 def _clock(document: Document, scenario: Scenario) -> None:
@@ -450,7 +469,9 @@ def _shortest_latency_us(scenario: Scenario) -> tuple[int, str]:
         f"a link within {name}": 2 * scenario.networks[name].latency_us for name in used if name in scenario.networks
     }
     if scenario.radio.links_max > 0:
-        latencies["the radio"] = scenario.radio.latency_us
+        latencies["the radio"] = scenario.radio.ble.interval_us // 2
+    if scenario.radio.wifi_direct is not None:
+        latencies["Wi-Fi Direct"] = scenario.radio.wifi_direct.latency_us
     if not latencies:
         return scenario.tick_us, ""
     place = min(latencies, key=lambda key: latencies[key])

@@ -21,7 +21,8 @@ from edgecoder.models.admission import fits
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder_sim.faults.model import Faults
 from edgecoder_sim.people_model import Buildings, Day, Mobility, Presence, Replay
-from edgecoder_sim.profiles import Cdn, Device, Network, ProfileName, Radio
+from edgecoder_sim.profiles import Cdn, Device, Network, ProfileName, Weight
+from edgecoder_sim.radio_model import Radio, System
 
 NODES_MAX: Final = 1_000_000
 """Nodes of one scenario."""
@@ -33,7 +34,6 @@ DEVICE_DECIDES: Final = {"device_type": "device_type", "memory_mb": "memory_mb",
 """Fields of `NodeConfig` that `config` may not set, because a device profile decides them, by which of its fields."""
 
 Count = Annotated[int, Meta(ge=0, le=NODES_MAX, extra={"noun": "a count"})]
-Weight = Annotated[float, Meta(ge=0, le=1e9, extra={"noun": "a weight"})]
 Probability = Annotated[float, Meta(ge=0, le=1, extra={"noun": "a probability"})]
 Duration = Annotated[float, Meta(gt=0, le=DURATION_S_MAX, extra={"noun": "a duration in s"})]
 Moment = Annotated[float, Meta(ge=0, le=DURATION_S_MAX, extra={"noun": "a time in s"})]
@@ -270,6 +270,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Access networks by name."""
     devices: dict[ProfileName, Device] = {}
     """Device profiles by name."""
+    systems: dict[ProfileName, System] = {}
+    """Operating systems by name: how their Bluetooth behaves."""
     radio: Radio = Radio()
     """Bluetooth among the devices that have it."""
     buildings: Buildings | None = None
@@ -323,8 +325,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def node_config(self, role: Role, device: Device) -> NodeConfig:
         """The configuration of a node: preset of its device type, then its device, then `config`. Coordinators have no
         radio, and nobody has one where `radio.links_max` is 0."""
-        has_radio = device.ble and self.radio.links_max > 0 and role is not Role.COORDINATOR
-        return _configured(device, has_radio, tuple(self.config.of(role).items()))
+        radio = self.radio
+        links = radio.links_max if device.ble and role is not Role.COORDINATOR else 0
+        is_wide = links > 0 and device.wifi_direct and radio.wifi_direct is not None
+        wide_links = radio.wifi_direct.links_max if is_wide and radio.wifi_direct is not None else 0
+        return _configured(device, links, wide_links, tuple(self.config.of(role).items()))
 
     def models(self) -> Catalog:
         """The catalog, ready to resolve names."""
@@ -342,6 +347,13 @@ def node_defaults(device: Device) -> NodeConfig:
 
 
 @lru_cache(maxsize=256)  # asked for each node, and there are few devices
-def _configured(device: Device, has_radio: bool, settings: tuple[tuple[str, Setting], ...]) -> NodeConfig:
-    base = msgspec.structs.replace(node_defaults(device), has_radio=has_radio)
+def _configured(
+    device: Device, radio_links: int, wide_links: int, settings: tuple[tuple[str, Setting], ...]
+) -> NodeConfig:
+    base = msgspec.structs.replace(
+        node_defaults(device),
+        has_radio=radio_links > 0,
+        radio_links_max=radio_links,
+        wifi_direct_links_max=wide_links,
+    )
     return msgspec.convert({**msgspec.to_builtins(base), **dict(settings)}, NodeConfig)

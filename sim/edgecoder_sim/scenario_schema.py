@@ -1,8 +1,8 @@
 """The JSON Schema of scenario files, for editors that check YAML while it is written.
 
 Made from the types by msgspec, with each field's docstring as its description. A file may say less than the types: the
-catalog may be a name, a device or network may change a built-in one in part. Those differences are all here; what the
-schema cannot say (relations) is left to `scenario_checks`.
+catalog may be a name, a device, system or network may change a built-in one in part. Those differences are all here;
+what the schema cannot say (relations) is left to `scenario_checks`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_sim.faults.model import Fault, Faults, RandomFaults
 from edgecoder_sim.people_model import Buildings, Charging, Day, Mobility, Presence, Replay, Stay
-from edgecoder_sim.profiles import Ble, Cdn, Device, Network, Radio
+from edgecoder_sim.profiles import Cdn, Device, Network
+from edgecoder_sim.radio_model import Ble, Radio, System, WifiDirect
 from edgecoder_sim.scenario_model import (
     DEVICE_DECIDES,
     Amount,
@@ -38,8 +39,8 @@ from edgecoder_sim.scenario_model import (
 
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
     Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, RemovalLoad, Amount, Config, Radio, Ble,
-    Cdn, Device, Network, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry, ClusterConfig,
-    NodeConfig, Faults, Fault, RandomFaults,
+    Cdn, Device, Network, System, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry,
+    ClusterConfig, NodeConfig, WifiDirect, Faults, Fault, RandomFaults,
 )  # fmt: skip
 _UNITS: Final = {
     "s": "s", "ms": "ms", "us": "µs", "mb": "MB", "m": "m", "dbm": "dBm", "bytes": "bytes", "tokens": "tokens",
@@ -97,7 +98,7 @@ def _loosen(definitions: dict[str, Any]) -> None:
     kept = {key: catalog.pop(key) for key in ("title", "description")}
     name = {"type": "string", "description": "A catalog file beside this one, or the name of one that comes built in."}
     definitions["Scenario"]["properties"]["catalog"] = {**kept, "anyOf": [name, catalog]}
-    for profile in ("Device", "Network"):
+    for profile in ("Device", "Network", "System"):
         definitions[profile]["required"] = []
         definitions[profile]["properties"] = {"like": dict(_LIKE), **definitions[profile]["properties"]}
     node = definitions.pop("NodeConfig")

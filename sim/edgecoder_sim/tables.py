@@ -230,7 +230,7 @@ GOSSIP: Final = Table(
         Column(
             "channel",
             TEXT,
-            "ble, lan, wan: a peer's word over that medium (peer where it was forgotten); heartbeat; summary.",
+            "A medium: a peer's word over it (peer where it was forgotten); heartbeat; summary.",
         ),
         _maybe("version", INTEGER, "Generation, or epoch · 2³² + seq of a summary."),
         _maybe("model", TEXT, "Model that is active there; empty for summaries."),
@@ -247,7 +247,7 @@ MESSAGES: Final = Table(
     (
         Column("at_s", SECONDS, "End of the interval."),
         Column("type", TEXT, "Type of the message, as in its envelope."),
-        Column("medium", TEXT, "ble, lan or wan."),
+        Column("medium", TEXT, "ble, wifi_direct, lan or wan."),
         Column("count", INTEGER, "Envelopes."),
         Column("bytes", INTEGER, "Encoded size of the envelopes, bytes."),
     ),
@@ -311,6 +311,18 @@ POSITIONS: Final = Table(
     ),
 )
 
+DISCOVERIES: Final = Table(
+    "discoveries",
+    "One row a discovery: a node learned what another one offers that had come into range of its radio. Empty where "
+    "radios do not scan.",
+    (
+        Column("at_s", SECONDS, "Time."),
+        Column("node", NODE, "Node that learned it."),
+        Column("peer", NODE, "Node in range."),
+        Column("took_s", SECONDS, "Since both were up and in range, s."),
+    ),
+)
+
 RECEIPTS: Final = Table(
     "receipts",
     "One row a step of a receipt: what a node that was offline owes for an answer. Empty where nobody was offline.",
@@ -334,7 +346,7 @@ TABLES: Final[dict[str, Table]] = {
     table.name: table
     for table in (
         NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS, CONTACTS, POSITIONS,
-        RECEIPTS,
+        DISCOVERIES, RECEIPTS,
     )
 }  # fmt: skip
 """Every table of a run directory, by name."""
@@ -348,7 +360,7 @@ BELIEFS: Final = {
 
 BELIEF_NAMES: Final = {"registry": "registries", "peers": "peer tables", "summaries": "summaries"}
 """The same kinds as people are told of them."""
-MEDIUM_NAMES: Final = {"ble": "Bluetooth", "lan": "local network", "wan": "WAN"}
+MEDIUM_NAMES: Final = {"ble": "Bluetooth", "wifi_direct": "Wi-Fi Direct", "lan": "local network", "wan": "WAN"}
 """The media of links as people are told of them; the local network is the LAN, and the Wi-Fi of phones."""
 
 TIMELINE_METRICS: Final = {
@@ -366,6 +378,7 @@ TIMELINE_METRICS: Final = {
     "staleness_mean_s": "How long a row had differed from the truth, mean over all rows and the time since the sample "
     "before, right ones counting 0, s; key: kind of table.",
     "staleness_max_s": "The longest that a row had differed from it in that time, s; key: kind of table.",
+    "links": "Links that are open, where radios scan; key: medium.",
     "node_up": "1 when a node begins a life, 0 when it stops without a word; an event; key: node.",
     "epoch_raised": "The new epoch of a node that had gone on with one that was over; an event; key: node.",
     "fault": "1 when a fault of the scenario begins, 0 when it ends; an event; key: its name.",

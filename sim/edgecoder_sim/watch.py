@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import traceback
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import PurePath
+from typing import Final, NoReturn, Protocol
 
 import msgspec
 
 from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event
+from edgecoder.errors import InvariantViolated
 from edgecoder.trace import LifeEnded, Record
 from edgecoder.wire.envelope import Envelope, Frame, Header, peek
 from edgecoder.wire.messages import NAMES
@@ -26,6 +29,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _pack_head = struct.Struct(">QIIII").pack
 _pack_header = struct.Struct(">32sQQQ").pack
 _FRAME, _RECORD = 0, 1
+NEVER_RAISES: Final = "handle never raises"
+"""The invariant that needs no checker: it is judged in every run."""
 
 
 class TraceSink(Protocol):
@@ -101,8 +106,10 @@ class TraceDigest:
 class Watch:
     """Hands what the hosts see to digest, sink and checkers."""
 
-    def __init__(self, kernel: Kernel, checkers: Sequence[Checker]) -> None:
+    def __init__(self, kernel: Kernel, checkers: Sequence[Checker], rng_seed: int, reproduce: str) -> None:
+        """`rng_seed` and `reproduce`, the command that shows it again, are named where a node raises."""
         self._kernel = kernel
+        self._rng_seed, self._reproduce = rng_seed, reproduce
         self.sink: TraceSink | None = None
         self.digest = TraceDigest()
         self._digest_frame = self.digest.frame
@@ -122,6 +129,14 @@ class Watch:
         self.checked += 1
         for checker in self.checkers:
             checker.saw(self._kernel.now, node, event, effects)
+
+    def raised(self, node: SimNode, event: Event, error: Exception) -> NoReturn:
+        """A node raised. The exception is the cause of the InvariantViolated that this raises."""
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        what = type(error).__name__ + (f": {error}" if str(error) else "")
+        where = f"{PurePath(frame.filename).name}:{frame.lineno} ({frame.name})"
+        problem = f"{node.name} raised {' '.join(what.split())} in {where}, given {type(event).__name__}"
+        raise InvariantViolated(NEVER_RAISES, self._rng_seed, self._kernel.now, problem, self._reproduce) from error
 
     def died(self, node: SimNode) -> None:
         """A node's life ended without a word."""

@@ -13,11 +13,11 @@ from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
-from edgecoder_sim.contacts import Bluetooth, LinkedContacts
+from edgecoder_sim.contacts import Bluetooth, BringUp, LinkedContacts
 from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.faults.nodes import Ether, FaultyNode
 from edgecoder_sim.faults.schedule import Schedule
-from edgecoder_sim.host import SimNode
+from edgecoder_sim.host import Link, SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
@@ -25,11 +25,12 @@ from edgecoder_sim.people import People
 from edgecoder_sim.people_model import Stay
 from edgecoder_sim.population import Place, Population
 from edgecoder_sim.presence import Presence
-from edgecoder_sim.radio import BleLink
-from edgecoder_sim.scanning import Scanning
+from edgecoder_sim.radio import Antennas, BleLink
+from edgecoder_sim.scanning import Air, Scanning
 from edgecoder_sim.scenario_model import Scenario, Source
 from edgecoder_sim.tables import NodeRow
 from edgecoder_sim.topology import federation
+from edgecoder_sim.uptime import Uptime
 from edgecoder_sim.watch import Checker, TraceSink, Watch
 from edgecoder_sim.workload import Workload
 
@@ -46,13 +47,14 @@ POWER_PERIOD_US = 60_000_000
 class World:
     """Everything that a scenario describes, ready to run."""
 
-    def __init__(self, scenario: Scenario, checkers: Sequence[Checker] = ()) -> None:
+    def __init__(self, scenario: Scenario, checkers: Sequence[Checker] = (), reproduce: str = "") -> None:
+        """`reproduce` is the command that runs the same again."""
         self.scenario = scenario = resolve(scenario)
         self._ether = Ether()
         self.faulty: list[FaultyNode] = []
         """The nodes of a world with faults."""
         self.kernel = Kernel(scenario.tick_us)
-        self.watch = Watch(self.kernel, checkers)
+        self.watch = Watch(self.kernel, checkers, scenario.rng_seed, reproduce)
         self._link_count = 0
         self._lives = Lives(self.kernel, self._next_link)
         self.cdn = CdnService(self.kernel, scenario.cdn)
@@ -65,9 +67,11 @@ class World:
         for sim in self.nodes:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
+        self._antennas = Antennas(scenario.radio, scenario.systems)
         self.contacts = self._radios()
         self.people = People(scenario, self.kernel, self.members, self.contacts)
-        self._presence = Presence(self.kernel, WALL_START_MS)
+        self.uptime = Uptime(self.kernel, self.wall_ms)
+        self._presence = Presence(self.kernel, self.uptime)
         for places, stay in ((self.phones, scenario.presence.phones), (self.agents, scenario.presence.agents)):
             self._presence.begin(places, stay, scenario.day)
             for place in places:
@@ -93,6 +97,14 @@ class World:
             workload.start_swaps(swaps, places[swaps.source])
         for removals in self.scenario.workload.removals:
             workload.start_removals(removals, places[removals.source])
+
+    def open_links(self) -> dict[str, int]:
+        """Links that are open, by medium."""
+        counts = {medium.value: 0 for medium in Medium}
+        for sim in self.nodes:
+            for link in sim.links.values():
+                counts[link.medium.value] += link.first is sim
+        return counts
 
     @property
     def events(self) -> int:
@@ -139,6 +151,7 @@ class World:
     def started(self, node: SimNode) -> None:
         """See `host.Services`."""
         self._lives.began(node)
+        self.contacts.started(node)
         if node.index < len(self.members):
             node.post(self.members[node.index].power())
 
@@ -153,6 +166,10 @@ class World:
         sim.prepare(self._ether)
         self.faulty.append(sim)
         return sim
+
+    def ether_changed(self) -> None:
+        """See `faults.schedule.Struck`."""
+        self.contacts.ether_changed()
 
     def wall_ms(self, sim: SimNode) -> int:
         """What the wall clock of a node shows, Unix time."""
@@ -196,24 +213,29 @@ class World:
     def _radios(self) -> Bluetooth:
         radio = self.scenario.radio
         if radio.scanning:
-            return Scanning(self.kernel, self.nodes, radio, self._next_link, self.scenario.rng_seed)
-        return LinkedContacts(radio, self._link_radios)
+            air = Air(radio, self.scenario.rng_seed, self._ether)
+            return Scanning(self.kernel, self.nodes, self._antennas, air, self._next_link)
+        return LinkedContacts(self.kernel, self._antennas, self._link_radios)
 
-    def _link_radios(self, a: SimNode, b: SimNode, distance_m: float) -> BleLink:
-        link = BleLink(self._next_link(), a, b, self.scenario.radio, distance_m)
-        self._open(link)
+    def _link_radios(self, a: SimNode, b: SimNode, distance_m: float, bring_up: BringUp) -> BleLink:
+        rssi_dbm = self.scenario.radio.rssi_dbm(distance_m)
+        link = BleLink(self._next_link(), self._antennas, a, b, rssi_dbm)
+        self.kernel.call_at(self._up_us(link), bring_up, link)
         return link
 
     def _next_link(self) -> LinkId:
         self._link_count += 1
         return self._link_count
 
-    def _open(self, link: IpLink | BleLink, after_us: int = 0) -> None:
-        delay_us = after_us + link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
-        self.kernel.call_at(max(BOOT_US, self.kernel.now) + delay_us, self._lives.open, link)
+    def _open(self, link: IpLink, after_us: int = 0) -> None:
+        self.kernel.call_at(self._up_us(link) + after_us, self._lives.open, link)
+
+    def _up_us(self, link: Link) -> int:
+        delay_us = link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
+        return max(BOOT_US, self.kernel.now) + delay_us
 
     def _watch_battery(self, place: Place, stay: Stay) -> None:
-        battery = Battery(place, POWER_PERIOD_US, stay.charging, self._presence.settle)
+        battery = Battery(place, POWER_PERIOD_US, stay.charging, self.uptime)
         offset_us = LINKS_UP_US + place.sim.stream("power").below(POWER_PERIOD_US)
         self.kernel.call_at(0, _tell_power, place)
         self.kernel.every(POWER_PERIOD_US, offset_us, _drain_battery, battery)

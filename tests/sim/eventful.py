@@ -96,6 +96,19 @@ _ALONE: Final = (
 )
 
 
+_SCANNING: Final = (
+    "agents.count=0",
+    "coordinators.count=0",
+    "radio.scanning=true",
+    "radio.links_max=2",
+    (
+        "workload.tasks=[{name: chat, per_node_per_hour: 60, prompt_bytes: {mean: 500, max: 4000},"
+        " output_tokens: {mean: 80, max: 400}, deadline_s: 20}]"
+    ),
+    "workload.swaps=[{name: mind, source: phones, per_node_per_hour: 30}]",
+)
+
+
 class Sink:
     """Records nothing."""
 
@@ -115,7 +128,8 @@ def build(*sets: str, rng_seed: int = 1) -> World:
         path = Path(folder) / "eventful.yaml"
         path.write_text(SCENARIO, encoding="utf-8")
         scenario = load_scenario(path, sets, rng_seed)
-    world = World(scenario, make_checkers(rng_seed, "pytest tests/sim/test_planted_faults.py"))
+    reproduce = "pytest tests/sim/test_planted_faults.py"
+    world = World(scenario, make_checkers(rng_seed, reproduce), reproduce)
     world.start_users(cast("TraceSink", Sink()))
     return world
 
@@ -141,6 +155,14 @@ def run_alone(*sets: str, rng_seed: int = 1) -> World:
     for second in (20, 40):
         trouble.at(second, lambda: trouble.burst(phone))
         trouble.at(second + 0.5, lambda: trouble.crash_engine(phone))
+    return finish(world)
+
+
+def run_scanning(*sets: str, rng_seed: int = 1) -> World:
+    """Phones whose radios scan, and nobody else: they swap, ask each other, and one of them dies for a while."""
+    world = build(*_SCANNING, *sets, rng_seed=rng_seed)
+    trouble = Trouble(world)
+    trouble.at(70, lambda: trouble.restart(world.phones[1].sim))
     return finish(world)
 
 

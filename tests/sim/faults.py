@@ -44,6 +44,19 @@ def change_rows(
     patch.setattr(swap_module, "TABLE", {key: row for key, row in changed.items() if key != without})
 
 
+# -- anything at all ---------------------------------------------------------------------------------------------------
+
+
+@fault("handle never raises")
+def raise_where_tasks_drain(patch: pytest.MonkeyPatch) -> None:
+    """A state that nobody thought of: the node dies of an exception."""
+
+    def drain(*_: object) -> None:
+        raise KeyError("drained twice")
+
+    patch.setattr(Executor, "drain", drain)
+
+
 # -- swaps -------------------------------------------------------------------------------------------------------------
 
 

@@ -13,18 +13,20 @@ from edgecoder.coordinator import ledger
 from edgecoder.coordinator.ledger import Ledger
 from edgecoder.core.context import Context
 from edgecoder.core.events import Persisted
+from edgecoder.errors import InvariantViolated
 from edgecoder.mesh.executor import Executor
 from edgecoder.mesh.member import Member
 from edgecoder.seeding import receipts
 from edgecoder.seeding.receipts import Payer, ReceiptQueue
 from edgecoder.trace import ReceiptQueued, ReceiptSynced, ReceiptTaken
 from edgecoder.wire.messages import LedgerAck, LedgerBatch, Receipt
-from edgecoder_sim.world import World
 from tests.sim.blackout import run
 from tests.sim.planted import Faults
 
 FAULTS: Final = Faults()
 fault = partial(FAULTS.enter, where=run)
+RNG_SEED_MAX: Final = 30
+"""Of the runs that are tried until a fault shows in the way that is looked for."""
 
 
 # -- who pays ----------------------------------------------------------------------------------------------------------
@@ -122,12 +124,17 @@ def tell_of_an_end_that_is_not_there(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ReceiptQueue, "sync", hasty)
 
 
-def run_from_the_third(rng_seed: int) -> World:
-    """In the first two seeds a place with a receipt is not needed again: then it is missed in the end, not before."""
-    return run(rng_seed=rng_seed + 2)
+def run_until_a_place_is_used_again(rng_seed: int) -> None:
+    """Where no place with a receipt is needed again, it is missed in the end, not before: such a run shows nothing."""
+    for each in range(rng_seed, RNG_SEED_MAX):
+        try:
+            run(rng_seed=each)
+        except InvariantViolated as error:
+            if error.checker != "receipts arrive":
+                raise
 
 
-@fault("receipts are kept", where=run_from_the_third)
+@fault("receipts are kept", where=run_until_a_place_is_used_again)
 def begin_with_an_empty_queue(patch: pytest.MonkeyPatch) -> None:
     """A server that restarts does not look for what it had, and uses its places again."""
     patch.setattr(ReceiptQueue, "restore", lambda self, snapshot: None)

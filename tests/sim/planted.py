@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import pytest
 
-from edgecoder_sim.world import World
 from tests.sim.eventful import run
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -19,13 +18,13 @@ class Fault(NamedTuple):
     name: str
     checker: str
     plant: Patch
-    run: Callable[..., World]
+    run: Callable[..., object]
 
 
 class Faults(list[Fault]):
     """Faults of one theme."""
 
-    def enter(self, checker: str, where: Callable[..., World] = run) -> Callable[[Patch], Patch]:
+    def enter(self, checker: str, where: Callable[..., object] = run) -> Callable[[Patch], Patch]:
         """Enter a patch, which is called what its function is, with the checker that must see it."""
 
         def take(plant: Patch) -> Patch:

@@ -100,7 +100,7 @@ def test_a_place_is_taken_or_given_back(stage: Stage, office: Office) -> None:
         phone.hears(link, agent, offers(phone.task(number)), phone.sends(link, end))
     phone.sees(NEWS, phone.sends(link, probe(phone.task(3))))
     phone.hears(link, agent, offers(phone.task(3)))
-    stage.wait(12)
+    stage.wait(20)
     with breach("places are taken or released", "phone-0 was offered a place .* and neither took nor released"):
         phone.hears(link, agent, declines(phone.task(4)))
 

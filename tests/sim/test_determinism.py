@@ -13,12 +13,22 @@ import pytest
 from edgecoder.core.effects import Effect, Trace
 from edgecoder.core.events import Event
 from edgecoder.trace import NodeReady
+from edgecoder_sim.faults.model import FaultKind
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.runner import run_scenario
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
 
 SMALL = ("phones.count=20", "agents.count=4", "radio.area_m=[20, 15]", "duration_s=400", "checkers=false")
+LIVELY = (
+    "radio.scanning=true",
+    "mobility.phones=random_waypoint",
+    "presence.phones={session_s: 100, gap_s: 30, charging: {}}",
+    "faults.random={count: [12, 12]}",
+    "workload.swaps=[{name: mind, per_node_per_hour: 60}]",
+    "duration_s=200",
+)
+"""Radios that scan, people who move, come and go, and things that go wrong."""
 PROGRAM = """
 import sys
 from edgecoder_sim.runner import run_scenario
@@ -44,6 +54,16 @@ def test_one_digest_in_any_process_and_under_any_hash_seed() -> None:
     here = run()["digest"]
     assert len(here) == 32
     assert [digest_in_a_process(hash_seed) for hash_seed in ("0", "1", "4242")] == [here] * 3
+
+
+def test_radios_people_and_faults_are_the_same_under_any_hash_seed() -> None:
+    scenario = load_scenario("office", [*SMALL, *LIVELY])
+    world = World(scenario)
+    assert {fault.kind for fault in world.scenario.faults.plan} > {FaultKind.CRASH}
+    here = run(*LIVELY)
+    assert here["events"] > 2_000
+    assert here["metrics"]["swaps_done"] > 10
+    assert [digest_in_a_process(hash_seed, *LIVELY) for hash_seed in ("0", "77")] == [here["digest"]] * 2
 
 
 def test_encoding_every_envelope_changes_nothing() -> None:

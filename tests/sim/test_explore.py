@@ -16,7 +16,7 @@ from edgecoder_sim.checkers.endings import calm
 from edgecoder_sim.commands.explore import parse_seeds
 from edgecoder_sim.faults.answers import Answers, Range, Service, range_of
 from edgecoder_sim.faults.draw import resolve
-from edgecoder_sim.faults.explore import COVERAGE, Tally, explore
+from edgecoder_sim.faults.explore import COVERAGE, Coverage, Tally, explore
 from edgecoder_sim.faults.model import FaultKind
 from edgecoder_sim.faults.shrink import shrink
 from edgecoder_sim.runner import run_scenario
@@ -82,6 +82,45 @@ def test_a_failing_seed_is_found_repeated_and_reduced(monkeypatch: pytest.Monkey
     assert [fault.kind for fault in shrunk.scenario.faults.plan] == [FaultKind.CRASH]
     assert len(shrunk.scenario.faults.plan[0].nodes) == 1
     assert shrunk.before == len(resolve(again).faults.plan)
+
+
+def stumble_over_lost_links(patch: pytest.MonkeyPatch) -> None:
+    """A node raises when the link to its home goes down."""
+
+    def stumble(self: HeartbeatSender, link: int) -> None:
+        if link == self.link:
+            raise KeyError(link)
+
+    patch.setattr(HeartbeatSender, "link_down", stumble)
+
+
+def test_a_node_that_raises_is_a_violation_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stumble_over_lost_links(monkeypatch)
+    sets = ["faults.random.kinds={crash: 1, slow_disk: 1}"]
+    verdicts = list(explore(load_scenario("random_faults", sets), range(1, 5), line))
+    assert [verdict.rng_seed for verdict in verdicts] == [1, 2, 3, 4], "the sweep goes on"
+    raised = next(verdict for verdict in verdicts if verdict.checker == "handle never raises")
+    assert raised.violation is not None
+    assert re.search(r"raised KeyError: \d+ in test_explore.py:\d+ \(stumble\), given LinkDown", raised.violation)
+    assert raised.violation.endswith(f"; reproduce: {line(raised.rng_seed)}")
+    shrunk = shrink(load_scenario("random_faults", sets, raised.rng_seed))
+    assert shrunk is not None
+    assert len(shrunk.scenario.faults.plan) == 1
+    monkeypatch.chdir(tmp_path)
+    command = ["run", "random_faults", "--rng-seed", str(raised.rng_seed), "--no-report", "--set", *sets]
+    assert edgecoder(monkeypatch, *command, "--set", "checkers=false") == 1
+    told = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in told
+    assert "invariant handle never raises violated" in told
+
+
+def test_a_mistake_of_the_simulator_names_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Coverage, "command", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(explore(load_scenario("random_faults"), [3], line))
+    assert caught.value.__notes__ == [f"this happened with rng_seed 3; reproduce: {line(3)}"]
 
 
 def test_the_command_prints_failing_seeds_and_reduces_one(

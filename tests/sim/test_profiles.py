@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgecoder_sim.profiles import DEVICES, NETWORKS, Cdn, Device, Network, Radio
+from edgecoder_sim.profiles import DEVICES, NETWORKS, Cdn, Device, Network
+from edgecoder_sim.radio_model import SYSTEMS, Ble, Radio, agreed
 
 
 def test_networks_become_whole_numbers() -> None:
@@ -44,10 +45,34 @@ def test_a_good_phone_decodes_as_phones_do(file_size_bytes: int, tokens_per_s: i
 
 def test_the_radio_fades() -> None:
     radio = Radio()
-    assert (radio.latency_us, radio.bytes_per_s) == (15_000, 43_750)
     assert [radio.rssi_dbm(distance) for distance in (0.0, 0.1, 1.0, 10.0, 15.0)] == [-29, -29, -59, -89, -94]
 
 
 @pytest.mark.parametrize("profile", [*DEVICES.values(), *NETWORKS.values()])
 def test_built_in_profiles_keep_their_own_rules(profile: Device | Network) -> None:
     assert msgspec.convert(msgspec.to_builtins(profile), type(profile)) == profile
+
+
+@pytest.mark.parametrize(
+    ("pair", "interval_us", "size_bytes", "kbit_per_s"),
+    [
+        (("ios", "ios"), 30_000, 182, (200, 300)),
+        (("android", "ios"), 30_000, 182, (200, 300)),
+        (("android", "android"), 30_000, 512, (1000, 1402)),
+        (("desktop", "ios"), 30_000, 182, (200, 300)),
+    ],
+)
+def test_the_weaker_end_decides_a_link(
+    pair: tuple[str, str], interval_us: int, size_bytes: int, kbit_per_s: tuple[int, int]
+) -> None:
+    for first, second in (pair, pair[::-1]):
+        timing = agreed(Ble(), SYSTEMS[first], SYSTEMS[second])
+        assert (timing.interval_us, timing.value_bytes) == (interval_us, size_bytes)
+        assert kbit_per_s[0] <= timing.goodput_kbit_per_s <= kbit_per_s[1]
+
+
+def test_an_interval_is_one_that_both_grant() -> None:
+    for asked_ms, of_ios, of_android in ((7.5, 30_000, 7_500), (31.0, 45_000, 31_250), (100.0, 105_000, 100_000)):
+        ble = Ble(interval_ms=asked_ms)
+        assert agreed(ble, SYSTEMS["android"], SYSTEMS["ios"]).interval_us == of_ios
+        assert agreed(ble, SYSTEMS["android"], SYSTEMS["android"]).interval_us == of_android

@@ -349,6 +349,7 @@ def test_the_timeline_compares_truth_with_what_is_known(tmp_path: Path) -> None:
     recorder.record(30 * SECOND, PHONE, EpochRaised(7))
     recorder.record(30 * SECOND, PHONE, HomeChanged(made.IDS[HUB]))
     recorder.fault(30 * SECOND, "loss-1", True)
+    recorder.links(20 * SECOND, "ble", 4)
     metrics = recorder.close(30 * SECOND)
     assert timeline(tmp_path, "epoch_raised", 30) == {"0": 7}
     assert timeline(tmp_path, "nodes_ready", 10) == {SMALL: 3}
@@ -457,7 +458,7 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
         figures.append(recorder.close(made.MINUTE))
     assert figures[0] == figures[1]
     assert figures[0].keys() <= METRICS.keys()
-    absent = {name for name in METRICS if name.startswith(("probes_", "contact", "receipt"))}
+    absent = {name for name in METRICS if name.startswith(("probes_", "contact", "discover", "receipt"))}
     assert METRICS.keys() - figures[0].keys() == absent | {
         "peers_wrong_p50_s",
         "peers_wrong_p99_s",

@@ -9,7 +9,15 @@ from benchmarks.routing import WARM_S, closed_form, measure
 
 @pytest.mark.parametrize(
     ("policy", "load", "measured_s"),
-    [("random", 0.5, 1_000), ("two", 0.5, 600), ("two", 0.7, 600), ("argmin", 0.7, 600)],
+    [
+        ("random", 0.5, 1_000),
+        ("random", 0.7, 1_500),
+        ("two", 0.5, 600),
+        ("two", 0.7, 600),
+        ("two", 0.9, 600),
+        ("argmin", 0.7, 600),
+        ("argmin", 0.9, 600),
+    ],
 )
 def test_choices_without_a_router_have_their_closed_form(policy: str, load: float, measured_s: int) -> None:
     assert measure(policy, load, WARM_S, measured_s) == pytest.approx(closed_form(policy, load), rel=0.03)
@@ -18,6 +26,7 @@ def test_choices_without_a_router_have_their_closed_form(policy: str, load: floa
 def test_the_closed_forms_are_the_known_ones() -> None:
     assert [round(closed_form("two", load), 3) for load in (0.5, 0.7, 0.9)] == [1.266, 1.614, 2.614]
     assert closed_form("random", 0.5) == 2.0
+    assert closed_form("random", 0.7) == pytest.approx(10 / 3)
     assert closed_form("argmin", 0.7) == 2101.0
 
 

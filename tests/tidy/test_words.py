@@ -20,7 +20,7 @@ FORBIDDEN_WORDS = {
 
 SIMULATES_NOTHING = {
     "__init__", "chart_data", "charts", "checkers", "commands", "headlines", "health", "metrics", "recording", "report",
-    "people_charts", "people_checks", "route_charts", "trouble_charts",
+    "link_charts", "people_charts", "people_checks", "route_charts", "trouble_charts",
     "people_model", "results", "rundir", "runner", "scenario", "scenario_checks", "scenario_model",
     "scenario_schema", "tables", "watch", "world",
     "faults/__init__", "faults/checks", "faults/explore", "faults/model", "faults/shrink",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edgecoder.core.ids import COUNTER_BITS
 from edgecoder.wire.advertisement import (
     DATA_BYTES,
+    LAG_MAX,
     TAG_BYTES,
     Bits,
     decode,
@@ -23,6 +24,7 @@ BITS = st.builds(
     loading=st.booleans(),
     generation=st.integers(0, 65_535),
     tag=st.binary(min_size=TAG_BYTES, max_size=TAG_BYTES),
+    wifi_direct=st.booleans(),
 )
 NODE = bytes(range(32))
 
@@ -52,7 +54,7 @@ def test_another_company_and_another_length_are_foreign() -> None:
     ours = encode(Bits(loading=False, generation=1, tag=b"tag"))
     assert decode(b"\x09\xff\x4c\x00" + ours[4:]) is None
     assert decode(ours + b"\x00") is None
-    assert decode(ours[:4] + b"\xfe" + ours[5:]) == Bits(loading=False, generation=1, tag=b"tag")  # flags of the future
+    assert decode(ours[:4] + b"\xfe" + ours[5:]) == Bits(False, 1, b"tag", wifi_direct=True)  # flags of the future
 
 
 @given(st.integers(1, 1 << 31), st.integers(0, 1 << 31), st.integers(0, 2047))
@@ -68,6 +70,15 @@ def test_another_epoch_is_always_later(epoch: int, counter: int, lives: int, now
     heard = short_generation(whole(epoch + lives, now))
     assert is_later(heard, whole(epoch, counter))
     assert heard_generation(heard, whole(epoch, counter)) == whole(epoch + lives, now)
+
+
+@given(st.integers(1, 1 << 31), st.integers(0, 1 << 31), st.integers(0, LAG_MAX - 1), st.integers(1, LAG_MAX))
+def test_who_read_since_the_last_change_knows_it_and_who_did_not_does_not(
+    epoch: int, material: int, lag: int, before: int
+) -> None:
+    heard = short_generation(whole(epoch, material))
+    assert not is_later(heard, whole(epoch, material + lag))
+    assert is_later(heard, whole(epoch, max(0, material - before))) is (material > 0)
 
 
 def test_a_tag_changes_with_the_window_and_the_node() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from edgecoder.core.effects import Persist
-from edgecoder.core.ids import Medium, Role
+from edgecoder.core.ids import COUNTER_BITS, Medium, Role
 from edgecoder.core.node import EPOCH_KEY, EPOCHS_SPARE, RAISES_MAX
 from edgecoder.errors import Reason
 from edgecoder.protocol import EPOCH_MAX
 from edgecoder.trace import AgentLearned, Dropped, EpochRaised, PeerLearned
+from edgecoder.wire.advertisement import is_later, short_generation
 from edgecoder.wire.messages import Stale
 from tests.catalogs import SMALL
 from tests.harness import Cluster
@@ -38,6 +39,21 @@ def test_an_epoch_follows_the_clock(cluster: Cluster) -> None:
     start(phone, WALL_MS)
     cluster.drive()
     assert phone.alive.context.epoch == WALL_S + 6, "nor does a clock that went back"
+
+
+@pytest.mark.parametrize("later_s", [15, 16, 17, 32, 160])
+def test_advertisements_tell_two_lives_apart(cluster: Cluster, later_s: int) -> None:
+    """They hold four bits of the epoch."""
+    phone = cluster.add("phone", start=False)
+    start(phone, WALL_MS)
+    cluster.drive()
+    first = phone.alive.context.epoch
+    phone.stop()
+    start(phone, WALL_MS + later_s * 1000)
+    cluster.drive()
+    second = phone.alive.context.epoch
+    assert 0 <= second - first - later_s <= 1
+    assert is_later(short_generation((second << COUNTER_BITS) | 1), (first << COUNTER_BITS) | 20)
 
 
 def reborn(cluster: Cluster, role: Role) -> tuple[Host, Host]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edgecoder.config import NodeConfig, Routing
@@ -26,7 +28,7 @@ LATE_MS = NodeConfig().hedge_ms_min
 class Late(Scene):
     """A phone that has measured enough to know what is late, one peer that has its task, and another one."""
 
-    def __init__(self, cluster: Cluster, **config: object) -> None:
+    def __init__(self, cluster: Cluster, **config: Any) -> None:
         super().__init__(cluster, hedge_samples_min=2, **config)
         paces = self.phone.member.origin._paces
         for pace in (paces.accepted, paces.begun):

@@ -5,65 +5,18 @@ from __future__ import annotations
 from itertools import pairwise
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.effects import CancelOp, Connect, Disconnect, Scan, ScanMode
-from edgecoder.core.events import CancelTask, Event, Heard, LinkUp, PeersHeard, PeersSilent
-from edgecoder.core.ids import LinkId, Medium, Role
+from edgecoder.core.effects import CancelOp, Connect, Disconnect, Scan, ScanMode, Trace
+from edgecoder.core.events import CancelTask, Heard, PeersHeard, PeersSilent
+from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.trace import PeerForgotten, PeerLearned
-from edgecoder.wire.advertisement import Bits, short_generation, tag
-from edgecoder.wire.messages import Identity, Probe, ProbeReply, TaskRequest
+from edgecoder.wire.advertisement import tag
+from edgecoder.wire.messages import Probe, ProbeReply, TaskRequest
 from tests.catalogs import SMALL
-from tests.harness import Cluster, Puppet
-from tests.hosts import HANGS, Host, fails
+from tests.harness import Cluster
+from tests.hosts import HANGS, Outcome, fails
+from tests.neighbourhood import WINDOW, bits, dials, hear, peer_at, phone_of
 from tests.strategies import capabilities
-
-WINDOW = 1
-"""Of the clock of a test, which begins with Unix time."""
-LATE_TAG = b"\xff\xff\xff"
-"""A stranger with it is dialled at once, since no tag is smaller."""
-
-
-def bits(generation: int = 1, *, loading: bool = False, of: bytes = LATE_TAG) -> Bits:
-    return Bits(loading=loading, generation=short_generation(generation), tag=of)
-
-
-def hear(phone: Host, address: int, said: Bits | None, rssi_dbm: int = -60) -> None:
-    phone.take(PeersHeard((Heard(address, rssi_dbm, said),)))
-
-
-def phone_of(cluster: Cluster, **config: object) -> Host:
-    phone = cluster.add("phone", config=NodeConfig(**config))  # type: ignore[arg-type]  # by name
-    cluster.drive()
-    return phone
-
-
-def peer_at(cluster: Cluster, address: int, name: str = "peer") -> Speaker:
-    """A puppet that says who it is and what it offers on every link."""
-    peer = Speaker(cluster, name, Role.PHONE)
-    cluster.put(peer, address)
-    return peer
-
-
-class Speaker(Puppet):
-    """A puppet that greets on every new link, and tells its capabilities."""
-
-    def __init__(self, cluster: Cluster, name: str, role: Role) -> None:
-        super().__init__(cluster, name, role)
-        self.generation = 1
-        self.links: list[LinkId] = []
-
-    def take(self, event: Event) -> None:
-        """Greet on a new link."""
-        super().take(event)
-        if isinstance(event, LinkUp):
-            self.links.append(event.link)
-            device, digest = NodeConfig().device_type, self.cluster.config.digest()
-            self.say(event.link, Identity(role=self.role, device_type=device, cluster_config_hash=digest))
-            self.say(event.link, capabilities(self.node_id, self.generation))
-
-
-def dials(phone: Host) -> list[int]:
-    return [effect.address for effect in phone.did(Connect)]
 
 
 def test_a_node_with_a_radio_listens_and_more_so_without_a_coordinator(cluster: Cluster) -> None:
@@ -284,6 +237,91 @@ def test_a_device_that_has_no_room_for_bits_is_read_now_and_then(cluster: Cluste
     hear(phone, 7, None)
     cluster.run_for(10_000)
     assert dials(phone) == [7, 7]
+
+
+def test_a_device_without_bits_is_read_again_though_nothing_more_is_heard_of_it(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster, reread_ms=60_000), peer_at(cluster, 7)
+    hear(phone, 7, None)
+    cluster.run_for(30_000)
+    peer.generation = 2
+    assert len(dials(phone)) == 1
+    cluster.run_for(40_000)
+    assert len(dials(phone)) == 2
+    assert phone.member.peers.rows[peer.node_id].capabilities.generation == 2  # type: ignore[union-attr]
+    cluster.run_for(120_000)
+    assert len(dials(phone)) == 4
+
+
+def test_a_stranger_that_is_loading_is_read_when_it_is_ready(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits(loading=True))
+    cluster.run_for(30_000)
+    assert dials(phone) == []
+    hear(phone, 7, bits(2))
+    cluster.run_for(1_000)
+    assert dials(phone) == [7]
+    assert peer.node_id in phone.member.peers.rows
+
+
+def test_a_link_that_was_dialled_to_read_is_closed_as_soon_as_it_was_read(cluster: Cluster) -> None:
+    phone, _ = phone_of(cluster, link_read_ms=250), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    read_at = next(
+        at for at, _, effects in phone.log for effect in effects if effect == Trace(phone.traced(PeerLearned)[0])
+    )
+    closed_at = next(at for at, _, effects in phone.log for effect in effects if isinstance(effect, Disconnect))
+    assert closed_at - read_at == 250_000
+
+
+def test_a_peer_is_probed_when_it_has_told_what_it_offers_now(cluster: Cluster) -> None:
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    peer.generation, peer.offer = 2, {"active_model": "other"}
+    phone.submit(model="small", deadline_ms=5_000)
+    cluster.run_for(6_000)
+    assert len(dials(phone)) >= 2
+    assert peer.all(Probe) == []
+
+
+def test_a_peer_of_which_only_the_radio_says_that_nothing_is_new_is_read_before_it_is_probed(cluster: Cluster) -> None:
+    phone = phone_of(cluster, capabilities_ttl_ms=10_000)
+    peer = peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(20_000)
+    row = phone.member.peers.rows[peer.node_id]
+    assert row.holds_until < cluster.now
+    peer.says_offer = False
+    phone.submit(model="small", deadline_ms=20_000)
+    cluster.run_for(800)
+    assert len(dials(phone)) == 2
+    assert peer.all(Probe) == []
+    peer.say(peer.links[-1], capabilities(peer.node_id, 1))
+    cluster.run_for(100)
+    assert len(peer.all(Probe)) == 1
+
+
+def test_a_dial_that_fails_when_the_round_is_over_changes_nothing(cluster: Cluster) -> None:
+    phone = phone_of(cluster)
+    peers = {address: peer_at(cluster, address, f"peer-{address}") for address in (7, 8)}
+    for peer in peers.values():
+        peer.offer = {"tokens_per_s": 10}
+    for address in peers:
+        hear(phone, address, bits())
+        cluster.run_for(3_000)
+    phone.plan(Connect, Outcome(), Outcome(after_us=1_000_000, reason=Reason.NO_ANSWER))
+    phone.submit(model="small", deadline_ms=60_000)
+    cluster.run_for(200)
+    first, other = dials(phone)[2:]
+    assert {first, other} == {7, 8}
+    (probe,) = peers[first].all(Probe)
+    peers[first].say(peers[first].links[-1], ProbeReply(task_id=probe.task_id, tokens_per_s=90, hold_ms=2_000))
+    cluster.run_for(100)
+    assert len(peers[first].all(TaskRequest)) == 1
+    cluster.run_for(1_000)
+    assert len(dials(phone)) == 4
+    assert peers[other].all(TaskRequest) == []
 
 
 def test_a_task_that_waits_for_a_dial_goes_on_when_the_device_falls_silent(cluster: Cluster) -> None:

@@ -35,14 +35,14 @@ from edgecoder.core.events import (
     Wake,
 )
 from edgecoder.core.ids import Medium, Role
-from edgecoder.core.node import EARLY_EVENTS_MAX, EPOCH_KEY
+from edgecoder.core.node import EARLY_COMMAND_MS, EARLY_EVENTS_MAX, EPOCH_KEY
 from edgecoder.errors import LocalProtocolError, Reason
 from edgecoder.trace import Dropped, NodeReady
-from edgecoder.wire.messages import ResponseStatus, TaskResponse
+from edgecoder.wire.messages import Probe, ResponseStatus, TaskRequest, TaskResponse
 from tests.catalogs import LARGE, SMALL
 from tests.harness import Cluster
 from tests.hosts import HANGS, Host, Outcome, fails
-from tests.strategies import task_request
+from tests.strategies import capabilities, task_request
 
 
 class Unheard(Event, frozen=True):
@@ -115,12 +115,51 @@ def test_what_comes_early_is_bounded(cluster: Cluster) -> None:
     phone.plan(Persist, Outcome(after_us=50_000))
     phone.start()
     room = EARLY_EVENTS_MAX + phone.alive.setup.config.links_max
-    commands = [phone.ask(QueryStatus) for _ in range(room + 1)]
+    commands = [phone.ask(QueryStatus) for _ in range(EARLY_EVENTS_MAX + 1)]
     assert phone.replies == {commands[-1]: Reason.OVERFLOW}
-    phone.take(LinkUp(1, Medium.LAN))
+    for link in range(room + 1):
+        phone.take(LinkUp(link, Medium.LAN))
     assert phone.traced(Dropped) == [Dropped("LinkUp", Reason.OVERFLOW)]
     cluster.drive()
     assert len(phone.replies) == len(commands)
+
+
+def test_a_user_waits_for_the_epoch_for_a_while(cluster: Cluster) -> None:
+    phone = cluster.add("phone", start=False)
+    phone.plan(Persist, HANGS)
+    phone.start()
+    command = phone.ask(QueryStatus)
+    cluster.run_for(EARLY_COMMAND_MS - 1)
+    assert phone.replies == {}
+    cluster.run_for(2)
+    assert phone.replies == {command: Reason.STORE_FAILED}
+
+
+def test_a_user_is_told_at_once_that_the_epoch_cannot_be_written(cluster: Cluster) -> None:
+    phone = cluster.add("phone", start=False)
+    phone.plan(Persist, fails(Reason.DISK_FULL))
+    phone.start()
+    early = phone.ask(QueryStatus)
+    cluster.run_for(10)
+    late = phone.ask(QueryStatus)
+    assert phone.replies == {early: Reason.DISK_FULL, late: Reason.DISK_FULL}
+    cluster.run_for(2_000)
+    assert isinstance(phone.replies[phone.ask(QueryStatus)], ModelStatus)
+
+
+def test_a_task_that_came_early_is_routed_by_all_that_came_with_it(cluster: Cluster) -> None:
+    phone, peer = cluster.add("phone", start=False), cluster.puppet("peer")
+    phone.plan(Persist, Outcome(after_us=50_000))
+    phone.start()
+    link = cluster.link(peer, phone)
+    peer.say(link, capabilities(peer.node_id))
+    cluster.run_for(30)
+    phone.submit()
+    cluster.unlink(link)
+    cluster.run_for(60)
+    assert phone.traced(NodeReady)
+    assert not peer.all(TaskRequest)
+    assert not peer.all(Probe)
 
 
 def test_frames_before_the_start_wait_too(cluster: Cluster) -> None:

@@ -183,6 +183,16 @@ def test_a_peer_that_does_not_answer_is_given_up_and_told(scene: Scene) -> None:
     assert scene.phone.member.peers.rows[silent.node_id].stats.failed == 1
 
 
+def test_a_long_prompt_has_the_time_that_it_takes_over_the_radio(scene: Scene) -> None:
+    silent = scene.peer("silent", medium=Medium.BLE)
+    config = scene.phone.setup.config
+    scene.ask(prompt="x" * 30_000)
+    scene.cluster.run_for(config.task_answer_ms + 30_000 * 8 // config.ble_kbit_per_s - 100)
+    assert not silent.all(Cancel)
+    scene.cluster.run_for(200)
+    assert silent.last(Cancel).reason is Reason.NO_ANSWER
+
+
 def test_a_peer_that_falls_silent_is_given_up(scene: Scene) -> None:
     silent = scene.peer("silent")
     command = scene.ask()

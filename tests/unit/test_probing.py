@@ -119,6 +119,7 @@ def test_a_long_queue_nearby_is_the_coordinators_turn(scene: Scene) -> None:
     hub, peer = scene.coordinator(), scene.peer("peer")
     scene.ask()
     scene.offer(peer, queue_ms=scene.phone.setup.config.local_wait_max_ms + 1)
+    scene.offer(hub, tokens_per_s=0, hold_ms=0)
     assert hub.all(TaskRequest)
     assert peer.all(Release)
     scene.say(hub, REFUSED, 0, reason=Reason.NO_ROUTE)
@@ -130,6 +131,7 @@ def test_who_would_be_too_late_is_the_coordinators_turn(scene: Scene) -> None:
     hub, peer = scene.coordinator(), scene.peer("peer")
     scene.ask(max_tokens=1_000, deadline_ms=5_000)
     scene.offer(peer, tokens_per_s=10)
+    scene.offer(hub, tokens_per_s=0, hold_ms=0)
     assert hub.all(TaskRequest)
     assert not peer.all(TaskRequest)
 
@@ -212,12 +214,12 @@ def test_an_answer_over_another_link_is_not_believed(scene: Scene) -> None:
 
 def test_the_prompt_takes_its_time_over_bluetooth(cluster: Cluster) -> None:
     scene = Scene(cluster, routing=Routing.PROBE)
-    wired, radio = scene.peer("wired", tokens_per_s=29), scene.peer("radio")
+    wired, radio = scene.peer("wired", tokens_per_s=299), scene.peer("radio", tokens_per_s=300)
     cluster.unlink(scene.links["radio"])
     scene.links["radio"] = cluster.link(radio, scene.phone, Medium.BLE)
     cluster.run_for(15)
     scene.ask(prompt="x" * 30_000, max_tokens=128)
-    scene.offer(radio, tokens_per_s=30)
-    scene.offer(wired, tokens_per_s=29)
+    scene.offer(radio, tokens_per_s=300)
+    scene.offer(wired, tokens_per_s=299)
     assert wired.all(TaskRequest)
     assert radio.all(Release)

@@ -345,7 +345,7 @@ def test_a_whole_life_through_one_coordinator(both: Cluster) -> None:
     agents[0].plan(RunTask, fails(Reason.ENGINE_CRASHED), HANGS)
     agents[1].plan(RunTask, fails(Reason.ENGINE_CRASHED), Outcome(after_us=200_000))
     commands = [phone.submit() for _ in range(3)]
-    both.run_for(300)
+    both.run_for(400)
     (hanging,) = [command for command in commands if command not in phone.replies]
     phone.ask(CancelTask, task=hanging)
     both.drive()

@@ -11,7 +11,7 @@ from edgecoder.config import DeviceType, NodeConfig
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.router import Candidate, Why
 from edgecoder.mesh.soonest import Offer, ProbeRouter, work_ms
-from edgecoder.wire.messages import Load, ProbeReply
+from edgecoder.wire.messages import Load, Probe, ProbeReply
 from tests.strategies import TASK_ID, task_request
 
 CONFIG = NodeConfig()
@@ -66,15 +66,27 @@ def test_load_does_not_count_for_the_sample() -> None:
 
 def test_an_offer_adds_queue_way_work_and_battery() -> None:
     request = task_request(max_tokens=100, prompt="x" * 3_000)
+    read_ms = 3_000 // CONFIG.prompt_bytes_per_token * 100  # at 10 tokens a second
     reply = ProbeReply(task_id=TASK_ID, queue_ms=700, tokens_per_s=10, battery_pct=60, on_external_power=False)
     phone = candidate("phone", device_type=DeviceType.PHONE, kbit_per_s=300)
     offer = router().offer(phone, request, reply, 40)
     assert offer.wait_ms == 740
-    assert offer.finish_ms == 740 + 10_000 + 80 + 40 * CONFIG.battery_ms_per_pct
+    assert offer.finish_ms == 740 + 10_000 + read_ms + 80 + 40 * CONFIG.battery_ms_per_pct
     wired = candidate("laptop")
-    assert router().offer(wired, request, reply, 40).finish_ms == 740 + 10_000
+    assert router().offer(wired, request, reply, 40).finish_ms == 740 + 10_000 + read_ms
     charging = msgspec.structs.replace(reply, on_external_power=True)
-    assert router().offer(phone, request, charging, 0).finish_ms == 700 + 10_000 + 80
+    assert router().offer(phone, request, charging, 0).finish_ms == 700 + 10_000 + read_ms + 80
+
+
+def test_a_long_prompt_goes_to_a_fast_node_though_the_answer_is_short() -> None:
+    """A phone that has nothing else to do reads 6 kB for a quarter of a minute."""
+    idle, fast = candidate("idle", tokens_per_s=12), candidate("fast", tokens_per_s=60, load=Load.of(1))
+    brief, long = (task_request(max_tokens=20, prompt="x" * size) for size in (100, 6_000))
+    assert router().choose([idle, fast], brief).node == idle.node
+    assert router().choose([idle, fast], long).node == fast.node
+    probe = Probe(task_id=TASK_ID, model=None, min_param_size=0, max_tokens=20, prompt_bytes=6_000)
+    assert router().choose([idle, fast], probe) == router().choose([idle, fast], long)
+    assert router().at_best_ms(idle, long) == (20 + 6_000 // CONFIG.prompt_bytes_per_token) * 1000 // 12
 
 
 def test_the_soonest_is_taken_and_ties_are_random() -> None:

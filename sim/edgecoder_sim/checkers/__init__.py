@@ -17,6 +17,7 @@ from edgecoder_sim.checkers.homes import OneHome
 from edgecoder_sim.checkers.operations import Operations
 from edgecoder_sim.checkers.panel import Panel, Rule
 from edgecoder_sim.checkers.probes import PlacesEnd, Promises
+from edgecoder_sim.checkers.radio import IdleLinks, NewsIsRead, Slots
 from edgecoder_sim.checkers.receipts import Arrived, Counted, Kept, Paid
 from edgecoder_sim.checkers.registry import AnswersAreFresh, SummariesAreTrue
 from edgecoder_sim.checkers.replies import Replies, TaskEnds
@@ -57,6 +58,9 @@ def make_checkers(rng_seed: int, reproduce: str, *, ends_well: bool = False) -> 
     OneHome(panel)
     kept = Kept(panel, Paid(panel).signed)
     Counted(panel, kept)
+    slots = Slots(panel)
+    IdleLinks(panel, slots.links)
+    NewsIsRead(panel, slots.links)
     Bounds(panel)
     Wakes(panel)
     if ends_well:

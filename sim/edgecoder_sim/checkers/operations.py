@@ -41,6 +41,7 @@ from edgecoder.core.events import (
     UnloadFailed,
 )
 from edgecoder.core.ids import Micros, OpId
+from edgecoder.trace import NodeReady
 from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
 
 COMPLETIONS: Final[dict[type[Operation], tuple[type[Completion], type[Completion]]]] = {
@@ -60,13 +61,16 @@ UNLOAD_US: Final = 60_000_000
 
 
 class _State:
-    __slots__ = ("newest", "open", "stale")
+    __slots__ = ("before", "is_ready", "newest", "open", "stale")
 
     def __init__(self, stale: set[OpId], newest: OpId) -> None:
         self.open: dict[OpId, type[Operation]] = {}
         self.stale = stale
         """Operations of earlier lives, whose completions may still come and mean nothing."""
-        self.newest = newest
+        self.newest = self.before = newest
+        """The newest operation, and that of the lives before,"""
+        self.is_ready = False
+        """which counts where this one ends before its epoch is durable: then it leaves the epoch to the next."""
 
 
 class Operations(Rule):
@@ -81,11 +85,16 @@ class Operations(Rule):
         self.panel.on([kind for pair in COMPLETIONS.values() for kind in pair], self._complete)
         self.panel.on((TaskChunk, FetchProgressed), self._progress)
         self.panel.on(CancelOp, self._cancel)
+        self.panel.on(NodeReady, self._ready)
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
         before = self._of.get(book.index, _State(set(), 0))
-        self._of[book.index] = _State(before.stale.union(before.open), -1 if book.is_behind else before.newest)
+        newest = before.newest if before.is_ready else before.before
+        self._of[book.index] = _State(before.stale.union(before.open), -1 if book.is_behind else newest)
+
+    def _ready(self, book: Book, _: NodeReady) -> None:
+        self._of[book.index].is_ready = True
 
     def _begin_op(self, book: Book, effect: Operation) -> None:
         state, kind = self._of[book.index], type(effect)

@@ -36,7 +36,7 @@ class Promises(Rule):
     def _promise(self, book: Book, link: LinkId, _: Header, reply: ProbeReply) -> None:
         promised, now_us = self._promised[book.index], self.panel.now
         promised.pop((link, reply.task_id), None)
-        if reply.reason is not None:
+        if reply.reason is not None or not reply.hold_ms:
             return
         if self._loading[book.index]:
             self.fail(book, f"keeps a place for task {reply.task_id.hex()} while it says that it is loading")
@@ -92,8 +92,10 @@ class PlacesEnd(Rule):
             self._offered[book.index].pop(key, None)
             self._declined[book.index].setdefault(reply.task_id, set()).add(link)
             return
+        if not reply.hold_ms:  # a coordinator's estimate
+            return
         now_us = self._offered[book.index][key] = self.panel.now
-        rounds_ms = book.config.probe_timeout_ms * book.config.probe_rounds_max
+        rounds_ms = (2 * book.config.probe_timeout_ms + book.config.probe_dial_ms) * book.config.probe_rounds_max
         self.panel.alarm(now_us + rounds_ms * 1000 + GRACE_US, self._overdue, book, (key, now_us))
 
     def _release(self, book: Book, link: LinkId, _: Header, message: Release) -> None:

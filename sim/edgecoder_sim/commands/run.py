@@ -9,6 +9,7 @@ import errno
 import os
 import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -148,6 +149,8 @@ def _reproduce(scenario: str, sets: list[str], rng_seed: int) -> str:
 def _end(outcome: Outcome, failure: BaseException | None) -> None:
     """Raise what went wrong, the worst of it, or say where a run is that was stopped."""
     if outcome.violation is not None:
+        if outcome.violation.__cause__ is not None:  # a node raised: where is what one wants to see
+            typer.echo("".join(traceback.format_exception(outcome.violation.__cause__)), err=True)
         raise outcome.violation
     sim_s, directory = outcome.summary["sim_s"], outcome.directory
     later = f"edgecoder report {directory}"

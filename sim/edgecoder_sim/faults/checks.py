@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from edgecoder_sim.faults.draw import node_names
+from edgecoder_sim.faults.draw import SHORTEST_S, node_names
 from edgecoder_sim.faults.model import FAULTS_MAX, FIELDS, GROUPS, MOMENTARY, Fault, FaultKind
 from edgecoder_sim.host import Disk
 
@@ -78,6 +78,6 @@ def _check_random(document: Document, scenario: Scenario) -> None:
     if knobs.kinds and not any(knobs.kinds.values()):
         raise document.error((*where, "kinds"), "the weights of faults.random.kinds are all 0", "raise one")
     until_s = scenario.duration_s / 2 if knobs.until_s is None else knobs.until_s
-    if until_s <= knobs.from_s:
+    if until_s < knobs.from_s + SHORTEST_S:
         problem = f"random faults begin from {knobs.from_s:g} s on and are over by {until_s:g} s"
-        raise document.error((*where, "until_s"), problem, "leave time between the two")
+        raise document.error((*where, "until_s"), problem, f"leave {SHORTEST_S:g} s or more between the two")

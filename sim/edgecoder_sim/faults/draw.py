@@ -22,6 +22,8 @@ _MEDIA: Final[dict[tuple[Medium, ...], float]] = {(): 0.4, (Medium.LAN,): 0.3, (
 _DIRECTIONS: Final = {Direction.BOTH: 0.6, Direction.OUT: 0.2, Direction.IN: 0.2}
 _SHARES_PCT: Final = (5, 20, 50, 100)
 _DELAYS_MS: Final = (50, 500, 3000)
+SHORTEST_S: Final = 0.1
+"""No drawn fault is shorter."""
 _JUMPS_S: Final = (-86_400, -3_600, -60, 60, 3_600, 86_400)
 
 
@@ -43,12 +45,22 @@ def resolve(scenario: Scenario) -> Scenario:
     plan = list(faults.plan)
     if faults.random is not None:
         plan += _Drawer(scenario, faults.random).draw()
-    whole = tuple(_named(scenario, names, number, fault) for number, fault in enumerate(plan))
+    taken = {fault.name for fault in plan}
+    whole = tuple(_named(scenario, names, _free_name(fault, number, taken), fault) for number, fault in enumerate(plan))
     return msgspec.structs.replace(scenario, faults=msgspec.structs.replace(faults, plan=whole, random=None))
 
 
-def _named(scenario: Scenario, names: dict[str, list[str]], number: int, fault: Fault) -> Fault:
-    name = fault.name or f"{fault.kind.value}-{number}"
+def _free_name(fault: Fault, number: int, taken: set[str]) -> str:
+    """The name of a fault; of one without, kind and number, or the next number that is free."""
+    if fault.name:
+        return fault.name
+    while (name := f"{fault.kind.value}-{number}") in taken:
+        number += 1
+    taken.add(name)
+    return name
+
+
+def _named(scenario: Scenario, names: dict[str, list[str]], name: str, fault: Fault) -> Fault:
     chosen = [one for each in fault.nodes or names for one in names.get(each, [each])]
     chosen = list(dict.fromkeys(chosen))
     if fault.count is not None:
@@ -79,17 +91,18 @@ class _Drawer:
     def _fault(self) -> list[Fault]:
         kinds = self._knobs.kinds or dict.fromkeys(FaultKind, 1.0)
         kind = weighted(self._stream, kinds) or FaultKind.LOSS
-        at_s = self._between(self._knobs.from_s, self._until_s)
+        least_s = self._least_s(kind)
+        at_s = min(self._between(self._knobs.from_s, self._until_s), round(self._until_s - least_s, 3))
         nodes = tuple(
             sorted(self._stream.shuffled(self._names)[: 1 + self._stream.below(max(1, len(self._names) // 2))])
         )
         if kind is FaultKind.CRASH:
-            return self._crash(at_s, nodes)
+            return self._crash(at_s, self._duration(at_s, least_s), nodes)
         if kind is FaultKind.CDN_OUTAGE:
             nodes = ()
         fields: dict[str, object] = {"nodes": nodes}
         if kind not in MOMENTARY:
-            fields["for_s"] = self._duration(at_s)
+            fields["for_s"] = self._duration(at_s, least_s)
         return [Fault(kind=kind, at_s=at_s, **(fields | self._details(kind)))]  # type: ignore[arg-type]
 
     def _details(self, kind: FaultKind) -> dict[str, object]:
@@ -111,7 +124,7 @@ class _Drawer:
             details["by_s"] = float(stream.choice(_JUMPS_S))
         return details
 
-    def _crash(self, at_s: float, nodes: tuple[str, ...]) -> list[Fault]:
+    def _crash(self, at_s: float, for_s: float, nodes: tuple[str, ...]) -> list[Fault]:
         """A crash and a restart. An old copy often comes with a clock that went back too: a virtual machine that was
         restored, a phone with an empty battery."""
         disk = weighted(self._stream, _DISKS) or Disk.KEPT
@@ -119,7 +132,7 @@ class _Drawer:
         crash = Fault(
             kind=FaultKind.CRASH,
             at_s=at_s,
-            for_s=max(1.0, self._duration(at_s)),
+            for_s=for_s,
             nodes=nodes,
             disk=disk,
             copied_at_s=copied_at_s,
@@ -130,8 +143,17 @@ class _Drawer:
             return [crash, jump]
         return [crash]
 
-    def _duration(self, at_s: float) -> float:
-        return self._between(0.1, max(0.1, min(self._knobs.longest_s, self._until_s - at_s)))
+    def _least_s(self, kind: FaultKind) -> float:
+        """How long a fault of a kind lasts at least, s."""
+        if kind in MOMENTARY:
+            return 0.0
+        return min(
+            1.0 if kind is FaultKind.CRASH else SHORTEST_S, self._until_s - self._knobs.from_s, self._knobs.longest_s
+        )
+
+    def _duration(self, at_s: float, least_s: float) -> float:
+        longest_s = max(SHORTEST_S, min(self._knobs.longest_s, self._until_s - at_s))
+        return min(longest_s, max(least_s, self._between(SHORTEST_S, longest_s)))
 
     def _between(self, low_s: float, high_s: float) -> float:
         """A uniform time, whole milliseconds, so that it reads the same in a file."""

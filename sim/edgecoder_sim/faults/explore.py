@@ -189,7 +189,8 @@ def run_seed(scenario: Scenario, reproduce: str) -> Verdict:
     """Run one schedule to its end, or to the first violated invariant."""
     scenario = resolve(scenario)
     plan = scenario.faults.plan
-    world = World(scenario, make_checkers(scenario.rng_seed, reproduce, ends_well=calm(scenario)))
+    checkers = make_checkers(scenario.rng_seed, reproduce, ends_well=calm(scenario))
+    world = World(scenario, checkers, reproduce)
     coverage = Coverage(plan)
     coverage.name([sim.name for sim in world.nodes])
     world.start_users(coverage)
@@ -200,6 +201,9 @@ def run_seed(scenario: Scenario, reproduce: str) -> Verdict:
         world.watch.finish()
     except InvariantViolated as error:
         violation = error
+    except Exception as error:  # a mistake of the simulator itself
+        error.add_note(f"this happened with rng_seed {scenario.rng_seed}; reproduce: {reproduce}")
+        raise
     return Verdict(
         scenario.rng_seed,
         len(plan),

@@ -126,7 +126,7 @@ class RandomFaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """None begins before, s."""
     until_s: Moment | None = None
     """All are over by then, s; half of the run where it is not given."""
-    longest_s: Annotated[float, Meta(gt=0, le=TIME_S_MAX, extra={"noun": "a duration in s"})] = 30.0
+    longest_s: Annotated[float, Meta(ge=0.1, le=TIME_S_MAX, extra={"noun": "a duration in s"})] = 30.0
     """None lasts longer, s."""
 
 

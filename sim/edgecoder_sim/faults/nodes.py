@@ -1,8 +1,8 @@
 """Nodes that faults can reach. A world with faults is made of them, one without is not, and pays nothing.
 
-Fidelity boundary: a frame that is lost or late stays so; links of a partition stay up, and the radio says that an
-advertisement was acknowledged though its frame is lost above it. A slow disk serves one write after another; a write
-that fails leaves what was there.
+Fidelity boundary: a frame that is lost or late stays so; links of a partition stay up, but for those of radios that
+scan, and the radio says that an advertisement was acknowledged though its frame is lost above it. A slow disk serves
+one write after another; a write that fails leaves what was there.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _COPY_LATER_MS = 1000.0
 """A copy comes within this where a fault does not say."""
+
+
+_LOSING = (FaultKind.LOSS, FaultKind.PARTITION)
 
 
 class Meddling:
@@ -78,6 +81,20 @@ class Ether:
                 arrivals.append(at_us + meddling.stream.below(meddling.delay_us + 1))
         return arrivals
 
+    def is_cut(self, sender: SimNode, receiver: SimNode, medium: str) -> bool:
+        """Whether nothing at all arrives."""
+        return any(
+            meddling.kind in _LOSING and meddling.share_pct >= 100 and meddling.concerns(sender, receiver, medium)
+            for meddling in self.meddlings
+        )
+
+    def is_lost(self, sender: SimNode, receiver: SimNode, medium: str) -> bool:
+        """Whether this one does not arrive."""
+        return any(
+            meddling.kind in _LOSING and meddling.concerns(sender, receiver, medium) and meddling.strikes()
+            for meddling in self.meddlings
+        )
+
 
 class FaultyNode(SimNode):
     """A node whose links, disk, engine and clock may fail."""
@@ -93,9 +110,15 @@ class FaultyNode(SimNode):
         self.clock_ms = 0
         """How far its wall clock is wrong."""
         self.disk_free_us = 0
+        """When the last write that was taken on is done."""
         self.slow_disks: list[Meddling] = []
         self.failing_writes: list[Meddling] = []
         self.failing_loads: list[Meddling] = []
+
+    def crash(self, told_us: int | None = None) -> None:
+        """See `SimNode`; the disk has nothing to do any more."""
+        super().crash(told_us)
+        self.disk_free_us = 0
 
     def deliver_at(self, at_us: int, link: LinkId, frame: Frame, crossing: Crossing) -> None:
         """See `SimNode`."""

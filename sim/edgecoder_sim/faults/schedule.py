@@ -1,6 +1,7 @@
 """The schedule: lets each fault of a resolved plan begin and end in a world.
 
-Fidelity boundary: a crash takes the whole machine and comes back with one start; a CDN outage ends every fetch at once.
+Fidelity boundary: a crash takes the whole machine, which comes back with one start when the last crash that struck it
+is over; a CDN outage ends every fetch at once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from edgecoder_sim.faults.model import Fault, FaultKind
 from edgecoder_sim.faults.nodes import Ether, FaultyNode, Meddling
 from edgecoder_sim.host import Disk
 from edgecoder_sim.kernel import Kernel
+from edgecoder_sim.uptime import Uptime, Why
 
 OF_FRAMES: Final = frozenset(
     {FaultKind.LOSS, FaultKind.DUPLICATION, FaultKind.REORDERING, FaultKind.DELAY, FaultKind.PARTITION}
@@ -30,9 +32,10 @@ class Struck(Protocol):
     kernel: Kernel
     cdn: CdnService
     faulty: list[FaultyNode]
+    uptime: Uptime
 
-    def wall_ms(self, sim: FaultyNode) -> int:
-        """What the wall clock of a node shows."""
+    def ether_changed(self) -> None:
+        """A fault of frames has begun or ended."""
         ...
 
 
@@ -70,7 +73,7 @@ class Schedule:
         match fault.kind:
             case FaultKind.CRASH:
                 for sim in self._nodes(fault):
-                    sim.crash(None if fault.silent else 0)
+                    self._world.uptime.hold(sim, Why.CRASHED, None if fault.silent else 0)
             case FaultKind.ENGINE_CRASH:
                 for sim in self._nodes(fault):
                     if sim.is_up and sim.engine.loaded is not None:
@@ -91,6 +94,7 @@ class Schedule:
         meddling = self._on[fault.name] = Meddling(fault, frozenset(sim.index for sim in nodes), stream)
         if fault.kind in OF_FRAMES:
             self._ether.meddlings.append(meddling)
+            self._world.ether_changed()
         for sim in nodes:
             if (meddlings := _own(sim, fault.kind)) is not None:
                 meddlings.append(meddling)
@@ -100,13 +104,14 @@ class Schedule:
         if fault.kind is FaultKind.CRASH:
             for sim in self._nodes(fault):
                 disk = Disk.KEPT if fault.disk is Disk.OLD_COPY and sim.backup is None else fault.disk
-                sim.restart(self._world.wall_ms(sim), disk)
+                self._world.uptime.release(sim, Why.CRASHED, disk)
         elif fault.kind is FaultKind.CDN_OUTAGE:
             self._outages -= 1
             self._world.cdn.set_down(is_down=self._outages > 0)
         elif (meddling := self._on.pop(fault.name, None)) is not None:
             if fault.kind in OF_FRAMES:
                 self._ether.meddlings.remove(meddling)
+                self._world.ether_changed()
             for sim in self._nodes(fault):
                 if (meddlings := _own(sim, fault.kind)) is not None:
                     meddlings.remove(meddling)

@@ -108,9 +108,16 @@ CASES = [
     ),
     flag(
         "no time for faults",
-        "faults={random: {from_s: 20, until_s: 20}}",
-        problem="random faults begin from 20 s on and are over by 20 s",
-        hint="leave time between the two",
-        label="--set faults={random: {from_s: 20, until_s: 20}}",
+        "faults={random: {from_s: 20, until_s: 20.05}}",
+        problem="random faults begin from 20 s on and are over by 20.05 s",
+        hint="leave 0.1 s or more between the two",
+        label="--set faults={random: {from_s: 20, until_s: 20.05}}",
+    ),
+    flag(
+        "faults that are too short",
+        "faults.random={longest_s: 0.01}",
+        problem="faults.random.longest_s is 0.01",
+        hint="a duration in s is 0.1 or more",
+        label="--set faults.random={longest_s: 0.01}",
     ),
 ]
