@@ -78,13 +78,11 @@ class _Round(msgspec.Struct):
     """Who was asked and has not answered, by the link."""
     dialled: dict[NodeId, Candidate] = msgspec.field(default_factory=dict)
     """Who is to be asked as soon as there is a link."""
-    since: dict[LinkId, Micros] = msgspec.field(default_factory=dict)
-    """When those were asked who had to be dialled first."""
+    asked_at: dict[LinkId, Micros] = msgspec.field(default_factory=dict)
     advice: bool | None = None
     """See `Verdict`."""
     offers: dict[LinkId, tuple[Offer, Micros]] = msgspec.field(default_factory=dict)
     """And until when it is kept; _FOR_EVER where it is no place."""
-    asked_at: Micros = 0
     samples: int = 0
     dials: int = 0
     probes: int = 0
@@ -135,13 +133,16 @@ class Prober:
         """A peer answers. A place that comes too late is given back."""
         round_ = self._rounds.get(message.task_id)
         candidate = None if round_ is None else round_.waiting.pop(link, None)
+        adviser = None if round_ is None else round_.adviser
+        is_advice = adviser is not None and link == adviser[1]
+        if round_ is not None and adviser is not None and is_advice and candidate is None and link not in round_.offers:
+            candidate = _hub(adviser[0])  # late, while others are dialled: what it says still counts
         if round_ is None or candidate is None:
-            if message.reason is None and (round_ is None or link not in round_.offers):
+            if message.hold_ms and (round_ is None or link not in round_.offers):
                 self._release(link, message.task_id)
             return
         round_.answered += 1
         self._near.note_probe(candidate.node, answered=True)
-        is_advice = round_.adviser is not None and link == round_.adviser[1]
         if is_advice and (message.reason is not None or message.tokens_per_s):
             round_.advice = message.reason is None
         if is_advice and not message.tokens_per_s:
@@ -149,7 +150,7 @@ class Prober:
         elif message.reason is not None:
             _count(round_.excluded, message.reason.value)
         else:
-            way_ms = (self._context.now - round_.since.get(link, round_.asked_at)) // MILLI
+            way_ms = (self._context.now - round_.asked_at[link]) // MILLI
             offer = self._router.offer(candidate, round_.request, message, way_ms)
             until = self._context.in_ms(min(message.hold_ms, self._hold_max_ms) - way_ms)
             round_.offers[link] = (offer, until if message.hold_ms else _FOR_EVER)
@@ -247,7 +248,6 @@ class Prober:
             self._near.dial(candidate.node, partial(self._linked, round_, candidate.node))
 
     def _wait(self, round_: _Round, for_ms: int) -> None:
-        round_.asked_at = self._context.now
         deadline = self._context.in_ms(for_ms)
         self._context.timers.set(("probe", round_.request.task_id), deadline, lambda: self._timed_out(round_))
 
@@ -260,7 +260,6 @@ class Prober:
             _count(round_.excluded, Why.UNREACHABLE.value)
             self._decide_if_clear(round_)
         else:
-            round_.since[link] = self._context.now
             self._ask(round_, candidate, link)
 
     def _ask(self, round_: _Round, candidate: Candidate, link: LinkId) -> None:
@@ -272,7 +271,7 @@ class Prober:
             max_tokens=request.max_tokens,
             prompt_bytes=len(request.prompt.encode()),
         )
-        round_.waiting[link] = candidate
+        round_.waiting[link], round_.asked_at[link] = candidate, self._context.now
         round_.probes += 1
         self._context.send(link, probe, self._context.config.probe_hold_ms)
 

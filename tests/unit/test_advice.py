@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 
 from edgecoder.config import Routing
-from edgecoder.core.effects import RunTask
+from edgecoder.core.effects import Connect, RunTask
+from edgecoder.core.events import Heard, PeersHeard
+from edgecoder.core.ids import Medium
 from edgecoder.errors import Reason
 from edgecoder.mesh.router import Why
 from edgecoder.trace import TaskRouted
+from edgecoder.wire.advertisement import Bits, short_generation, tag
 from edgecoder.wire.messages import Load, Probe, Release, ResponseStatus, TaskRequest
 from tests.catalogs import SMALL
 from tests.harness import Cluster
 from tests.hosts import HANGS
 from tests.scenes import Scene
+from tests.strategies import capabilities
 
 SPEED = 20
 """Of the engine of a test, tokens a second."""
@@ -115,3 +119,31 @@ def test_a_peer_that_is_loading_does_not_hide_the_coordinator(scene: Scene) -> N
     scene.ask(max_tokens=200)
     scene.offer(hub, tokens_per_s=4 * SPEED, hold_ms=0)
     assert hub.all(TaskRequest)
+
+
+def test_what_a_coordinator_says_late_counts_while_others_are_dialled(cluster: Cluster) -> None:
+    scene = Scene(cluster, routing=Routing.PROBE)
+    hub = scene.coordinator()
+    far = cluster.puppet("far")
+    link = cluster.link(far, scene.phone, Medium.BLE)
+    far.say(link, capabilities(far.node_id, 1))
+    cluster.put(far, 7)
+    cluster.run_for(20)
+    cluster.unlink(link)
+    tag_of_far = tag(far.node_id, 1)
+    scene.phone.take(PeersHeard((Heard(7, -60, Bits(loading=False, generation=short_generation(1), tag=tag_of_far)),)))
+    scene.phone.plan(Connect, HANGS)
+    scene.ask(model="small")
+    cluster.run_for(scene.phone.setup.config.probe_timeout_ms)
+    assert scene.phone.did(Connect)
+    scene.offer(hub, reason=Reason.NO_ROUTE)
+    cluster.run_for(scene.phone.setup.config.probe_dial_ms + 600)
+    assert not hub.all(TaskRequest)
+
+
+def test_an_estimate_that_comes_too_late_is_not_given_back(scene: Scene) -> None:
+    hub = scene.coordinator()
+    scene.ask(max_tokens=200)
+    scene.cluster.run_for(scene.phone.setup.config.probe_timeout_ms + 10)
+    scene.offer(hub, tokens_per_s=4 * SPEED, hold_ms=0)
+    assert not hub.all(Release)
