@@ -7,7 +7,7 @@ Links in range of each other hop over the same channels and lose the packets tha
 Advertising tells every linked peer, and is complete when each has acknowledged, or at the deadline.
 
 Fidelity boundary: links of one radio do not collide in time as long as all fit; a frame keeps the share and the crowd
-that it began with; a crowd is what was sent in the second before, and is looked at where radios scan; the two
+that it began with; a crowd is what was sent in the ten seconds before, and is looked at where radios scan; the two
 directions of a link do not slow each other down; a PHY does not change with the distance, and Wi-Fi in the same band
 does not exist. Who has the app in the background has it there for good. Signal strength follows the log-distance model
 without fading.
@@ -39,33 +39,35 @@ DATA_CHANNELS: Final = 37
 """Channels that links hop over (U: Bluetooth Core)."""
 SECOND_US: Final = 1_000_000
 NEVER_US: Final = 1 << 62
-_QUIET_MILLI: Final = 100
-"""Where all radios together send less of a second, ‰, nobody looks who is near whom: it would cost half a percent."""
+WINDOW_US: Final = 10 * SECOND_US
+"""A crowd is what was sent in the last whole window: it is looked at once in each."""
+_QUIET_MILLI: Final = 300
+"""Where all radios together send less of the time, ‰, nobody looks who is near whom: 1.6 % are lost at most (D)."""
 _WRITTEN: Final = frozenset(TYPES[name] for name in ACKNOWLEDGED)
 _GOLDEN: Final = 2_654_435_761
 """Multiples of it, cut to a span, lie in it as evenly as can be (Knuth): where connection events begin."""
 
 
 class Meter:
-    """Time on the air, by whole seconds."""
+    """Time on the air, by whole windows of WINDOW_US."""
 
-    __slots__ = ("_air_us", "_last_us", "_second")
+    __slots__ = ("_air_us", "_last_us", "_window")
 
     def __init__(self) -> None:
-        self._second = self._air_us = self._last_us = 0
+        self._window = self._air_us = self._last_us = 0
 
-    def note(self, second: int, air_us: int) -> None:
-        """So much was sent in a second. Seconds come in order."""
-        if second != self._second:
-            self._last_us = self._air_us if second == self._second + 1 else 0
-            self._second, self._air_us = second, 0
+    def note(self, window: int, air_us: int) -> None:
+        """So much was sent in a window. Windows come in order."""
+        if window != self._window:
+            self._last_us = self._air_us if window == self._window + 1 else 0
+            self._window, self._air_us = window, 0
         self._air_us += air_us
 
-    def last_milli(self, second: int) -> int:
-        """What was sent in the second before, ‰ of it."""
-        behind = second - self._second
+    def last_milli(self, window: int) -> int:
+        """What was sent in the window before, ‰ of it."""
+        behind = window - self._window
         air_us = self._last_us if behind <= 0 else self._air_us if behind == 1 else 0
-        return min(MILLI, air_us * MILLI // SECOND_US)
+        return min(MILLI, air_us * MILLI // WINDOW_US)
 
 
 class Antenna:
@@ -74,7 +76,7 @@ class Antenna:
     __slots__ = (
         "_busy_until_us",
         "_crowd_milli",
-        "_crowd_second",
+        "_crowd_window",
         "_streams",
         "is_in_background",
         "meter",
@@ -96,7 +98,7 @@ class Antenna:
         self.wifi_free_us = 0
         """When its channel of Wi-Fi Direct has carried what it was given."""
         self.meter = Meter()
-        self._crowd_second = -1
+        self._crowd_window = -1
         self._crowd_milli = 0
         self._streams: dict[LinkId, tuple[int, int]] = {}
         """Links that carry something: until when, and the share of the time on the air that they ask for, ‰."""
@@ -120,13 +122,13 @@ class Antenna:
             self._busy_until_us = until_us
 
     def crowd_milli(self, at_us: int, of: Mapping[int, Antenna]) -> int:
-        """What the others in range sent in the last whole second, ‰ of it; each link counts at one of its ends."""
-        second = at_us // SECOND_US
-        if second != self._crowd_second:
-            self._crowd_second = second
+        """What the others in range sent in the last whole window, ‰ of it; each link counts at one of its ends."""
+        window = at_us // WINDOW_US
+        if window != self._crowd_window:
+            self._crowd_window = window
             others = (of.get(index) for index in self.near)
-            heard = sum(antenna.meter.last_milli(second) for antenna in others if antenna is not None)
-            self._crowd_milli = max(0, heard - self.meter.last_milli(second)) // 2
+            heard = sum(antenna.meter.last_milli(window) for antenna in others if antenna is not None)
+            self._crowd_milli = max(0, heard - self.meter.last_milli(window)) // 2
         return self._crowd_milli
 
 
@@ -157,7 +159,7 @@ class Antennas:
     def repeats_milli(self, first: Antenna, second: Antenna, at_us: int) -> int:
         """How often a packet of a link is sent in the mean, ‰. It is lost where it meets another on one of the 37 data
         channels, in its own time or in that of the other before it."""
-        whole = self._meter.last_milli(at_us // SECOND_US)
+        whole = self._meter.last_milli(at_us // WINDOW_US)
         if whole < _QUIET_MILLI:
             return self._repeats_milli
         crowd = max(first.crowd_milli(at_us, self._of), second.crowd_milli(at_us, self._of))
@@ -165,10 +167,10 @@ class Antennas:
 
     def note(self, first: Antenna, second: Antenna, at_us: int, air_us: int) -> None:
         """A link sends for so long from about then."""
-        now_second = at_us // SECOND_US
-        first.meter.note(now_second, air_us)
-        second.meter.note(now_second, air_us)
-        self._meter.note(now_second, air_us)
+        window = at_us // WINDOW_US
+        first.meter.note(window, air_us)
+        second.meter.note(window, air_us)
+        self._meter.note(window, air_us)
 
     def has_wifi_direct(self, antenna: Antenna) -> bool:
         """Whether a node opens links over Wi-Fi Direct: the scenario, its device and its system allow it."""

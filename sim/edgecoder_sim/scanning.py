@@ -49,6 +49,7 @@ class _Bearer:
         "node",
         "phase",
         "scan",
+        "shows_bits",
         "silent_since",
         "stream",
     )
@@ -72,11 +73,8 @@ class _Bearer:
         self.phase = self.stream.uniform()
         """Of its scan windows, in periods."""
         antenna.near = self.near
-
-    @property
-    def shows_bits(self) -> bool:
+        self.shows_bits = not antenna.is_in_background or antenna.system.shows_bits_in_background
         """Whether bits go out and come in here."""
-        return not self.antenna.is_in_background or self.antenna.system.shows_bits_in_background
 
 
 class Air:

@@ -153,10 +153,10 @@ def test_a_crowd_that_transfers_loses_packets() -> None:
         for node in air.nodes:
             air.antenna(node).near = {other.index for other in air.nodes if other is not node}
         links = [air.link(a, b, 1 + a) for a, b in ((0, 1), *others)]
-        for step in range(300):
+        for step in range(3000):
             for link in links:
                 air.send(link, link.first.index, 28_000, 5 * SECOND_US + step * 100_000)
-        return 300 * 28_000 * 8 / (links[0].quiet_us - 5 * SECOND_US)
+        return 3000 * 28_000 * 8 / (links[0].quiet_us - 5 * SECOND_US)
 
     alone, crowd = rate(()), rate(tuple((a, a + 1) for a in range(2, 20, 2)))
     duty = into_share()
