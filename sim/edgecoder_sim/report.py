@@ -156,7 +156,7 @@ def _unused(scenario: dict[str, Any]) -> set[str]:
         ("presence",): any(each["session_s"] or each["by_day"] or each["charging"] for each in people),
         ("faults",): bool(scenario["faults"]["plan"]),
         ("radio", "contacts"): radio is not None,
-        ("scanning",): radio is not None and radio["scanning"],
+        ("scanning", "ble_timing", "wifi_direct"): radio is not None and radio["scanning"],
     }
     return {module for modules, is_used in uses.items() if not is_used for module in modules}
 

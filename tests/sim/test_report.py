@@ -124,7 +124,7 @@ def test_the_words_say_what_the_tables_hold(run: Run) -> None:
 def test_the_boundaries_are_those_of_the_docstrings(run: Run) -> None:
     found = dict(report.boundaries(run.scenario_values))
     assert {"host", "network", "engine", "radio", "workload", "recorder"} <= found.keys()
-    assert found.keys().isdisjoint({"walks", "traces", "presence", "scanning", "faults.draw"}), "of parts not in use"
+    assert found.keys().isdisjoint({"walks", "traces", "presence", "faults.draw"}), "of parts not in use"
     assert "crypto" in found
     assert all(text.endswith(".") and "Fidelity" not in text for text in found.values())
     _, page, _ = read(run)
@@ -137,6 +137,10 @@ def test_the_boundaries_of_parts_that_are_used_are_there() -> None:
         values = YAML(typ="safe").load(resolved_yaml(load_scenario(scenario)))
         found = dict(report.boundaries(values))
         assert [other for other in used.values() if other in found] == [part]
+    for is_scanning in (True, False):
+        scenario = load_scenario("office", [f"radio.scanning={str(is_scanning).lower()}"])
+        found = dict(report.boundaries(YAML(typ="safe").load(resolved_yaml(scenario))))
+        assert ("scanning" in found) is is_scanning
     assert "presence" in dict(report.boundaries(YAML(typ="safe").load(resolved_yaml(load_scenario("office_day")))))
 
 
