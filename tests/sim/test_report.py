@@ -138,8 +138,8 @@ def test_the_boundaries_of_parts_that_are_used_are_there() -> None:
         found = dict(report.boundaries(values))
         assert [other for other in used.values() if other in found] == [part]
     for is_scanning in (True, False):
-        scenario = load_scenario("office", [f"radio.scanning={str(is_scanning).lower()}"])
-        found = dict(report.boundaries(YAML(typ="safe").load(resolved_yaml(scenario))))
+        office = load_scenario("office", [f"radio.scanning={str(is_scanning).lower()}"])
+        found = dict(report.boundaries(YAML(typ="safe").load(resolved_yaml(office))))
         assert ("scanning" in found) is is_scanning
     assert "presence" in dict(report.boundaries(YAML(typ="safe").load(resolved_yaml(load_scenario("office_day")))))
 
