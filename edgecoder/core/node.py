@@ -228,7 +228,10 @@ class Node:
         self.context.trace(NodeReady(self.context.epoch))
         self.part.start(self._snapshot)
         early, self._early, self._snapshot = self._early, [], {}
+        gone = {event.link for event in early if isinstance(event, LinkDown)}
         for event in early:
+            if isinstance(event, LinkUp | LinkDown | FrameReceived) and event.link in gone:
+                continue  # nobody is there any more, and nothing was said over it
             if type(event) is FrameReceived:
                 self._frame(event)
             else:

@@ -162,6 +162,17 @@ def test_a_task_that_came_early_is_routed_by_all_that_came_with_it(cluster: Clus
     assert not peer.all(Probe)
 
 
+def test_a_link_that_came_and_went_before_the_start_is_not_used(cluster: Cluster) -> None:
+    phone, hub = cluster.add("phone", start=False), cluster.puppet("hub", Role.COORDINATOR)
+    phone.plan(Persist, Outcome(after_us=50_000))
+    phone.start()
+    links = [cluster.link(hub, phone) for _ in range(2)]
+    cluster.run_for(30)
+    cluster.unlink(links[0])
+    cluster.run_for(60)
+    assert {effect.link for effect in phone.did(Send)} == {links[1]}
+
+
 def test_frames_before_the_start_wait_too(cluster: Cluster) -> None:
     """The other end says who it is only once."""
     phone = cluster.add("phone", start=False)

@@ -104,7 +104,7 @@ class Operations(Rule):
         state.open[effect.op] = kind
         due_us = self._due_us(book, effect)
         if due_us is not None:
-            self.panel.alarm(due_us + GRACE_US, self._overdue, book, effect.op)
+            self.panel.alarm(due_us + GRACE_US, self._overdue, book, (book.life, effect.op))
 
     def _due_us(self, book: Book, effect: Operation) -> Micros | None:
         """When an operation has to be over; None where only a cancellation bounds it."""
@@ -137,9 +137,10 @@ class Operations(Rule):
     def _cancel(self, book: Book, effect: CancelOp) -> None:
         if effect.op not in self._of[book.index].open:
             self.fail(book, f"cancels operation {effect.op}, which is not open")
-        self.panel.alarm(self.panel.now + GRACE_US, self._overdue, book, effect.op)
+        self.panel.alarm(self.panel.now + GRACE_US, self._overdue, book, (book.life, effect.op))
 
-    def _overdue(self, book: Book, op: OpId) -> None:
+    def _overdue(self, book: Book, key: tuple[int, OpId]) -> None:
+        life, op = key
         kind = self._of[book.index].open.get(op)
-        if kind is not None:
+        if kind is not None and life == book.life:
             self.fail(book, f"has had no completion for {kind.__name__} {op}, which is overdue")

@@ -280,7 +280,10 @@ class Panel:
     def _take_early(self, book: Book) -> None:
         """The node is ready and has had its turn with what came before."""
         early, book.early = book.early, []
+        gone = {event.link for event in early if type(event) is LinkDown}
         for event in early:
+            if event.link in gone:  # type: ignore[attr-defined]  # all of these have one
+                continue
             if type(event) is FrameReceived:
                 self._frame(book, event, [])
             elif type(event) is LinkUp:
