@@ -7,10 +7,13 @@ that other parts bring: an entry point in the group `edgecoder.checks` is a func
 
 from __future__ import annotations
 
+import json
 import platform
 import re
+import shlex
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points, version
 from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 DISTRIBUTION: Final = "edgecoder"
 GROUP: Final = "edgecoder.checks"
@@ -79,17 +82,26 @@ def check_python() -> Check:
     )
 
 
+def target(scope: str) -> str:
+    """What to give pip for the base or some extras (comma between two): the checkout where it was installed from one
+    with `-e`, else the package's name."""
+    origin = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+    is_checkout = origin.get("dir_info", {}).get("editable", False)
+    name = unquote(urlsplit(origin["url"]).path) if is_checkout else DISTRIBUTION
+    chosen = shlex.quote(name if scope == BASE else f"{name}[{scope}]")
+    return f"-e {chosen}" if is_checkout else chosen
+
+
 def check_package(requirement: Requirement) -> Check:
     """Whether a required package is installed in a version that will do."""
     name, scope = requirement.package, requirement.scope
-    target = DISTRIBUTION if scope == BASE else f"'{DISTRIBUTION}[{scope}]'"
     needs = f"needs {requirement.bounds}" if requirement.bounds else "any version"
     try:
         installed = version(name)
     except PackageNotFoundError:
-        return Check(scope, name, ok=False, detail=f"missing ({needs})", hint=f"pip install {target}")
+        return Check(scope, name, ok=False, detail=f"missing ({needs})", hint=f"pip install {target(scope)}")
     ok = requirement.admits(installed)
-    return Check(scope, name, ok, f"{installed} ({needs})", "" if ok else f"pip install --upgrade {target}")
+    return Check(scope, name, ok, f"{installed} ({needs})", "" if ok else f"pip install --upgrade {target(scope)}")
 
 
 def check_all() -> list[Check]:
@@ -110,7 +122,7 @@ def _run(entry_point: EntryPoint) -> list[Check]:
     except Exception as error:  # noqa: BLE001
         scope = next(iter(entry_point.extras), BASE)
         detail = f"{type(error).__name__}: {error}".partition("\n")[0]
-        hint = f"pip install --force-reinstall '{DISTRIBUTION}[{scope}]'" if entry_point.extras else ""
+        hint = f"pip install --force-reinstall {target(scope)}" if entry_point.extras else ""
         return [Check(scope, entry_point.name, ok=False, detail=detail, hint=hint)]
     return checks
 

@@ -27,6 +27,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from edgecoder import __version__
 from edgecoder.errors import EdgeCoderError
+from edgecoder.health import target
 
 GROUP: Final = "edgecoder.commands"
 EXIT_FAILED: Final = 1
@@ -93,7 +94,7 @@ def _needs(group: TyperGroup, missing: str) -> str | None:
     extras = ",".join(used.entry_point.extras)
     if not extras:
         return f"edgecoder {used.name} needs the package '{package}': pip install {package}"
-    return f"edgecoder {used.name} needs the extra '{extras}': pip install 'edgecoder[{extras}]'"
+    return f"edgecoder {used.name} needs the extra '{extras}': pip install {target(extras)}"
 
 
 def _print_version(asked: bool) -> None:

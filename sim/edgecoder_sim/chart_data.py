@@ -6,12 +6,14 @@ Decides bins, quantiles and what counts; how it is drawn is left to `charts`. Ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from edgecoder_sim.results import swap_numbers
 from edgecoder_sim.tables import MEDIUM_NAMES, PHASES
 
 CDF_POINTS: Final = 160
@@ -48,6 +50,8 @@ class TimeUnit(NamedTuple):
 
     seconds: float
     title: str
+    starts_h: float | None = None
+    """The hour of the day at which the axis begins, where people live by the clock."""
 
 
 def time_unit(sim_s: float) -> TimeUnit:
@@ -55,6 +59,13 @@ def time_unit(sim_s: float) -> TimeUnit:
     if sim_s <= 600:
         return TimeUnit(1, "simulated seconds")
     return TimeUnit(60, "simulated minutes") if sim_s <= 6 * 3600 else TimeUnit(3600, "simulated hours")
+
+
+def axis_unit(sim_s: float, scenario: dict[str, Any]) -> TimeUnit:
+    """The unit of a run's axes of time; where people of its complete scenario live by a day, they count the clock."""
+    has_day = "working_day" in scenario["mobility"].values()
+    has_day = has_day or any(each["by_day"] for each in scenario["presence"].values())
+    return time_unit(sim_s)._replace(starts_h=scenario["day"]["starts_h"] if has_day else None)
 
 
 def cumulative(values: Iterable[float], total: int | None = None) -> pd.DataFrame:
@@ -69,6 +80,12 @@ def cumulative(values: Iterable[float], total: int | None = None) -> pd.DataFram
     share = np.concatenate([[0.0], 100 * (ranks + 1) / (total or len(ordered))])
     x = np.maximum(FLOOR_S, ordered[np.concatenate([[0], ranks])])
     return pd.DataFrame({"x": x, "share": share, "values": len(ordered)})
+
+
+def quantile(values: pd.Series, share: float) -> float:
+    """The smallest value that `share` (0 to 1) of the values do not exceed, as `recording.histogram` has it; NaN of
+    none."""
+    return float(np.quantile(values.to_numpy(dtype=float), share, method="inverted_cdf")) if len(values) else math.nan
 
 
 def cumulative_by(frame: pd.DataFrame, value: str, by: str, totals: dict[str, int] | None = None) -> pd.DataFrame:
@@ -105,15 +122,12 @@ def outcomes(tasks: pd.DataFrame) -> pd.DataFrame:
         ended = group[group["ended_s"].notna()]
         done = answered(ended)
         failed = ended[ended["reason"].notna()]["reason"].value_counts()
-        quantile = done["latency_s"].quantile
         rows.append(
             {
                 "kind": kind,
                 "asked": len(group),
                 "answered_pct": 100 * len(done) / len(ended) if len(ended) else float("nan"),
-                "p50_s": quantile(0.5),
-                "p90_s": quantile(0.9),
-                "p99_s": quantile(0.99),
+                **{f"p{percent}_s": quantile(done["latency_s"], percent / 100) for percent in (50, 90, 99)},
                 "self_pct": 100 * float((done["via"] == "self").mean()) if len(done) else float("nan"),
                 "failed": ", ".join(f"{count} {reason}" for reason, count in failed.head(3).items()),
             }
@@ -185,14 +199,15 @@ def made_swaps(swaps: pd.DataFrame) -> pd.DataFrame:
 
 def swap_profile(swaps: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
     """The phases of each swap, longest first: `rank`, `phase`, `order`, `seconds`, and what to say of it."""
-    ordered = made_swaps(swaps).sort_values(["total_s", "node", "swap"], ascending=[False, True, True])
+    made = made_swaps(swaps.assign(number=swap_numbers(swaps)))
+    ordered = made.sort_values(["total_s", "node", "number"], ascending=[False, True, True])
     if len(ordered) > SWAPS_SHOWN:
         ordered = ordered.iloc[np.linspace(0, len(ordered) - 1, SWAPS_SHOWN).round().astype(int)]
     wide = ordered.assign(
         rank=range(1, len(ordered) + 1),
         who=[
             f"{names.get(node, node)} · swap {number}"
-            for node, number in zip(ordered["node"], ordered["swap"], strict=True)
+            for node, number in zip(ordered["node"], ordered["number"], strict=True)
         ],
         outcome=ordered["reason"].fillna("done"),
     )
@@ -209,7 +224,7 @@ def phase_spread(swaps: pd.DataFrame) -> pd.DataFrame:
     for column, label in {**PHASE_LABELS, "total_s": WHOLE}.items():
         values = made.loc[made[column] > 0, column].clip(lower=FLOOR_S)
         if len(values):
-            low, first, middle, third, high = values.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
+            low, first, middle, third, high = (quantile(values, share) for share in (0.05, 0.25, 0.5, 0.75, 0.95))
             rows.append(
                 {
                     "phase": label,

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import altair as alt
 import msgspec
+import numpy as np
 import pandas as pd
 
+from edgecoder.core.ids import Role
 from edgecoder_sim import chart_data as data
 from edgecoder_sim.recording.tasks import VIAS
 from edgecoder_sim.results import Run
@@ -64,12 +66,14 @@ class Gallery(msgspec.Struct, frozen=True, kw_only=True):
 def gallery(run: Run) -> Gallery:
     """All charts of a run. Raises ConfigError where a table cannot be read."""
     sim_s = float(run.summary["sim_s"])
-    unit = data.time_unit(sim_s)
-    models = _by_size(run, data.availability(run.timeline, unit))
+    unit = data.axis_unit(sim_s, run.scenario_values)
+    who = _WHO if (run.nodes["role"] == Role.COORDINATOR.value).any() else _WHO[:1]
+    found = data.availability(run.timeline, unit)
+    models = _by_size(run, {model: frame[frame["who"].isin(who)] for model, frame in found.items()})
     return Gallery(
         tasks=_tasks(run),
         availability=[_model(number, names, frame, sim_s, unit) for number, (names, frame) in enumerate(models)],
-        availability_legend=Legend(_WHO),
+        availability_legend=Legend(who),
         loading=_loading(run, sim_s, unit),
         swaps=_swaps(run),
         news=_news(run),
@@ -83,6 +87,8 @@ _AWAY: Final = ("changing the model", "without a model")
 _MEAN_SHOWN_FROM: Final = 0.02
 """A mean that stays below this share of an axis lies on its ground line; it is said in words instead."""
 _LOG: Final = alt.Scale(type="log", nice=False)
+_LOG_TICKS_MIN: Final = 2
+"""Labels without which a logarithmic axis cannot be read."""
 _BARE: Final = alt.Axis(labels=False, ticks=False, grid=False)
 _PERCENT: Final = alt.Scale(domain=[0, 100])
 
@@ -220,7 +226,7 @@ def _spread(frame: pd.DataFrame) -> Figure:
         tooltip=tooltip,
     )
     scale = alt.Scale(type="log", nice=False, padding=12)
-    x = alt.X("p5:Q", scale=scale, title="seconds, logarithmic", axis=_log_axis())
+    x = alt.X("p5:Q", scale=scale, title="seconds, logarithmic", axis=log_axis(pd.concat([frame["p5"], frame["max"]])))
     whisker = base.mark_rule(strokeWidth=2).encode(x=x, x2="p95:Q")
     box = base.mark_bar(size=14, opacity=0.45).encode(x="p25:Q", x2="p75:Q")
     middle = base.mark_tick(size=20, thickness=3).encode(x="p50:Q")
@@ -359,7 +365,8 @@ def _cdf(frame: pd.DataFrame, by: str, what: str, share: str, order: list[str] |
     labels = {name: f"{name} ({counts[name]:,.0f})" for name in (order or found) if name in found}
     frame = frame.assign(**{by: frame[by].map(labels)}).drop(columns="values")
     order_by = alt.Order("share:Q")  # several points may stand at one x
-    x = alt.X("x:Q", scale=_LOG, title=f"{what}, seconds, logarithmic", axis=_log_axis())
+    axis = log_axis(frame["x"])
+    x = alt.X("x:Q", scale=_LOG, title=f"{what}, seconds, logarithmic", axis=axis)
     y = alt.Y("share:Q", scale=_PERCENT, title=share, axis=alt.Axis(values=[0, 25, 50, 75, 90, 100]))
     legend = alt.Legend(symbolType="stroke")
     colour = alt.Color(f"{by}:N", title=None, scale=alt.Scale(domain=list(labels.values())), legend=legend)
@@ -372,12 +379,22 @@ def _cdf(frame: pd.DataFrame, by: str, what: str, share: str, order: list[str] |
 def time_axis(sim_s: float, unit: data.TimeUnit, ticks: int = 12) -> alt.X:
     """The axis of simulated time, the whole run."""
     scale = alt.Scale(domain=[0, sim_s / unit.seconds], nice=False)
-    return alt.X("at:Q", title=unit.title, scale=scale, axis=alt.Axis(grid=False, tickCount=ticks))
+    if unit.starts_h is None:
+        return alt.X("at:Q", title=unit.title, scale=scale, axis=alt.Axis(grid=False, tickCount=ticks))
+    minutes = f"round(datum.value * {unit.seconds / 60:g} + {unit.starts_h * 60:g})"
+    clock = f"format(floor({minutes} / 60) % 24, '02') + ':' + format({minutes} % 60, '02')"
+    axis = alt.Axis(grid=False, tickCount=ticks, labelExpr=clock)
+    return alt.X("at:Q", title="time of day", scale=scale, axis=axis)
 
 
-def _log_axis() -> alt.Axis:
-    ticks = [base * 10.0**power for power in range(-3, 5) for base in (1, 3)]
-    return alt.Axis(values=[float(f"{tick:.1g}") for tick in ticks], format="~g", grid=True)
+def log_axis(values: pd.Series) -> alt.Axis:
+    """Ticks at 1 and 3 of each power of ten, or finer ones where less than two of those are among the values, s."""
+    low, high = values.min(), values.max()
+    for bases in ((1, 3), range(1, 10), np.arange(10, 100) / 10):
+        ticks = [float(base) * 10.0**power for power in range(-3, 5) for base in bases]
+        if sum(low <= tick <= high for tick in ticks) >= _LOG_TICKS_MIN:
+            break
+    return alt.Axis(values=[float(f"{tick:.2g}") for tick in ticks], format="~g", grid=True)
 
 
 def count_axis(ticks: int) -> alt.Axis:

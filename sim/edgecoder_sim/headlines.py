@@ -22,7 +22,7 @@ def outcome_lines(summary: Mapping[str, Any], *, has_report: bool) -> list[str]:
     figures: _Figures = summary["metrics"]
     sim_s, wall_s = summary["sim_s"], summary["wall_s"]
     head = f"{summary['scenario']}: {summary['nodes']} nodes, {sim_s:,.0f} s simulated in {wall_s:.1f} s"
-    lines = [f"{head} ({sim_s / max(wall_s, 1e-3):,.0f} × real time), {summary['events']:,} events"]
+    lines = [f"{head} ({speed(sim_s / max(wall_s, 1e-3))} × real time), {summary['events']:,} events"]
     lines += [*_tasks(figures), *_swaps(figures), *_knowledge(figures), *_receipts(figures), *_messages(figures)]
     lines.append(_invariants(summary["invariants"]))
     lines.append(_row("digest", f"{summary['digest']}, rng_seed {summary['rng_seed']}"))
@@ -32,6 +32,11 @@ def outcome_lines(summary: Mapping[str, Any], *, has_report: bool) -> list[str]:
         if has_report:
             lines.append(_row("report", f"{directory}/report.html"))
     return lines
+
+
+def speed(factor: float) -> str:
+    """Simulated seconds a second: `228`, `0.41`."""
+    return f"{factor:,.0f}" if factor >= 9.5 else f"{factor:.2g}"
 
 
 def _row(name: str, text: str) -> str:
@@ -82,8 +87,13 @@ def _knowledge(figures: _Figures) -> list[str]:
     ]
     if not parts:
         return []
-    why = "a summary is wrong from the first change of one of its counts to the next summary"
-    return [_row("wrong rows", f"share of time: {', '.join(parts)}"), _row("", f"({why})")]
+    lines = [_row("wrong rows", f"share of time: {', '.join(parts)}")]
+    if "summaries_wrong_share" in figures:
+        lines.append(_row("", "(a summary is wrong from the first change of one of its counts to the next summary)"))
+    if "online_share" in figures:
+        text = f"{_percent(figures['online_share'])} of node-time; who is offline has no row that could be wrong"
+        lines.append(_row("online", text))
+    return lines
 
 
 def _receipts(figures: _Figures) -> list[str]:

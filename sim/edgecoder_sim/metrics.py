@@ -1,7 +1,7 @@
 """What the figures of a run mean: name, unit and plain words for every key of `metrics` in `summary.json`.
 
-Quantiles of durations are within 0.4 % of the exact ones (`recording.histogram`); the tables hold every value. A figure
-that has no value, such as a quantile of nothing, is left out of the summary.
+Quantiles of durations are within 0.05 % of the exact ones (`recording.histogram`); the tables hold every value. A
+figure that has no value, such as a quantile of nothing, is left out of the summary.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ METRICS: Final[dict[str, Metric]] = {
     "swap_away_p99_s": Metric("Swaps", "Out of service, 99 %", "s", "The same for all but one in a hundred."),
     "online_share": Metric("Knowledge", "Online", "share", "Of node-time in which the coordinator answered."),
     "home_moves": Metric("Knowledge", "Moves to another coordinator", "moves", "The home was lost or silent."),
-    "contacts": Metric("People", "Contacts", "contacts", "Two nodes came into range of each other; where people move."),
+    "contacts": Metric("People", "Contacts", "contacts", "People came into range, nodes on or off."),
     "contact_p50_s": Metric("People", "Length of a contact, median", "s", "Cut at the begin and the end of the run."),
     "discoveries": Metric("Radio", "Discoveries", "times", "A node learned what another one in range offers."),
     "discovery_p50_s": Metric("Radio", "Time to a discovery, median", "s", "Since both were up and in range."),

@@ -86,7 +86,7 @@ def _contacts(run: Run) -> list[Figure]:
     if contacts.empty:
         return []
     sim_s = float(run.summary["sim_s"])
-    unit = data.time_unit(sim_s)
+    unit = data.axis_unit(sim_s, run.scenario_values)
     over_time = contacts_over_time(contacts, sim_s)
     over_time = pd.DataFrame({"at": (over_time["at_s"] / unit.seconds).round(4), "open": over_time["open"]})
     whole = alt.Scale(domain=[0, sim_s / unit.seconds], nice=False)
@@ -104,7 +104,7 @@ def _contacts(run: Run) -> list[Figure]:
         Figure(
             key="contacts-time",
             title="Contacts at a time",
-            caption=f"Pairs of nodes that are in range of each other; {len(contacts):,} contacts in all.",
+            caption=f"Pairs of people in range of each other, nodes on or off; {len(contacts):,} contacts in all.",
             spec=as_spec(area, HEIGHT // 2),
             wide=True,
         ),

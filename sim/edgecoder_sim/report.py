@@ -25,7 +25,7 @@ from edgecoder_sim.charts import gallery
 from edgecoder_sim.link_charts import radio_figures
 from edgecoder_sim.metrics import METRICS
 from edgecoder_sim.people_charts import people_figures
-from edgecoder_sim.results import Run
+from edgecoder_sim.results import Run, task_names
 from edgecoder_sim.route_charts import route_figures
 from edgecoder_sim.trouble_charts import trouble_figures
 
@@ -71,8 +71,8 @@ def write_report(run: Run) -> Path:
         scenario_text=run.scenario_text,
         run_dir=run.path.as_posix(),
         reproduce=f"edgecoder run {shlex.quote(f'{run.path.as_posix()}/{rundir.SCENARIO}')}",
-        closer=[f"edgecoder why {shlex.quote(run.path.as_posix())} task {task_id}" for task_id in _worth_a_look(run)],
-        boundaries=boundaries(),
+        closer=[f"edgecoder why {shlex.quote(run.path.as_posix())} task {name}" for name in _worth_a_look(run)],
+        boundaries=boundaries(scenario),
         specs=_for_script(json.dumps(specs, separators=(",", ":"), allow_nan=False)),
         library=_library(),
     )
@@ -114,7 +114,8 @@ def tiles(summary: dict[str, Any]) -> list[Tile]:
         note = f"{metrics['swaps_done']:,.0f} swaps done, {metrics['swaps_failed']:,.0f} failed"
         rows.append(Tile(seconds(metrics["swap_away_p50_s"]), "out of service for a swap", note))
     if "registry_wrong_p50_s" in metrics:
-        note = f"99 % within {seconds(metrics['registry_wrong_p99_s'])}"
+        online = percent(metrics["online_share"])
+        note = f"99 % within {seconds(metrics['registry_wrong_p99_s'])}; nodes were online {online} of the time"
         rows.append(Tile(seconds(metrics["registry_wrong_p50_s"]), "until a coordinator knows of a change", note))
     if "message_bytes_per_node_per_min" in metrics:
         note = f"{metrics['messages_per_node_per_min']:.3g} envelopes"
@@ -137,9 +138,31 @@ def figures(metrics: dict[str, float]) -> dict[str, list[tuple[str, str, str, st
     return groups
 
 
+def boundaries(scenario: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where the likeness of each simulated part ends that this scenario uses: module and text, from the docstrings of
+    this package."""
+    unused = _unused(scenario)
+    return [(name, text) for name, text in _all_boundaries() if name.partition(".")[0] not in unused]
+
+
+def _unused(scenario: dict[str, Any]) -> set[str]:
+    """Modules that a complete scenario makes no use of; a package by its name."""
+    radio, people = scenario["radio"], scenario["presence"].values()
+    is_still = set(map(scenario["mobility"].get, ("phones", "agents"))) == {"still"}
+    uses = {
+        ("mobility", "walks", "floor"): not is_still,
+        ("traces", "replay"): scenario["contacts"] is not None,
+        ("contact_log",): not is_still or scenario["contacts"] is not None,
+        ("presence",): any(each["session_s"] or each["by_day"] or each["charging"] for each in people),
+        ("faults",): bool(scenario["faults"]["plan"]),
+        ("radio", "contacts"): radio is not None,
+        ("scanning", "ble_timing", "wifi_direct"): radio is not None and radio["scanning"],
+    }
+    return {module for modules, is_used in uses.items() if not is_used for module in modules}
+
+
 @cache
-def boundaries() -> list[tuple[str, str]]:
-    """Where the likeness of each simulated part ends: module and text, from the docstrings of this package."""
+def _all_boundaries() -> list[tuple[str, str]]:
     package = Path(__file__).parent
     found = []
     for path in sorted(package.rglob("*.py")):
@@ -204,10 +227,10 @@ def number(value: float, unit: str) -> tuple[str, str]:
 def _worth_a_look(run: Run) -> list[str]:
     """Tasks whose story may teach something: failed ones first, then the slowest."""
     tasks = run.tasks[run.tasks["ended_s"].notna()]
-    ranked = tasks.assign(failed=tasks["reason"].notna()).sort_values(
+    ranked = tasks.assign(failed=tasks["reason"].notna(), name=task_names(run)).sort_values(
         ["failed", "routes", "latency_s", "task_id"], ascending=[False, False, False, True]
     )
-    return [str(task_id) for task_id in ranked["task_id"].head(CLOSER_LOOKS)]
+    return [str(name) for name in ranked["name"].head(CLOSER_LOOKS)]
 
 
 def _template() -> jinja2.Template:

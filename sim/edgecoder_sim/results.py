@@ -4,6 +4,8 @@
     run.tasks.groupby("kind")["latency_s"].median()
 
 Columns and units are those of `tables`. Whatever is wrong with a directory is a ConfigError that names the file.
+Tasks and swaps have names that people can type: a node's own are numbered from 1 on, over all its lives; ids are long,
+and count anew in each life.
 """
 
 from __future__ import annotations
@@ -163,6 +165,26 @@ class Run:
 
     def _problem(self, path: Path, problem: str, hint: str) -> ConfigError:
         return ConfigError(str(path), None, problem, hint)
+
+
+def node_names(run: Run) -> dict[int, str]:
+    """The names of the nodes by their index."""
+    return dict(zip(run.nodes["node"], run.nodes["name"], strict=True))
+
+
+def task_names(run: Run) -> pd.Series:
+    """A short name for each task, by the labels of its table: `phone-7:12` is the twelfth that phone-7 asked."""
+    ordered = run.tasks.sort_values(["submitted_s", "task_id"], kind="stable")
+    numbers = (ordered.groupby("origin").cumcount() + 1).reindex(run.tasks.index)
+    return run.tasks["origin"].map(node_names(run)).astype(str) + ":" + numbers.astype(str)
+
+
+def swap_numbers(swaps: pd.DataFrame) -> pd.Series:
+    """The number of each swap among those of its node, by the labels of the table; 0 for what changed nothing. A load
+    at a start counts, as it does in the ids."""
+    began = swaps[swaps["swap"] > 0].sort_values(["epoch", "started_s", "swap"], kind="stable")
+    numbers = began.groupby("node").cumcount() + 1
+    return numbers.reindex(swaps.index, fill_value=0)
 
 
 def _frame(table: Table, found: pa.Table) -> pd.DataFrame:

@@ -45,10 +45,11 @@ def ways(tasks: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFrame:
 
 
 def decisions(routes: pd.DataFrame, nodes: pd.DataFrame) -> pd.DataFrame:
-    """Decisions by reason code and by who decided: `why`, `router`, `decisions`."""
+    """Tasks by reason code and by who decided so, once or again: `why`, `router`, `tasks`."""
+    routes = routes.drop_duplicates(["task_id", "node", "why"])
     is_hub = routes["node"].map(nodes.set_index("node")["role"]) == "coordinator"
     router = is_hub.map({False: ROUTERS[0], True: ROUTERS[1]})
-    return _counted(routes["why"], router.rename("router"), "decisions")
+    return _counted(routes["why"], router.rename("router"), "tasks")
 
 
 def probes(tasks: pd.DataFrame) -> pd.DataFrame:
@@ -88,8 +89,9 @@ def _decisions(frame: pd.DataFrame) -> Figure:
     return Figure(
         key="routes-why",
         title="Why routers decided so",
-        caption="Every decision by its reason code; a task that is routed again counts again.",
-        spec=_bars(frame, "why", "router", "decisions", list(ROUTERS)),
+        caption="Tasks by the reasons of the decisions about them; one that is routed again for the same reason does "
+        "not count again.",
+        spec=_bars(frame, "why", "router", "tasks", list(ROUTERS)),
     )
 
 

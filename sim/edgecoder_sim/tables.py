@@ -7,6 +7,7 @@ help travel in the Parquet files, as metadata of the columns.
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 import msgspec
@@ -71,6 +72,34 @@ class Table(msgspec.Struct, frozen=True):
             for column in self.columns
         ]
         return pa.schema(fields, metadata={"help": self.help})
+
+
+def page() -> str:
+    """Every table and column as Markdown: `docs/tables.md`."""
+    kinds = {NODE: "node", INTEGER: "whole number", NUMBER: "number", TEXT: "text", FLAG: "true or false"}
+    lines = [
+        "# The tables of a run",
+        "",
+        "Written by `python -m edgecoder_sim.tables > docs/tables.md`. A run directory has each as `<name>.parquet`;",
+        "the unit of a number stands last in the column's name, times are simulated seconds since the run began, and",
+        "a node is its index in `nodes`. `Run(path).tasks` of `edgecoder_sim.results` is the table as a DataFrame.",
+    ]
+    for table in TABLES.values():
+        lines += [
+            "",
+            f"## {table.name}",
+            "",
+            table.help,
+            "",
+            "| column | type | may be empty | holds |",
+            "|---|---|---|---|",
+        ]
+        for column in table.columns:
+            empty = "yes" if column.nullable else ""
+            lines.append(f"| `{column.name}` | {kinds[column.type]} | {empty} | {column.help.replace('|', '&#124;')} |")
+    lines += ["", "### Metrics of the timeline", "", "| metric | value |", "|---|---|"]
+    lines += [f"| `{name}` | {what} |" for name, what in TIMELINE_METRICS.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _maybe(name: str, kind: pa.DataType, text: str) -> Column:
@@ -261,7 +290,7 @@ DROPS: Final = Table(
 
 CONTACTS: Final = Table(
     "contacts",
-    "One row a contact: two nodes were in range of each other. Empty where nobody moves.",
+    "One row a contact: two people were in range of each other, their nodes on or off. Empty where nobody moves.",
     (
         Column("begin_s", SECONDS, "Begin of the contact, or of the run."),
         Column("end_s", SECONDS, "End of the contact, or of the run."),
@@ -357,3 +386,6 @@ TIMELINE_METRICS: Final = {
     "node_online": "1 when a node found its coordinator, 0 when it lost it; an event; key: node.",
 }
 """What the timeline's metrics mean."""
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -38,7 +38,7 @@ def trouble_figures(run: Run) -> list[Figure]:
     """The charts of a run; none where nothing went wrong and nobody was offline. Raises ConfigError where a table
     cannot be read."""
     sim_s = float(run.summary["sim_s"])
-    unit = data.time_unit(sim_s)
+    unit = data.axis_unit(sim_s, run.scenario_values)
     faults, nodes = fault_times(run, sim_s), nodes_over_time(run.timeline, sim_s)
     bands = _bands(faults, sim_s, unit)
     figures = [_lanes(faults, sim_s, unit), _outcome(run, nodes, bands, sim_s, unit)] if len(faults) else []

@@ -16,6 +16,7 @@ import pytest
 from edgecoder import __version__
 from edgecoder.cli import app
 from edgecoder.errors import ConfigError
+from edgecoder.health import target
 
 COMMANDS = sorted(entry_points(group=app.GROUP), key=lambda entry_point: entry_point.name)
 EDGECODER = Path(sys.executable).parent / "edgecoder"
@@ -104,7 +105,7 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it() -> None:
     code = "import sys; sys.modules['simpy'] = None; from edgecoder.cli.app import main; main()"
     ran = python(code, "run", "office")
     assert ran.returncode == 3
-    assert ran.stderr == "edgecoder run needs the extra 'sim': pip install 'edgecoder[sim]'\n"
+    assert ran.stderr == f"edgecoder run needs the extra 'sim': pip install {target('sim')}\n"
     assert ran.stdout == ""
 
 
@@ -115,13 +116,13 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it() -> None:
             "import nowhere_to_be_found",
             "sim",
             3,
-            "edgecoder planted needs the extra 'sim': pip install 'edgecoder[sim]'\n",
+            f"edgecoder planted needs the extra 'sim': pip install {target('sim')}\n",
         ),
         (
             "def command() -> None:\n    import nowhere.to.be.found",
             "sim,tune",
             3,
-            "edgecoder planted needs the extra 'sim,tune': pip install 'edgecoder[sim,tune]'\n",
+            f"edgecoder planted needs the extra 'sim,tune': pip install {target('sim,tune')}\n",
         ),
         ("import nowhere_to_be_found", "", 3, "edgecoder planted needs the package 'nowhere_to_be_found': pip install"),
         (

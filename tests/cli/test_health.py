@@ -62,10 +62,10 @@ def test_what_is_here_is_whole() -> None:
 def test_a_missing_and_an_old_package() -> None:
     missing = check_package(Requirement("nowhere-to-be-found", ">=1", "sim"))
     assert (missing.ok, missing.detail) == (False, "missing (needs >=1)")
-    assert missing.hint == "pip install 'edgecoder[sim]'"
+    assert missing.hint == f"pip install {health.target('sim')}"
     old = check_package(Requirement("msgspec", ">=999", "base"))
     assert not old.ok
-    assert old.hint == "pip install --upgrade edgecoder"
+    assert old.hint == f"pip install --upgrade {health.target('base')}"
 
 
 def test_doctor_prints_and_ends_well(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +86,7 @@ def test_doctor_says_what_an_extra_lacks(monkeypatch: pytest.MonkeyPatch, capsys
     assert app.run(["doctor", "--extra", "sim"]) == 3
     out = capsys.readouterr().out
     assert "MISS  nowhere-to-be-found  missing (needs >=1)" in out
-    assert "-> pip install 'edgecoder[sim]'" in out
+    assert f"-> pip install {health.target('sim')}" in out
 
     assert app.run(["doctor", "--extra", "sim", "--json"]) == 3
     report = json.loads(capsys.readouterr().out)
@@ -127,7 +127,30 @@ def test_a_part_that_breaks_is_told_and_not_raised(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(health, "entry_points", lambda group: [point])
     check = next(check for check in check_all() if check.name == "broken")
     assert (check.scope, check.ok, check.detail) == ("sim", False, "OSError: a library does not fit")
-    assert "edgecoder[sim]" in check.hint
+    assert check.hint == f"pip install --force-reinstall {health.target('sim')}"
+
+
+@pytest.mark.parametrize(
+    ("origin", "base", "extra"),
+    [
+        (None, "edgecoder", "'edgecoder[sim]'"),
+        ('{"url": "file:///here/edgecoder", "dir_info": {}}', "edgecoder", "'edgecoder[sim]'"),
+        (
+            '{"url": "file:///my%20work/edgecoder", "dir_info": {"editable": true}}',
+            "-e '/my work/edgecoder'",
+            "-e '/my work/edgecoder[sim]'",
+        ),
+    ],
+)
+def test_a_hint_installs_from_where_it_came(
+    monkeypatch: pytest.MonkeyPatch, origin: str | None, base: str, extra: str
+) -> None:
+    class Installed:
+        def read_text(self, name: str) -> str | None:
+            return origin if name == "direct_url.json" else None
+
+    monkeypatch.setattr(health, "distribution", lambda name: Installed())
+    assert (health.target("base"), health.target("sim")) == (base, extra)
 
 
 def test_the_simulator_s_scenarios_are_found() -> None:

@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 
 from edgecoder.cli import app
-from edgecoder.errors import ConfigError
+from edgecoder.errors import ConfigError, Reason
 from edgecoder.mesh.heartbeat import HeartbeatSender
 from edgecoder_sim.checkers.endings import calm
 from edgecoder_sim.commands.explore import parse_seeds
+from edgecoder_sim.faults.answers import Answers, Range, Service, range_of
 from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.faults.explore import COVERAGE, Coverage, Tally, explore
 from edgecoder_sim.faults.model import FaultKind
 from edgecoder_sim.faults.shrink import shrink
 from edgecoder_sim.runner import run_scenario
 from edgecoder_sim.scenario import load_scenario
+from tests.sim import made_runs as made
 
 SOME = "faults.random.kinds={crash: 1, loss: 1, slow_disk: 1}"
 
@@ -133,6 +135,8 @@ def test_the_command_prints_failing_seeds_and_reduces_one(
     assert seed is not None
     assert "schedules violated an invariant" in told.err
     assert "coordinator failover" in told.out
+    assert re.search(r"^  answered of those asked: [\d.]+ \([\d.]+ to [\d.]+\) %$", told.out, re.MULTILINE)
+    assert "random_faults: 6 schedules of faults in 1 process\n" in told.err
     assert edgecoder(monkeypatch, "run", "random_faults", "--rng-seed", seed[1], "--shrink", *sets) == 0
     path = re.search(r"^run it again: edgecoder run (.+)$", capsys.readouterr().out, re.MULTILINE)
     assert path is not None
@@ -147,6 +151,24 @@ def test_json_holds_the_figures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert told["violated"] == 0
     assert told["violations"] == []
     assert set(told["reached"]) == set(COVERAGE)
+    assert 0.5 < told["answered_share"]["least"] == told["answered_share"]["most"] <= 1
+    assert 0 < told["latency_p50_s"]["median"] <= told["latency_p99_s"]["median"]
+
+
+def test_a_sweep_says_how_users_were_served() -> None:
+    answers = Answers()
+    for number, answered_at_us in enumerate((1_000_000, 3_000_000, None)):
+        answers.record(0, made.submitted(number))
+        if answered_at_us is not None:
+            answers.record(answered_at_us, made.ended(number, made.PEER))
+    answers.record(9, made.submitted(3))
+    answers.record(99, made.ended(3, None, Reason.NO_ROUTE))
+    service = answers.service()
+    assert (service.answered, service.answered_share) == (2, 0.5)
+    assert [service.latency_p50_s, service.latency_p99_s] == pytest.approx([1.0, 3.0], rel=0.001)
+    assert Answers().service() == Service(0, 1.0, None, None)
+    assert range_of([3.0, None, 1.0, 2.0]) == Range(1.0, 2.0, 3.0)
+    assert range_of([None]) is None
 
 
 def test_nothing_to_reduce_is_said(

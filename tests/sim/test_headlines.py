@@ -65,7 +65,21 @@ def test_whole_percent_add_up_to_a_hundred(counts: list[int]) -> None:
     assert [count for count, text in zip(counts, texts, strict=True) if (text == "0 %") != (count == 0)] == []
 
 
+def test_wrong_rows_stand_beside_the_share_of_time_in_which_there_were_any() -> None:
+    lines = told(registry_wrong_share=0.00001, online_share=0.3421).splitlines()
+    assert "  wrong rows  share of time: registries below 0.01 %" in lines
+    assert "  online      34.21 % of node-time; who is offline has no row that could be wrong" in lines
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "said"), [(0.5, "120 × real"), (40.0, "1.5 × real"), (150.0, "0.4 × real"), (7000.0, "0.0086 × real")]
+)
+def test_a_slow_run_does_not_come_out_as_none(wall_s: float, said: str) -> None:
+    assert f"({said} time)" in outcome_lines(SUMMARY | {"wall_s": wall_s, "metrics": {}}, has_report=False)[0]
+
+
 def test_no_line_names_an_interval_that_a_scenario_may_change() -> None:
     said = told(summaries_wrong_share=0.6)
     assert "from the first change of one of its counts to the next summary" in said
     assert "minute" not in said
+    assert "summary" not in told(registry_wrong_share=0.6), "where there are none"

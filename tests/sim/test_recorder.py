@@ -209,7 +209,7 @@ def test_the_phases_of_a_swap(tmp_path: Path) -> None:
         "total_s": 4.005,
     }
     assert (metrics["swaps_done"], metrics["boot_loads"]) == (1, 3)
-    assert metrics["swap_away_p50_s"] == pytest.approx(4.0, rel=0.004)
+    assert metrics["swap_away_p50_s"] == pytest.approx(4.0, rel=0.0005)
 
 
 def test_a_swap_may_begin_before_the_one_before_is_durable(tmp_path: Path) -> None:
@@ -490,10 +490,10 @@ def test_a_run_in_which_nothing_happens_has_figures(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=200), st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]))
-def test_quantiles_are_within_four_in_a_thousand(values: list[int], share: float) -> None:
+def test_quantiles_are_within_half_a_thousandth(values: list[int], share: float) -> None:
     histogram = Histogram()
     for value in values:
         histogram.add(value)
     exact = sorted(values)[max(1, -(-round(share * 100) * len(values) // 100)) - 1]
-    assert histogram.quantile(share) == pytest.approx(exact, rel=0.004)
+    assert histogram.quantile(share) == pytest.approx(exact, rel=0.0005)
     assert (histogram.count, histogram.total, histogram.largest) == (len(values), sum(values), max(values))

@@ -8,16 +8,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pandas as pd
 import pytest
 import vl_convert
+from ruamel.yaml import YAML
 
 from edgecoder.core.ids import Medium
 from edgecoder.errors import ConfigError
 from edgecoder.trace import PeerLearned
 from edgecoder_sim import chart_data, charts, report
 from edgecoder_sim.recorder import Recorder
+from edgecoder_sim.recording.histogram import Histogram
 from edgecoder_sim.results import Run
+from edgecoder_sim.scenario import load_scenario, resolved_yaml
 from tests.sim import made_runs as made
 from tests.sim.made_runs import AGENT, IDS, PEER, PHONE, SECOND, made_run
 
@@ -110,7 +114,7 @@ def test_the_words_say_what_the_tables_hold(run: Run) -> None:
     assert "1 no_route" in shown
     assert run.summary["digest"] in shown
     assert f"edgecoder run {run.path.as_posix()}/scenario.resolved.yaml" in shown
-    assert f"edgecoder why {run.path.as_posix()} task {made.task_id(3).hex()}" in shown
+    assert f"edgecoder why {run.path.as_posix()} task phone-0:3" in shown
     assert "name: office" in shown  # the scenario
     assert "pyarrow " in shown
     assert "stopped early" not in shown
@@ -118,12 +122,59 @@ def test_the_words_say_what_the_tables_hold(run: Run) -> None:
 
 
 def test_the_boundaries_are_those_of_the_docstrings(run: Run) -> None:
-    found = dict(report.boundaries())
+    found = dict(report.boundaries(run.scenario_values))
     assert {"host", "network", "engine", "radio", "workload", "recorder"} <= found.keys()
+    assert found.keys().isdisjoint({"walks", "traces", "presence", "faults.draw"}), "of parts not in use"
     assert "crypto" in found
     assert all(text.endswith(".") and "Fidelity" not in text for text in found.values())
     _, page, _ = read(run)
     assert "which nobody in a real mesh could" in page.shown
+
+
+def test_the_boundaries_of_parts_that_are_used_are_there() -> None:
+    used = {"hospital_trace": "traces", "office_day": "walks", "blackout": "faults.schedule"}
+    for scenario, part in used.items():
+        values = YAML(typ="safe").load(resolved_yaml(load_scenario(scenario)))
+        found = dict(report.boundaries(values))
+        assert [other for other in used.values() if other in found] == [part]
+    for is_scanning in (True, False):
+        office = load_scenario("office", [f"radio.scanning={str(is_scanning).lower()}"])
+        found = dict(report.boundaries(YAML(typ="safe").load(resolved_yaml(office))))
+        assert ("scanning" in found) is is_scanning
+    assert "presence" in dict(report.boundaries(YAML(typ="safe").load(resolved_yaml(load_scenario("office_day")))))
+
+
+def test_tasks_worth_a_look_are_named_as_the_command_line_does(run: Run) -> None:
+    _, page, _ = read(run)
+    assert "task phone-0:3" in page.shown
+    assert made.task_id(3).hex() not in page.shown
+
+
+@pytest.mark.parametrize(("low_s", "high_s"), [(0.001, 100.0), (0.012, 0.022), (0.04, 0.09), (1.1, 1.9), (14.0, 15.0)])
+def test_a_logarithmic_axis_has_labels_whatever_its_range(low_s: float, high_s: float) -> None:
+    ticks = charts.log_axis(pd.Series([low_s, high_s])).to_dict()["values"]
+    assert len([tick for tick in ticks if low_s <= tick <= high_s]) >= 2
+
+
+def test_where_people_live_by_the_clock_axes_count_it() -> None:
+    still, moving = (YAML(typ="safe").load(resolved_yaml(load_scenario(name))) for name in ("office", "office_day"))
+    assert chart_data.axis_unit(43_200.0, still).starts_h is None
+    unit = chart_data.axis_unit(43_200.0, moving)
+    assert unit.starts_h == 7.0
+    marks = alt.Chart(pd.DataFrame({"at": [0.0, 12.0]})).mark_point().encode(x=charts.time_axis(43_200.0, unit))
+    drawn = vl_convert.vegalite_to_svg(charts.as_spec(marks, 100) | {"width": 900})
+    assert ">07:00<" in drawn
+    assert ">19:00<" in drawn
+
+
+def test_without_coordinators_nothing_is_said_of_their_registries(tmp_path: Path) -> None:
+    run = made_run(tmp_path)
+    run.nodes = run.nodes[run.nodes["role"] != "coordinator"]
+    shown = charts.gallery(run)
+    assert shown.availability_legend.labels == ("true",)
+    assert "in the registries" not in {
+        row["who"] for figure in shown.availability for rows in figure.spec["datasets"].values() for row in rows
+    }
 
 
 def test_text_of_a_user_stays_text(tmp_path: Path) -> None:
@@ -205,6 +256,17 @@ def test_outcomes_by_kind(run: Run) -> None:
     assert (rows["chat"]["asked"], rows["chat"]["answered_pct"], rows["chat"]["self_pct"]) == (2, 100.0, 50.0)
     assert (rows["review"]["answered_pct"], rows["review"]["failed"]) == (0.0, "1 no_route")
     assert pd.isna(rows["review"]["p50_s"])
+
+
+def test_a_quantile_of_a_table_is_that_of_the_figures() -> None:
+    values_s = [0.1, 0.2, 0.4, 7.0]
+    histogram = Histogram()
+    for value_s in values_s:
+        histogram.add(round(value_s * 1e6))
+    for share in (0.25, 0.5, 0.9, 0.99):
+        assert chart_data.quantile(pd.Series(values_s), share) == pytest.approx(
+            histogram.quantile(share) / 1e6, rel=0.0005
+        )
 
 
 def test_nodes_changing_their_model_are_an_exact_mean(run: Run) -> None:

@@ -38,13 +38,15 @@ def test_a_way_says_who_answered_from_where() -> None:
     )
 
 
-def test_decisions_are_told_apart_by_who_decided() -> None:
-    routes = pd.DataFrame({"node": [0, 1, 3, 3], "why": ["soonest", "soonest", "soonest", "nobody can take it now"]})
-    rows = decisions(routes, NODES).to_dict("records")
-    assert {(row["why"], row["router"]): row["decisions"] for row in rows} == {
+def test_reasons_count_once_a_task_and_are_told_apart_by_who_decided() -> None:
+    waits = "nobody can take it now"
+    rows = [("a", 0, "soonest"), ("b", 1, "soonest"), ("a", 3, "soonest"), *[("b", 3, waits)] * 31]
+    routes = pd.DataFrame(rows, columns=["task_id", "node", "why"])
+    found = decisions(routes, NODES).to_dict("records")
+    assert {(row["why"], row["router"]): row["tasks"] for row in found} == {
         ("soonest", ROUTERS[0]): 2,
         ("soonest", ROUTERS[1]): 1,
-        ("nobody can take it now", ROUTERS[1]): 1,
+        (waits, ROUTERS[1]): 1,
     }
 
 

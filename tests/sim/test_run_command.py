@@ -72,6 +72,15 @@ def test_json_is_the_summary_and_nothing_else(tmp_path: Path) -> None:
         (("run", "office", "--set", "phones.count=-3"), "phones.count is -3; a count is 0 or more"),
         (("run", "office", "--set", "phones"), "there is no `=`"),
         (("run", "office", "--out", ""), "--out '': there is no name; name a directory, such as `.` for this one"),
+        (("run", "office", "--jobs", "2"), "--jobs: it does nothing without --seeds; one run is one process"),
+        (
+            ("run", "office", "--seeds", "1..3", "--rng-seed", "4"),
+            "--rng-seed: it does nothing beside --seeds; --seeds",
+        ),
+        (("run", "office", "--seeds", "1..3", "--out", "foo"), "--out: it does nothing beside --seeds; a sweep writes"),
+        (("run", "office", "--seeds", "1..3", "--no-report"), "--report: it does nothing beside --seeds"),
+        (("run", "office", "--seeds", "1..3", "--shrink"), "--shrink: it does nothing beside --seeds; reduce one seed"),
+        (("run", "office", "--shrink", "--jobs", "2"), "--jobs: it does nothing beside --shrink"),
         (
             ("run", "office", "--set", "node.slots=4"),
             "--set node.slots=4: unknown key node.slots; in a scenario the device decides it: set devices.<name>.slots",

@@ -14,6 +14,7 @@ from tests.tidy.tree import ROOT
 SCRIPTS = Path(sys.executable).parent
 
 
+@pytest.mark.timeout(0)  # mypy without a cache takes minutes on a machine that others use
 @pytest.mark.parametrize(
     "command",
     [

@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 
 from edgecoder.errors import ConfigError, SimulationError
-from edgecoder_sim.faults.explore import Tally, explore
+from edgecoder_sim.faults.answers import Range, range_of
+from edgecoder_sim.faults.explore import SERVED, Tally, explore
 from edgecoder_sim.faults.shrink import shrink
 from edgecoder_sim.rundir import write_text
 from edgecoder_sim.scenario import resolved_yaml
@@ -50,7 +51,8 @@ def sweep(scenario: Scenario, seeds: range, jobs: int, reproduce: Callable[[int]
     """Run every seed and print what came out. Raises SimulationError where an invariant was violated."""
     jobs = min(jobs_of(jobs), len(seeds))
     console = Console(stderr=True, quiet=as_json)
-    console.print(f"{scenario.name}: {len(seeds)} schedules of faults in {jobs} processes", highlight=False)
+    what = f"{counted(len(seeds), 'schedule')} of faults in {counted(jobs, 'process', 'processes')}"
+    console.print(f"{scenario.name}: {what}", highlight=False)
     tally = Tally(jobs)
     for verdict in explore(scenario, seeds, reproduce, jobs):
         tally.add(verdict)
@@ -67,16 +69,40 @@ def sweep(scenario: Scenario, seeds: range, jobs: int, reproduce: Callable[[int]
         typer.echo("\n".join(_lines(tally, summary)))
     if tally.violations:
         count = len(tally.violations)
-        raise SimulationError(f"{count} of {tally.schedules} schedules violated an invariant; see the lines above")
+        of_all = counted(tally.schedules, "schedule")
+        raise SimulationError(f"{count:,} of {of_all} violated an invariant; see the lines above")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 fault`, `2,000 faults`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def _lines(tally: Tally, summary: dict[str, object]) -> list[str]:
     speed = f"{summary['per_minute_per_core']:,} a minute and core"
+    violated = counted(len(tally.violations), "schedule")
     return [
-        f"{tally.schedules:,} schedules with {tally.faults:,} faults, {speed}",
-        f"{tally.tasks:,} tasks and {tally.swaps:,} swaps, {len(tally.violations):,} schedules with a violation",
-        *(f"  {what}: {count:,} times" for what, count in tally.reached.items()),
+        f"{counted(tally.schedules, 'schedule')} with {counted(tally.faults, 'fault')}, {speed}",
+        f"{counted(tally.tasks, 'task')} and {counted(tally.swaps, 'swap')}, {violated} with a violation",
+        *_served(tally),
+        "of what is rare, the sweep saw:",
+        *(f"  {what}: {counted(count, 'time')}" for what, count in tally.reached.items()),
     ]
+
+
+def _served(tally: Tally) -> list[str]:
+    """How users were served, over the seeds."""
+    shares, *latencies_s = (range_of(getattr(one, name) for one in tally.services) for name in SERVED)
+    if shares is None:
+        return []
+    lines = [f"  answered of those asked: {_range(shares, 100)} %"]
+    for name, latency_s in zip(("p50", "p99"), latencies_s, strict=True):
+        lines += [f"  latency {name}: {_range(latency_s)} s"] if latency_s is not None else []
+    return ["a seed, median (least to most):", *lines]
+
+
+def _range(found: Range, factor: float = 1) -> str:
+    return f"{found.median * factor:.2f} ({found.least * factor:.2f} to {found.most * factor:.2f})"
 
 
 def reduce(scenario: Scenario, out: Path, *, as_json: bool) -> None:

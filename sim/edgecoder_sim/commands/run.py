@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from edgecoder.errors import ConfigError, DiskFull, DriverError
 from edgecoder.settings import ENV_PREFIX, SECTIONS
 from edgecoder_sim.commands.explore import parse_seeds, reduce, sweep
-from edgecoder_sim.headlines import outcome_lines
+from edgecoder_sim.headlines import outcome_lines, speed
 from edgecoder_sim.report import write_report
 from edgecoder_sim.results import Run
 from edgecoder_sim.rundir import REPORT
@@ -32,10 +32,20 @@ from edgecoder_sim.scenario_model import Scenario
 PLAIN_STEP_PCT = 10
 """Without a terminal, one line for so much progress."""
 _NOT_WRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_IDLE_IN_RUN: Final = {"jobs": "one run is one process; leave it out"}
+_IDLE_IN_SHRINK: Final = {**_IDLE_IN_RUN, "report": "run the reduced scenario for a report; leave it out"}
+_IDLE_IN_SWEEP: Final = {
+    "rng_seed": "--seeds names the seeds; leave one of the two out",
+    "out": "a sweep writes nothing; leave it out",
+    "report": "a sweep writes nothing; leave it out",
+    "shrink": "reduce one seed that fails: --rng-seed N --shrink",
+}
+"""Options that a sweep, a reduction or a single run does not use, and what to do about it."""
 _NODE_VARIABLES: Final = tuple(f"{ENV_PREFIX}{section.upper()}_" for section in SECTIONS)
 
 
 def command(
+    context: typer.Context,
     scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A YAML file, or the name of a packaged one.")],
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value, such as phones.count=50.")
@@ -56,6 +66,7 @@ def command(
     ] = False,
 ) -> None:
     """Simulate what a scenario describes: devices swap models, learn of each other, and route tasks."""
+    _refuse_idle(context, is_sweep=seeds is not None, is_shrink=shrink)
     loaded = load_scenario(scenario, sets or (), rng_seed)
     _warn_of_environment()
     if seeds is not None:
@@ -83,6 +94,16 @@ def command(
         has_report = outcome.directory is not None and (outcome.directory / REPORT).is_file()
         typer.echo("\n".join(outcome_lines(outcome.summary, has_report=has_report)))
     _end(outcome, failure)
+
+
+def _refuse_idle(context: typer.Context, *, is_sweep: bool, is_shrink: bool) -> None:
+    """Raise ConfigError for an option that would do nothing beside the others."""
+    idle = _IDLE_IN_SWEEP if is_sweep else _IDLE_IN_SHRINK if is_shrink else _IDLE_IN_RUN
+    beside = " beside --seeds" if is_sweep else " beside --shrink" if is_shrink else " without --seeds"
+    for name, hint in idle.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"--{name.replace('_', '-')}", None, f"it does nothing{beside}", hint)
 
 
 def _make_root(out: str) -> Path:
@@ -176,8 +197,8 @@ class _Shown:
 
     def update(self, sim_s: float, wall_s: float) -> None:
         """So much is done."""
-        speed = f"{sim_s / wall_s:,.0f} × real time" if wall_s > 0 else ""
-        self._bar.update(self._task, completed=sim_s, speed=speed)
+        shown = f"{speed(sim_s / wall_s)} × real time" if wall_s > 0 else ""
+        self._bar.update(self._task, completed=sim_s, speed=shown)
         done_pct = int(100 * sim_s / self._total_s)
         if not self._console.is_terminal and done_pct >= self._said_pct + PLAIN_STEP_PCT:
             self._said_pct = done_pct - done_pct % PLAIN_STEP_PCT

@@ -6,6 +6,7 @@ its time, so that it reads the same as plain lines and as JSON.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from typing import Any, Final
@@ -16,13 +17,11 @@ import pandas as pd
 from edgecoder.errors import REASONS, ConfigError
 from edgecoder.mesh.router import Why
 from edgecoder_sim.chart_data import PHASE_LABELS
-from edgecoder_sim.results import Run
+from edgecoder_sim.results import Run, node_names, swap_numbers, task_names
 from edgecoder_sim.tables import RESTARTED, UNFINISHED
 
 INTERESTING: Final = 5
 """Tasks of each sort that are listed."""
-COUNTER_AT: Final = 24
-"""Where the counter begins in the hexadecimal id of a task; before it stand the origin's id and its life."""
 _REASON_TEXT: Final = {
     **{reason.value: info.message for reason, info in REASONS.items()},
     UNFINISHED: "it was open when the run ended",
@@ -75,7 +74,14 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     def lines(self) -> list[str]:
         """The story as plain lines."""
         width = max((len(moment.node) for moment in self.moments), default=0)
-        told = [f"  {clock(moment.at_s)}  {moment.node:<{width}}  {moment.text}" for moment in self.moments]
+        told = []
+        for (node, text), same in itertools.groupby(self.moments, lambda moment: (moment.node, moment.text)):
+            run = list(same)
+            lead = f"  {clock(run[0].at_s)}  {node:<{width}}  "
+            told.append(f"{lead}{text}")
+            if len(run) > 1:
+                every = span((run[-1].at_s - run[0].at_s) / (len(run) - 1))
+                told.append(f"{' ' * len(lead)}… {len(run) - 1} more, every {every}, to {clock(run[-1].at_s)}")
         return [self.title, *(f"  {line}" for line in self.about), *told, f"  {self.end}"]
 
 
@@ -99,18 +105,9 @@ def reason_text(code: str) -> str:
 # -- tasks -------------------------------------------------------------------------------------------------------------
 
 
-def task_names(run: Run) -> pd.Series:
-    """A short name for each task of a run, by the labels of its table: `phone-7:12` is the twelfth that phone-7 asked.
-    Where a node had two lives with such a task it is the whole id."""
-    ids, names = run.tasks["task_id"], _names(run)
-    counters = ids.str[COUNTER_AT:].map(lambda digits: int(digits, 16))
-    short = run.tasks["origin"].map(names).astype(str) + ":" + counters.astype(str)
-    return short.where(~short.duplicated(keep=False), ids)
-
-
 def find_task(run: Run, wanted: str) -> pd.Series:
-    """The task whose short name (see `task_names`) is `wanted`, or whose id begins or ends so, hexadecimal. Raises
-    ConfigError where there is none, or more than one."""
+    """The task whose short name (see `results.task_names`) is `wanted`, or whose id begins or ends so, hexadecimal.
+    Raises ConfigError where there is none, or more than one."""
     names, ids, digits = task_names(run), run.tasks["task_id"], wanted.lower()
     found = names == digits
     if not found.any():
@@ -130,7 +127,7 @@ def find_task(run: Run, wanted: str) -> pd.Series:
 def task_story(run: Run, wanted: str) -> Story:
     """How a task was routed, who worked on it, and how it ended. Raises ConfigError as `find_task` does."""
     task = find_task(run, wanted)
-    names = _names(run)
+    names = node_names(run)
     origin = names[task["origin"]]
     moments = [_moment(task["submitted_s"], origin, f"its user asked: {task['prompt_bytes']:,} bytes of prompt")]
     moments += _route_moments(run, task, names)
@@ -149,7 +146,7 @@ def task_story(run: Run, wanted: str) -> Story:
 
 def interesting_tasks(run: Run) -> dict[str, list[dict[str, Any]]]:
     """Some tasks of each sort: failed, slowest, routed most often."""
-    tasks, names = run.tasks.assign(name=task_names(run)), _names(run)
+    tasks, names = run.tasks.assign(name=task_names(run)), node_names(run)
     done = tasks[tasks["reason"].isna()]
     order = ["task_id"]
     sorts = {
@@ -294,8 +291,9 @@ def find_node(run: Run, wanted: str) -> int:
 
 
 def node_swaps(run: Run, node: int) -> list[dict[str, Any]]:
-    """The swaps of a node in order, one row each."""
-    rows = run.swaps[run.swaps["node"] == node].sort_values(["started_s", "swap"], kind="stable")
+    """The swaps of a node in order, one row each; `number` is that of `results.swap_numbers`."""
+    rows = run.swaps.assign(number=swap_numbers(run.swaps))
+    rows = rows[rows["node"] == node].sort_values(["started_s", "epoch", "swap"], kind="stable")
     return [{str(name): _plain(value) for name, value in row.items()} for _, row in rows.iterrows()]
 
 
@@ -315,22 +313,22 @@ def _row_kind(row: dict[str, Any]) -> int:
 
 def swap_line(row: dict[str, Any]) -> str:
     """One swap in one line."""
-    number = f"swap {row['swap']}" if row["swap"] else "refused" if row["reason"] else "no swap"
+    number = f"swap {row['number']}" if row["swap"] else "refused" if row["reason"] else "no swap"
     done = "done" if row["swap"] else "it was active already"
     outcome = done if row["reason"] is None else row["reason"]
     what = f"{row['previous'] or 'no model'} → {row['model']} ({row['cause']})"
     return f"  {clock(row['started_s'])}  {number:<8} {what}: {outcome}, {span(row['total_s'])}"
 
 
-def swap_story(run: Run, node: int, number: int) -> list[Story]:
-    """How swap `number` of a node went, phase by phase; one story for each life of the node that had one. Raises
-    ConfigError where there is none."""
-    name = _names(run)[node]
-    rows = [row for row in node_swaps(run, node) if row["swap"] == number]
+def swap_story(run: Run, node: int, number: int) -> Story:
+    """How swap `number` of a node, counted over all its lives, went, phase by phase. Raises ConfigError where there is
+    none."""
+    name = node_names(run)[node]
+    rows = [row for row in node_swaps(run, node) if row["swap"] and row["number"] == number]
     if not rows:
         problem = f"{name} has no swap {number}"
         raise ConfigError(str(run.path), None, problem, f"leave the number out for a list: edgecoder why swap {name}")
-    return [_swap_story(name, row) for row in rows]
+    return _swap_story(name, rows[0])
 
 
 def _phase_outcome(row: dict[str, Any], column: str) -> str:
@@ -371,7 +369,6 @@ def _swap_story(name: str, row: dict[str, Any]) -> Story:
             moments.append(_moment(at_s, name, _phase_text(row, column, outcome), **facts))
             at_s += row[column]
     life = f" (life {row['epoch']})" if row["epoch"] != 1 else ""
-    what = f"swap {row['swap']}" if row["swap"] else "a request for a swap"
     active = row["active"] or "no model"
     if row["reason"] is None:
         end = f"done in {span(row['total_s'])}: {active} serves"
@@ -380,15 +377,11 @@ def _swap_story(name: str, row: dict[str, Any]) -> Story:
     else:
         end = f"not done: {reason_text(row['reason'])}; {active} serves"
     return Story(
-        title=f"{what} of {name}{life}: {row['previous'] or 'no model'} → {row['model']}",
+        title=f"swap {row['number']} of {name}{life}: {row['previous'] or 'no model'} → {row['model']}",
         about=[f"wanted by: {row['cause']}; requests: {row['requests']}"],
         moments=moments,
         end=end,
     )
-
-
-def _names(run: Run) -> dict[Any, str]:
-    return dict(zip(run.nodes["node"], run.nodes["name"], strict=True))
 
 
 def _plain(value: Any) -> Any:

@@ -85,14 +85,15 @@ def _task_line(task: dict[str, Any]) -> str:
 
 def _swap(run: Run, rest: list[str]) -> tuple[list[str], Any]:
     node = stories.find_node(run, rest[0])
+    name = str(run.nodes.loc[node, "name"])
     if len(rest) > 1:
         if not rest[1].isdecimal():
             raise ConfigError("why", None, f"the swap is {rest[1]!r}", "give its number, such as 2")
         told = stories.swap_story(run, node, int(rest[1]))
-        return [line for story in told for line in story.lines()], told
+        return told.lines(), told
     rows = stories.node_swaps(run, node)
     if not rows:
         why = "; a coordinator runs no model" if run.nodes.loc[node, "role"] == Role.COORDINATOR.value else ""
-        return [f"{rest[0]} had no swaps in {run.path}{why}"], rows
-    lines = [f"{stories.swap_counts(rows)} of {rest[0]} in {run.path}:", *map(stories.swap_line, rows)]
-    return [*lines, f"Tell one: edgecoder why {run.path} swap {rest[0]} N"], rows
+        return [f"{name} had no swaps in {run.path}{why}"], rows
+    lines = [f"{stories.swap_counts(rows)} of {name} in {run.path}:", *map(stories.swap_line, rows)]
+    return [*lines, f"Tell one: edgecoder why {run.path} swap {name} N"], rows

@@ -32,6 +32,9 @@ def check_faults(document: Document, scenario: Scenario) -> None:
             if name not in known:
                 hint = f"name a node such as phone-0, or one of {', '.join(GROUPS)}"
                 raise document.error((*where, "nodes", number), f"there is no node {name}", hint)
+            if not groups.get(name, [name]):
+                problem = f"the group {name} is empty: {name}.count is 0"
+                raise document.error((*where, "nodes", number), problem, "raise the count, or name others")
         if fault.name and fault.name in names:
             raise document.error((*where, "name"), f"two faults are called {fault.name}", "rename one")
         names.add(fault.name)

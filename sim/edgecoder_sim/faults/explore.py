@@ -33,6 +33,7 @@ from edgecoder.trace import (
 )
 from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.checkers.endings import calm
+from edgecoder_sim.faults.answers import Answers, Service, range_of
 from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.faults.model import Fault
 from edgecoder_sim.host import Disk
@@ -54,6 +55,8 @@ COVERAGE: Final = (
     "restart",
 )
 """What a sweep has to reach, and is counted."""
+SERVED: Final = ("answered_share", "latency_p50_s", "latency_p99_s")
+"""Figures of `Service` that a sweep gives as a range over its seeds."""
 Reproduce = Callable[[int], str]
 """The command that runs one seed."""
 
@@ -72,6 +75,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """The one line that says what was violated, and how to see it again."""
     checker: str | None = None
     """Who complained."""
+    service: Service | None = None
+    """How its users were served, to the end or to the violation."""
 
 
 class Coverage:
@@ -79,6 +84,7 @@ class Coverage:
 
     def __init__(self, plan: Sequence[Fault]) -> None:
         self.reached: Counter[str] = Counter()
+        self.answers = Answers()
         self.tasks = self.swaps = 0
         self._old = {fault.name: fault.nodes for fault in plan if fault.disk is Disk.OLD_COPY}
         self._by_name: dict[str, int] = {}
@@ -99,8 +105,9 @@ class Coverage:
         if not is_on and name in self._old:
             self._from_old |= {self._by_name[node] for node in self._old[name]} & self._down
 
-    def record(self, _: int, node: int, record: Record) -> None:
+    def record(self, at_us: int, node: int, record: Record) -> None:
         """See `TraceSink`."""
+        self.answers.record(at_us, record)
         count = _COUNT.get(type(record))
         if count is not None:
             count(self, node, record)
@@ -207,6 +214,7 @@ def run_seed(scenario: Scenario, reproduce: str) -> Verdict:
         dict(coverage.reached),
         None if violation is None else str(violation),
         None if violation is None else violation.checker,
+        coverage.answers.service(),
     )
 
 
@@ -238,6 +246,8 @@ class Tally:
         self.schedules = self.faults = self.events = self.tasks = self.swaps = 0
         self.reached: Counter[str] = Counter(dict.fromkeys(COVERAGE, 0))
         self.violations: list[Verdict] = []
+        self.services: list[Service] = []
+        """Of each seed."""
 
     def add(self, verdict: Verdict) -> None:
         """One more seed."""
@@ -247,6 +257,8 @@ class Tally:
         self.tasks += verdict.tasks
         self.swaps += verdict.swaps
         self.reached.update(verdict.reached)
+        if verdict.service is not None:
+            self.services.append(verdict.service)
         if verdict.violation is not None:
             self.violations.append(verdict)
 
@@ -260,6 +272,7 @@ class Tally:
             "tasks": self.tasks,
             "swaps": self.swaps,
             "events": self.events,
+            **{name: range_of(getattr(one, name) for one in self.services) for name in SERVED},
             "wall_s": round(wall_s, 1),
             "per_minute_per_core": round(60 * self.schedules / wall_s / self._jobs, 1) if wall_s else 0.0,
             "reached": dict(self.reached),

@@ -41,6 +41,14 @@ CASES = [
         "there is no node phone-3",
         "name a node such as phone-0, or one of phones, agents, coordinators",
     ),
+    broken(
+        "a group without nodes is struck",
+        "coordinators:\n  count: 2\n",
+        "faults:\n  plan:\n    - {kind: crash, at_s: 5, nodes: [coordinators]}\ncoordinators:\n  count: 0\n",
+        20,
+        "the group coordinators is empty: coordinators.count is 0",
+        "raise the count, or name others",
+    ),
     fault(
         "a copy without a time",
         "kind: crash; at_s: 5; disk: old_copy",
