@@ -88,9 +88,11 @@ class Payer:
         said = statement(context.cluster.network_id, receipt)
         receipt = msgspec.structs.replace(receipt, signature=context.signer.sign(said))
         key = hashlib.sha256(said).digest()
-        if len(self._owed) >= context.config.receipts_max:
+        if len(self._owed) >= context.config.receipts_max:  # the oldest goes: its server may never come back
+            oldest = next(iter(self._owed))
+            del self._owed[oldest]
+            context.timers.cancel((_REPEAT, oldest))
             context.drop("receipt", Reason.OVERFLOW)
-            return
         context.trace(ReceiptSigned(key, server, task_id))
         self._owed[key] = _Owed(receipt, link)
         self._send(key)

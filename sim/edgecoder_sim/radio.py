@@ -1,7 +1,7 @@
 """Bluetooth links: what a connection carries, and how a node's radio divides its time among its links.
 
 A link takes what leaves a node in the order in which it leaves, in connection events that come once an interval
-(`ble_timing`). What protocol.md calls a write is acknowledged, and the next waits for that; notifications follow one
+(`ble_timing`). A message of `ACKNOWLEDGED` is written, and the next waits for its response; notifications follow one
 another. A radio whose links ask for more air than there is gives each its share, so that a relay on one radio halves.
 Links in range of each other hop over the same channels and lose the packets that meet, like in pure ALOHA.
 Advertising tells every linked peer, and is complete when each has acknowledged, or at the deadline.

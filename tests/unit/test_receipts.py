@@ -142,6 +142,26 @@ def test_a_full_queue_refuses_and_says_so() -> None:
     assert Dropped("receipt", Reason.OVERFLOW) in bob.traced(Dropped)
 
 
+def test_a_payer_whose_servers_do_not_come_back_goes_on_to_pay_others() -> None:
+    cluster = Cluster()
+    ann = cluster.add("ann", config=NodeConfig(receipts_max=1))
+    gone = cluster.add("gone", installed=[SMALL], active=SMALL)
+    link = cluster.link(ann, gone, Medium.BLE)
+    cluster.drive()
+    cluster.drop(Receipt, 1)
+    ann.submit()
+    cluster.run_for(3_000)
+    cluster.unlink(link)
+    bob = cluster.add("bob", installed=[SMALL], active=SMALL)
+    cluster.link(ann, bob, Medium.BLE)
+    cluster.drive()
+    ann.submit()
+    cluster.run_for(5_000)
+    assert gone.traced(ReceiptQueued) == []
+    assert len(bob.traced(ReceiptQueued)) == 1
+    assert Dropped("receipt", Reason.OVERFLOW) in ann.traced(Dropped)
+
+
 @pytest.mark.parametrize(
     "receipt",
     [
