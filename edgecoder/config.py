@@ -192,7 +192,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Peers that are probed at once for one task. Two already end herding; more than three gain little (mean response
     at load 0.9: 2.6, 2.0, 1.8 service times for 2, 3, 4)."""
     probe_rounds_max: Annotated[int, msgspec.Meta(ge=1, le=16)] = 2
-    """Samples that are probed for one task before the coordinator is asked, where nobody answered or can take it."""
+    """Samples that are probed for one task while nobody answers who can take it: of those in reach, and again of those
+    who must be dialled."""
     probe_timeout_ms: Millis = 500
     """A round is decided by then among those who have answered. Shorter: less waiting for who is gone; longer: patience
     with busy radios, whose connection intervals and queues take tens to hundreds of ms."""
@@ -201,8 +202,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     probe_hold_ms: Millis = 4_000
     """How long a probed node keeps the place that it offered. Longer than the timeout and the way of the request."""
     local_wait_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
-    """A node asks its coordinator when nobody in its own reach could begin within this. Higher: fewer messages to the
-    coordinator; lower: less waiting behind others."""
+    """Where the coordinator has not said what it can do, it gets a task that nobody in reach could begin within this.
+    Higher: fewer messages to the coordinator; lower: less waiting behind others."""
     local_finish_max_ms: Annotated[int, msgspec.Meta(ge=0)] = 1_000
     """A node asks its coordinator how soon a task could be done there, unless it would itself be done within this.
     Higher: fewer messages to the coordinator; lower: better placed tasks."""

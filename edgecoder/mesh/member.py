@@ -225,7 +225,7 @@ class Member:
             slots=self._context.config.slots,
             on_external_power=self._power.now.on_external_power,
         )
-        coordinator = self.coordinator()  # it is asked first: dialling takes longer, and costs do not know of it
+        coordinator = self.coordinator()  # costs do not know how long a dial takes
         is_probing = self._context.config.routing is Routing.PROBE
         may_dial = is_probing or coordinator is None or coordinator[0] in tried
         return [me, *self.peers.candidates(fits, tried, request.max_tokens, may_dial=may_dial)]

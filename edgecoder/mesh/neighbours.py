@@ -61,6 +61,8 @@ class _Call(msgspec.Struct):
     was_used: bool = False
     is_read: bool = False
     """Whether the peer has told what it offers."""
+    is_let_go: bool = False
+    """Whether it is being closed."""
 
 
 class Neighbours:
@@ -112,6 +114,7 @@ class Neighbours:
         self._dial_next()
 
     def _take(self, row: HeardPeer, heard: Heard) -> None:
+        self._passed.pop(row.address, None)
         row.is_heard, row.rssi_dbm, row.bits = True, heard.rssi_dbm, heard.bits
         row.heard_at = self._context.now
         row.tries = 0
@@ -159,7 +162,12 @@ class Neighbours:
 
     def _is_free(self, row: HeardPeer) -> bool:
         """Whether nothing would be lost with a row but what was heard."""
-        return row.state in (DialState.HEARD, DialState.LEFT_ALONE) and row.address not in self._asked
+        is_idle = row.state in (DialState.HEARD, DialState.LEFT_ALONE) and not self._is_dialled(row)
+        return is_idle and row.address not in self._asked
+
+    def _is_dialled(self, row: HeardPeer) -> bool:
+        """Whether a dial is under way, perhaps over another radio than the one that it is linked by."""
+        return self._dialling is not None and self._dialling[1] is row
 
     def _recognise(self, heard: bytes) -> NodeId | None:
         """Which of the known peers has this tag; clocks may differ by a window."""
@@ -221,7 +229,7 @@ class Neighbours:
         return None if is_later(row.bits.generation, known.generation) else row.bits
 
     def _forget_if_gone(self, row: HeardPeer) -> None:
-        if row.is_heard or row.links or row.state is DialState.DIALLING:
+        if row.is_heard or row.links or self._is_dialled(row) or self.rows.get(row.address) is not row:
             return
         del self.rows[row.address]
         self._unread.pop(row.address, None)
@@ -273,9 +281,9 @@ class Neighbours:
         if row.links or row.state is DialState.DIALLING or self._held(Medium.BLE) < self._slots:
             return True
         held = (link for link, call in self._calls.items() if call.medium is Medium.BLE)
-        idle = next((link for link in held if not self._uses(link)), None)
+        idle = next((link for link in held if not self._is_used(link)), None)
         if idle is not None:
-            self._context.out.append(Disconnect(idle))
+            self._context.out.append(Disconnect(idle, if_quiet=True))
         return idle is not None
 
     @property
@@ -374,8 +382,10 @@ class Neighbours:
         if event.medium not in _RADIOS or event.link not in self._gate.links or event.address is None:
             return
         row = self.rows.get(event.address)
-        if row is None:  # it called before it was heard
-            row = HeardPeer(event.address, event.rssi_dbm or 0, None, False)
+        if row is None:  # it called before it was heard, or was passed over
+            passed = self._passed.pop(event.address, None)
+            bits = None if passed is None else passed.bits
+            row = HeardPeer(event.address, event.rssi_dbm or 0, bits, passed is not None)
             self.rows[event.address] = row
         row.links.append(event.link)
         self._unread.pop(row.address, None)
@@ -384,7 +394,7 @@ class Neighbours:
         is_wide = event.medium is Medium.WIFI_DIRECT
         if self._held(event.medium) > (self._context.config.wifi_direct_links_max if is_wide else self._slots):
             self._context.drop("link", Reason.OVERFLOW)
-            self._context.out.append(Disconnect(event.link))
+            self._let_go(event.link)
         else:
             self._watch_idle(event.link)
 
@@ -420,11 +430,16 @@ class Neighbours:
                 continue
             is_mine_first = self._context.node_id < (link.peer or b"")
             new, old = self._calls[link.id], self._calls[other]
-            if new.medium is not old.medium:
+            if new.medium is not old.medium or new.is_let_go or old.is_let_go:
                 continue
             goes = other if new.is_dialled == old.is_dialled or new.is_dialled is is_mine_first else link.id
             if not self._uses(goes):
-                self._context.out.append(Disconnect(goes))
+                self._let_go(goes)
+
+    def _let_go(self, link: LinkId) -> None:
+        """Close a link in any case."""
+        self._calls[link].is_let_go = True
+        self._context.out.append(Disconnect(link))
 
     def link_down(self, link: Link) -> None:
         """A link is gone. One that was dialled and brought nothing counts as a failed dial."""
@@ -436,14 +451,20 @@ class Neighbours:
         row.links.remove(link.id)
         if not row.links:
             self._step(row, DialStep.LINKS_DOWN)
-            if call.is_dialled and self._needs_reading(row):
+            is_wide = row.address in self._wide  # then the dial that is under way says what comes of it
+            if call.is_dialled and self._needs_reading(row) and not is_wide:
                 self._failed(row)
             else:
                 row.tries = 0
                 self._judge(row, self._stream.below(self._context.config.dial_spread_ms * MILLI))
-                self._answer(row, None)
+                if not is_wide:
+                    self._answer(row, None)
             self._forget_if_gone(row)
         self._dial_next()
+
+    def _is_used(self, link: LinkId) -> bool:
+        """Whether a task needs a link, or waits for a better one to the same peer."""
+        return self._uses(link) or self._calls[link].row.address in self._wide
 
     def _watch_idle(self, link: LinkId, patience_ms: int | None = None) -> None:
         config = self._context.config
@@ -454,7 +475,7 @@ class Neighbours:
     def _idle(self, link: LinkId) -> None:
         """Close a link that no task uses and none has used since it was last looked at."""
         call = self._calls[link]
-        is_used = self._uses(link)
+        is_used = self._is_used(link)
         if is_used or call.was_used:
             call.was_used = is_used
             self._watch_idle(link)

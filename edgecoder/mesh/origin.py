@@ -261,10 +261,13 @@ class Origin:
         config, size_bytes = self._context.config, len(request.prompt.encode())
         is_wide = self._reach.goes_wide(node, request)
         if is_wide:
+            if self._prober is not None and link != DIALLING:  # the place is kept for the link that it was asked over
+                self._prober.release(link, task.id)
             link = ask.link = DIALLING
         way_ms = config.dial_timeout_ms if is_wide else self._reach.upload_ms(link, request)
         self._expect_answer(task, ask, config.task_answer_ms + way_ms)
-        self._expect_soon(task, ask, self._paces.accepted)
+        if not is_wide:
+            self._expect_soon(task, ask, self._paces.accepted)
         if link == DIALLING:
             self._reach.dial(node, lambda link: self._dialled(task, ask, link), size_bytes)
         else:
@@ -280,6 +283,7 @@ class Origin:
         ask.link, ask.asked_at = link, self._context.now
         request = msgspec.structs.replace(task.request(self._context.now), attempt=ask.attempt)
         self._expect_answer(task, ask, self._context.config.task_answer_ms + self._reach.upload_ms(link, request))
+        self._expect_soon(task, ask, self._paces.accepted)
         self._context.send(link, request, request.deadline_ms)
 
     def _expect_answer(self, task: OpenTask, ask: Ask, within_ms: int) -> None:

@@ -141,7 +141,7 @@ class Prober:
             candidate = _hub(adviser[0])  # late, while others are dialled: what it says still counts
         if round_ is None or candidate is None:
             if message.hold_ms and (round_ is None or link not in round_.offers):
-                self._release(link, message.task_id)
+                self.release(link, message.task_id)
             return
         round_.answered += 1
         self._near.note_probe(candidate.node, answered=True)
@@ -165,7 +165,7 @@ class Prober:
             self._context.timers.cancel(("probe", task))
             for link, (_, until) in round_.offers.items():
                 if until != _FOR_EVER:
-                    self._release(link, task)
+                    self.release(link, task)
 
     def uses(self, link: LinkId) -> bool:
         """Whether an answer is to come over a link, or a place is kept there."""
@@ -186,7 +186,7 @@ class Prober:
             round_.far = [candidate for candidate in round_.far if candidate.node != node]
             for link in [link for link, (offer, _) in round_.offers.items() if offer.node == node]:
                 del round_.offers[link]
-                self._release(link, round_.request.task_id)
+                self.release(link, round_.request.task_id)
                 _count(round_.excluded, Why.IS_LOADING.value)
             for link in [link for link, candidate in round_.waiting.items() if candidate.node == node]:
                 del round_.waiting[link]
@@ -211,7 +211,9 @@ class Prober:
             round_.samples += 1
             drawn = self._draw(round_.left)
             adviser = round_.adviser if is_first else None
-            if adviser is not None or (drawn and not (best and self._beats(best, round_, drawn))):
+            if best is not None and self._beats(best, round_, drawn):
+                drawn = []
+            if adviser is not None or drawn:
                 self._ask_near(round_, drawn, adviser)
                 return
         worth = [far for far in round_.far if best is None or self._is_worth_a_dial(far, round_.request, best)]
@@ -319,7 +321,7 @@ class Prober:
         is_taken = best is not None and best.node == bound
         for link, (_, until) in round_.offers.items():
             if until != _FOR_EVER and not (is_taken and link == kept_at):
-                self._release(link, task)
+                self.release(link, task)
 
     def _offer_here(self, round_: _Round) -> Offer | None:
         if round_.here is None:
@@ -327,7 +329,8 @@ class Prober:
         reply = self._near.offer_here(round_.request)
         return None if reply.reason is not None else self._router.offer(round_.here, round_.request, reply, 0)
 
-    def _release(self, link: LinkId, task: TaskId) -> None:
+    def release(self, link: LinkId, task: TaskId) -> None:
+        """A place that is kept is not needed."""
         self._context.send(link, Release(task_id=task), self._context.config.probe_hold_ms)
 
 

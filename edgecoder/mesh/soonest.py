@@ -133,7 +133,7 @@ class ProbeRouter:
 
     def _effort(self, request: TaskRequest | Probe) -> int:
         """What a task is worth in tokens written, its prompt included."""
-        prompt = len(request.prompt) if isinstance(request, TaskRequest) else request.prompt_bytes
+        prompt = len(request.prompt.encode()) if isinstance(request, TaskRequest) else request.prompt_bytes
         return request.max_tokens + prompt // self._config.prompt_bytes_per_token
 
     def _battery_ms(self, candidate: Candidate, battery_pct: int, on_external_power: bool) -> int:
@@ -143,4 +143,4 @@ class ProbeRouter:
 
     def _carry_ms(self, candidate: Candidate, request: TaskRequest) -> int:
         """How long the prompt takes on its way, bits over kbit/s."""
-        return 0 if not candidate.kbit_per_s else len(request.prompt) * 8 // candidate.kbit_per_s
+        return 0 if not candidate.kbit_per_s else len(request.prompt.encode()) * 8 // candidate.kbit_per_s

@@ -102,13 +102,12 @@ class Ble(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class WifiDirect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A second way from device to device: Wi-Fi Direct or Wi-Fi Aware."""
+    """A second way from device to device: Wi-Fi Direct or Wi-Fi Aware. It reaches as far as Bluetooth, over which
+    devices find each other."""
 
     rate_mbit_per_s: MegabitsPerS = 320.0
     """What one channel carries, Mbit/s; all links in range of each other share it (S: paper on bit rates between
     devices, Android within 20 m)."""
-    range_m: Annotated[float, Meta(gt=0, le=10_000, extra={"noun": "a range in m"})] = 20.0
-    """How far it reaches, m; as far as Bluetooth at least, over which devices find each other (S: same)."""
     latency_ms: LatencyMs = 3.0
     """One-way delay of an envelope, ms (I: as on an idle access point)."""
     setup_ms: LatencyMs = 5000.0

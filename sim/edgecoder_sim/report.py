@@ -155,8 +155,10 @@ def _unused(scenario: dict[str, Any]) -> set[str]:
         ("contact_log",): not is_still or scenario["contacts"] is not None,
         ("presence",): any(each["session_s"] or each["by_day"] or each["charging"] for each in people),
         ("faults",): bool(scenario["faults"]["plan"]),
-        ("radio", "contacts"): radio is not None,
-        ("scanning", "ble_timing", "wifi_direct"): radio is not None and radio["scanning"],
+        ("radio", "ble_timing"): radio is not None,
+        ("contacts",): radio is not None and not radio["scanning"],
+        ("scanning",): radio is not None and radio["scanning"],
+        ("wifi_direct",): radio is not None and radio["wifi_direct"] is not None,
     }
     return {module for modules, is_used in uses.items() if not is_used for module in modules}
 

@@ -92,13 +92,13 @@ class Air:
         deviation = (sum(stream.uniform() for _ in range(4)) - 2) * math.sqrt(3)
         return self.radio.rssi_dbm(distance_m) + round(self.radio.ble.shadowing_db * deviation)
 
-    def is_cut(self, sender: SimNode, receiver: SimNode) -> bool:
+    def is_cut(self, sender: SimNode, receiver: SimNode, medium: Medium = Medium.BLE) -> bool:
         """Whether a fault keeps all from arriving."""
-        return bool(self.ether.meddlings) and self.ether.is_cut(sender, receiver, Medium.BLE.value)
+        return bool(self.ether.meddlings) and self.ether.is_cut(sender, receiver, medium.value)
 
-    def is_lost(self, sender: SimNode, receiver: SimNode) -> bool:
+    def is_lost(self, sender: SimNode, receiver: SimNode, medium: Medium = Medium.BLE) -> bool:
         """Whether a fault keeps this one from arriving."""
-        return bool(self.ether.meddlings) and self.ether.is_lost(sender, receiver, Medium.BLE.value)
+        return bool(self.ether.meddlings) and self.ether.is_lost(sender, receiver, medium.value)
 
 
 class Pace(NamedTuple):
@@ -219,7 +219,7 @@ class Scanning:
     def _review(self, link: AirLink) -> None:
         """A link carries nothing while its ends cannot hear each other, and breaks if that lasts."""
         now_us, is_near = self._kernel.now, link.second.index in self.bearers[link.first.index].near
-        is_whole = is_near and not self._is_parted(link.first, link.second)
+        is_whole = is_near and not self._is_parted(link.first, link.second, link.medium)
         if is_whole and self._parted.pop(link.id, None) is not None:
             link.meet(now_us)
         elif not is_whole and link.id not in self._parted:
@@ -231,8 +231,8 @@ class Scanning:
         if self._parted.get(link.id) == parted_us:
             self._break(link, 0)
 
-    def _is_parted(self, a: SimNode, b: SimNode) -> bool:
-        return self._air.is_cut(a, b) or self._air.is_cut(b, a)
+    def _is_parted(self, a: SimNode, b: SimNode, medium: Medium) -> bool:
+        return self._air.is_cut(a, b, medium) or self._air.is_cut(b, a, medium)
 
     # -- hearing -------------------------------------------------------------------------------------------------------
 
@@ -347,7 +347,8 @@ class Scanning:
     def _refusal(self, caller: _Bearer, target: _Bearer, wifi: WifiDirect | None) -> Reason | None:
         if target.node.index not in caller.near or target.bits is None or target.scan is None:
             return Reason.NO_ANSWER
-        if self._is_parted(caller.node, target.node) or self._air.is_lost(target.node, caller.node):
+        medium = Medium.BLE if wifi is None else Medium.WIFI_DIRECT
+        if self._is_parted(caller.node, target.node, medium) or self._air.is_lost(target.node, caller.node, medium):
             return Reason.NO_ANSWER
         if wifi is not None and not all(self._antennas.has_wifi_direct(end.antenna) for end in (caller, target)):
             return Reason.UNAVAILABLE

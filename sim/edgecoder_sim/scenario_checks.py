@@ -442,10 +442,6 @@ def _wifi_direct(document: Document, scenario: Scenario) -> None:
     if not radio.scanning:
         hint = "leave out radio.wifi_direct, or let radios scan"
         raise document.error(where, "radio.wifi_direct is given, and radio.scanning is false", hint)
-    if radio.wifi_direct.range_m < radio.range_m:
-        problem = f"radio.wifi_direct.range_m is {radio.wifi_direct.range_m:g}, radio.range_m {radio.range_m:g}"
-        place = (*where, "range_m") if document.has((*where, "range_m")) else ("radio", "range_m")
-        raise document.error(place, problem, "it reaches as far as Bluetooth at least, which finds the devices")
 
 
 def _clock(document: Document, scenario: Scenario) -> None:

@@ -271,7 +271,7 @@ DOWNLOADS: Final = Table(
         Column("at_s", SECONDS, "Time of the change."),
         Column("node", NODE, "Node that has the file."),
         Column("model", TEXT, "Model."),
-        Column("phase", TEXT, "absent, partial, verifying, installed or quarantined."),
+        Column("phase", TEXT, "absent, partial, verifying, installed, quarantined or removing."),
         Column("bytes_done", INTEGER, "Bytes on disk."),
         _maybe("reason", TEXT, "Why, where it failed."),
     ),

@@ -27,8 +27,8 @@ BIN_TASKS: Final = 15
 BINS_MIN: Final = 10
 """and no less than this."""
 SHARES: Final = ("tasks answered", "nodes online")
-WAYS: Final = dict(zip(VIAS, ("here", "a peer, over Bluetooth", "own coordinator", "another coordinator"), strict=True))
-"""How answers come, as the legend says it. Links between phones and agents are Bluetooth."""
+WAYS: Final = dict(zip(VIAS, ("here", "a peer in range", "own coordinator", "another coordinator"), strict=True))
+"""How answers come, as the legend says it."""
 STEPS: Final = ("signed", "wait where earned", "at coordinators")
 _LANE_PX: Final = 22
 _MOMENTARY: Final = {kind.value for kind in MOMENTARY}

@@ -410,3 +410,20 @@ def test_silence_takes_nobody_off_the_blacklist(cluster: Cluster) -> None:
     hear(phone, 7, bits())
     cluster.run_for(5_000)
     assert phone.member.peers.rows[peer.node_id].stats.blacklisted_until == until
+
+
+def test_a_device_that_was_passed_over_may_call(cluster: Cluster) -> None:
+    phone, caller = phone_of(cluster, peers_max=2), peer_at(cluster, 3)
+    cluster.put(phone, 1)
+    phone.take(PeersHeard(tuple(Heard(address, -50, bits(loading=True)) for address in (5, 6))))
+    hear(phone, 3, bits(), rssi_dbm=-90)
+    cluster.connect(caller, 1)
+    cluster.run_for(100)
+    assert phone.member.neighbours.rows[3].is_heard
+    phone.plan(Connect, HANGS)
+    phone.take(PeersSilent((5, 6)))
+    cluster.run_for(60_000)
+    assert list(phone.member.neighbours.rows) == [3]
+    phone.take(PeersSilent((3,)))
+    cluster.run_for(60_000)
+    assert list(phone.member.neighbours.rows) == []

@@ -6,13 +6,15 @@ import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import Connect, Disconnect
+from edgecoder.core.events import PeersSilent
 from edgecoder.core.ids import LinkId, Medium, Role
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.peers import Peers
+from edgecoder.trace import TaskEnded, TaskRouted
 from edgecoder.wire.advertisement import Bits, short_generation
 from tests.catalogs import SMALL
 from tests.harness import Cluster
-from tests.hosts import Host
+from tests.hosts import Host, Outcome
 from tests.neighbourhood import hear, phone_of
 
 LONG, SHORT = "x" * 70_000, "x" * 1_000
@@ -82,11 +84,37 @@ def test_where_no_group_is_formed_bluetooth_has_to_do(cluster: Cluster) -> None:
 
 def test_a_link_too_many_is_let_go(cluster: Cluster) -> None:
     asks, serves = pair(cluster)
+    before = len(asks.did(Disconnect))
     first = cluster.connect(serves, 1, Medium.WIFI_DIRECT)
     second = cluster.connect(serves, 1, Medium.WIFI_DIRECT)
     cluster.run_for(500)
-    assert Disconnect(second or 0) in asks.did(Disconnect)
-    assert Disconnect(first or 0) not in asks.did(Disconnect)[:1]
+    assert asks.did(Disconnect)[before:] == [Disconnect(second or 0)]
+    assert list(asks.alive.gate.links) == [first]
+
+
+def test_forming_a_group_takes_its_time_and_the_task_waits(cluster: Cluster) -> None:
+    asks, serves = pair(cluster)
+    asks.plan(Connect, Outcome(), Outcome(after_us=5_000_000))
+    command = asks.submit(model="small", prompt=LONG)
+    cluster.run_for(30_000)
+    assert asks.task(command).served_by == serves.node_id
+    (ended,) = asks.traced(TaskEnded)
+    assert ended.attempts == 1
+    assert len(asks.traced(TaskRouted)) == 1
+    assert asks.member.peers.rows[serves.node_id].stats.failed == 0
+    assert len(serves.member.executor.reservations) == 0
+    assert media(asks).count(Medium.WIFI_DIRECT) == 1
+
+
+def test_a_device_may_fall_silent_while_a_group_is_formed(cluster: Cluster) -> None:
+    asks, _ = pair(cluster)
+    asks.plan(Connect, Outcome(), Outcome(after_us=4_000_000))
+    command = asks.submit(model="small", prompt=LONG, deadline_ms=20_000)
+    cluster.run_for(2_500)
+    asks.take(PeersSilent((2,)))
+    cluster.run_for(30_000)
+    assert asks.task(command) is not None
+    assert asks.alive.gate.links == {}
 
 
 def test_of_two_links_to_a_peer_the_faster_is_used_whichever_came_first(cluster: Cluster) -> None:

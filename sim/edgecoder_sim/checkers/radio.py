@@ -161,7 +161,8 @@ class IdleLinks(Rule):
 
 class NewsIsRead(Rule):
     """Who hears that a known peer is loading takes it from the advertisement, at once; who hears of anything else that
-    is new to it dials somebody within a minute, if a slot is free. It must be made after `Slots`."""
+    is new to it dials somebody within a minute, if a slot is free. Where more are in range than it remembers, nothing
+    is asked. It must be made after `Slots`."""
 
     name = "what is heard is taken"
 
@@ -217,7 +218,7 @@ class NewsIsRead(Rule):
         if self._heard[book.index].get(heard.address) is not heard:
             return
         bits = self._news(book, heard)
-        if bits is None:
+        if bits is None or len(self._heard[book.index]) > book.config.peers_max:
             return
         name = self.panel.books[heard.address].name
         if bits.loading:

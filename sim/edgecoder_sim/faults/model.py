@@ -72,8 +72,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     count: Count | None = None
     """How many of them, drawn; all where it is not given."""
     media: tuple[Medium, ...] = ()
-    """Over which media: ble, between phones and agents in reach; lan, between them and coordinators, whatever
-    `network` says; wan, between coordinators. All where it is empty."""
+    """Over which media: ble and wifi_direct, between phones and agents in reach; lan, between them and coordinators,
+    whatever `network` says; wan, between coordinators. All where it is empty."""
     direction: Direction = Direction.BOTH
     """Whether frames to the nodes, from them, or both."""
     share_pct: Share | None = None

@@ -377,21 +377,6 @@ CASES = [
         label="--set radio.wifi_direct={}",
     ),
     flag(
-        "Wi-Fi Direct that reaches less far than Bluetooth",
-        "radio.wifi_direct.range_m=10",
-        problem="radio.wifi_direct.range_m is 10, radio.range_m 15",
-        hint="it reaches as far as Bluetooth at least, which finds the devices",
-        label="--set radio.wifi_direct.range_m=10",
-    ),
-    flag(
-        "Bluetooth that reaches farther than Wi-Fi Direct",
-        "radio.wifi_direct={}",
-        "radio.range_m=30",
-        problem="radio.wifi_direct.range_m is 20, radio.range_m 30",
-        hint="it reaches as far as Bluetooth at least, which finds the devices",
-        label="--set radio.range_m=30",
-    ),
-    flag(
         "no links over Wi-Fi Direct",
         "radio.wifi_direct={links_max: 0}",
         problem="radio.wifi_direct.links_max is 0",
