@@ -217,7 +217,7 @@ def promise_one_place_to_many(patch: pytest.MonkeyPatch) -> None:
 @fault("places are taken or released", partial(run, "radio.scanning=false"))
 def forget_to_release(patch: pytest.MonkeyPatch) -> None:
     """Those who were probed and not chosen are not told."""
-    patch.setattr(Prober, "_release", lambda *_: None)
+    patch.setattr(Prober, "release", lambda *_: None)
 
 
 @fault("one end")
