@@ -11,7 +11,7 @@ from typing import Final
 
 from edgecoder_sim.people_model import Charging
 from edgecoder_sim.population import Place
-from edgecoder_sim.uptime import Uptime, Why
+from edgecoder_sim.uptime import Hold, Uptime
 
 STEP_PCT: Final = 5
 """The node hears of its battery when the charge has moved by so many percentage points."""
@@ -75,4 +75,4 @@ class Battery:
         if place.is_empty is not (charge_pct < BOOT_PCT if place.is_empty else charge_pct <= 0.0):
             place.is_empty = not place.is_empty
             judge = self._uptime.hold if place.is_empty else self._uptime.release
-            judge(place.sim, Why.EMPTY)
+            judge(place.sim, Hold.EMPTY)

@@ -19,7 +19,7 @@ from edgecoder.core.rng import Stream
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.people_model import Day, Stay
 from edgecoder_sim.population import Place
-from edgecoder_sim.uptime import Uptime, Why
+from edgecoder_sim.uptime import Hold, Uptime
 from edgecoder_sim.walks import hours
 
 SECOND_US: Final = 1_000_000
@@ -48,15 +48,15 @@ class Presence:
 
     def come(self, place: Place) -> None:
         """A person switches their node on."""
-        self._uptime.release(place.sim, Why.AWAY)
+        self._uptime.release(place.sim, Hold.AWAY)
 
     def leave(self, place: Place, *, silently: bool) -> None:
         """A person leaves with their node, or switches it off."""
         if silently or not place.sim.is_up or self.next_command is None:
-            self._uptime.hold(place.sim, Why.AWAY)
+            self._uptime.hold(place.sim, Hold.AWAY)
         else:
             place.sim.post(ShutDown(self.next_command("leave")))
-            self._uptime.hold(place.sim, Why.AWAY, after_us=GRACE_US)
+            self._uptime.hold(place.sim, Hold.AWAY, after_us=GRACE_US)
 
     def at(self, at_us: int, call: Callable[[object, object], None]) -> None:
         """Call at a time."""

@@ -273,22 +273,22 @@ class AirLink:
 class BleLink(AirLink):
     """A link over Bluetooth."""
 
-    __slots__ = ("_phase_us", "_position", "_timing")
+    __slots__ = ("_cost", "_phase_us", "_position")
     medium = Medium.BLE
 
     def __init__(
         self, link: LinkId, antennas: Antennas, a: SimNode, b: SimNode, rssi_dbm: int, *, is_dialled: bool = False
     ) -> None:
         super().__init__(link, antennas, a, b, rssi_dbm, is_dialled=is_dialled)
-        self._timing = _Pace.of(antennas.timing(*self._ends))
-        self.ack_us = self._timing.interval_us  # in the next connection event
-        self._phase_us = link * _GOLDEN % self._timing.interval_us
+        self._cost = _LinkCost.of(antennas.timing(*self._ends))
+        self.ack_us = self._cost.interval_us  # in the next connection event
+        self._phase_us = link * _GOLDEN % self._cost.interval_us
         self._position = [0, 0]
         """Next free place of each direction: connection events since the phase times what one carries, ‰ packets."""
 
     def _carry(self, direction: int, frame: Frame, size_bytes: int, depart_us: int, /) -> int:
         """Take places in connection events."""
-        pace = self._timing
+        pace = self._cost
         interval_us, room = pace.interval_us, pace.room
         share, (first, second) = pace.share_milli, self._ends
         asked = share + max(first.demand_milli(self.id, depart_us), second.demand_milli(self.id, depart_us))
@@ -314,7 +314,7 @@ class BleLink(AirLink):
         return arrival_us
 
 
-class _Pace:
+class _LinkCost:
     """The timing of a link, and what follows from it for every frame."""
 
     __slots__ = ("cost", "interval_us", "room", "share_milli")
@@ -329,9 +329,9 @@ class _Pace:
 
     @staticmethod
     @cache
-    def of(timing: Timing) -> _Pace:
+    def of(timing: Timing) -> _LinkCost:
         """One for all links of a kind."""
-        return _Pace(timing)
+        return _LinkCost(timing)
 
 
 def _is_acknowledged(frame: Frame) -> bool:

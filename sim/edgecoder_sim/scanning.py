@@ -101,7 +101,7 @@ class Air:
         return bool(self.ether.meddlings) and self.ether.is_lost(sender, receiver, medium.value)
 
 
-class Pace(NamedTuple):
+class Listening(NamedTuple):
     """How often one listens and the other advertises."""
 
     window_ms: float
@@ -122,10 +122,10 @@ class _Dial:
         self.is_over = False
 
 
-def heard_at_us(ble: Ble, pace: Pace, radios: int, stream: Stream, now_us: int, phase: float) -> int:
+def heard_at_us(ble: Ble, listening: Listening, radios: int, stream: Stream, now_us: int, phase: float) -> int:
     """When the scan window ends in which a scanner hears an advertisement, µs, where so many radios are in range;
     windows begin `phase` periods after time 0."""
-    window_ms, period_ms, interval_ms = pace
+    window_ms, period_ms, interval_ms = listening
     window_us, period_us = round(window_ms * 1000), round(period_ms * 1000)
     gap_ms = interval_ms + ble.advertising_delay_ms / 2
     alone = math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
@@ -263,9 +263,9 @@ class Scanning:
         scanner.silent_since.pop(other.node.index, None)
         if not self._is_news(scanner, other):
             return
-        pace = Pace(*self._windows_ms(scanner, scanner.scan.mode), self._interval_ms(other))
+        listening = Listening(*self._windows_ms(scanner, scanner.scan.mode), self._interval_ms(other))
         near, now_us = len(scanner.near), self._kernel.now
-        at_us = heard_at_us(self._ble, pace, near, scanner.stream, now_us, scanner.phase)
+        at_us = heard_at_us(self._ble, listening, near, scanner.stream, now_us, scanner.phase)
         if at_us not in scanner.due:
             scanner.due[at_us] = []
             self._kernel.call_at(at_us, self._hear, scanner, at_us)

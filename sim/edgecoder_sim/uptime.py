@@ -21,8 +21,8 @@ OFF_AND_ON_US: Final = 1_000_000
 """Between the end of a shut-down and the next start, where the person came back in the meantime (I: a moment)."""
 
 
-class Why(Enum):
-    """Why a node is down."""
+class Hold(Enum):
+    """Hold a node is down."""
 
     AWAY = "away"
     EMPTY = "empty"
@@ -36,12 +36,12 @@ class Uptime:
         """`wall_ms` tells what the clock of a node shows when it starts."""
         self._kernel = kernel
         self._wall_ms = wall_ms
-        self._holds: dict[int, Counter[Why]] = {}
+        self._holds: dict[int, Counter[Hold]] = {}
         self._disks: dict[int, Disk] = {}
         """What befell the disks of nodes that are held down still."""
         self._ended_us: dict[int, int] = {}
 
-    def hold(self, sim: SimNode, why: Why, told_us: int | None = None, *, after_us: int = 0) -> None:
+    def hold(self, sim: SimNode, why: Hold, told_us: int | None = None, *, after_us: int = 0) -> None:
         """Keep a node down until it was released for each reason as often as it was held. Its life ends now, or
         `after_us` later, with a word to its peers; `told_us`: when they lose their links, see `SimNode.crash`."""
         self._holds.setdefault(sim.index, Counter())[why] += 1
@@ -50,7 +50,7 @@ class Uptime:
         else:
             self._end(sim, told_us)
 
-    def release(self, sim: SimNode, why: Why, disk: Disk = Disk.KEPT) -> None:
+    def release(self, sim: SimNode, why: Hold, disk: Disk = Disk.KEPT) -> None:
         """One reason less. `disk` is what happened to it meanwhile."""
         holds = self._holds[sim.index]
         holds[why] -= 1

@@ -15,7 +15,7 @@ from edgecoder.wire.messages import Capabilities
 from edgecoder_sim.checkers import make_checkers
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.radio_model import Ble
-from edgecoder_sim.scanning import Pace, Scanning, heard_at_us
+from edgecoder_sim.scanning import Listening, Scanning, heard_at_us
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.world import World
 from tests.sim.eventful import Sink
@@ -256,8 +256,10 @@ def test_the_time_to_be_heard_is_that_of_single_advertisements(mode: ScanMode, r
     window_ms, period_ms = ble.scan_low_power_ms if mode is ScanMode.LOW_POWER else ble.scan_low_latency_ms
     gap_ms = ble.advertising_interval_ms + ble.advertising_delay_ms / 2
     loss = 1 - (1 - ble.advertisement_loss_pct / 100) * math.exp(-2 * radios * ble.advertisement_us / 1000 / gap_ms)
-    pace = Pace(window_ms, period_ms, ble.advertising_interval_ms)
-    short = sum(heard_at_us(ble, pace, radios, drawn, 10**9, drawn.uniform()) - 10**9 for _ in range(draws)) / draws
+    listening = Listening(window_ms, period_ms, ble.advertising_interval_ms)
+    short = (
+        sum(heard_at_us(ble, listening, radios, drawn, 10**9, drawn.uniform()) - 10**9 for _ in range(draws)) / draws
+    )
     long = sum(heard_one_by_one_us(ble, window_ms, period_ms, loss, played) for _ in range(draws)) / draws
     assert short == pytest.approx(long, rel=0.1)
 
@@ -331,3 +333,18 @@ def test_a_scanning_world_is_the_same_twice() -> None:
         assert isinstance(world.contacts, Scanning)
         digests.add(world.watch.digest.hexdigest())
     assert len(digests) == 1
+
+
+def test_more_in_range_than_are_remembered_who_come_and_go() -> None:
+    world = world_of(
+        30,
+        "config.phones.peers_max=8",
+        "radio.area_m=[30, 30]",
+        "mobility.phones=random_waypoint",
+        "mobility.step_s=1",
+        "presence.phones={session_s: 120, gap_s: 60, vanish_pct: 50}",
+        "duration_s=900",
+        "rng_seed=1",
+    )
+    world.kernel.run(900 * SECOND_US)
+    assert all(len(member(sim).neighbours.rows) <= 14 for sim in world.nodes if sim.node.part is not None)

@@ -8,7 +8,7 @@ import pytest
 from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.host import Disk
 from edgecoder_sim.scenario import load_scenario
-from edgecoder_sim.uptime import Why
+from edgecoder_sim.uptime import Hold
 from edgecoder_sim.world import World
 
 SECOND_US = 1_000_000
@@ -72,12 +72,12 @@ def test_a_battery_that_is_charged_does_not_end_a_crash() -> None:
     world = world_of()
     world.kernel.run(10 * SECOND_US)
     sim = world.nodes[0]
-    world.uptime.hold(sim, Why.EMPTY)
-    world.uptime.hold(sim, Why.CRASHED)
+    world.uptime.hold(sim, Hold.EMPTY)
+    world.uptime.hold(sim, Hold.CRASHED)
     world.kernel.run(20 * SECOND_US)
-    world.uptime.release(sim, Why.EMPTY)
+    world.uptime.release(sim, Hold.EMPTY)
     assert not sim.is_up
-    world.uptime.release(sim, Why.CRASHED)
+    world.uptime.release(sim, Hold.CRASHED)
     assert sim.is_up
 
 
@@ -85,13 +85,13 @@ def test_a_crash_while_a_node_shuts_down_does_not_bring_it_back() -> None:
     world = world_of()
     world.kernel.run(10 * SECOND_US)
     sim = world.nodes[0]
-    world.uptime.hold(sim, Why.AWAY, after_us=5 * SECOND_US)
+    world.uptime.hold(sim, Hold.AWAY, after_us=5 * SECOND_US)
     assert up_at(world, 11) == [True]
-    world.uptime.hold(sim, Why.CRASHED)
+    world.uptime.hold(sim, Hold.CRASHED)
     world.kernel.run(12 * SECOND_US)
-    world.uptime.release(sim, Why.CRASHED)
+    world.uptime.release(sim, Hold.CRASHED)
     assert up_at(world, 12.5, 30) == [False, False]
-    world.uptime.release(sim, Why.AWAY)
+    world.uptime.release(sim, Hold.AWAY)
     assert sim.is_up
 
 
@@ -99,9 +99,9 @@ def test_who_comes_back_while_it_shuts_down_is_switched_off_and_on() -> None:
     world = world_of()
     world.kernel.run(10 * SECOND_US)
     sim, life = world.nodes[0], world.nodes[0].life
-    world.uptime.hold(sim, Why.AWAY, after_us=5 * SECOND_US)
+    world.uptime.hold(sim, Hold.AWAY, after_us=5 * SECOND_US)
     world.kernel.run(12 * SECOND_US)
-    world.uptime.release(sim, Why.AWAY)
+    world.uptime.release(sim, Hold.AWAY)
     assert up_at(world, 14.9, 15.5, 16.5) == [True, False, True]
     assert sim.life == life + 1
 
@@ -110,8 +110,8 @@ def test_a_life_begins_no_sooner_than_a_tick_after_the_last_one() -> None:
     world = world_of()
     world.kernel.run(10 * SECOND_US)
     sim = world.nodes[0]
-    world.uptime.hold(sim, Why.CRASHED)
-    world.uptime.release(sim, Why.CRASHED, Disk.LOST)
+    world.uptime.hold(sim, Hold.CRASHED)
+    world.uptime.release(sim, Hold.CRASHED, Disk.LOST)
     assert not sim.is_up
     world.kernel.run(world.kernel.now + 2 * world.kernel.tick_us)
     assert sim.is_up

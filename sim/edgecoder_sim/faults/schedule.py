@@ -17,7 +17,7 @@ from edgecoder_sim.faults.model import Fault, FaultKind
 from edgecoder_sim.faults.nodes import Ether, FaultyNode, Meddling
 from edgecoder_sim.host import Disk
 from edgecoder_sim.kernel import Kernel
-from edgecoder_sim.uptime import Uptime, Why
+from edgecoder_sim.uptime import Hold, Uptime
 
 OF_FRAMES: Final = frozenset(
     {FaultKind.LOSS, FaultKind.DUPLICATION, FaultKind.REORDERING, FaultKind.DELAY, FaultKind.PARTITION}
@@ -73,7 +73,7 @@ class Schedule:
         match fault.kind:
             case FaultKind.CRASH:
                 for sim in self._nodes(fault):
-                    self._world.uptime.hold(sim, Why.CRASHED, None if fault.silent else 0)
+                    self._world.uptime.hold(sim, Hold.CRASHED, None if fault.silent else 0)
             case FaultKind.ENGINE_CRASH:
                 for sim in self._nodes(fault):
                     if sim.is_up and sim.engine.loaded is not None:
@@ -104,7 +104,7 @@ class Schedule:
         if fault.kind is FaultKind.CRASH:
             for sim in self._nodes(fault):
                 disk = Disk.KEPT if fault.disk is Disk.OLD_COPY and sim.backup is None else fault.disk
-                self._world.uptime.release(sim, Why.CRASHED, disk)
+                self._world.uptime.release(sim, Hold.CRASHED, disk)
         elif fault.kind is FaultKind.CDN_OUTAGE:
             self._outages -= 1
             self._world.cdn.set_down(is_down=self._outages > 0)
