@@ -39,9 +39,8 @@ def main() -> None:
             print(verdict.violation, file=sys.stderr)
     least = min(tally.reached[what] for what in GOALS)
     needed = REACHED_MIN * count / SCHEDULES
-    metrics = tally.summary()
+    metrics = {name: value for name, value in tally.summary().items() if isinstance(value, int | float)}
     metrics |= {what.replace(" ", "_").replace("-", "_"): tally.reached[what] for what in COVERAGE}
-    del metrics["reached"]
     metrics["least_reached_ratio"] = least / needed
     conditions = {"scenario": "random_faults", "jobs": jobs, "quick": options.quick}
     print(json.dumps({"benchmark": "fault_schedules", "metrics": metrics, "conditions": conditions}))

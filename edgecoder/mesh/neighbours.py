@@ -213,7 +213,7 @@ class Neighbours:
         known = None if row.node is None else self._peers.capabilities_of(row.node)
         if row.bits is not None and row.bits.loading:
             return None  # the bit says all there is to know
-        if known is None:
+        if known is None or (row.node is not None and self._peers.is_outdated(row.node)):
             return 0
         bits = self._said(row)
         if bits is None:

@@ -86,10 +86,12 @@ class Peers:
 
     def _compare(self, row: PeerRow, bits: Bits | None) -> None:
         known = row.capabilities
-        row.is_outdated = row.says_loading = row.is_confirmed = False
+        row.says_loading = row.is_confirmed = False
         if bits is None or known is None:
+            row.is_outdated = False
             return
-        row.is_outdated = is_later(bits.generation, known.generation)
+        # once there is news it has to be read: a third life may look like the first, since epochs are cut short
+        row.is_outdated = row.is_outdated or is_later(bits.generation, known.generation)
         row.says_loading = row.is_outdated and bits.loading
         row.is_confirmed = not row.is_outdated
         if row.says_loading:
@@ -103,6 +105,11 @@ class Peers:
             row.is_heard = row.is_confirmed = row.says_loading = row.is_outdated = False
             if row.link is None:
                 self._forget(row)
+
+    def is_outdated(self, node: NodeId) -> bool:
+        """Whether a peer was heard to have news that were not read yet."""
+        row = self.rows.get(node)
+        return row is not None and row.is_outdated
 
     def capabilities_of(self, node: NodeId) -> Capabilities | None:
         """What is known of a peer."""
@@ -124,10 +131,10 @@ class Peers:
         held = row.capabilities
         if held is None or capabilities.generation >= held.generation:
             row.holds_until = self._context.in_ms(min(ttl_ms, self._context.config.capabilities_ttl_ms))
+            row.is_outdated = row.says_loading = False  # what is read is newer than what is heard
         if held is not None and capabilities.generation <= held.generation:
             return False
         row.capabilities = capabilities
-        row.is_outdated = row.says_loading = False  # what is read is newer than what is heard
         row.is_confirmed = row.is_heard
         loading = capabilities.current_load.is_loading
         self._context.trace(PeerLearned(row.node, capabilities.generation, loading, link.medium))

@@ -427,3 +427,19 @@ def test_a_device_that_was_passed_over_may_call(cluster: Cluster) -> None:
     phone.take(PeersSilent((3,)))
     cluster.run_for(60_000)
     assert list(phone.member.neighbours.rows) == []
+
+
+def test_news_stays_news_until_it_is_read_though_a_third_life_looks_like_the_first(cluster: Cluster) -> None:
+    """Advertisements carry four bits of the epoch: sixteen lives later they are the same again."""
+    phone, peer = phone_of(cluster), peer_at(cluster, 7)
+    hear(phone, 7, bits())
+    cluster.run_for(3_000)
+    row = phone.member.peers.rows[peer.node_id]
+    hear(phone, 7, bits((5 << 32) | 1, loading=True))
+    hear(phone, 7, bits((16 << 32) | 1, loading=True))
+    assert row.says_loading
+    read = len(dials(phone))
+    hear(phone, 7, bits((16 << 32) | 1))
+    assert row.is_outdated
+    cluster.run_for(3_000)
+    assert len(dials(phone)) == read + 1

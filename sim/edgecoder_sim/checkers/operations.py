@@ -56,12 +56,13 @@ COMPLETIONS: Final[dict[type[Operation], tuple[type[Completion], type[Completion
     DeleteFile: (FileDeleted, DeleteFailed),
 }
 """How each operation may end."""
+_OF_THE_DISK: Final = (Persist, DeleteFile)
 UNLOAD_US: Final = 60_000_000
 """Freeing a model takes less, even where a driver has to kill a process."""
 
 
 class _State:
-    __slots__ = ("before", "is_ready", "newest", "open", "stale")
+    __slots__ = ("before", "is_ready", "newest", "open", "stale", "written_us")
 
     def __init__(self, stale: set[OpId], newest: OpId) -> None:
         self.open: dict[OpId, type[Operation]] = {}
@@ -71,6 +72,8 @@ class _State:
         """The newest operation, and that of the lives before,"""
         self.is_ready = False
         """which counts where this one ends before its epoch is durable: then it leaves the epoch to the next."""
+        self.written_us: Micros = -GRACE_US
+        """When its disk was last done with something."""
 
 
 class Operations(Rule):
@@ -122,6 +125,8 @@ class Operations(Rule):
     def _complete(self, book: Book, event: Completion) -> None:
         state, name = self._of[book.index], type(event).__name__
         kind = state.open.pop(event.op, None)
+        if kind in _OF_THE_DISK:
+            state.written_us = self.panel.now
         if kind is None:
             if event.op not in state.stale:
                 self.fail(book, f"gets {name} for operation {event.op}, which is not open: it had its completion")
@@ -141,6 +146,11 @@ class Operations(Rule):
 
     def _overdue(self, book: Book, key: tuple[int, OpId]) -> None:
         life, op = key
-        kind = self._of[book.index].open.get(op)
-        if kind is not None and life == book.life:
+        state = self._of[book.index]
+        kind = state.open.get(op)
+        if kind is None or life != book.life:
+            return
+        if kind in _OF_THE_DISK and self.panel.now < state.written_us + GRACE_US:  # a slow one does what came before
+            self.panel.alarm(state.written_us + GRACE_US, self._overdue, book, key)
+        else:
             self.fail(book, f"has had no completion for {kind.__name__} {op}, which is overdue")

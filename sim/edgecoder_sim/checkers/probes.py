@@ -70,7 +70,8 @@ class PlacesEnd(Rule):
         """See `Rule`."""
         self._offered: dict[int, dict[_Key, Micros]] = {}
         """Places that a node was offered, and when."""
-        self._declined: dict[int, dict[TaskId, set[LinkId]]] = {}
+        self._declined: dict[int, dict[TaskId, dict[LinkId, Micros]]] = {}
+        """Where each task was declined, and when; a node that has waited may ask there again."""
         self.panel.on_sent(Probe, self._probe)
         self.panel.on_received(ProbeReply, self._reply)
         self.panel.on_sent(Release, self._release)
@@ -84,13 +85,13 @@ class PlacesEnd(Rule):
         self._declined[book.index] = {}
 
     def _probe(self, book: Book, link: LinkId, _: Header, probe: Probe) -> None:
-        self._declined[book.index].get(probe.task_id, set()).discard(link)
+        self._declined[book.index].get(probe.task_id, {}).pop(link, None)
 
     def _reply(self, book: Book, link: LinkId, _: Header, reply: ProbeReply) -> None:
         key = (link, reply.task_id)
         if reply.reason is not None:
             self._offered[book.index].pop(key, None)
-            self._declined[book.index].setdefault(reply.task_id, set()).add(link)
+            self._declined[book.index].setdefault(reply.task_id, {})[link] = self.panel.now
             return
         if not reply.hold_ms:  # a coordinator's estimate
             return
@@ -103,7 +104,8 @@ class PlacesEnd(Rule):
 
     def _request(self, book: Book, link: LinkId, _: Header, request: TaskRequest) -> None:
         task = request.task_id
-        if link in self._declined[book.index].get(task, ()):
+        declined_us = self._declined[book.index].get(task, {}).get(link)
+        if declined_us is not None and self.panel.now < declined_us + book.config.task_retry_ms * 1000:
             self.fail(book, f"sends task {task.hex()} over link {link}, where it was declined just now")
         self._offered[book.index].pop((link, task), None)
 

@@ -161,8 +161,9 @@ class IdleLinks(Rule):
 
 class NewsIsRead(Rule):
     """Who hears that a known peer is loading takes it from the advertisement, at once; who hears of anything else that
-    is new to it dials somebody within a minute, if a slot is free. Where more are in range than it remembers, nothing
-    is asked. It must be made after `Slots`."""
+    is new to it dials somebody within a minute, if a slot is free. Nothing is
+    asked where more are in range than it remembers, or of who comes with another tag and is not recognised, since a
+    clock was set. It must be made after `Slots`."""
 
     name = "what is heard is taken"
 
@@ -202,8 +203,9 @@ class NewsIsRead(Rule):
 
     def _hears(self, book: Book, event: PeersHeard) -> None:
         for heard in event.peers:
+            before = self._heard[book.index].get(heard.address)
             self._heard[book.index][heard.address] = heard
-            if self._news(book, heard) is not None:
+            if self._news(book, heard) is not None and not _has_another_tag(before, heard):
                 is_loading = heard.bits is not None and heard.bits.loading
                 self.panel.alarm(self.panel.now + (0 if is_loading else NEWS_US), self._look, book, heard)
 
@@ -231,3 +233,8 @@ class NewsIsRead(Rule):
             self.panel.alarm(self.panel.now + NEWS_US, self._look, book, heard)
         else:
             self.fail(book, f"hears that {name} has news, and dials nobody for a minute")
+
+
+def _has_another_tag(before: Heard | None, heard: Heard) -> bool:
+    tags = [each.bits.tag for each in (before, heard) if each is not None and each.bits is not None]
+    return len(set(tags)) > 1
