@@ -248,9 +248,9 @@ class Node:
     # -- an epoch that others know to be over --------------------------------------------------------------------------
 
     def _told_stale(self, newest: int) -> None:
-        """A peer knows a greater epoch of this node: disk and clock have both gone back. Go on with one that is greater
-        still, as soon as it is durable."""
-        if self._is_raising or not self.context.epoch < newest <= EPOCH_MAX - EPOCHS_SPARE:
+        """A peer knows this epoch of an earlier life of this node, or a greater one: disk and clock have both gone
+        back. Go on with one that is greater still, as soon as it is durable."""
+        if self._is_raising or not self.context.epoch <= newest <= EPOCH_MAX - EPOCHS_SPARE:
             return
         if self._raises >= RAISES_MAX:
             self.context.drop(EPOCH_KEY, Reason.OVERFLOW)

@@ -111,7 +111,9 @@ class Gate:
             return None
         if not window.accept(header.epoch, header.seq):
             self._context.drop("frame", Reason.REPLAYED)
-            if header.epoch < window.epoch and type(verified.message) is Identity:
+            # a life does not begin a link with what it has said already: this one has the epoch of an earlier one
+            is_over = header.epoch < window.epoch or (header.epoch == window.epoch and link.peer is None)
+            if is_over and type(verified.message) is Identity:
                 self._context.send(link.id, Stale(epoch=window.epoch), IDENTITY_TTL_MS)
             return None
         return link, verified

@@ -113,8 +113,9 @@ class Versions(Message, frozen=True):
 
 
 class Stale(Message, frozen=True):
-    """Answer to an identity of an epoch that is over: the newest one of the node that is told. A node comes to this
-    where its disk and its clock both went back; it goes on with a greater epoch."""
+    """Answer to an identity of an epoch that is over, or that begins a link and was heard before: the newest epoch of
+    the node that is told. A node comes to this where its disk and its clock both went back; it goes on with a greater
+    one."""
 
     epoch: Annotated[int, msgspec.Meta(ge=0, le=EPOCH_MAX)]
 
