@@ -239,7 +239,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     iPhone; 68 between Androids, which take 512. Higher: peers over BLE look better than they are, and long prompts are
     given up before they are through."""
     receipts_max: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 1024
-    """Receipts that may wait for a coordinator, 300 bytes of disk each. One more is refused: its server goes unpaid."""
+    """Receipts that may wait for a coordinator, 300 bytes of disk each, and those that may wait for their servers. Who
+    served refuses one more; who pays forgets the oldest."""
     receipt_retry_ms: Millis = 5_000
     """How often a receipt, or a batch of them, that was not acknowledged is sent again."""
     receipt_tries_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10

@@ -48,7 +48,7 @@ from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.mesh.soonest import make_router
 from edgecoder.mesh.status import model_status
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder.models.library import Library
+from edgecoder.models.manager import ModelManager
 from edgecoder.models.swap import SwapState
 from edgecoder.seeding.receipts import RECEIPT_TTL_MS, Payer, ReceiptQueue, quality_milli
 from edgecoder.wire.envelope import Verified
@@ -80,10 +80,10 @@ class Member:
         self._catalog = catalog
         self._power = PowerPolicy(context.config)
         self._self_stats = PeerStats()
-        self.library = Library(context, catalog, platform, self, self._holdings_changed)
-        self.inventory = self.library.inventory
-        self.downloads = self.library.downloads
-        self.swap = self.library.swap
+        self.models = ModelManager(context, catalog, platform, self, self._holdings_changed)
+        self.inventory = self.models.inventory
+        self.downloads = self.models.downloads
+        self.swap = self.models.swap
         self.peers = Peers(context)
         self.neighbours = Neighbours(context, gate, self.peers, self._uses)
         self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer, self.neighbours.online_changed)
@@ -100,7 +100,7 @@ class Member:
         self.receipts.restore(snapshot)
         self.heartbeat.start()
         self.neighbours.start()
-        self.library.start(snapshot)
+        self.models.start(snapshot)
         if self.swap.state is SwapState.EMPTY:
             self.announcer.model_changed()
 
@@ -149,10 +149,10 @@ class Member:
     @property
     def is_stopping(self) -> bool:
         """Whether it is shutting down."""
-        return self.library.is_closed
+        return self.models.is_closed
 
     def _shut_down(self, command: ShutDown) -> None:
-        self.library.is_closed = True
+        self.models.is_closed = True
         self.announcer.model_changed()  # no router may send anything here any more
         self.origin.give_up_all(Reason.SHUTTING_DOWN)
         self.executor.drain(lambda: self._context.reply(command.command, None))
@@ -293,7 +293,7 @@ class Member:
         bound = self._gate.links.get(link)
         if self.heartbeat.is_online or bound is None or bound.role is Role.COORDINATOR:
             return
-        entry = None if response.model is None else self.library.find(response.model)
+        entry = None if response.model is None else self.models.find(response.model)
         size = entry.param_size if isinstance(entry, CatalogEntry) else None
         cpu_ms = (self._context.now - asked_at) // MILLI
         self.payer.pay(node, link, response.task_id, response.tokens, cpu_ms, quality_milli(size))
@@ -415,13 +415,13 @@ class Member:
         return name if fits(name, serving.param_size) is None else Reason.NO_MODEL
 
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
-        SwapModel: lambda member, event: member.library.swap_model(event),
-        PullModel: lambda member, event: member.library.pull_model(event),
-        RemoveModel: lambda member, event: member.library.remove_model(event),
+        SwapModel: lambda member, event: member.models.swap_model(event),
+        PullModel: lambda member, event: member.models.pull_model(event),
+        RemoveModel: lambda member, event: member.models.remove_model(event),
         SubmitTask: _submit_task,
         CancelTask: lambda member, event: member.origin.cancel(event),
         QueryStatus: _query_status,
-        QueryModels: lambda member, event: member.library.query_models(event),
+        QueryModels: lambda member, event: member.models.query_models(event),
         ShutDown: _shut_down,
         TaskChunk: lambda member, event: member.executor.chunk(event),
         FetchProgressed: lambda member, event: member.downloads.progressed(event),

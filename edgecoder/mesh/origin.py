@@ -195,7 +195,8 @@ class Origin:
             (to, link), why = coordinator, Why.COORDINATOR
         else:
             to, link, why = None, None, Why.NOBODY
-        if to is not None or (task.attempts == 0 and not (task.tried and task.requests)):
+        was_refused = bool(task.attempts or (task.tried and task.requests))
+        if to is not None or not was_refused:  # who was refused a moment ago waits for that reason: no new decision
             self._trace_routed(task, to, why, decision, verdict)
         if to is not None:
             self._ask(task, to, link, task.request(self._context.now))

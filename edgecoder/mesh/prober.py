@@ -147,15 +147,13 @@ class Prober:
         self._near.note_probe(candidate.node, answered=True)
         if is_advice and (message.reason is not None or message.tokens_per_s):
             round_.advice = message.reason is None
-        if is_advice and not message.tokens_per_s:
-            pass  # nobody there, or somebody at another coordinator: no time is known
-        elif message.reason is not None:
-            _count(round_.excluded, message.reason.value)
-        else:
+        if message.reason is None and (message.tokens_per_s or not is_advice):
             way_ms = (self._context.now - round_.asked_at[link]) // MILLI
             offer = self._router.offer(candidate, round_.request, message, way_ms)
             until = self._context.in_ms(min(message.hold_ms, self._hold_max_ms) - way_ms)
             round_.offers[link] = (offer, until if message.hold_ms else _FOR_EVER)
+        elif message.reason is not None and not is_advice:  # a coordinator that has nobody excludes no node
+            _count(round_.excluded, message.reason.value)
         self._decide_if_clear(round_)
 
     def cancel(self, task: TaskId) -> None:

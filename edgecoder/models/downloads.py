@@ -2,7 +2,7 @@
 
 A file that arrives short is kept and resumed, one whose SHA-256 is not the catalog's is thrown away. One that is to be
 removed is first no longer offered, durably, and then deleted. Who swaps to a file, and whether it may go, is judged in
-`library`; pieces, peers and the planner come with the seeding folder.
+`manager`; pieces, peers and the planner come with the seeding folder.
 """
 
 from __future__ import annotations

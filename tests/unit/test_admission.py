@@ -51,5 +51,5 @@ def test_asking_changes_nothing(cluster: Cluster) -> None:
     phone = cluster.add("phone", installed=[SMALL])
     cluster.drive()
     before = dict(phone.member.inventory._rows)
-    assert phone.member.library.admits(HUGE) is Reason.INSUFFICIENT_MEMORY
+    assert phone.member.models.admits(HUGE) is Reason.INSUFFICIENT_MEMORY
     assert phone.member.inventory._rows == before

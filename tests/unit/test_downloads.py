@@ -105,7 +105,7 @@ def test_a_quarantined_file_is_fetched_anew_by_a_pull_and_not_by_a_swap(cluster:
     cluster.drive()
     assert phone.result(command, PullResult).reason is None
     assert [fetch.offset_bytes for fetch in phone.did(FetchFile)] == [0]
-    assert phone.member.library.admits(SMALL) is None
+    assert phone.member.models.admits(SMALL) is None
 
 
 def test_nothing_is_fetched_for_a_model_that_does_not_fit(phone: Host) -> None:
@@ -134,7 +134,7 @@ def test_late_progress_is_no_news(cluster: Cluster, phone: Host) -> None:
     assert len(phone.progress) == before
 
 
-def test_the_library_shows_what_is_here_and_what_could_be(cluster: Cluster) -> None:
+def test_the_list_of_models_shows_what_is_here_and_what_could_be(cluster: Cluster) -> None:
     phone = cluster.add("phone", installed=[SMALL], active=SMALL)
     cluster.drive()
     phone.plan(FetchFile, HANGS)

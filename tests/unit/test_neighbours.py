@@ -13,7 +13,7 @@ from edgecoder.trace import PeerForgotten, PeerLearned
 from edgecoder.wire.advertisement import tag
 from edgecoder.wire.messages import Probe, ProbeReply, TaskRequest
 from tests.catalogs import SMALL
-from tests.harness import Cluster
+from tests.harness import Cluster, Puppet
 from tests.hosts import HANGS, Outcome, fails
 from tests.neighbourhood import WINDOW, bits, dials, hear, peer_at, phone_of
 from tests.strategies import capabilities
@@ -364,37 +364,33 @@ def test_a_dial_may_end_after_its_task(cluster: Cluster) -> None:
     assert peer.all(Probe) == []
 
 
-def test_a_dial_may_end_after_its_round(cluster: Cluster) -> None:
-    """Nobody could beat the peer that has a link already, so the task goes there while another is being dialled."""
+def offered_by_who_is_linked(cluster: Cluster, tokens_per_s: int) -> Puppet:
+    """A peer with a link, of some speed, that has offered a place; another, without one, cannot be dialled."""
     phone, _ = phone_of(cluster), peer_at(cluster, 7)
     hear(phone, 7, bits())
     cluster.run_for(3_000)
     near = cluster.puppet("near", Role.AGENT)
     link = cluster.link(near, phone)
-    near.say(link, capabilities(near.node_id, 1, tokens_per_s=1000))
+    near.say(link, capabilities(near.node_id, 1, tokens_per_s=tokens_per_s))
     cluster.run_for(15)
     phone.plan(Connect, HANGS)
     phone.submit(model="small", max_tokens=100)
     cluster.run_for(15)
-    near.say(link, ProbeReply(task_id=near.last(Probe).task_id, tokens_per_s=1000, hold_ms=4_000))
+    hold_ms = NodeConfig().probe_hold_ms
+    near.say(link, ProbeReply(task_id=near.last(Probe).task_id, tokens_per_s=tokens_per_s, hold_ms=hold_ms))
+    return near
+
+
+def test_a_dial_may_end_after_its_round(cluster: Cluster) -> None:
+    """Nobody could beat the peer that has a link already, so the task goes there while another is being dialled."""
+    near = offered_by_who_is_linked(cluster, 1000)
     cluster.run_for(100)
     assert len(near.all(TaskRequest)) == 1
     cluster.run_for(5_000)
 
 
 def test_places_are_kept_for_as_long_as_a_round_that_dials_takes(cluster: Cluster) -> None:
-    phone, _ = phone_of(cluster), peer_at(cluster, 7)
-    hear(phone, 7, bits())
-    cluster.run_for(3_000)
-    near = cluster.puppet("near", Role.AGENT)
-    link = cluster.link(near, phone)
-    near.say(link, capabilities(near.node_id, 1, tokens_per_s=10))
-    cluster.run_for(15)
-    phone.plan(Connect, HANGS)
-    phone.submit(model="small", max_tokens=100)
-    cluster.run_for(15)
-    hold_ms = NodeConfig().probe_hold_ms
-    near.say(link, ProbeReply(task_id=near.last(Probe).task_id, tokens_per_s=10, hold_ms=hold_ms))
+    near = offered_by_who_is_linked(cluster, 10)
     cluster.run_for(3_100)
     assert len(near.all(TaskRequest)) == 1
 

@@ -1,4 +1,4 @@
-"""The library: the model files of a node, the one that is active, and what its user wants of them.
+"""The models: the files of a node, the one that is active, and what its user wants of them.
 
 A name is looked up in the catalog here, and a wish is judged before anything is touched: what is active, or about to
 be, is not removed; a pull that ends late does not undo a later wish. How a model is changed, fetched or judged is left
@@ -22,7 +22,7 @@ from edgecoder.models.swap import KEY as SWAP_KEY
 from edgecoder.models.swap import Surroundings, Swap
 
 
-class Library:
+class ModelManager:
     """The models of one node."""
 
     def __init__(
