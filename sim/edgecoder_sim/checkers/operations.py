@@ -41,6 +41,7 @@ from edgecoder.core.events import (
     ModelUnloaded,
     Persisted,
     PersistFailed,
+    PieceArrived,
     PieceFailed,
     PieceFetched,
     PieceServed,
@@ -99,8 +100,8 @@ class Operations(Rule):
         """See `Rule`."""
         self._of: dict[int, _State] = {}
         self.panel.on(COMPLETIONS, self._begin_op)
-        self.panel.on([kind for pair in COMPLETIONS.values() for kind in pair], self._complete)
-        self.panel.on((TaskChunk, FetchProgressed), self._progress)
+        self.panel.on(list(dict.fromkeys(kind for pair in COMPLETIONS.values() for kind in pair)), self._complete)
+        self.panel.on((TaskChunk, FetchProgressed, PieceArrived), self._progress)
         self.panel.on(CancelOp, self._cancel)
         self.panel.on(NodeReady, self._ready)
 
@@ -148,7 +149,7 @@ class Operations(Rule):
         elif type(event) not in COMPLETIONS[kind]:
             self.fail(book, f"gets {name} as the completion of {kind.__name__} {event.op}")
 
-    def _progress(self, book: Book, event: TaskChunk | FetchProgressed) -> None:
+    def _progress(self, book: Book, event: TaskChunk | FetchProgressed | PieceArrived) -> None:
         state = self._of[book.index]
         if event.op not in state.open and event.op not in state.stale:
             self.fail(book, f"gets {type(event).__name__} of operation {event.op}, which is over")
