@@ -76,8 +76,8 @@ class InvariantViolated(SimulationError):
 
 
 class Reason(Enum):
-    """Why something did not happen. The values travel on the wire and label metrics: never rename one. Two come from
-    hosts alone: `DISK_FULL` and `ADVERTISE_FAILED`."""
+    """Why something did not happen. The values travel on the wire and label metrics: never rename one. One comes from
+    hosts alone: `ADVERTISE_FAILED`."""
 
     UNKNOWN_MODEL = "unknown_model"
     INCOMPATIBLE = "incompatible"

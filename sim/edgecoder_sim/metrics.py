@@ -23,6 +23,12 @@ class Metric(NamedTuple):
     help: str
 
 
+UNITS_OF_COUNTS: Final = (
+    *("tasks", "decisions", "tokens", "swaps", "requests", "loads", "times", "nodes", "moves", "envelopes", "bytes"),
+    *("drops", "changes", "downloads", "bans", "pieces"),
+)
+"""Units of figures that are whole numbers."""
+
 METRICS: Final[dict[str, Metric]] = {
     "tasks_submitted": Metric("Tasks", "Asked", "tasks", "Tasks that users asked."),
     "tasks_done": Metric("Tasks", "Answered", "tasks", "Tasks whose user got the whole answer."),
