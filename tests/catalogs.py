@@ -20,6 +20,8 @@ def entry(
     file_size_bytes: int = 64 * MIB,
     min_memory_mb: int = 64,
     kv_bytes_per_token: int = 0,
+    piece_root: str = "",
+    piece_size_bytes: int = 0,
 ) -> CatalogEntry:
     """A catalog entry; its digest is that of its name and platforms."""
     claim = f"{name} {[platform.value for platform in platforms]}"
@@ -34,6 +36,8 @@ def entry(
         platforms=platforms,
         aliases=aliases,
         kv_bytes_per_token=kv_bytes_per_token,
+        piece_root=piece_root,
+        piece_size_bytes=piece_size_bytes,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 
 from edgecoder.errors import UnknownModel
+from edgecoder.seeding.pieces import Layout, layout_of
 
 MODEL_NAME = r"[a-z0-9][a-z0-9._-]{0,95}(/[a-z0-9][a-z0-9._-]{0,95})?(:[a-z0-9][a-z0-9._-]{0,95})?"
 """Grammar of a model id or alias: at most one `/` level and one `:tag`. A name never becomes a path."""
@@ -25,6 +26,7 @@ _SIZE_IN_TAG = re.compile(r"(?:^|[-_.])((?:\d+x)?\d+(?:\.\d+)?[bm])(?=$|[-_.])",
 
 ModelName = Annotated[str, msgspec.Meta(pattern=f"^{MODEL_NAME}$")]
 Sha256Hex = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+RootHex = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")]
 
 
 class Platform(Enum):
@@ -56,9 +58,13 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
     kv_bytes_per_token: int = 0
     """Bytes of key and value cache a token of context costs; 0 is unknown."""
     license: str = ""
+    piece_root: RootHex = ""
+    """Root of the file's Merkle tree (BEP 52), 64 hexadecimal digits; empty where nobody has hashed the file."""
+    piece_size_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Bytes of a piece, a power of two from 16384; 0 takes the rule's, at least 266 pieces of 64 KiB to 16 MiB."""
 
     def __post_init__(self) -> None:
-        """Check what becomes keys and file names, however an entry is made. Raises ValueError.
+        """Check what becomes keys and file names, and the sizes, however an entry is made. Raises ValueError.
 
         (The patterns above, which the schema shows, let a last newline pass.)"""
         for name in (self.model_id, *self.aliases):
@@ -66,6 +72,17 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
                 raise ValueError(f"{name!r} is no model name")
         if _SHA256_HEX.fullmatch(self.sha256) is None:
             raise ValueError(f"{self.sha256!r} is no SHA-256")
+        if self.piece_root and _SHA256_HEX.fullmatch(self.piece_root) is None:
+            raise ValueError(f"{self.piece_root!r} is no root of a Merkle tree")
+        try:
+            layout_of(self.file_size_bytes, self.piece_size_bytes)
+        except ValueError as error:
+            raise ValueError(f"{self.model_id}: {error}") from None
+
+    @property
+    def layout(self) -> Layout:
+        """Where the file's leaves and pieces lie."""
+        return layout_of(self.file_size_bytes, self.piece_size_bytes)
 
 
 class Catalog:

@@ -135,8 +135,16 @@ class Document:
         except msgspec.ValidationError as error:
             fault = first_fault(value, mi.type_info(type_), where)
             if fault is None:
-                raise self.error(where, str(error), "") from None
+                raise self._refused(where, str(error)) from None
             raise self.error(fault.where, fault.problem, fault.hint) from None
+
+    def _refused(self, where: Where, said: str) -> ConfigError:
+        """What a type's own check says, `problem; hint`, as an error about the value that msgspec found it in."""
+        said, _, path = said.partition(" - at `$")
+        steps = re.match(r"(?:\.\w+|\[\d+\])*", path)
+        found = re.findall(r"\.(\w+)|\[(\d+)\]", steps[0] if steps else "")
+        problem, _, hint = said.partition("; ")
+        return self.error((*where, *(name or int(number) for name, number in found)), problem, hint)
 
     def _forget(self, where: Where) -> None:
         length = len(where)

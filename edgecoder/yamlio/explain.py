@@ -30,6 +30,7 @@ BOUND_SHOWN_MAX: Final = 1000
 _FORMS: Final = {
     f"^{MODEL_NAME}$": "lower-case letters, digits, `.`, `_` and `-`, with at most one `/` and one `:tag`",
     "^[0-9a-f]{64}$": "64 lower-case hexadecimal digits",
+    "^([0-9a-f]{64})?$": "64 lower-case hexadecimal digits, or empty",
 }
 """How text of a pattern looks, for the core's types."""
 
