@@ -19,6 +19,7 @@ from edgecoder.errors import ConfigError
 Millis = Annotated[int, msgspec.Meta(ge=1, le=7 * 86_400_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+Kbits = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 
 
 class DeviceType(Enum):
@@ -38,6 +39,17 @@ class Routing(Enum):
     """Take the cheapest by what they advertised last (v1)."""
 
 
+class Distribution(Enum):
+    """How a node gets the files of models that have a piece tree."""
+
+    PORTFOLIO = "portfolio"
+    """From peers, mesh and CDN at once, by price and deadline."""
+    LADDER = "ladder"
+    """From a peer over BLE, else from the mesh, else from the CDN (seed)."""
+    CDN = "cdn"
+    """Whole, from the CDN alone."""
+
+
 class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What all nodes of one network must agree on."""
 
@@ -53,6 +65,15 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Period of `capability_summary` (seed)."""
     summary_periods_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
     """A summary not refreshed for so many periods is not served."""
+    cdn_kbit_per_s: Kbits = 400_000
+    """What the CDN gives one connection: what a node reckons with until it has measured. Higher than it is: nodes wait
+    less for peers; lower: they lean on peers for longer than the CDN alone would have taken."""
+    cdn_egress_kbit_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
+    """What the origin gives all nodes together, by its operator; 0 is no limit. With a limit, a node reckons with its
+    share among those that want the same file."""
+    origin_copies_pct: Annotated[int, msgspec.Meta(ge=100, le=100_000)] = 105
+    """A broker sends nodes to the CDN for so much of a file in all, percent of it, and for more only where no live node
+    holds a piece. More: fewer waits for the first pieces; less: fewer bytes from the origin."""
 
     def validate(self) -> None:
         """Check the relations between values. Raises ConfigError with the field's name in place of a path."""
@@ -248,6 +269,57 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ledger_receipts_max: Count = 100_000
     """Receipts that a coordinator keeps. It refuses what comes then, and forgets none: one that was forgotten could be
     counted twice. Refused ones stay in the queues of their servers."""
+    distribution: Distribution = Distribution.PORTFOLIO
+    """Where model files come from."""
+    seeding: bool = True
+    """Whether this node gives others the pieces that it has."""
+    seed_when_metered: bool = False
+    """Whether it does so on a network whose bytes its user pays for."""
+    seed_while_busy: bool = False
+    """Whether it begins to send while it runs tasks; those come first."""
+    seed_duty_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] = 50
+    """Share of the time in which a node on its battery sends, percent. More: files spread faster; less: the battery
+    lasts longer."""
+    upload_kbit_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
+    """What it can send, where that is known; 0: it is not. Brokers fill an uplink by it."""
+    download_kbit_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
+    """What it can receive, where that is known; 0: it is not."""
+    upload_slots: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    """Pieces that it sends at once. One after the other a piece is elsewhere sooner; more at once fill an uplink behind
+    slow receivers: a broker decides how many of them it uses."""
+    upload_queue_max: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 16
+    """Requests that wait for a slot; one more is refused as busy."""
+    uploads_per_peer_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
+    """Requests of one peer that wait or are served."""
+    inbound_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
+    """Pieces of one file that are asked of peers at once; what is granted beyond it waits for its turn."""
+    cdn_requests_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    """Requests to the CDN at once: with a second one under way no time is lost between two."""
+    cdn_request_bytes: Annotated[int, msgspec.Meta(ge=16_384, le=1 << 30)] = 16 << 20
+    """A request to the CDN asks for pieces in a row up to about so much. More: fewer requests; less: less is fetched
+    twice where peers were sooner."""
+    cdn_retry_ms: Millis = 2_000
+    """Wait after the CDN failed; it doubles with each failure in a row"""
+    cdn_retry_max_ms: Millis = 60_000
+    """up to this."""
+    transfer_patience_ms: Millis = 600_000
+    """A download to which no source has given anything for so long ends as without a source; what it has stays."""
+    piece_timeout_ms: Millis = 10_000
+    """Least time that a peer is given for a piece; by measured rates it may be more."""
+    file_peers_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 128
+    """Peers that are remembered for one file."""
+    ticket_ms: Millis = 60_000
+    """How long a ticket holds. Shorter: revoked sooner; longer: fewer signatures."""
+    clock_skew_ms: Millis = 30_000
+    """How far apart the clocks of a broker and of a sender may be."""
+    swarm_files_max: Count = 1024
+    """Files that a coordinator brokers."""
+    swarm_degree_max: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 20
+    """Nodes to which a broker lets one node send, of one file. More: better choices, longer searches and more links."""
+    swarm_inbound_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 3
+    """Pieces that a broker has on their way to one receiver at once, of one file."""
+    broker_delay_ms: Millis = 200
+    """What a broker allows for the news of a piece and its answer to cross the network: so much ahead it grants."""
     cost_max: Annotated[int, msgspec.Meta(ge=1)] = 200
     """CostRouter takes only peers cheaper than this (v1)."""
     local_cost_max: Annotated[int, msgspec.Meta(ge=0)] = 100

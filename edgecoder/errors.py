@@ -76,8 +76,8 @@ class InvariantViolated(SimulationError):
 
 
 class Reason(Enum):
-    """Why something did not happen. The values travel on the wire and label metrics: never rename one. Two come from
-    hosts alone: `DISK_FULL` and `ADVERTISE_FAILED`."""
+    """Why something did not happen. The values travel on the wire and label metrics: never rename one. One comes from
+    hosts alone: `ADVERTISE_FAILED`."""
 
     UNKNOWN_MODEL = "unknown_model"
     INCOMPATIBLE = "incompatible"
@@ -121,6 +121,12 @@ class Reason(Enum):
     REPLAYED = "replayed"
     VERSION_MISMATCH = "version_mismatch"
     UNKNOWN_TYPE = "unknown_type"
+    PIECE_CORRUPT = "piece_corrupt"
+    NOT_HELD = "not_held"
+    NO_TICKET = "no_ticket"
+    NOT_SEEDING = "not_seeding"
+    TOO_SLOW = "too_slow"
+    BANNED = "banned"
     OVERFLOW = "overflow"
 
 
@@ -177,5 +183,11 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.REPLAYED: ReasonInfo("the envelope was seen before", "nothing to do", 409),
     Reason.VERSION_MISMATCH: ReasonInfo("the versions do not meet", "update the older node", 426),
     Reason.UNKNOWN_TYPE: ReasonInfo("no message of that type is known", "update this node", 400),
+    Reason.PIECE_CORRUPT: ReasonInfo("a sender's bytes do not fit the file's tree", "nothing to do, it is banned", 502),
+    Reason.NOT_HELD: ReasonInfo("the node does not have the piece", "ask another", 404),
+    Reason.NO_TICKET: ReasonInfo("no valid ticket came with the request", "ask the broker for one", 403),
+    Reason.NOT_SEEDING: ReasonInfo("the node gives nothing now", "ask another", 503),
+    Reason.TOO_SLOW: ReasonInfo("the sender was too slow", "nothing to do, another is asked", 504),
+    Reason.BANNED: ReasonInfo("the sender gave wrong bytes before", "nothing to do, another is asked", 403),
     Reason.OVERFLOW: ReasonInfo("a bound was reached", "see the limits in the configuration", 503),
 }

@@ -37,6 +37,15 @@ RESPONSE_INDEX_MAX: Final = 1_000_000
 RECEIPTS_PER_BATCH: Final = 64
 """Receipts of one `ledgerBatch`: 16 KiB, so that a slow link is not held up for long."""
 
+PIECES_MAX: Final = 1 << 16
+"""Pieces of one file: a terabyte in pieces of 16 MiB."""
+PIECES_PER_MESSAGE: Final = 256
+"""Pieces that one message names."""
+TICKET_TAG: Final = b"edgecoder/ticket/1\x00"
+"""Domain tag before what a ticket signs."""
+CDN_ID: Final = bytes(NODE_ID_BYTES)
+"""The CDN where a sender is named: no key has this hash."""
+
 ATTEMPT_MAX: Final = (1 << 16) - 1
 """Requests for one task that one asker can tell apart."""
 

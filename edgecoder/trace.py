@@ -138,6 +138,90 @@ class DownloadPhase(Record, frozen=True, tag="download.phase"):
     reason: Reason | None
 
 
+class TransferBegan(Record, frozen=True, tag="transfer.began"):
+    """This node wants a file piece by piece; it has `pieces` of `of` from an earlier life."""
+
+    model: str
+    pieces: int
+    of: int
+
+
+class TransferEnded(Record, frozen=True, tag="transfer.ended"):
+    """It has all pieces (`reason` None), or gave up."""
+
+    model: str
+    reason: Reason | None
+
+
+class PieceSought(Record, frozen=True, tag="piece.sought"):
+    """This node asks a source for `count` pieces from `piece` on; `why` is the planner's reason code."""
+
+    model: str
+    piece: int
+    count: int
+    source: str
+    peer: NodeId | None
+    why: str
+
+
+class PieceKept(Record, frozen=True, tag="piece.kept"):
+    """A piece is verified and synced; `leaves` of it had come before, from others. `is_new`: none had come twice."""
+
+    model: str
+    piece: int
+    source: str
+    peer: NodeId | None
+    size_bytes: int
+    """What this source gave of it."""
+    is_new: bool = True
+
+
+class PieceLost(Record, frozen=True, tag="piece.lost"):
+    """A source did not give what it was asked for. What came of it and fits stays (`size_bytes`); the rest is waste."""
+
+    model: str
+    piece: int
+    source: str
+    peer: NodeId | None
+    reason: Reason
+    size_bytes: int
+    wasted_bytes: int
+
+
+class SenderBanned(Record, frozen=True, tag="sender.banned"):
+    """This node takes nothing more of a file from a peer, whose bytes did not fit the tree."""
+
+    model: str
+    peer: NodeId
+
+
+class PieceRefused(Record, frozen=True, tag="piece.refused"):
+    """This node does not give a peer a piece."""
+
+    peer: NodeId
+    reason: Reason
+
+
+class SwarmChanged(Record, frozen=True, tag="swarm.changed"):
+    """A broker's members of one file came or went: so many hold all of it, so many want it."""
+
+    model: str
+    seeders: int
+    receivers: int
+
+
+class SeedCredited(Record, frozen=True, tag="seed.credited"):
+    """A broker has it from the receiver that a sender's bytes were verified: the sender's sum for this file is now so
+    many micro-credits. `seeders` held the whole file."""
+
+    model: str
+    sender: NodeId
+    receiver: NodeId
+    size_bytes: int
+    seeders: int
+    micro_credits: int
+
+
 class TaskSubmitted(Record, frozen=True, tag="task.submitted"):
     """This node's user asked, by this command."""
 

@@ -15,12 +15,15 @@ import msgspec
 from edgecoder.coordinator.hub import Hub
 from edgecoder.core.effects import (
     Advertise,
+    AllocateFile,
     CancelOp,
     Connect,
     DeleteFile,
+    DialCoordinator,
     Disconnect,
     Effect,
     FetchFile,
+    FetchPiece,
     HashFile,
     LoadModel,
     Operation,
@@ -31,6 +34,7 @@ from edgecoder.core.effects import (
     RunTask,
     Scan,
     Send,
+    ServePiece,
     TaskResult,
     Trace,
     UnloadModel,
@@ -39,6 +43,7 @@ from edgecoder.core.effects import (
 from edgecoder.core.events import (
     Advertised,
     AdvertiseFailed,
+    AllocateFailed,
     Command,
     Completion,
     Connected,
@@ -48,6 +53,7 @@ from edgecoder.core.events import (
     Event,
     FetchFailed,
     FetchProgressed,
+    FileAllocated,
     FileDeleted,
     FileFetched,
     FileHashed,
@@ -57,6 +63,10 @@ from edgecoder.core.events import (
     ModelUnloaded,
     Persisted,
     PersistFailed,
+    PieceFailed,
+    PieceFetched,
+    PieceServed,
+    ServeFailed,
     Started,
     SubmitTask,
     SwapModel,
@@ -96,6 +106,10 @@ FAILURES: Final[dict[type[Operation], Callable[[OpId, Reason], Completion]]] = {
     FetchFile: FetchFailed,
     HashFile: HashFailed,
     DeleteFile: DeleteFailed,
+    AllocateFile: AllocateFailed,
+    FetchPiece: PieceFailed,
+    ServePiece: ServeFailed,
+    DialCoordinator: ConnectFailed,
 }
 """How each operation fails."""
 
@@ -103,6 +117,9 @@ _PLAIN: Final[dict[type[Operation], Callable[[OpId], Completion]]] = {
     Persist: Persisted,
     UnloadModel: ModelUnloaded,
     DeleteFile: FileDeleted,
+    AllocateFile: FileAllocated,
+    FetchPiece: PieceFetched,
+    ServePiece: PieceServed,
 }
 """Successes that say nothing more."""
 
@@ -396,6 +413,8 @@ def _completion(effect: Operation, outcome: Outcome) -> Completion:
     match effect:
         case Advertise():
             return Advertised(op, 0)
+        case DialCoordinator():
+            return ConnectFailed(op, Reason.UNAVAILABLE)
         case LoadModel():
             return ModelLoaded(op, TOKENS_PER_S)
         case RunTask():

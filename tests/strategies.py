@@ -11,29 +11,37 @@ from hypothesis import strategies as st
 from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
-from edgecoder.protocol import ATTEMPT_MAX, EPOCH_MAX, RESPONSE_INDEX_MAX, SLOTS_MAX
+from edgecoder.protocol import ATTEMPT_MAX, EPOCH_MAX, PIECES_MAX, RESPONSE_INDEX_MAX, SLOTS_MAX
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import (
+    Announce,
     Cancel,
     Capabilities,
+    Got,
+    Grant,
+    Granted,
+    Have,
     Heartbeat,
     HeartbeatAck,
     Identity,
     LedgerAck,
     LedgerBatch,
     Load,
+    Lost,
     Message,
     ModelAvailability,
     Power,
     Probe,
     ProbeReply,
     Receipt,
+    Redirect,
     Release,
     ResponseStatus,
     Stale,
     Summary,
     TaskRequest,
     TaskResponse,
+    Ticket,
     Versions,
 )
 
@@ -138,7 +146,56 @@ receipts = st.builds(
     signature=st.binary(min_size=64, max_size=64),
 )
 hashes = st.lists(node_ids, max_size=4).map(tuple)
+pieces = st.integers(0, PIECES_MAX - 1)
+piece_lists = st.lists(pieces, max_size=4).map(tuple)
+tickets = st.builds(
+    Ticket,
+    broker=node_ids,
+    broker_epoch=counters,
+    expires_ms=counters,
+    signature=st.binary(min_size=64, max_size=64),
+)
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
+    Announce: st.builds(
+        Announce,
+        file=node_ids,
+        have=st.binary(max_size=64),
+        wants=st.booleans(),
+        up_kbit_per_s=counters,
+        down_kbit_per_s=counters,
+        slots=slots,
+        broker_epoch=counters,
+        endpoint=names,
+        redirected=st.booleans(),
+    ),
+    Have: st.builds(
+        Have,
+        file=node_ids,
+        got=st.lists(st.builds(Got, piece=pieces, sender=node_ids), max_size=4).map(tuple),
+        taking=piece_lists,
+        lost=st.lists(st.builds(Lost, piece=pieces, sender=node_ids, reason=st.sampled_from(Reason)), max_size=4).map(
+            tuple
+        ),
+    ),
+    Grant: st.builds(
+        Grant,
+        file=node_ids,
+        broker_epoch=counters,
+        receivers=counters,
+        finish_ms=counters,
+        pieces=st.lists(
+            st.builds(
+                Granted,
+                piece=pieces,
+                sender=node_ids,
+                expect_ms=counters,
+                endpoint=names,
+                ticket=st.none() | tickets,
+            ),
+            max_size=4,
+        ).map(tuple),
+    ),
+    Redirect: st.builds(Redirect, file=node_ids, coordinator=node_ids, endpoint=names),
     Stale: st.builds(Stale, epoch=st.integers(0, EPOCH_MAX)),
     Versions: st.builds(Versions, version_min=counters, version_max=counters),
     Identity: st.builds(

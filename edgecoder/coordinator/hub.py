@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+from edgecoder.coordinator.broker import Broker
 from edgecoder.coordinator.ledger import Ledger
 from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.relay import Relays
@@ -18,7 +19,9 @@ from edgecoder.mesh.soonest import make_router
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import (
+    Announce,
     Cancel,
+    Have,
     Heartbeat,
     HeartbeatAck,
     LedgerBatch,
@@ -41,6 +44,7 @@ class Hub:
         self.ledger = Ledger(context, gate.verifier, gate.links)
         self.summaries = Summaries(context, self.registry, catalog.same_model)
         router = make_router(context.config, context.stream("routing"))
+        self.broker = Broker(context, gate.links, catalog, self._unix_ms, self.summaries.held)
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:
@@ -66,6 +70,10 @@ class Hub:
         """A link is gone, and with it what was open over it."""
         self.summaries.link_down(link.id)
         self.relays.link_down(link.id)
+        self.broker.link_down(link.id)
+
+    def _unix_ms(self) -> int:
+        return (self._wall_us + self._context.now) // MILLI
 
     def _query_mesh(self, query: QueryMesh) -> None:
         self._context.reply(query.command, self.summaries.query(query))
@@ -82,7 +90,7 @@ class Hub:
             self._context.drop("heartbeat", Reason.UNKNOWN_SENDER)
             return
         known = self.registry.learn(link, verified.header, message)
-        time_ms = (self._wall_us + self._context.now) // MILLI
+        time_ms = self._unix_ms()
         header = verified.header
         acknowledgement = HeartbeatAck(epoch=header.epoch, seq=header.seq, coordinator_time_ms=time_ms, known=known)
         self._context.send(link.id, acknowledgement, self._context.cluster.heartbeat_interval_ms)
@@ -132,5 +140,7 @@ class Hub:
         TaskResponse: _on_task_response,
         Cancel: _on_cancel,
         LedgerBatch: _on_ledger_batch,
+        Announce: lambda hub, link, verified: hub.broker.announce(link, verified.message),
+        Have: lambda hub, link, verified: hub.broker.have(link, verified.message),
     }
     """Who takes a message; called with the hub, the link and the verified message."""

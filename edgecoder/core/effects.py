@@ -10,13 +10,13 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, NodeId, OpId, TaskId
+from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, NodeId, OpId, RequestId, TaskId
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import Record
 from edgecoder.wire.advertisement import Bits
 from edgecoder.wire.envelope import Frame
-from edgecoder.wire.messages import Capabilities, Load, ModelAvailability
+from edgecoder.wire.messages import Capabilities, Load, ModelAvailability, Ticket
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
@@ -140,6 +140,65 @@ class FetchFile(Operation, frozen=True):
 
     entry: CatalogEntry
     offset_bytes: int
+
+
+class Source(Enum):
+    """Where bytes of a file come from, in the order of the seed."""
+
+    BLE = "ble"
+    WIFI_DIRECT = "wifi_direct"
+    MESH = "mesh"
+    CDN = "cdn"
+
+
+class AllocateFile(Operation, frozen=True):
+    """Check the quota, and keep room on the disk for the whole of this file. Completion: FileAllocated or
+    AllocateFailed; a failure has freed what it took."""
+
+    entry: CatalogEntry
+
+
+class FetchPiece(Operation, frozen=True):
+    """Fetch `count` pieces in a row from one source, the first of them on from leaf `first_leaf`; verify each leaf when
+    it arrives, and keep those before it in the file's place on disk. PieceArrived for each but the last; completion
+    when all is synced: PieceFetched or PieceFailed."""
+
+    entry: CatalogEntry
+    piece: int
+    first_leaf: int
+    source: Source
+    count: int = 1
+    peer: NodeId | None = None
+    endpoint: str = ""
+    link: LinkId | None = None
+    """The link to the peer, where it comes over a radio."""
+    ticket: Ticket | None = None
+
+
+class ServePiece(Operation, frozen=True):
+    """Send what a peer has asked for, in the background: tasks go first. Completion: PieceServed or ServeFailed."""
+
+    request: RequestId
+    entry: CatalogEntry
+    piece: int
+    first_leaf: int
+    have: bytes
+    """What this node has of the file: it goes along with the answer."""
+
+
+class RefusePiece(Effect, frozen=True):
+    """Answer a peer's request with a reason."""
+
+    request: RequestId
+    reason: Reason
+    have: bytes = b""
+
+
+class DialCoordinator(Operation, frozen=True):
+    """Open a link to a coordinator. Completion: Connected or ConnectFailed; LinkUp comes before it."""
+
+    coordinator: NodeId
+    endpoint: str
 
 
 class HashFile(Operation, frozen=True):

@@ -11,10 +11,11 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import Address, CommandId, LinkId, Medium, OpId
+from edgecoder.core.ids import Address, CommandId, FileId, LinkId, Medium, NodeId, OpId, RequestId
 from edgecoder.errors import Reason
 from edgecoder.wire.advertisement import Bits
 from edgecoder.wire.envelope import Frame
+from edgecoder.wire.messages import Ticket
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +91,12 @@ class PowerChanged(Event, frozen=True):
     battery_pct: int
     on_external_power: bool
     low_power: bool = False
+
+
+class AccessChanged(Event, frozen=True):
+    """The node is on a network whose bytes its user pays for, or no longer."""
+
+    is_metered: bool
 
 
 class EngineFailed(Event, frozen=True):
@@ -278,6 +285,70 @@ class FetchProgressed(Event, frozen=True):
 
 class FetchFailed(Completion, frozen=True):
     """The file could not be fetched; what arrived is kept for the next try."""
+
+    reason: Reason
+
+
+class FileAllocated(Completion, frozen=True):
+    """There is room for the whole file."""
+
+
+class AllocateFailed(Completion, frozen=True):
+    """There is not, or the disk failed."""
+
+    reason: Reason
+
+
+class PieceArrived(Event, frozen=True):
+    """One of several pieces that `op` fetches is verified and synced: no completion."""
+
+    op: OpId
+    piece: int
+
+
+class PieceFetched(Completion, frozen=True):
+    """All pieces that were asked for are verified and synced."""
+
+    have: bytes = b""
+    """What the sender says that it has; empty: nothing was said."""
+
+
+class PieceFailed(Completion, frozen=True):
+    """A piece did not come whole. `leaves` of it are verified and synced, from its first one on; PIECE_CORRUPT: the
+    next one did not fit the tree, and the sender is to blame."""
+
+    reason: Reason
+    leaves: int = 0
+    have: bytes = b""
+    wasted_bytes: int = 0
+    """Bytes that came and were thrown away."""
+
+
+class PieceAsked(Event, frozen=True):
+    """A peer asks for a piece, on from a leaf. Answer: ServePiece or RefusePiece, now or later."""
+
+    request: RequestId
+    peer: NodeId
+    file: FileId
+    piece: int
+    first_leaf: int
+    ticket: Ticket | None = None
+    link: LinkId | None = None
+    """The link it came over, where that was a radio."""
+
+
+class AskWithdrawn(Event, frozen=True):
+    """The peer does not wait any more for the answer to a request."""
+
+    request: RequestId
+
+
+class PieceServed(Completion, frozen=True):
+    """The last byte has left."""
+
+
+class ServeFailed(Completion, frozen=True):
+    """The peer went away, or the disk failed."""
 
     reason: Reason
 

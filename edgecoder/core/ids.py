@@ -16,6 +16,10 @@ OpId = int
 """An effect that is owed one completion: epoch · 2³² + counter, so that no two lives share one."""
 CommandId = int
 """A user's request that is owed one Reply; chosen by the host."""
+RequestId = int
+"""Opaque handle of a peer's request for a piece, chosen by the host; never used again."""
+FileId = bytes
+"""32 bytes: the SHA-256 of a whole file."""
 TaskId = bytes
 """16 bytes: 8 of the origin's id, 4 of its epoch, 4 of a counter."""
 

@@ -48,9 +48,11 @@ from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.mesh.soonest import make_router
 from edgecoder.mesh.status import model_status
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder.models.inventory import Inventory
 from edgecoder.models.manager import ModelManager
 from edgecoder.models.swap import SwapState
 from edgecoder.seeding.receipts import RECEIPT_TTL_MS, Payer, ReceiptQueue, quality_milli
+from edgecoder.seeding.swarms import Swarms
 from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import (
     Cancel,
@@ -69,6 +71,14 @@ from edgecoder.wire.messages import (
 )
 
 
+def _swarms_take(take: Callable[..., None]) -> Callable[..., None]:
+    return lambda member, event: take(member.swarms, event)
+
+
+def _swarms_hear(hear: Callable[..., None]) -> Callable[..., None]:
+    return lambda member, link, verified: hear(member.swarms, link, verified.message)
+
+
 class Member:
     """The machines of a phone or an agent."""
 
@@ -80,7 +90,7 @@ class Member:
         self._catalog = catalog
         self._power = PowerPolicy(context.config)
         self._self_stats = PeerStats()
-        self.models = ModelManager(context, catalog, platform, self, self._holdings_changed)
+        self.models = ModelManager(context, catalog, platform, self, self._holdings_changed, self._make_swarms)
         self.inventory = self.models.inventory
         self.downloads = self.models.downloads
         self.swap = self.models.swap
@@ -88,10 +98,14 @@ class Member:
         self.neighbours = Neighbours(context, gate, self.peers, self._uses)
         self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer, self.neighbours.online_changed)
         self.announcer = Announcer(context, self, languages, self.heartbeat.changed)
-        self.executor = Executor(context, self._model_for, self.announcer.load_changed, self)
+        self.executor = Executor(context, self._model_for, self._load_changed, self)
         self.payer = Payer(context)
         self.receipts = ReceiptQueue(context, gate.verifier, self)
         self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
+
+    def _make_swarms(self, inventory: Inventory) -> Swarms:
+        self.swarms = Swarms(self._context, self._gate, self._catalog, inventory, self)
+        return self.swarms
 
     # -- the node's life -----------------------------------------------------------------------------------------------
 
@@ -101,6 +115,7 @@ class Member:
         self.heartbeat.start()
         self.neighbours.start()
         self.models.start(snapshot)
+        self.swarms.restore(snapshot)
         if self.swap.state is SwapState.EMPTY:
             self.announcer.model_changed()
 
@@ -108,12 +123,14 @@ class Member:
         """Somebody identified itself at the other end of a link."""
         if link.role is Role.COORDINATOR:
             self.heartbeat.link_bound(link)
+            self.swarms.link_bound(link)
         else:
             self.peers.link_bound(link)
             if link.peer is not None:
                 self.payer.link_up(link.peer, link.id)
             self.announcer.tell(link.id)
             self.neighbours.link_bound(link)
+            self.swarms.link_bound(link)
 
     def epoch_raised(self) -> None:
         """What peers and coordinator had of this node was of another epoch: tell them anew."""
@@ -131,14 +148,15 @@ class Member:
         self.payer.link_down(link.id)
         self.executor.link_down(link.id)
         self.origin.link_down(link.id)
+        self.swarms.link_down(link.id)
         spare = self._spare_of(link)
         if spare is not None:
             self.link_bound(spare)
         self.neighbours.link_down(link)
 
     def _uses(self, link: LinkId) -> bool:
-        """Whether a task needs a link."""
-        return self.origin.uses(link) or self.executor.uses(link)
+        """Whether a task or a transfer needs a link."""
+        return self.origin.uses(link) or self.executor.uses(link) or self.swarms.uses(link)
 
     def _spare_of(self, lost: Link) -> Link | None:
         """Another link to the same peer, where none is in use. Links to coordinators are the heartbeat's business."""
@@ -153,6 +171,7 @@ class Member:
 
     def _shut_down(self, command: ShutDown) -> None:
         self.models.is_closed = True
+        self.swarms.gates_changed()
         self.announcer.model_changed()  # no router may send anything here any more
         self.origin.give_up_all(Reason.SHUTTING_DOWN)
         self.executor.drain(lambda: self._context.reply(command.command, None))
@@ -171,6 +190,26 @@ class Member:
     def drain_tasks(self, on_drained: Callable[[], None]) -> None:
         """See `swap.Surroundings`."""
         self.executor.drain(on_drained)
+
+    # -- Surroundings of the swarms ------------------------------------------------------------------------------------
+
+    def home_link(self) -> LinkId | None:
+        """See `swarms.Surroundings`."""
+        return self.heartbeat.link
+
+    def gives_nothing(self) -> Reason | None:
+        """See `swarms.Surroundings`."""
+        if self.is_stopping:
+            return Reason.SHUTTING_DOWN
+        return None if self._power.work_tokens_max else Reason.LOW_POWER
+
+    def runs_tasks(self) -> bool:
+        """See `swarms.Surroundings`."""
+        return self.executor.tasks > 0
+
+    def on_external_power(self) -> bool:
+        """See `swarms.Surroundings`."""
+        return self._power.now.on_external_power
 
     # -- Offer to peers and coordinator --------------------------------------------------------------------------------
 
@@ -333,6 +372,11 @@ class Member:
     def _power_changed(self, event: PowerChanged) -> None:
         self._power.changed(event)
         self.announcer.load_changed()
+        self.swarms.gates_changed()
+
+    def _load_changed(self) -> None:
+        self.announcer.load_changed()
+        self.swarms.uploads.pump()
 
     def _holdings_changed(self) -> None:
         self.announcer.load_changed()
@@ -357,6 +401,7 @@ class Member:
     def _on_heartbeat_ack(self, link: Link, verified: Verified[HeartbeatAck]) -> None:
         if link.id == self.heartbeat.link:
             self.heartbeat.acknowledged(verified.message)
+            self.swarms.home_answered(link.id, verified.message.coordinator_time_ms)
             if len(self.receipts):
                 self.receipts.sync()
 
@@ -430,6 +475,7 @@ class Member:
         PeersHeard: lambda member, event: member.neighbours.heard(event),
         PeersSilent: lambda member, event: member.neighbours.silent(event),
         EngineFailed: lambda member, event: member.swap.engine_failed(event.reason),
+        **{kind: _swarms_take(take) for kind, take in Swarms.EVENTS.items()},
     }
     """Who takes an event; called with the member and the event."""
     MESSAGES: ClassVar[dict[type, Callable[..., None]]] = {
@@ -443,5 +489,6 @@ class Member:
         Cancel: _on_cancel,
         Receipt: _on_receipt,
         LedgerAck: _on_ledger_ack,
+        **{kind: _swarms_hear(hear) for kind, hear in Swarms.MESSAGES.items()},
     }
     """Who takes a message; called with the member, the link and the verified message."""

@@ -1,13 +1,15 @@
-"""Fetching model files, and removing them: whole files from the CDN, hashed before they count as installed.
+"""Fetching model files, and removing them: piece by piece from everybody, or whole from the CDN; hashed before they
+count as installed.
 
 A file that arrives short is kept and resumed, one whose SHA-256 is not the catalog's is thrown away. One that is to be
 removed is first no longer offered, durably, and then deleted. Who swaps to a file, and whether it may go, is judged in
-`manager`; pieces, peers and the planner come with the seeding folder.
+`manager`; how pieces come is left to the seeding folder (`Pieces`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -33,12 +35,41 @@ OnEnd = Callable[[Reason | None], None]
 """Called once at the end of a fetch or a removal; None: the file is installed, or gone."""
 
 
+class CallOff(Protocol):
+    """A fetch of pieces that is under way."""
+
+    def call_off(self, reason: Reason) -> None:
+        """It is not wanted any more: it ends at once, with this reason."""
+        ...
+
+
+class Pieces(Protocol):
+    """Who fetches files piece by piece."""
+
+    def is_for(self, entry: CatalogEntry) -> bool:
+        """Whether a file comes so."""
+        ...
+
+    def fetch(self, entry: CatalogEntry, on_end: OnEnd, on_progress: Callable[[int], None]) -> CallOff:
+        """Get all pieces; `on_end` comes later, once."""
+        ...
+
+    def installed(self, entry: CatalogEntry) -> None:
+        """The file is whole and durable."""
+        ...
+
+    def removed(self, entry: CatalogEntry) -> None:
+        """Its bytes are not there any more, or about to go."""
+        ...
+
+
 class _Fetch(msgspec.Struct):
     entry: CatalogEntry
     ends: list[OnEnd]
     commands: list[CommandId]
     op: OpId = 0
-    """What is under way for it."""
+    """What is under way for it; 0: its pieces are."""
+    pieces: CallOff | None = None
     removals: list[OnEnd] = msgspec.field(default_factory=list)
     """Who wants it removed: then it is called off."""
 
@@ -46,9 +77,10 @@ class _Fetch(msgspec.Struct):
 class Downloads:
     """The fetches that are under way, one a file."""
 
-    def __init__(self, context: Context, inventory: Inventory) -> None:
+    def __init__(self, context: Context, inventory: Inventory, pieces: Pieces) -> None:
         self._context = context
         self._inventory = inventory
+        self._pieces = pieces
         self._by_file: dict[str, _Fetch] = {}
         self._by_op: dict[OpId, _Fetch] = {}
         self._removals: dict[str, list[OnEnd]] = {}
@@ -74,18 +106,38 @@ class Downloads:
             on_end(Reason.REMOVED)  # by an earlier life, which did not get to the end of it
         else:
             fetch = self._by_file[entry.sha256] = _Fetch(entry, [on_end], [command])
-            fetch.op = self._context.ops.begin(self._fetched)
-            self._by_op[fetch.op] = fetch
-            self._context.out.append(FetchFile(fetch.op, entry, self._inventory.row(entry).bytes_done))
+            self._begin(fetch)
+
+    def _begin(self, fetch: _Fetch) -> None:
+        entry = fetch.entry
+        if self._pieces.is_for(entry):
+            fetch.pieces = self._pieces.fetch(
+                entry, lambda reason: self._pieces_ended(fetch, reason), lambda done: self._note(fetch, done)
+            )
+            return
+        fetch.op = self._context.ops.begin(self._fetched)
+        self._by_op[fetch.op] = fetch
+        self._context.out.append(FetchFile(fetch.op, entry, self._inventory.row(entry).bytes_done))
 
     def progressed(self, event: FetchProgressed) -> None:
         """Some more of a file is on disk."""
         fetch = self._by_op.get(event.op)
-        if fetch is None:
-            return
-        self._inventory.note_bytes(fetch.entry, event.bytes_done)
+        if fetch is not None:
+            self._note(fetch, event.bytes_done)
+
+    def _note(self, fetch: _Fetch, bytes_done: int) -> None:
+        self._inventory.note_bytes(fetch.entry, bytes_done)
         for command in fetch.commands:
-            self._context.out.append(Progress(command, bytes_done=event.bytes_done))
+            self._context.out.append(Progress(command, bytes_done=bytes_done))
+
+    def _pieces_ended(self, fetch: _Fetch, reason: Reason | None) -> None:
+        fetch.pieces = None
+        if fetch.removals:
+            self._end(fetch, DownloadStep.INTERRUPTED, Reason.REMOVED)
+        elif reason is not None:
+            self._end(fetch, DownloadStep.INTERRUPTED, reason)
+        else:
+            self._arrived(fetch, fetch.entry.file_size_bytes)
 
     def _fetched(self, completion: FileFetched | FetchFailed) -> None:
         fetch = self._by_op.pop(completion.op)
@@ -95,7 +147,10 @@ class Downloads:
         if isinstance(completion, FetchFailed):
             self._end(fetch, DownloadStep.INTERRUPTED, completion.reason)
             return
-        self._inventory.note_bytes(fetch.entry, completion.size_bytes)
+        self._arrived(fetch, completion.size_bytes)
+
+    def _arrived(self, fetch: _Fetch, size_bytes: int) -> None:
+        self._inventory.note_bytes(fetch.entry, size_bytes)
         self._inventory.step(fetch.entry, DownloadStep.ARRIVED)
         fetch.op = self._context.ops.begin(self._hashed)
         self._by_op[fetch.op] = fetch
@@ -113,8 +168,16 @@ class Downloads:
             self._end(fetch, DownloadStep.DIFFERED, Reason.CHECKSUM_MISMATCH)
 
     def _end(self, fetch: _Fetch, step: DownloadStep, reason: Reason | None) -> None:
-        del self._by_file[fetch.entry.sha256]
-        self._inventory.step(fetch.entry, step, reason)
+        entry = fetch.entry
+        del self._by_file[entry.sha256]
+        if step is DownloadStep.DIFFERED:
+            self._pieces.removed(entry)
+
+        def durable(completion: Persisted | PersistFailed) -> None:
+            if step is DownloadStep.MATCHED and isinstance(completion, Persisted):
+                self._pieces.installed(entry)
+
+        self._inventory.step(entry, step, reason, on_durable=durable)
         for on_end in fetch.ends:
             on_end(reason)
         if fetch.removals:
@@ -134,7 +197,10 @@ class Downloads:
         else:
             waiting.append(on_end)
             if fetch is not None and len(waiting) == 1:
-                self._context.out.append(CancelOp(fetch.op))
+                if fetch.pieces is not None:
+                    fetch.pieces.call_off(Reason.REMOVED)
+                else:
+                    self._context.out.append(CancelOp(fetch.op))
 
     def resume_removals(self, find: Callable[[str], CatalogEntry | None]) -> None:
         """Delete what an earlier life was told to remove. What the catalog does not know any more stays."""
@@ -152,6 +218,7 @@ class Downloads:
                 self._delete(entry)
 
         self._removals[entry.sha256] = ends
+        self._pieces.removed(entry)
         if not self._inventory.step(entry, DownloadStep.REMOVED, on_durable=durable):
             for on_end in self._removals.pop(entry.sha256):
                 on_end(Reason.NOT_INSTALLED)

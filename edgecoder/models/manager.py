@@ -15,7 +15,7 @@ from edgecoder.core.events import PullModel, QueryModels, RemoveModel, SwapCause
 from edgecoder.errors import Reason
 from edgecoder.models.admission import admit
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder.models.downloads import Downloads
+from edgecoder.models.downloads import Downloads, Pieces
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, Inventory
 from edgecoder.models.swap import KEY as SWAP_KEY
@@ -32,8 +32,10 @@ class ModelManager:
         platform: Platform,
         surroundings: Surroundings,
         on_change: Callable[[], None],
+        pieces: Callable[[Inventory], Pieces],
     ) -> None:
-        """`on_change` is called when other files are installed than before."""
+        """`on_change` is called when other files are installed than before; `pieces` makes who fetches piece by piece,
+        from the inventory."""
         self._context = context
         self._catalog = catalog
         self._platform = platform
@@ -42,7 +44,7 @@ class ModelManager:
         self.is_closed = False
         """Whether the node is shutting down: then no model is changed any more."""
         self.inventory = Inventory(context, on_change)
-        self.downloads = Downloads(context, self.inventory)
+        self.downloads = Downloads(context, self.inventory, pieces(self.inventory))
         self.swap = Swap(context, self.inventory, self.admits, surroundings)
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:

@@ -19,6 +19,8 @@ from edgecoder.protocol import (
     EPOCH_MAX,
     LOAD_UNAVAILABLE,
     NODE_ID_BYTES,
+    PIECES_MAX,
+    PIECES_PER_MESSAGE,
     RECEIPTS_PER_BATCH,
     RESPONSE_INDEX_MAX,
     SIGNATURE_BYTES,
@@ -41,6 +43,8 @@ Slots = Annotated[int, msgspec.Meta(ge=0, le=SLOTS_MAX)]
 Hops = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Attempt = Annotated[int, msgspec.Meta(ge=0, le=ATTEMPT_MAX)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+PieceIndex = Annotated[int, msgspec.Meta(ge=0, lt=PIECES_MAX)]
+WireBitmap = Annotated[bytes, msgspec.Meta(max_length=PIECES_MAX // 8)]
 MODELS_MAX = 1024
 """Models that one summary names."""
 
@@ -325,6 +329,93 @@ class LedgerAck(Message, frozen=True):
     refused: Annotated[tuple[WireHash, ...], msgspec.Meta(max_length=RECEIPTS_PER_BATCH)] = ()
 
 
+class Got(msgspec.Struct, frozen=True, rename="camel", array_like=True, gc=False):
+    """A piece that is verified here, and who sent it: a member, or the CDN."""
+
+    piece: PieceIndex
+    sender: WireNodeId
+
+
+class Announce(Message, frozen=True):
+    """A node tells a broker, or a peer over a radio link, what it has of a file and whether it wants the rest."""
+
+    file: WireHash
+    """SHA-256 of the whole file."""
+    have: WireBitmap
+    """The pieces that are verified here, lowest bit first."""
+    wants: bool
+    up_kbit_per_s: Counter = 0
+    """What it can send; 0: not known."""
+    down_kbit_per_s: Counter = 0
+    slots: Slots = 0
+    """Pieces that it sends at once; 0: it gives nothing now."""
+    broker_epoch: Counter = 0
+    """The greatest broker epoch that it knows for this file."""
+    endpoint: WireName = ""
+    """Where others fetch from it."""
+    redirected: bool = False
+    """Whether another coordinator sent it here: then it is not sent on."""
+
+
+class Lost(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A piece that did not come from whom it was to come."""
+
+    piece: PieceIndex
+    sender: WireNodeId
+    reason: Reason
+
+
+class Have(Message, frozen=True):
+    """News since the last `announce` or `have`: pieces that are verified here, those that the node fetches by itself
+    now, and what was asked of whom in vain."""
+
+    file: WireHash
+    got: Annotated[tuple[Got, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()
+    taking: Annotated[tuple[PieceIndex, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()
+    lost: Annotated[tuple[Lost, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()
+
+
+class Ticket(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """Leave to fetch a file from one sender, for one receiver; `seeding.tickets` says over what it is signed."""
+
+    broker: WireNodeId
+    broker_epoch: Counter
+    expires_ms: Counter
+    """Unix time, milliseconds, by the broker's clock."""
+    signature: Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+
+
+class Granted(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """Fetch this piece from this sender. Without a ticket the one that the receiver has for it still holds."""
+
+    piece: PieceIndex
+    sender: WireNodeId
+    expect_ms: Counter
+    """When the broker thinks that it will be there, from now."""
+    endpoint: WireName = ""
+    ticket: Ticket | None = None
+
+
+class Grant(Message, frozen=True):
+    """A broker tells a receiver what to fetch from whom. Without pieces it says how things stand."""
+
+    file: WireHash
+    broker_epoch: Counter
+    receivers: Counter
+    """Nodes that want the file."""
+    finish_ms: Counter
+    """When the receiver would be done if nobody fetched from the CDN, from now, at best."""
+    pieces: Annotated[tuple[Granted, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()
+
+
+class Redirect(Message, frozen=True):
+    """Another coordinator brokers this file: announce it there."""
+
+    file: WireHash
+    coordinator: WireNodeId
+    endpoint: WireName
+
+
 TYPES: dict[str, type[Message]] = {
     "versions": Versions,
     "stale": Stale,
@@ -342,5 +433,9 @@ TYPES: dict[str, type[Message]] = {
     "receipt": Receipt,
     "ledgerBatch": LedgerBatch,
     "ledgerAck": LedgerAck,
+    "announce": Announce,
+    "have": Have,
+    "grant": Grant,
+    "redirect": Redirect,
 }
 NAMES: dict[type[Message], str] = {kind: name for name, kind in TYPES.items()}

@@ -9,6 +9,8 @@ bytes as fast as they come.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edgecoder.core.effects import FetchFile, HashFile
 from edgecoder.core.events import FetchFailed, FetchProgressed, FileFetched, FileHashed
 from edgecoder.core.ids import OpId
@@ -40,20 +42,47 @@ class CdnService:
     def __init__(self, kernel: Kernel, cdn: Cdn) -> None:
         self._kernel = kernel
         self._cdn = cdn
-        self._flows = FlowNetwork(kernel)
+        self.flows = FlowNetwork(kernel)
+        """Everything that flows over access links."""
         egress = cdn.egress_bytes_per_s
-        self._origin = self._flows.add_node(UNCAPPED if egress is None else egress, 0)
+        self.origin = self.flows.add_node(UNCAPPED if egress is None else egress, 0)
+        """The CDN's end of its flows."""
         self._ports: dict[int, int] = {}
+        self._latency_us: dict[int, int] = {}
         self._fetches: dict[tuple[int, OpId], _Fetch] = {}
-        self._is_down = False
+        self._on_outage: list[Callable[[], None]] = []
+        self.is_down = False
+
+    @property
+    def ttfb_us(self) -> int:
+        """Time from a request to the first byte, µs."""
+        return self._cdn.ttfb_us
+
+    @property
+    def per_connection_bytes_per_s(self) -> int:
+        """Most that one connection gets."""
+        return self._cdn.per_connection_bytes_per_s
 
     def connect(self, node: SimNode, network: Network) -> None:
         """Give a node its access link."""
-        self._ports[node.index] = self._flows.add_node(network.up_bytes_per_s, network.down_bytes_per_s)
+        self._ports[node.index] = self.flows.add_node(network.up_bytes_per_s, network.down_bytes_per_s)
+        self._latency_us[node.index] = network.latency_us
+
+    def port(self, node: SimNode) -> int:
+        """A node's end of its flows."""
+        return self._ports[node.index]
+
+    def latency_us(self, node: SimNode) -> int:
+        """One-way delay of a node's access, µs."""
+        return self._latency_us[node.index]
+
+    def on_outage(self, told: Callable[[], None]) -> None:
+        """Who else is to know when an outage begins."""
+        self._on_outage.append(told)
 
     def fetch(self, node: SimNode, effect: FetchFile) -> None:
         """Begin a fetch, on from what the node has already."""
-        if self._is_down:
+        if self.is_down:
             node.post_at(self._kernel.now + self._cdn.ttfb_us, FetchFailed(effect.op, Reason.NO_SOURCE))
             return
         fetch = self._fetches[node.index, effect.op] = _Fetch(node, effect)
@@ -73,16 +102,18 @@ class CdnService:
 
     def set_down(self, *, is_down: bool) -> None:
         """Begin or end an outage: what is under way breaks off, and nothing begins."""
-        self._is_down = is_down
+        self.is_down = is_down
         if is_down:
             fetches, self._fetches = self._fetches, {}
             for fetch in fetches.values():
                 self._break_off(fetch, Reason.NO_SOURCE)
+            for told in self._on_outage:
+                told()
 
     def _break_off(self, fetch: _Fetch, reason: Reason) -> None:
         node, op = fetch.node, fetch.effect.op
         if fetch.flow is not None:
-            arrived = self._flows.cancel(fetch.flow)
+            arrived = self.flows.cancel(fetch.flow)
             node.post(FetchProgressed(op, fetch.effect.offset_bytes + arrived))
         node.post(FetchFailed(op, reason))
 
@@ -91,7 +122,7 @@ class CdnService:
         for key in [key for key in self._fetches if key[0] == node.index]:
             fetch = self._fetches.pop(key)
             if fetch.flow is not None:
-                self._flows.cancel(fetch.flow)
+                self.flows.cancel(fetch.flow)
 
     def _first_byte(self, fetch: _Fetch, _: object) -> None:
         key = (fetch.node.index, fetch.effect.op)
@@ -101,8 +132,8 @@ class CdnService:
         if left <= 0:
             self._done(fetch)
             return
-        fetch.flow = self._flows.start(
-            self._origin,
+        fetch.flow = self.flows.start(
+            self.origin,
             self._ports[fetch.node.index],
             left,
             lambda _: self._done(fetch),
@@ -113,7 +144,7 @@ class CdnService:
     def _progress(self, fetch: _Fetch, _: object) -> None:
         if fetch.flow is None or self._fetches.get((fetch.node.index, fetch.effect.op)) is not fetch:
             return
-        arrived = self._flows.progress(fetch.flow)
+        arrived = self.flows.progress(fetch.flow)
         fetch.node.post(FetchProgressed(fetch.effect.op, fetch.effect.offset_bytes + arrived))
         self._kernel.call_at(self._kernel.now + PROGRESS_US, self._progress, fetch)
 

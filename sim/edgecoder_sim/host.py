@@ -18,20 +18,25 @@ from typing import NoReturn, Protocol
 
 from edgecoder.core.effects import (
     Advertise,
+    AllocateFile,
     CancelOp,
     Connect,
     DeleteFile,
+    DialCoordinator,
     Disconnect,
     Effect,
     FetchFile,
+    FetchPiece,
     HashFile,
     LoadModel,
     Persist,
     Progress,
+    RefusePiece,
     Reply,
     RunTask,
     Scan,
     Send,
+    ServePiece,
     Trace,
     UnloadModel,
     WakeAt,
@@ -119,6 +124,26 @@ class Watcher(Protocol):
         ...
 
 
+class Pieces(Protocol):
+    """Who carries pieces from node to node and from the CDN."""
+
+    def allocate(self, node: SimNode, effect: AllocateFile) -> None:
+        """Keep room for a file."""
+        ...
+
+    def fetch(self, node: SimNode, effect: FetchPiece) -> None:
+        """Ask for a piece."""
+        ...
+
+    def serve(self, node: SimNode, effect: ServePiece) -> None:
+        """Send one."""
+        ...
+
+    def refuse(self, node: SimNode, effect: RefusePiece) -> None:
+        """Say why not."""
+        ...
+
+
 class Services(Protocol):
     """What the world does for a node beyond its own engine, disk and links."""
 
@@ -132,6 +157,15 @@ class Services(Protocol):
 
     def hash_file(self, node: SimNode, effect: HashFile) -> None:
         """Begin to hash a file."""
+        ...
+
+    @property
+    def pieces(self) -> Pieces:
+        """Who carries pieces."""
+        ...
+
+    def dial_coordinator(self, node: SimNode, effect: DialCoordinator) -> None:
+        """Open a link to a coordinator."""
         ...
 
     def cancel(self, node: SimNode, op: OpId) -> None:
@@ -418,7 +452,12 @@ _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
     FetchFile: lambda node, effect: node._services.fetch(node, effect),
     HashFile: lambda node, effect: node._services.hash_file(node, effect),
     DeleteFile: lambda node, effect: node.post_at(node._kernel.now + DELETE_US, FileDeleted(effect.op)),
+    AllocateFile: lambda node, effect: node._services.pieces.allocate(node, effect),
+    FetchPiece: lambda node, effect: node._services.pieces.fetch(node, effect),
+    ServePiece: lambda node, effect: node._services.pieces.serve(node, effect),
+    RefusePiece: lambda node, effect: node._services.pieces.refuse(node, effect),
     Connect: lambda node, effect: node._services.connect(node, effect),
+    DialCoordinator: lambda node, effect: node._services.dial_coordinator(node, effect),
     Disconnect: lambda node, effect: node._services.disconnect(node, effect),
     Reply: _ignore,
     Scan: lambda node, effect: node._services.scan(node, effect),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from edgecoder.seeding.planner import Why as SeedWhy
 from edgecoder_sim.tables import BELIEF_NAMES, BELIEFS
 
 
@@ -21,6 +22,12 @@ class Metric(NamedTuple):
     """s, share (0 to 1), bytes, or what is counted; per what, where it is a rate."""
     help: str
 
+
+UNITS_OF_COUNTS: Final = (
+    *("tasks", "decisions", "tokens", "swaps", "requests", "loads", "times", "nodes", "moves", "envelopes", "bytes"),
+    *("drops", "changes", "downloads", "bans", "pieces"),
+)
+"""Units of figures that are whole numbers."""
 
 METRICS: Final[dict[str, Metric]] = {
     "tasks_submitted": Metric("Tasks", "Asked", "tasks", "Tasks that users asked."),
@@ -96,6 +103,18 @@ METRICS: Final[dict[str, Metric]] = {
         "Offline", "Receipts that wait", "receipts", "At who served, when the run ended, or lost with its disk."
     ),
     "receipt_wait_p50_s": Metric("Offline", "Wait of a receipt, median", "s", "From durable to synced."),
+    "transfers_done": Metric("Distribution", "Downloads done", "downloads", "All pieces were there."),
+    "transfers_failed": Metric("Distribution", "Downloads given up", "downloads", "No source, no room, or called off."),
+    "transfer_p50_s": Metric("Distribution", "Download, median", "s", "From asking to the last piece."),
+    "transfer_p99_s": Metric("Distribution", "Download, 99 %", "s", "The same for all but one in a hundred."),
+    "transfer_ble_bytes": Metric("Distribution", "Over Bluetooth", "bytes", "Verified bytes from peers in range."),
+    "transfer_wifi_direct_bytes": Metric("Distribution", "Over Wi-Fi Direct", "bytes", "The same."),
+    "transfer_mesh_bytes": Metric("Distribution", "From the mesh", "bytes", "Verified bytes from peers over IP."),
+    "transfer_cdn_bytes": Metric("Distribution", "From the CDN", "bytes", "Verified bytes from the origin."),
+    "transfer_wasted_bytes": Metric("Distribution", "Wasted", "bytes", "Came twice, or did not fit the tree."),
+    "senders_banned": Metric("Distribution", "Bans", "bans", "A node takes nothing more from a peer that lied."),
+    "pieces_refused": Metric("Distribution", "Requests refused", "requests", "By the peer that was asked."),
+    "seed_credits": Metric("Distribution", "Seed credits", "credits", "Of all senders, by their brokers."),
     "messages": Metric("Messages", "Delivered envelopes", "envelopes", "On all links."),
     "message_bytes": Metric("Messages", "Delivered bytes", "bytes", "Encoded envelopes."),
     "messages_per_node_per_min": Metric(
@@ -120,4 +139,9 @@ for _kind, _what in BELIEFS.items():
     )
     METRICS[f"{_kind}_wrong_p99_s"] = Metric(
         "Knowledge", f"Wrong until news: {_name}, 99 %", "s", "The same for all but one in a hundred corrections."
+    )
+
+for _why in SeedWhy:
+    METRICS[f"pieces_sought_{_why.value}"] = Metric(
+        "Distribution", f"Pieces sought: {_why.value}", "pieces", "By the planner's reason code; see `edgecoder why`."
     )

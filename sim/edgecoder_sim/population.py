@@ -98,6 +98,7 @@ class Population:
         self._scenario = scenario
         self._catalog = scenario.models()
         self._make_host = make_host
+        self._cluster = scenario.cluster_config()
         self._count = 0
 
     def members(self, role: Role, group: Group) -> Iterator[Place]:
@@ -124,7 +125,7 @@ class Population:
         device = scenario.devices[device_name]
         setup = Setup(
             role=role,
-            cluster=scenario.config.cluster,
+            cluster=self._cluster,
             config=scenario.node_config(role, device),
             catalog=self._catalog,
             platform=device.platform,

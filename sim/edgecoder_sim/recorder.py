@@ -23,6 +23,7 @@ from edgecoder_sim.recording.ranges import RangeBook
 from edgecoder_sim.recording.receipts import ReceiptBook
 from edgecoder_sim.recording.swaps import SwapBook
 from edgecoder_sim.recording.tasks import TaskBook
+from edgecoder_sim.recording.transfers import TransferBook
 from edgecoder_sim.tables import (
     CONTACTS,
     DISCOVERIES,
@@ -37,6 +38,8 @@ from edgecoder_sim.tables import (
     SWAPS,
     TASKS,
     TIMELINE,
+    TRANSFERS,
+    UPLOADS,
     WORK,
     NodeRow,
 )
@@ -79,7 +82,9 @@ class Recorder:
             EpochRaised: (self._raised,),
         }
         self._ranges = RangeBook(index, adder(DISCOVERIES))
-        for book in (self._tasks, self._swaps, self._knowledge, self._receipts, self._ranges):
+        self._transfers = TransferBook(index, adder(TRANSFERS), adder(UPLOADS), self._timeline)
+        books = (self._tasks, self._swaps, self._knowledge, self._receipts, self._ranges, self._transfers)
+        for book in books:
             for kind, handler in book.handlers.items():
                 self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
         self._counters: dict[tuple[str, str], list[int]] = {}
@@ -139,6 +144,7 @@ class Recorder:
     def sample(self, at_us: int) -> None:
         """Write the timeline's rows of this instant, and the messages since the last."""
         self._knowledge.sample(at_us)
+        self._transfers.sample(at_us)
         self._timeline((at_us / 1e6, "tasks_open", "", float(len(self._tasks))))
         self._timeline((at_us / 1e6, "swaps_open", "", float(len(self._swaps))))
         for (type_name, medium), counter in self._counters.items():
@@ -159,10 +165,11 @@ class Recorder:
                 self.sample(at_us)
             self._tasks.close()
             self._swaps.close(at_us)
+            self._transfers.close()
         finally:
             self._files.close()
         metrics = self._tasks.metrics(self._nodes, at_us) | self._swaps.metrics() | self._knowledge.metrics(at_us)
-        metrics |= self._receipts.metrics() | self._ranges.metrics(at_us)
+        metrics |= self._receipts.metrics() | self._ranges.metrics(at_us) | self._transfers.metrics()
         if self._contacts.count:
             metrics["contacts"] = self._contacts.count
             metrics["contact_p50_s"] = self._contacts.quantile(0.5) / 1e6

@@ -83,6 +83,16 @@ class Run:
         return self.table("downloads")
 
     @cached_property
+    def transfers(self) -> pd.DataFrame:
+        """One row a download piece by piece."""
+        return self.table("transfers")
+
+    @cached_property
+    def uploads(self) -> pd.DataFrame:
+        """One row a sender, receiver and model."""
+        return self.table("uploads")
+
+    @cached_property
     def drops(self) -> pd.DataFrame:
         """One row a thing that was thrown away."""
         return self.table("drops")

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from edgecoder.config import ClusterConfig, DeviceType, NodeConfig, Routing, laptop, phone, server
+from edgecoder.config import ClusterConfig, DeviceType, Distribution, NodeConfig, Routing, laptop, phone, server
 from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
 from edgecoder.models.admission import fits
@@ -198,6 +198,40 @@ class SwapLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return (100.0 if self.share_pct is None else self.share_pct) / 100
 
 
+class PullLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Downloads that users ask for: a Poisson stream at each node (`per_node_per_hour`), or a crowd (`at_s`)."""
+
+    name: ProfileName
+    """What results call it."""
+    source: Source = Source.ALL
+    """Whose nodes pull: phones, agents or all."""
+    per_node_per_hour: PerHour | None = None
+    """Mean pulls of a node in an hour."""
+    at_s: Moment | None = None
+    """A crowd begins at this time, s."""
+    share_pct: Annotated[float, Meta(gt=0, le=100, extra={"noun": "a share in percent"})] | None = None
+    """Share of the source's nodes that a crowd takes, percent; all where it is not given."""
+    within_s: Moment | None = None
+    """Each of them asks at a uniform time in this window, s; at once where it is not given."""
+    to: dict[str, Weight] = {}
+    """Models with weights; a node draws among those that fit it and that it has not. Empty means any, alike."""
+
+    @property
+    def at_us(self) -> int | None:
+        """Begin of the crowd, µs."""
+        return None if self.at_s is None else round(self.at_s * 1_000_000)
+
+    @property
+    def within_us(self) -> int:
+        """Length of the crowd, µs."""
+        return round((self.within_s or 0) * 1_000_000)
+
+    @property
+    def share(self) -> float:
+        """Share of the source's nodes that a crowd takes, 0 to 1."""
+        return (100.0 if self.share_pct is None else self.share_pct) / 100
+
+
 class RemovalLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Models that users remove, to make room: a Poisson stream at each node. A node draws among all that it has, the
     active one too, which it is refused."""
@@ -217,6 +251,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Kinds of tasks; each is independent of the others."""
     swaps: tuple[SwapLoad, ...] = ()
     """Reasons to swap models; each is independent of the others."""
+    pulls: tuple[PullLoad, ...] = ()
+    """Downloads that users ask for; each is independent of the others."""
     removals: tuple[RemovalLoad, ...] = ()
     """Reasons to remove models; each is independent of the others."""
     until_s: Duration | None = None
@@ -231,6 +267,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     routing: Routing | None = None
     """The policy of all nodes: `probe` asks a few candidates how soon they could answer, `cost` goes by what was
     advertised; `routing` of a role is stronger."""
+    distribution: Distribution | None = None
+    """Where all nodes get model files: `portfolio`, `ladder` or `cdn`; `distribution` of a role is stronger."""
     phones: dict[str, Setting] = {}
     """Fields of `NodeConfig` for phones, on top of the preset of their device type."""
     agents: dict[str, Setting] = {}
@@ -241,6 +279,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def of(self, role: Role) -> dict[str, Setting]:
         """The settings of a role."""
         all_roles: dict[str, Setting] = {} if self.routing is None else {"routing": self.routing.value}
+        if self.distribution is not None:
+            all_roles["distribution"] = self.distribution.value
         return all_roles | {Role.PHONE: self.phones, Role.AGENT: self.agents, Role.COORDINATOR: self.coordinators}[role]
 
 
@@ -329,7 +369,25 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         links = radio.links_max if device.ble and role is not Role.COORDINATOR else 0
         is_wide = links > 0 and device.wifi_direct and radio.wifi_direct is not None
         wide_links = radio.wifi_direct.links_max if is_wide and radio.wifi_direct is not None else 0
-        return _configured(device, links, wide_links, tuple(self.config.of(role).items()))
+        access: dict[str, Setting] = {}
+        name = {Role.PHONE: self.phones.network, Role.AGENT: self.agents.network}.get(role, "")
+        if name in self.networks:  # users tell their nodes how fast their access is
+            network = self.networks[name]
+            access = {
+                "upload_kbit_per_s": max(1, round(network.up_mbit_per_s * 1000)),
+                "download_kbit_per_s": max(1, round(network.down_mbit_per_s * 1000)),
+            }
+        return _configured(device, links, wide_links, tuple((access | self.config.of(role)).items()))
+
+    def cluster_config(self) -> ClusterConfig:
+        """What all nodes agree on. What the CDN can do its operator knows, and says."""
+        cluster, cdn = self.config.cluster, self.cdn
+        known: dict[str, int] = {}
+        if cluster.cdn_kbit_per_s == ClusterConfig().cdn_kbit_per_s:
+            known["cdn_kbit_per_s"] = max(1, round(cdn.per_connection_mbit_per_s * 1000))
+        if cluster.cdn_egress_kbit_per_s == 0 and cdn.egress_mbit_per_s is not None:
+            known["cdn_egress_kbit_per_s"] = max(1, round(cdn.egress_mbit_per_s * 1000))
+        return msgspec.structs.replace(cluster, **known)
 
     def models(self) -> Catalog:
         """The catalog, ready to resolve names."""

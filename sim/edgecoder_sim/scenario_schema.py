@@ -30,6 +30,7 @@ from edgecoder_sim.scenario_model import (
     Coordinators,
     Federation,
     Group,
+    PullLoad,
     RemovalLoad,
     Scenario,
     SwapLoad,
@@ -38,8 +39,8 @@ from edgecoder_sim.scenario_model import (
 )
 
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
-    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, RemovalLoad, Amount, Config, Radio, Ble,
-    Cdn, Device, Network, System, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry,
+    Scenario, Group, Coordinators, Federation, Workload, TaskLoad, SwapLoad, PullLoad, RemovalLoad, Amount, Config,
+    Radio, Ble, Cdn, Device, Network, System, Buildings, Mobility, Day, Presence, Stay, Charging, Replay, CatalogEntry,
     ClusterConfig, NodeConfig, WifiDirect, Faults, Fault, RandomFaults,
 )  # fmt: skip
 _UNITS: Final = {

@@ -277,6 +277,40 @@ DOWNLOADS: Final = Table(
     ),
 )
 
+TRANSFERS: Final = Table(
+    "transfers",
+    "One row a download piece by piece of one node, in one of its lives.",
+    (
+        Column("node", NODE, "Node that wanted the file."),
+        Column("model", TEXT, "Model."),
+        Column("began_s", SECONDS, "When it began."),
+        _maybe("ended_s", SECONDS, "When all pieces were there, or it gave up; absent where it was open at the end."),
+        _maybe("reason", TEXT, "Why it gave up; `restarted` where the node's life ended."),
+        Column("pieces_before", INTEGER, "Pieces that were there from an earlier life."),
+        Column("ble_bytes", INTEGER, "Bytes from peers over Bluetooth."),
+        Column("wifi_direct_bytes", INTEGER, "Bytes from peers over Wi-Fi Direct."),
+        Column("mesh_bytes", INTEGER, "Bytes from peers that a broker or an earlier meeting named."),
+        Column("cdn_bytes", INTEGER, "Bytes from the CDN."),
+        Column("wasted_bytes", INTEGER, "Bytes that came and were thrown away, or had come before."),
+        Column("losses", INTEGER, "Requests that did not bring what they were to."),
+    ),
+)
+
+UPLOADS: Final = Table(
+    "uploads",
+    "One row a sender, receiver and model: verified bytes that went from one to the other in the run.",
+    (
+        _maybe("sender", NODE, "Node that sent; absent: the CDN."),
+        Column("receiver", NODE, "Node that received."),
+        Column("model", TEXT, "Model."),
+        Column("source", TEXT, "ble, wifi_direct, mesh or cdn."),
+        Column("pieces", INTEGER, "Pieces that ended with bytes of this sender."),
+        Column("bytes", INTEGER, "Verified bytes, those that came twice included."),
+        Column("first_s", SECONDS, "When the first piece was there."),
+        Column("last_s", SECONDS, "When the last was."),
+    ),
+)
+
 DROPS: Final = Table(
     "drops",
     "One row a thing that a node threw away.",
@@ -346,7 +380,7 @@ TABLES: Final[dict[str, Table]] = {
     table.name: table
     for table in (
         NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS, CONTACTS, POSITIONS,
-        DISCOVERIES, RECEIPTS,
+        DISCOVERIES, RECEIPTS, TRANSFERS, UPLOADS,
     )
 }  # fmt: skip
 """Every table of a run directory, by name."""
@@ -379,6 +413,10 @@ TIMELINE_METRICS: Final = {
     "before, right ones counting 0, s; key: kind of table.",
     "staleness_max_s": "The longest that a row had differed from it in that time, s; key: kind of table.",
     "links": "Links that are open, where radios scan; key: medium.",
+    "transfer_bytes": "Verified bytes that have come so far; key: ble, wifi_direct, mesh or cdn.",
+    "transfers_open": "Downloads under way piece by piece.",
+    "seeders": "Nodes that a broker knows to have all of a file; an event; key: model.",
+    "receivers": "Nodes that a broker knows to want more of it; an event; key: model.",
     "node_up": "1 when a node begins a life, 0 when it stops without a word; an event; key: node.",
     "epoch_raised": "The new epoch of a node that had gone on with one that was over; an event; key: node.",
     "fault": "1 when a fault of the scenario begins, 0 when it ends; an event; key: its name.",

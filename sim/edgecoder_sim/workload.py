@@ -1,4 +1,4 @@
-"""What users do: they ask tasks, swap models and remove them, as the scenario says.
+"""What users do: they ask tasks, swap models, pull them and remove them, as the scenario says.
 
 A load is one Poisson process over all nodes of its source, which is the same as one a node; who acts is drawn for each
 arrival. A storm takes a share of the nodes, each at a uniform time in its window. Each load draws from a stream of its
@@ -15,12 +15,12 @@ from collections.abc import Generator, Sequence
 
 from simpy.events import Event as SimpyEvent
 
-from edgecoder.core.events import RemoveModel, SubmitTask, SwapModel
+from edgecoder.core.events import PullModel, RemoveModel, SubmitTask, SwapModel
 from edgecoder.core.ids import CommandId
 from edgecoder.core.rng import Stream
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.population import Place, weighted
-from edgecoder_sim.scenario_model import Amount, RemovalLoad, SwapLoad, TaskLoad
+from edgecoder_sim.scenario_model import Amount, PullLoad, RemovalLoad, SwapLoad, TaskLoad
 from edgecoder_sim.watch import TraceSink
 
 HOUR_US = 3_600_000_000
@@ -55,6 +55,19 @@ class Workload:
                 self._kernel.call_at(at_us, self._swap, load, (place, stream))
         elif load.per_node_per_hour:
             self._kernel.process(self._change_minds(load, places, stream))
+
+    def start_pulls(self, load: PullLoad, places: Sequence[Place]) -> None:
+        """Let the users at `places` pull models."""
+        stream = self._stream("pulls", load.name)
+        if not places:
+            return
+        if load.at_us is not None:
+            chosen = stream.shuffled(places)[: round(len(places) * load.share)]
+            for place in chosen:
+                at_us = load.at_us + stream.below(load.within_us + 1)
+                self._kernel.call_at(at_us, self._pull, load, (place, stream))
+        elif load.per_node_per_hour:
+            self._kernel.process(self._collect(load, places, stream))
 
     def start_removals(self, load: RemovalLoad, places: Sequence[Place]) -> None:
         """Let the users at `places` remove models."""
@@ -105,6 +118,25 @@ class Workload:
         target = self._target(load, place, stream)
         if target is not None and place.sim.is_up and self._kernel.now < self._until_us:
             place.sim.post(SwapModel(self.next_command(load.name), target, load.cause, load.pull))
+
+    def _collect(self, load: PullLoad, places: Sequence[Place], stream: Stream) -> Generator[SimpyEvent]:
+        assert load.per_node_per_hour is not None
+        mean_us = HOUR_US / (load.per_node_per_hour * len(places))
+        while True:
+            yield self._kernel.timeout(exponential_us(stream, mean_us))
+            self._pull(load, (stream.choice(places), stream))
+
+    def _pull(self, load: PullLoad, who: tuple[Place, Stream]) -> None:
+        place, stream = who
+        files = [entry.model_id for entry in place.catalog.entries if place.platform in entry.platforms]
+        wanted: dict[str, float] = {}
+        for name, weight in (load.to or dict.fromkeys(files, 1.0)).items():
+            entry = place.find(name)
+            if entry is not None and place.fits(entry) and not place.has(entry):
+                wanted[name] = weight
+        target = weighted(stream, wanted)
+        if target is not None and place.sim.is_up and self._kernel.now < self._until_us:
+            place.sim.post(PullModel(self.next_command(load.name), target))
 
     def _tidy_up(self, load: RemovalLoad, places: Sequence[Place], stream: Stream) -> Generator[SimpyEvent]:
         mean_us = HOUR_US / (load.per_node_per_hour * len(places))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgecoder.core.effects import Advertise, Connect, Disconnect, FetchFile, HashFile, Scan
+from edgecoder.core.effects import Advertise, Connect, DialCoordinator, Disconnect, FetchFile, HashFile, Scan
+from edgecoder.core.events import Connected, ConnectFailed
 from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
+from edgecoder.errors import Reason
 from edgecoder_sim.battery import Battery
 from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.contacts import Bluetooth, BringUp, LinkedContacts
@@ -23,6 +25,7 @@ from edgecoder_sim.lives import Lives
 from edgecoder_sim.network import Access, IpLink
 from edgecoder_sim.people import People
 from edgecoder_sim.people_model import Stay
+from edgecoder_sim.pieces import PieceService
 from edgecoder_sim.population import Place, Population
 from edgecoder_sim.presence import Presence
 from edgecoder_sim.radio import Antennas, BleLink
@@ -56,8 +59,11 @@ class World:
         self.kernel = Kernel(scenario.tick_us)
         self.watch = Watch(self.kernel, checkers, scenario.rng_seed, reproduce)
         self._link_count = 0
+        self._access: dict[int, Access] = {}
+        """Access networks by the index of their node."""
         self._lives = Lives(self.kernel, self._next_link)
         self.cdn = CdnService(self.kernel, scenario.cdn)
+        self.pieces = PieceService(self.kernel, self.cdn)
         population = Population(scenario, self._make_host)
         self.phones = list(population.members(Role.PHONE, scenario.phones))
         self.agents = list(population.members(Role.AGENT, scenario.agents))
@@ -75,6 +81,7 @@ class World:
         for places, stay in ((self.phones, scenario.presence.phones), (self.agents, scenario.presence.agents)):
             self._presence.begin(places, stay, scenario.day)
             for place in places:
+                self.kernel.call_at(0, _tell_power, place)
                 if place.charge_pct is not None:
                     self._watch_battery(place, stay)
         self.schedule = Schedule(self, self._ether, scenario.rng_seed, scenario.faults.plan)
@@ -95,6 +102,8 @@ class World:
             workload.start_tasks(tasks, places[tasks.source])
         for swaps in self.scenario.workload.swaps:
             workload.start_swaps(swaps, places[swaps.source])
+        for pulls in self.scenario.workload.pulls:
+            workload.start_pulls(pulls, places[pulls.source])
         for removals in self.scenario.workload.removals:
             workload.start_removals(removals, places[removals.source])
 
@@ -137,14 +146,28 @@ class World:
         """See `host.Services`."""
         self.cdn.hash_file(node, effect)
 
+    def dial_coordinator(self, node: SimNode, effect: DialCoordinator) -> None:
+        """See `host.Services`."""
+        hub = next((hub for hub in self.coordinators if hub.node_id == effect.coordinator), None)
+        access = self._access.get(node.index)
+        if hub is None or access is None or not hub.is_up:
+            node.post_at(self.kernel.now + LINKS_UP_US, ConnectFailed(effect.op, Reason.PEER_LOST))
+            return
+        link = IpLink(self._next_link(), Medium.LAN, (node, access), (hub, self._access[hub.index]))
+        at_us = self.kernel.now + 3 * (access.latency_us + self._access[hub.index].latency_us)  # TCP and TLS
+        self.kernel.call_at(at_us, self._lives.open, link)
+        node.post_at(at_us, Connected(effect.op, link.id))
+
     def cancel(self, node: SimNode, op: OpId) -> None:
         """See `host.Services`."""
         self.cdn.cancel(node, op)
+        self.pieces.cancel(node, op)
         self.contacts.cancel(node, op)
 
     def died(self, node: SimNode, told_us: int | None) -> None:
         """See `host.Services`."""
         self.cdn.forget(node)
+        self.pieces.died(node)
         self.contacts.died(node, told_us)
         self._lives.ended(node, told_us)
 
@@ -195,11 +218,13 @@ class World:
         the coordinators among each other."""
         scenario, networks = self.scenario, self.scenario.networks
         hubs = {sim.index: Access(sim, networks[scenario.coordinators.network], "lan") for sim in self.coordinators}
+        self._access |= hubs
         for places, name in ((self.phones, scenario.phones.network), (self.agents, scenario.agents.network)):
             for place in places:
                 sim, network = place.sim, networks[name]
                 self.cdn.connect(sim, network)
-                access = Access(sim, network, "lan")
+                self.pieces.connect(sim)
+                access = self._access[sim.index] = Access(sim, network, "lan")
                 for number, hub in enumerate(self._homes(sim.index)):
                     ends = ((sim, access), (hub, hubs[hub.index]))
                     self._open(IpLink(self._next_link(), Medium.LAN, *ends), after_us=number * LINKS_UP_US)
@@ -237,7 +262,6 @@ class World:
     def _watch_battery(self, place: Place, stay: Stay) -> None:
         battery = Battery(place, POWER_PERIOD_US, stay.charging, self.uptime)
         offset_us = LINKS_UP_US + place.sim.stream("power").below(POWER_PERIOD_US)
-        self.kernel.call_at(0, _tell_power, place)
         self.kernel.every(POWER_PERIOD_US, offset_us, _drain_battery, battery)
 
     def _describe(self, sim: SimNode, place: Place | None) -> NodeRow:

@@ -7,26 +7,34 @@ from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.wire.envelope import ByteSigner, Header
 from edgecoder.wire.messages import (
+    Announce,
     Cancel,
     Capabilities,
+    Got,
+    Grant,
+    Granted,
+    Have,
     Heartbeat,
     HeartbeatAck,
     Identity,
     LedgerAck,
     LedgerBatch,
     Load,
+    Lost,
     Message,
     ModelAvailability,
     Power,
     Probe,
     ProbeReply,
     Receipt,
+    Redirect,
     Release,
     ResponseStatus,
     Stale,
     Summary,
     TaskRequest,
     TaskResponse,
+    Ticket,
     Versions,
 )
 from edgecoder_sim.crypto import IdealKey, node_id
@@ -34,6 +42,7 @@ from edgecoder_sim.crypto import IdealKey, node_id
 SENDER = node_id("golden-sender")
 OTHER = node_id("golden-other")
 TASK = bytes(range(16))
+FILE = bytes(range(32))
 GENERATION = (3 << 32) + 17
 
 RECEIPT = Receipt(
@@ -136,6 +145,26 @@ MESSAGES: dict[str, Message] = {
     "receipt": RECEIPT,
     "ledgerBatch": LedgerBatch(receipts=(RECEIPT,)),
     "ledgerAck": LedgerAck(durable=(bytes(range(32)),), refused=(bytes(range(32, 64)),)),
+    "announce": Announce(
+        file=FILE,
+        have=b"\xff\x0f",
+        wants=True,
+        up_kbit_per_s=20_000,
+        down_kbit_per_s=100_000,
+        slots=4,
+        broker_epoch=2,
+        endpoint="10.0.0.7:4303",
+        redirected=True,
+    ),
+    "have": Have(file=FILE, got=(Got(7, OTHER),), taking=(8, 9), lost=(Lost(10, OTHER, Reason.TOO_SLOW),)),
+    "grant": Grant(
+        file=FILE,
+        broker_epoch=2,
+        receivers=1000,
+        finish_ms=60_000,
+        pieces=(Granted(11, OTHER, 6700, "10.0.0.8:4303", Ticket(SENDER, 2, 1_767_258_060_000, bytes(range(64)))),),
+    ),
+    "redirect": Redirect(file=FILE, coordinator=OTHER, endpoint="10.0.0.9:4301"),
 }
 """By a name that begins with the message's type."""
 

@@ -18,15 +18,24 @@ from edgecoder.trace import (
     NodeReady,
     OnlineChanged,
     PeerLearned,
+    PieceKept,
+    PieceLost,
+    PieceRefused,
+    PieceSought,
+    SeedCredited,
+    SenderBanned,
     SummaryLearned,
     SummarySent,
     SwapEnded,
     SwapPhase,
+    SwarmChanged,
     TaskEnded,
     TaskRouted,
     TaskStarted,
     TaskStopped,
     TaskSubmitted,
+    TransferBegan,
+    TransferEnded,
 )
 from edgecoder_sim import rundir
 from edgecoder_sim.recorder import Recorder
@@ -132,6 +141,22 @@ def boot(recorder: Recorder) -> None:
     recorder.record(SECOND + 20_000, OTHER_HUB, SummaryLearned(IDS[HUB], 1, 4))
 
 
+def distribute(recorder: Recorder) -> None:
+    """The agent gets a file: a piece from the CDN, one from the phone, which the peer spoils first."""
+    recorder.record(25 * SECOND, AGENT, TransferBegan(LARGE, pieces=0, of=2))
+    recorder.record(25 * SECOND, HUB, SwarmChanged(LARGE, seeders=1, receivers=1))
+    recorder.record(25 * SECOND, AGENT, PieceSought(LARGE, 0, 1, "cdn", None, "alone"))
+    recorder.record(25 * SECOND, AGENT, PieceSought(LARGE, 1, 1, "mesh", IDS[PEER], "granted"))
+    recorder.record(26 * SECOND, AGENT, PieceLost(LARGE, 1, "mesh", IDS[PEER], Reason.PIECE_CORRUPT, 16_384, 16_384))
+    recorder.record(26 * SECOND, AGENT, SenderBanned(LARGE, IDS[PEER]))
+    recorder.record(26 * SECOND, PEER, PieceRefused(IDS[AGENT], Reason.NOT_HELD))
+    recorder.record(27 * SECOND, AGENT, PieceSought(LARGE, 1, 1, "mesh", IDS[PHONE], "granted"))
+    recorder.record(28 * SECOND, AGENT, PieceKept(LARGE, 0, "cdn", None, 65_536))
+    recorder.record(29 * SECOND, AGENT, PieceKept(LARGE, 1, "mesh", IDS[PHONE], 49_152))
+    recorder.record(29 * SECOND, HUB, SeedCredited(LARGE, IDS[PHONE], IDS[AGENT], 49_152, 1, 49))
+    recorder.record(29 * SECOND, AGENT, TransferEnded(LARGE, None))
+
+
 def tell_all(recorder: Recorder) -> None:
     """An eventful minute: tasks of every sort, a swap that everybody hears of, a drop."""
     boot(recorder)
@@ -162,6 +187,7 @@ def tell_all(recorder: Recorder) -> None:
     recorder.record(24_005_000, PHONE, SwapEnded(2, LARGE, LARGE, None, requests=1, cause="user"))
     heartbeat(recorder, 24_010_000, PHONE, 3, LARGE, loading=False)
     recorder.record(30 * SECOND, PEER, Dropped("frame", Reason.REPLAYED))
+    distribute(recorder)
     for _ in range(3):
         recorder.message("heartbeat", "lan", 200)
     recorder.message("summary", "wan", 500)

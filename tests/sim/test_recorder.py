@@ -30,7 +30,7 @@ from edgecoder.trace import (
     TaskStarted,
     TaskStopped,
 )
-from edgecoder_sim.metrics import METRICS
+from edgecoder_sim.metrics import METRICS, UNITS_OF_COUNTS
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.recording.beliefs import Beliefs
 from edgecoder_sim.recording.histogram import Histogram
@@ -369,7 +369,8 @@ def test_the_timeline_compares_truth_with_what_is_known(tmp_path: Path) -> None:
     assert metrics["registry_wrong_share"] == pytest.approx(12 / held_s)
     assert metrics["registry_staleness_mean_s"] == pytest.approx(12 * 12 / 2 / held_s)
     assert metrics["online_share"] == pytest.approx(1 - 0.92 / 30)
-    assert {row["metric"] for row in rows(tmp_path, "timeline")} == TIMELINE_METRICS.keys()
+    of_files = {"transfer_bytes", "transfers_open", "seeders", "receivers"}
+    assert {row["metric"] for row in rows(tmp_path, "timeline")} == TIMELINE_METRICS.keys() - of_files
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5), st.integers(0, 1), st.integers(0, 1)), max_size=25))
@@ -459,23 +460,13 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
     assert figures[0] == figures[1]
     assert figures[0].keys() <= METRICS.keys()
     absent = {name for name in METRICS if name.startswith(("probes_", "contact", "discover", "receipt"))}
+    absent |= {f"pieces_sought_{why}" for why in ("near", "rarest", "behind", "late", "next_rung")}
     assert METRICS.keys() - figures[0].keys() == absent | {
         "peers_wrong_p50_s",
         "peers_wrong_p99_s",
     } | {f"summaries_wrong_p{percent}_s" for percent in (50, 99)}
     for name, value in figures[0].items():
-        is_count = METRICS[name].unit in {
-            "tasks",
-            "decisions",
-            "tokens",
-            "swaps",
-            "requests",
-            "loads",
-            "times",
-            "nodes",
-            "moves",
-        }
-        is_count |= METRICS[name].unit in {"envelopes", "bytes", "drops", "changes"}
+        is_count = METRICS[name].unit in UNITS_OF_COUNTS
         assert isinstance(value, int if is_count else float), name
 
 

@@ -104,8 +104,7 @@ def test_a_source_that_is_silent_for_long_is_snubbed_and_asked_for_little() -> N
     swarm = Swarm(Torrent(MIB, PIECE_BYTES), [100, RATE], 1)
     swarm._kernel.run(60_000_000)
     (connection,) = swarm.peers[1].connections
-    assert len(connection.fetcher.asked) == FIRST_QUEUE
-    assert not connection.fetcher.is_snubbed
+    before = connection.fetcher.is_snubbed, len(connection.fetcher.asked)
     swarm._kernel.run(80_000_000)
-    assert connection.fetcher.is_snubbed
-    assert connection.fetcher.desired == 1
+    assert before == (False, FIRST_QUEUE)
+    assert (connection.fetcher.is_snubbed, connection.fetcher.desired) == (True, 1)

@@ -53,5 +53,5 @@ def test_a_simulated_run_is_measured() -> None:
 
 @pytest.mark.parametrize("name", DEFAULT.__dataclass_fields__)
 def test_our_defaults_are_those_of_the_libtorrent_that_is_installed(name: str) -> None:
-    defaults = libtorrent.default_settings()
+    defaults: dict[str, object] = {**libtorrent.default_settings()}
     assert getattr(DEFAULT, name) == defaults[LIBTORRENT_NAMES.get(name, name)]

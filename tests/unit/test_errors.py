@@ -23,7 +23,7 @@ def test_every_reason_is_given_somewhere() -> None:
     files = [path for folder in ("edgecoder", "sim") for path in (root / folder).rglob("*.py")]
     code = "".join(path.read_text(encoding="utf-8") for path in files if path.name != "errors.py")
     given = {reason for reason in Reason if re.search(rf"Reason\.{reason.name}\b", code)}
-    assert set(Reason) - given == {Reason.DISK_FULL, Reason.ADVERTISE_FAILED}
+    assert set(Reason) - given == {Reason.ADVERTISE_FAILED}
 
 
 def test_reasons_keep_their_names_on_the_wire() -> None:

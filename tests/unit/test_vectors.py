@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from edgecoder.config import DeviceType, NodeConfig
+from edgecoder.coordinator.ledger import micro_credits
 from edgecoder.core.ids import Role
 from edgecoder.core.rng import Stream
 from edgecoder.mesh.router import UNKNOWN_QUALITY, Candidate, CostRouter, PeerStats, cost, signal_penalty
 from edgecoder.models.catalog import param_size_of
-from edgecoder.wire.messages import Heartbeat, Summary, load_from_wire
+from edgecoder.seeding.credits import CreditBook, SeedRule, shown_credits
+from edgecoder.seeding.receipts import quality_milli
+from edgecoder.wire.messages import Heartbeat, Receipt, Summary, load_from_wire
 from tests.harness import Cluster
 from tests.strategies import full_heartbeat
 
@@ -29,6 +32,7 @@ def vectors(name: str) -> dict[str, Any]:
 ROUTING = vectors("routing_cost")
 SUMMARIES = vectors("capability_summary")
 PARAM_SIZES = vectors("param_size")
+CREDITS = vectors("seed_credits")
 
 
 def candidate(row: dict[str, Any], quality: int) -> Candidate:
@@ -136,3 +140,36 @@ def test_param_size(row: dict[str, Any]) -> None:
     assert row.keys() == {"name", "details", "paramSize"}
     size = param_size_of(row["name"], row["details"])
     assert size == (None if row["paramSize"] is None else pytest.approx(row["paramSize"], abs=1e-9))
+
+
+@pytest.mark.parametrize("row", CREDITS["rows"])
+def test_seed_credits(row: dict[str, Any]) -> None:
+    assert row.keys() == {"bytes", "seeders", "credits"}
+    book = CreditBook(SeedRule())
+    for part in (row["bytes"] // 3, row["bytes"] - row["bytes"] // 3):
+        book.add(b"n" * 32, part, row["seeders"])
+    assert float(shown_credits(book.micro_credits(b"n" * 32))) == row["credits"]
+
+
+@pytest.mark.parametrize(("param_size", "quality"), CREDITS["quality_multiplier"].items())
+def test_quality_multiplier(param_size: str, quality: float) -> None:
+    assert quality_milli(float(param_size)) == quality * 1000
+
+
+@pytest.mark.parametrize("row", CREDITS["compute"])
+def test_compute_credits(row: dict[str, Any]) -> None:
+    assert row.keys() == {"cpuSeconds", "paramSize", "credits"}
+    receipt = Receipt(
+        payer=b"p" * 32,
+        server=b"s" * 32,
+        task_id=b"t" * 16,
+        tokens=1,
+        cpu_ms=int(row["cpuSeconds"] * 1000),
+        quality_milli=quality_milli(row["paramSize"]),
+        signature=b"x" * 64,
+    )
+    assert float(shown_credits(micro_credits(receipt))) == row["credits"]
+
+
+def test_seed_credits_has_no_other_key() -> None:
+    assert CREDITS.keys() == {"about", "rows", "quality_multiplier", "compute"}

@@ -6,26 +6,32 @@ from typing import Final
 
 from edgecoder.core.effects import (
     Advertise,
+    AllocateFile,
     CancelOp,
     Connect,
     DeleteFile,
+    DialCoordinator,
     FetchFile,
+    FetchPiece,
     HashFile,
     LoadModel,
     Operation,
     Persist,
     RunTask,
+    ServePiece,
     UnloadModel,
 )
 from edgecoder.core.events import (
     Advertised,
     AdvertiseFailed,
+    AllocateFailed,
     Completion,
     Connected,
     ConnectFailed,
     DeleteFailed,
     FetchFailed,
     FetchProgressed,
+    FileAllocated,
     FileDeleted,
     FileFetched,
     FileHashed,
@@ -35,6 +41,11 @@ from edgecoder.core.events import (
     ModelUnloaded,
     Persisted,
     PersistFailed,
+    PieceArrived,
+    PieceFailed,
+    PieceFetched,
+    PieceServed,
+    ServeFailed,
     TaskChunk,
     TaskDone,
     TaskFailed,
@@ -54,6 +65,10 @@ COMPLETIONS: Final[dict[type[Operation], tuple[type[Completion], type[Completion
     FetchFile: (FileFetched, FetchFailed),
     HashFile: (FileHashed, HashFailed),
     DeleteFile: (FileDeleted, DeleteFailed),
+    AllocateFile: (FileAllocated, AllocateFailed),
+    FetchPiece: (PieceFetched, PieceFailed),
+    ServePiece: (PieceServed, ServeFailed),
+    DialCoordinator: (Connected, ConnectFailed),
 }
 """How each operation may end."""
 _OF_THE_DISK: Final = (Persist, DeleteFile)
@@ -85,8 +100,8 @@ class Operations(Rule):
         """See `Rule`."""
         self._of: dict[int, _State] = {}
         self.panel.on(COMPLETIONS, self._begin_op)
-        self.panel.on([kind for pair in COMPLETIONS.values() for kind in pair], self._complete)
-        self.panel.on((TaskChunk, FetchProgressed), self._progress)
+        self.panel.on(list(dict.fromkeys(kind for pair in COMPLETIONS.values() for kind in pair)), self._complete)
+        self.panel.on((TaskChunk, FetchProgressed, PieceArrived), self._progress)
         self.panel.on(CancelOp, self._cancel)
         self.panel.on(NodeReady, self._ready)
 
@@ -134,7 +149,7 @@ class Operations(Rule):
         elif type(event) not in COMPLETIONS[kind]:
             self.fail(book, f"gets {name} as the completion of {kind.__name__} {event.op}")
 
-    def _progress(self, book: Book, event: TaskChunk | FetchProgressed) -> None:
+    def _progress(self, book: Book, event: TaskChunk | FetchProgressed | PieceArrived) -> None:
         state = self._of[book.index]
         if event.op not in state.open and event.op not in state.stale:
             self.fail(book, f"gets {type(event).__name__} of operation {event.op}, which is over")

@@ -1,0 +1,287 @@
+"""The broker: what a coordinator does for the files that it brokers.
+
+Members announce what they have; it grants pieces to receivers, with tickets for pairs, and settles a grant by what the
+receiver says. Of several coordinators one brokers a file: the first by rendezvous hash among those that are alive; the
+others send their nodes there. Grants carry an epoch that grows whenever the brokerage of a file moves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from edgecoder.coordinator.swarm import SECOND_US, Order, Peer, Swarm, sender_id
+from edgecoder.core.context import MILLI, Context
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, Role
+from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.mesh.gate import Link
+from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder.protocol import CDN_ID, PIECES_PER_MESSAGE
+from edgecoder.seeding.pieces import bytes_to_bitmap
+from edgecoder.seeding.tickets import issue
+from edgecoder.trace import SeedCredited, SwarmChanged
+from edgecoder.wire.messages import Announce, Grant, Granted, Have, Redirect, Ticket
+
+_TTL_MS = 60_000
+_SWEEP = "broker.sweep"
+SWEEP_MS = 5_000
+LATE_FACTOR = 4
+"""An order is void after so many times the time that it should take"""
+LATE_MS = 20_000
+"""and this."""
+REFUSE_MS = 60_000
+"""A sender that did not deliver is not given to the same receiver again for so long."""
+_NEVER: Micros = 1 << 62
+
+
+class _File(msgspec.Struct):
+    entry: CatalogEntry
+    file: FileId
+    swarm: Swarm
+    epoch: int
+    sent_bytes: dict[NodeId, int] = {}
+    """Verified bytes by sender."""
+    told: tuple[int, int] = (-1, -1)
+
+
+class Broker:
+    """The files that one coordinator brokers."""
+
+    def __init__(
+        self,
+        context: Context,
+        links: Mapping[LinkId, Link],
+        catalog: Catalog,
+        unix_ms: Callable[[], int],
+        coordinators: Callable[[], Iterable[NodeId]],
+    ) -> None:
+        """`coordinators` are the others that are alive."""
+        self._context = context
+        self._links = links
+        self._entries = {bytes.fromhex(entry.sha256): entry for entry in catalog.entries if entry.piece_root}
+        self._unix_ms = unix_ms
+        self._coordinators = coordinators
+        self.files: dict[FileId, _File] = {}
+        self._files_of: dict[LinkId, dict[FileId, NodeId]] = {}
+        """Who announced what over a link."""
+
+    def broker_of(self, file: FileId) -> NodeId:
+        """The coordinator that is first for a file, among those that are alive (highest random weight: Thaler and
+        Ravishankar, 1998)."""
+        candidates = (self._context.node_id, *self._coordinators())
+        return max(candidates, key=lambda node: hashlib.blake2b(file + node, digest_size=8).digest())
+
+    # -- messages ------------------------------------------------------------------------------------------------------
+
+    def announce(self, link: Link, message: Announce) -> None:
+        """A node says what it has."""
+        entry = self._entries.get(message.file)
+        if entry is None or link.peer is None or link.role is Role.COORDINATOR:
+            self._context.drop("announce", Reason.UNKNOWN_MODEL if entry is None else Reason.UNKNOWN_SENDER)
+            return
+        broker = self.broker_of(message.file)
+        if broker != self._context.node_id and not message.redirected:
+            self._context.send(link.id, Redirect(file=message.file, coordinator=broker, endpoint=""), _TTL_MS)
+            return
+        try:
+            have = bytes_to_bitmap(message.have, entry.layout.piece_count)
+        except RemoteProtocolError:
+            self._context.drop("announce", Reason.INVALID)
+            return
+        state = self._file(entry, message)
+        if state is None:
+            self._context.drop("announce", Reason.OVERFLOW)
+            return
+        if not have and not message.wants:
+            self._leave(state, link.peer)
+            return
+        rate = message.up_kbit_per_s * 125
+        peer = Peer(
+            link.peer, link.id, have, message.wants, rate, message.slots, message.endpoint, refused={}, tickets={}
+        )
+        state.swarm.join(peer)
+        self._files_of.setdefault(link.id, {})[message.file] = link.peer
+        self._told(state)
+        swarm, now = state.swarm, self._context.now
+        orders = [*swarm.fill_from_origin(now), *swarm.fill(peer, now)]
+        for other in list(peer.sources.values()):
+            orders += swarm.fill(other, now)
+        self._grant(state, orders, tell=peer if message.wants else None)
+
+    def _file(self, entry: CatalogEntry, message: Announce) -> _File | None:
+        state = self.files.get(message.file)
+        if state is None:
+            config = self._context.config
+            if len(self.files) >= config.swarm_files_max:
+                return None
+            swarm = Swarm(
+                entry.layout,
+                self._context.stream(f"swarm {entry.sha256[:16]}"),
+                degree=config.swarm_degree_max,
+                inbound=config.swarm_inbound_max,
+                delay=config.broker_delay_ms * MILLI,
+            )
+            egress = self._context.cluster.cdn_egress_kbit_per_s * 125
+            size = entry.layout.piece_size_bytes * SECOND_US
+            delay = config.broker_delay_ms * MILLI
+            swarm.origin_target = 1 + -(-delay * egress // size) if egress else entry.layout.piece_count
+            state = self.files[message.file] = _File(entry, message.file, swarm, 1, {})
+            self._context.timers.set((_SWEEP, message.file), self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
+        if message.broker_epoch >= state.epoch and not self._knows(state, message):
+            state.epoch = message.broker_epoch + 1
+            for peer in state.swarm.peers.values():
+                peer.tickets.clear()
+        return state
+
+    def _knows(self, state: _File, message: Announce) -> bool:
+        """Whether the epoch that a node names is one that this broker has given."""
+        return message.broker_epoch == state.epoch and bool(state.swarm.peers)
+
+    def have(self, link: Link, message: Have) -> None:
+        """A member tells what came and what did not."""
+        state = self.files.get(message.file)
+        peer = None if state is None or link.peer is None else state.swarm.peers.get(link.peer)
+        if state is None or peer is None:
+            self._context.drop("have", Reason.UNKNOWN_SENDER)
+            return
+        swarm, now = state.swarm, self._context.now
+        settled = self._settle(state, peer, message)
+        self._told(state)
+        orders: list[Order] = []
+        if message.lost or any(order.sender is None for order in settled):
+            orders += swarm.fill_from_origin(now)
+        for sender in {order.sender.node: order.sender for order in settled if order.sender is not None}.values():
+            orders += swarm.fill(sender, now)
+        if message.got:
+            orders += swarm.fill(peer, now)
+        orders += swarm.fill_idle(peer, now)
+        self._grant(state, orders)
+
+    def _settle(self, state: _File, peer: Peer, message: Have) -> list[Order]:
+        """Note what a member says. Returns the orders that have ended."""
+        swarm, count = state.swarm, state.entry.layout.piece_count
+        settled: list[Order | None] = []
+        for got in message.got:
+            if got.piece < count:
+                settled.append(swarm.settle(peer, got.piece, arrived=True))
+                self._credit(state, peer, got.sender, got.piece)
+        for piece in message.taking:
+            if piece < count:
+                swarm.take(peer, piece)
+        for lost in message.lost:
+            if lost.piece < count:
+                settled.append(swarm.settle(peer, lost.piece, arrived=False))
+                self._blame(swarm, peer, lost.sender, lost.reason)
+        return [order for order in settled if order is not None]
+
+    def _blame(self, swarm: Swarm, peer: Peer, sender: NodeId, reason: Reason) -> None:
+        """A sender did not deliver to a receiver: they are kept apart, for good where the bytes were wrong."""
+        if sender == CDN_ID or reason is Reason.DUPLICATE:
+            return
+        is_proof = reason in (Reason.PIECE_CORRUPT, Reason.BANNED)
+        peer.refused[sender] = _NEVER if is_proof else self._context.in_ms(REFUSE_MS)
+        other = swarm.peers.get(sender)
+        if other is not None and reason is Reason.NOT_SEEDING:
+            other.target = 0
+
+    def _credit(self, state: _File, receiver: Peer, sender: NodeId, piece: int) -> None:
+        if sender == CDN_ID:
+            return
+        size = state.entry.layout.piece_bytes(piece)
+        total = state.sent_bytes[sender] = state.sent_bytes.get(sender, 0) + size
+        self._context.trace(SeedCredited(state.entry.model_id, sender, receiver.node, size, 0, total))
+
+    # -- members come and go -------------------------------------------------------------------------------------------
+
+    def link_down(self, link: LinkId) -> None:
+        """Whoever was at the other end of a link takes part no more until it announces again."""
+        for file, node in self._files_of.pop(link, {}).items():
+            peer = self.files[file].swarm.peers.get(node)
+            if peer is not None and peer.link == link:
+                self._leave(self.files[file], node)
+
+    def _leave(self, state: _File, node: NodeId) -> None:
+        peer = state.swarm.peers.get(node)
+        if peer is None:
+            return
+        neighbours = list(peer.sources.values())
+        state.swarm.leave(node)
+        self._told(state)
+        now = self._context.now
+        orders = list(state.swarm.fill_from_origin(now))
+        for other in neighbours:
+            orders += state.swarm.fill(other, now)
+        self._grant(state, orders)
+
+    def _sweep(self, state: _File) -> None:
+        """Void what is far too late: its receiver may never say so."""
+        now = self._context.now
+        self._context.timers.set((_SWEEP, state.file), self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
+        late = [
+            order
+            for order in state.swarm.orders.values()
+            if now > order.at + LATE_FACTOR * order.expect + LATE_MS * MILLI
+        ]
+        orders: list[Order] = []
+        for order in late:
+            state.swarm.settle(order.receiver, order.piece, arrived=False)
+            if order.sender is not None:
+                order.receiver.refused[order.sender.node] = self._context.in_ms(REFUSE_MS)
+        if late:
+            orders += state.swarm.fill_from_origin(now)
+        for peer in state.swarm.peers.values():
+            if peer.is_idle or late:
+                orders += state.swarm.fill(peer, now)
+        self._grant(state, orders)
+
+    # -- grants --------------------------------------------------------------------------------------------------------
+
+    def _grant(self, state: _File, orders: list[Order], tell: Peer | None = None) -> None:
+        """Tell each receiver its orders; `tell` hears how things stand in any case."""
+        rows: dict[NodeId, tuple[Peer, list[Granted]]] = {}
+        if tell is not None:
+            rows[tell.node] = (tell, [])
+        for order in orders:
+            receiver = order.receiver
+            found = rows.get(receiver.node)
+            if found is None:
+                found = rows[receiver.node] = (receiver, [])
+            sender = order.sender
+            found[1].append(
+                Granted(
+                    order.piece,
+                    sender_id(order),
+                    order.expect // MILLI,
+                    "" if sender is None else sender.endpoint,
+                    None if sender is None else self._ticket(state, receiver, sender.node),
+                )
+            )
+        receivers = state.swarm.receivers
+        for peer, granted in rows.values():
+            for start in range(0, max(1, len(granted)), PIECES_PER_MESSAGE):
+                part = tuple(granted[start : start + PIECES_PER_MESSAGE])
+                message = Grant(
+                    file=state.file, broker_epoch=state.epoch, receivers=receivers, finish_ms=0, pieces=part
+                )
+                if peer.link in self._links:
+                    self._context.send(peer.link, message, _TTL_MS)
+
+    def _ticket(self, state: _File, receiver: Peer, sender: NodeId) -> Ticket | None:
+        """A ticket for a pair, if the one that it has is about to end."""
+        now_ms, config = self._unix_ms(), self._context.config
+        until = receiver.tickets.get(sender, 0)
+        if until > now_ms + config.ticket_ms // 2:
+            return None
+        expires_ms = receiver.tickets[sender] = now_ms + config.ticket_ms
+        context = self._context
+        return issue(
+            context.cluster.network_id, context.signer, receiver.node, sender, state.file, state.epoch, expires_ms
+        )
+
+    def _told(self, state: _File) -> None:
+        now = (state.swarm.seeders, state.swarm.receivers)
+        if now != state.told:
+            state.told = now
+            self._context.trace(SwarmChanged(state.entry.model_id, *now))

@@ -1,0 +1,335 @@
+"""The swarm of one file: who has what, and which pieces are to go from whom to whom.
+
+A sender with room gets one of its neighbours to serve: the one with the fewest pieces on their way, among these the one
+that has least; and the piece that the fewest have. What no live member holds comes from the CDN, each piece once. It
+knows nodes, pieces and capacities only; messages, tickets and credits are `broker`'s.
+
+Have-maps are Python ints. Pieces are kept in levels by the number of their copies, so that the rarest of a set is found
+by some ten intersections of whole maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from edgecoder.core.ids import LinkId, Micros, NodeId
+from edgecoder.core.rng import Stream
+from edgecoder.protocol import CDN_ID
+from edgecoder.seeding.pieces import Layout
+
+SECOND_US = 1_000_000
+LEVELS_EXACT = 16
+"""Pieces with fewer copies than this are told apart exactly; above, four levels to each doubling."""
+
+SAMPLE = 16
+"""Members that are looked at for one who needs something of a sender that none of its targets needs."""
+
+
+def level_of(copies: int) -> int:
+    """The level of a piece with so many copies."""
+    if copies < LEVELS_EXACT:
+        return copies
+    octave = copies.bit_length()
+    return LEVELS_EXACT + 4 * (octave - 5) + (copies >> (octave - 3) & 3)
+
+
+class Peer(msgspec.Struct, gc=False, eq=False):
+    """One member."""
+
+    node: NodeId
+    link: LinkId
+    have: int
+    wants: bool
+    up_bytes_per_s: int
+    """What it sends; 0: not known."""
+    slots: int
+    endpoint: str
+    pending: int = 0
+    """Pieces that are on their way to it."""
+    inbound: int = 0
+    """How many."""
+    outbound: int = 0
+    """Pieces that it was to send and that have not been settled."""
+    held: int = 0
+    """How many pieces it has."""
+    target: int = 2
+    """How many it is given to send at once."""
+    targets: dict[NodeId, Peer] = {}
+    """Whom it may be given to send to."""
+    sources: dict[NodeId, Peer] = {}
+    """Whose targets it is among."""
+    place: int = 0
+    """In the list of members."""
+    refused: dict[NodeId, Micros] = {}
+    """Senders that it is not given, until when."""
+    tickets: dict[NodeId, int] = {}
+    """Until when it has a ticket for a sender, Unix time, ms."""
+    is_idle: bool = False
+    """Whether it has room to send and nobody to send to."""
+
+
+class Order(msgspec.Struct, gc=False, frozen=True):
+    """A piece that goes from one member, or the CDN (`sender` None), to another."""
+
+    receiver: Peer
+    sender: Peer | None
+    piece: int
+    at: Micros
+    expect: Micros
+    """How long it should take."""
+
+
+class Swarm:
+    """The members of one file, and the orders that are open."""
+
+    def __init__(self, layout: Layout, stream: Stream, *, degree: int, inbound: int, delay: Micros) -> None:
+        """A sender has up to `degree` neighbours, a receiver `inbound` pieces on their way; news takes `delay`."""
+        self.layout = layout
+        self.peers: dict[NodeId, Peer] = {}
+        self._list: list[Peer] = []
+        self.orders: dict[tuple[NodeId, int], Order] = {}
+        self._stream = stream
+        self._degree = degree
+        self._inbound = inbound
+        self._delay = delay
+        self._copies = [0] * layout.piece_count
+        """Live holders of each piece, and those who are about to be."""
+        self._levels = [layout.all_pieces] + [0] * level_of(1 << 20)
+        self.origin_target = 1
+        self.origin_open = 0
+        """Orders to fetch from the CDN that are open."""
+        self.origin_given = 0
+        """Pieces that members were sent to the CDN for."""
+        self.is_origin_up = True
+
+        self.seeders = 0
+        """Members that have all."""
+        self.receivers = 0
+        """Members that want more."""
+
+    # -- members -------------------------------------------------------------------------------------------------------
+
+    def join(self, peer: Peer) -> None:
+        """Take a member, or what it says anew of itself; orders to and from it are void."""
+        before = self.peers.get(peer.node)
+        if before is not None:
+            peer.refused = before.refused
+            self.leave(before.node)
+        self.peers[peer.node] = peer
+        peer.held = peer.have.bit_count()
+        self.seeders += peer.held == self.layout.piece_count
+        self.receivers += peer.wants
+        peer.targets, peer.sources, peer.place = {}, {}, len(self._list)
+        self._list.append(peer)
+        for piece in bits(peer.have):
+            self._count(piece, 1)
+        rate = peer.up_bytes_per_s
+        ahead = -(-self._delay * rate // (self.layout.piece_size_bytes * SECOND_US)) if rate else 1
+        peer.target = (1 + ahead) if peer.slots else 0
+        self._befriend(peer)
+
+    def leave(self, node: NodeId) -> list[Order]:
+        """A member is gone. Returns the orders that it was to send, which are void."""
+        peer = self.peers.pop(node, None)
+        if peer is None:
+            return []
+        self.seeders -= peer.held == self.layout.piece_count
+        self.receivers -= peer.wants
+        for other in peer.targets.values():
+            del other.sources[node]
+        for other in peer.sources.values():
+            del other.targets[node]
+        last = self._list.pop()
+        if last is not peer:
+            self._list[peer.place], last.place = last, peer.place
+        for piece in bits(peer.have):
+            self._count(piece, -1)
+        for piece in bits(peer.pending):
+            self.settle(peer, piece, arrived=False)
+        lost = [order for order in self.orders.values() if order.sender is peer]
+        for order in lost:
+            self.settle(order.receiver, order.piece, arrived=False)
+        return lost
+
+    def _befriend(self, peer: Peer) -> None:
+        """Give a member others to send to, and to be sent things by."""
+        for _ in range(self._degree // 2):
+            other = self._list[self._stream.below(len(self._list))]
+            if other is not peer:
+                self._link(peer, other)
+                if len(other.targets) < self._degree:
+                    self._link(other, peer)
+
+    def _link(self, sender: Peer, receiver: Peer) -> None:
+        sender.targets[receiver.node] = receiver
+        receiver.sources[sender.node] = sender
+
+    def _rewire(self, sender: Peer, now: Micros) -> bool:
+        """None of its targets needs anything of a member: look among some others, and give it one who does, in place of
+        the target that it has had for longest."""
+        have, members = sender.have, self._list
+        for _ in range(SAMPLE):
+            peer = members[self._stream.below(len(members))]
+            if (
+                peer.wants
+                and peer.inbound < self._inbound
+                and have & ~(peer.have | peer.pending)
+                and peer is not sender
+                and peer.refused.get(sender.node, 0) <= now
+            ):
+                if len(sender.targets) >= self._degree:
+                    oldest = next(iter(sender.targets))
+                    del sender.targets.pop(oldest).sources[sender.node]
+                self._link(sender, peer)
+                return True
+        return False
+
+    # -- orders --------------------------------------------------------------------------------------------------------
+
+    def take(self, peer: Peer, piece: int) -> None:
+        """A member fetches a piece by itself."""
+        bit = 1 << piece
+        if not (peer.have | peer.pending) & bit:
+            peer.pending |= bit
+            peer.inbound += 1
+            self._count(piece, 1)
+
+    def settle(self, receiver: Peer, piece: int, *, arrived: bool) -> Order | None:
+        """A piece has come to a member, or will not. The order that it was, if it was one."""
+        bit = 1 << piece
+        was_pending = receiver.pending & bit
+        if was_pending:
+            receiver.pending ^= bit
+            receiver.inbound -= 1
+        if arrived and not receiver.have & bit:
+            receiver.have |= bit
+            receiver.held += 1
+            if receiver.held == self.layout.piece_count:
+                self.seeders += 1
+                self.receivers -= receiver.wants
+                receiver.wants = False
+            if not was_pending:
+                self._count(piece, 1)
+        elif was_pending:
+            self._count(piece, -1)
+        order = self.orders.pop((receiver.node, piece), None)
+        if order is not None:
+            if order.sender is None:
+                self.origin_open -= 1
+            else:
+                order.sender.outbound -= 1
+        return order
+
+    def fill(self, sender: Peer, now: Micros) -> Iterator[Order]:
+        """Orders for a member that has room to send."""
+        while sender.outbound < sender.target:
+            order = self._order(sender, now)
+            if order is None and self._rewire(sender, now):
+                order = self._order(sender, now)
+            if order is None:
+                sender.is_idle = True
+                return
+            yield order
+        sender.is_idle = False
+
+    def fill_idle(self, receiver: Peer, now: Micros) -> Iterator[Order]:
+        """Orders for the neighbours of a member that may be sent something again, which had nobody to send to."""
+        if receiver.inbound < self._inbound:
+            for other in list(receiver.sources.values()):
+                if other.is_idle and other.have & ~(receiver.have | receiver.pending):
+                    yield from self.fill(other, now)
+
+    def _order(self, sender: Peer, now: Micros) -> Order | None:
+        have, node, most = sender.have, sender.node, self._inbound
+        best: Peer | None = None
+        best_key = 1 << 62
+        for peer in sender.targets.values():
+            inbound = peer.inbound
+            if inbound >= most or not peer.wants or not have & ~(peer.have | peer.pending):
+                continue
+            key = inbound << 32 | peer.held
+            if key < best_key and (not peer.refused or peer.refused.get(node, 0) <= now):
+                best, best_key = peer, key
+        if best is None:
+            return None
+        piece = self._rarest(have & ~(best.have | best.pending))
+        sender.outbound += 1
+        rate = sender.up_bytes_per_s or 125_000
+        expect = sender.outbound * self.layout.piece_size_bytes * SECOND_US // rate + self._delay
+        return self._place(best, sender, piece, now, expect)
+
+    def fill_from_origin(self, now: Micros) -> Iterator[Order]:
+        """Orders to fetch what nobody holds from the CDN."""
+        while self.is_origin_up and self.origin_open < self.origin_target:
+            missing = self._levels[0]
+            if not missing:
+                return
+            wanting = [peer for peer in self.peers.values() if peer.wants and peer.inbound < self._inbound]
+            if not wanting:
+                return
+            least = min(peer.inbound << 32 | peer.held for peer in wanting)
+            wanting = [peer for peer in wanting if peer.inbound << 32 | peer.held == least]
+            receiver = wanting[self._stream.below(len(wanting))]
+            missing &= ~(receiver.have | receiver.pending)
+            if not missing:
+                return
+            self.origin_open += 1
+            self.origin_given += 1
+            yield self._place(receiver, None, self._some(missing), now, 0)
+
+    def _place(self, receiver: Peer, sender: Peer | None, piece: int, now: Micros, expect: Micros) -> Order:
+        receiver.pending |= 1 << piece
+        receiver.inbound += 1
+        self._count(piece, 1)
+        order = self.orders[receiver.node, piece] = Order(receiver, sender, piece, now, expect)
+        return order
+
+    # -- copies --------------------------------------------------------------------------------------------------------
+
+    def _count(self, piece: int, change: int) -> None:
+        copies = self._copies
+        before = level_of(copies[piece])
+        copies[piece] += change
+        after = level_of(copies[piece])
+        if after != before:
+            bit = 1 << piece
+            self._levels[before] ^= bit
+            self._levels[after] |= bit
+
+    def _rarest(self, pieces: int) -> int:
+        """One of the pieces that fewest have."""
+        for level in self._levels:
+            found = level & pieces
+            if found:
+                return self._some(found)
+        raise AssertionError("every piece has a level")
+
+    def _some(self, pieces: int) -> int:
+        """One of a set, by lot: the first from a random place on."""
+        start = self._stream.below(self.layout.piece_count)
+        ahead = pieces >> start
+        return start + (ahead & -ahead).bit_length() - 1 if ahead else (pieces & -pieces).bit_length() - 1
+
+    def left_bytes(self) -> int:
+        """Bytes that members want and lack."""
+        count, size = self.layout.piece_count, self.layout.piece_size_bytes
+        return sum((count - peer.held) * size for peer in self.peers.values() if peer.wants)
+
+    def up_bytes_per_s(self) -> int:
+        """What all members send together, where they have said it."""
+        return sum(peer.up_bytes_per_s for peer in self.peers.values() if peer.slots)
+
+
+def bits(pieces: int) -> Iterator[int]:
+    """The pieces of a map, lowest first."""
+    while pieces:
+        low = pieces & -pieces
+        yield low.bit_length() - 1
+        pieces ^= low
+
+
+def sender_id(order: Order) -> NodeId:
+    """Who is to send: a member or the CDN."""
+    return CDN_ID if order.sender is None else order.sender.node

@@ -1,0 +1,240 @@
+"""The brokers of a node: where each of its files is announced, and what is told there.
+
+A file is announced to the home coordinator, and to another one where that says so. What a broker does not know is told
+it when something changes; after a new link, a new home or a new life all is told anew. What is granted goes to the
+transfer of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from edgecoder.core.context import MILLI, Context
+from edgecoder.core.effects import DialCoordinator
+from edgecoder.core.events import Connected, ConnectFailed
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
+from edgecoder.errors import Reason
+from edgecoder.mesh.gate import Link
+from edgecoder.protocol import PIECES_PER_MESSAGE
+from edgecoder.seeding.holdings import Holding
+from edgecoder.seeding.pieces import bitmap_to_bytes
+from edgecoder.wire.messages import Announce, Got, Grant, Have, Lost, Redirect
+
+_TTL_MS = 120_000
+_FLUSH = "seeding.flush"
+
+
+class Files(Protocol):
+    """What a node says of its files."""
+
+    def announced(self) -> list[Holding]:
+        """The files that brokers should know of."""
+        ...
+
+    def wants(self, file: FileId) -> bool:
+        """Whether the rest of a file is wanted."""
+        ...
+
+    def slots(self) -> int:
+        """Pieces that it sends at once; 0: nothing now."""
+        ...
+
+
+class _Brokered(msgspec.Struct):
+    """One file at its broker."""
+
+    link: LinkId | None = None
+    """Over which it was announced; None: not yet."""
+    broker: NodeId | None = None
+    epoch: int = 0
+    got: list[Got] = msgspec.field(default_factory=list)
+    taking: list[int] = msgspec.field(default_factory=list)
+    lost: list[Lost] = msgspec.field(default_factory=list)
+    said: tuple[bool, int] = (False, 0)
+    """Whether it is wanted, and the slots, as announced last."""
+
+
+class BrokerClient:
+    """A node's side of its brokers."""
+
+    def __init__(self, context: Context, links: Mapping[LinkId, Link], home: Callable[[], LinkId | None], files: Files):
+        self._context = context
+        self._links = links
+        self._home = home
+        self._files = files
+        self._by_file: dict[FileId, _Brokered] = {}
+        self._redirects: dict[NodeId, list[FileId]] = {}
+        """Files that wait for a link to their broker."""
+        self._dialling: set[NodeId] = set()
+        self.rtt: Micros = 200 * MILLI
+        """From an announcement to its first answer, measured."""
+        self._asked_at: dict[FileId, Micros] = {}
+
+    def broker_epoch(self, file: FileId) -> int:
+        """The newest epoch that is known of a file's broker."""
+        known = self._by_file.get(file)
+        return 0 if known is None else known.epoch
+
+    def has_broker(self, file: FileId) -> bool:
+        """Whether the file is announced over a link that is up."""
+        known = self._by_file.get(file)
+        return known is not None and known.link is not None
+
+    def trusts(self, broker: NodeId, file: FileId) -> bool:
+        """Whether a coordinator may give tickets for a file: it is the broker, or one that this node has a link to."""
+        known = self._by_file.get(file)
+        if known is not None and known.broker == broker:
+            return True
+        return any(link.peer == broker for link in self._links.values())
+
+    # -- what is told --------------------------------------------------------------------------------------------------
+
+    def announce_all(self) -> None:
+        """The home is new: tell it of every file."""
+        for holding in self._files.announced():
+            known = self._by_file.get(holding.file)
+            if known is None or known.link is None or known.link == self._home():
+                self.announce(holding)
+
+    def announce(self, holding: Holding) -> None:
+        """Tell the file's broker, or the home where none is known, all of a file."""
+        known = self._by_file.setdefault(holding.file, _Brokered())
+        link = known.link if known.link in self._links else self._home()
+        if link is None:
+            known.link = None
+            return
+        self._announce(holding, known, link, is_redirected=known.link is not None and known.link != self._home())
+
+    def _announce(self, holding: Holding, known: _Brokered, link: LinkId, *, is_redirected: bool) -> None:
+        config = self._context.config
+        known.link, known.broker = link, self._links[link].peer
+        known.got, known.taking, known.lost = [], [], []
+        wants, slots = self._files.wants(holding.file), self._files.slots()
+        known.said = (wants, slots)
+        self._asked_at[holding.file] = self._context.now
+        message = Announce(
+            file=holding.file,
+            have=bitmap_to_bytes(holding.have, holding.layout.piece_count),
+            wants=wants,
+            up_kbit_per_s=config.upload_kbit_per_s,
+            down_kbit_per_s=config.download_kbit_per_s,
+            slots=slots,
+            broker_epoch=known.epoch,
+            redirected=is_redirected,
+        )
+        self._context.send(link, message, _TTL_MS)
+
+    def changed(self) -> None:
+        """What this node gives may have changed: tell the brokers that have heard otherwise."""
+        slots = self._files.slots()
+        for holding in self._files.announced():
+            known = self._by_file.get(holding.file)
+            if known is not None and known.link is not None and known.said[1] != slots:
+                self.announce(holding)
+
+    def got(self, file: FileId, piece: int, sender: NodeId) -> None:
+        """A piece is verified here; so is told at once, with what else there is to tell."""
+        known = self._by_file.get(file)
+        if known is not None and known.link is not None:
+            known.got.append(Got(piece, sender))
+            self._flush(file)
+
+    def taking(self, file: FileId, pieces: range) -> None:
+        """This node fetches pieces by itself."""
+        known = self._by_file.get(file)
+        if known is not None and known.link is not None:
+            known.taking += pieces
+            self._flush_soon(file)
+
+    def lost(self, file: FileId, piece: int, sender: NodeId, reason: Reason) -> None:
+        """A sender did not give what it was to."""
+        known = self._by_file.get(file)
+        if known is not None and known.link is not None:
+            known.lost.append(Lost(piece, sender, reason))
+            self._flush_soon(file)
+
+    def _flush_soon(self, file: FileId) -> None:
+        """At the end of what happens now: several things may."""
+        name = (_FLUSH, file)
+        if self._context.timers.is_idle(name):
+            self._context.timers.set(name, self._context.now, lambda: self._flush(file))
+
+    def _flush(self, file: FileId) -> None:
+        known = self._by_file.get(file)
+        if known is None or known.link is None or not (known.got or known.taking or known.lost):
+            return
+        most = PIECES_PER_MESSAGE
+        message = Have(
+            file=file, got=tuple(known.got[:most]), taking=tuple(known.taking[:most]), lost=tuple(known.lost[:most])
+        )
+        known.got, known.taking, known.lost = known.got[most:], known.taking[most:], known.lost[most:]
+        self._context.send(known.link, message, _TTL_MS)
+        self._flush(file)
+
+    def forget(self, holding: Holding) -> None:
+        """The file is not here any more, and not wanted."""
+        known = self._by_file.pop(holding.file, None)
+        if known is None or known.link is None:
+            return
+        nothing = bitmap_to_bytes(0, holding.layout.piece_count)
+        self._context.send(known.link, Announce(file=holding.file, have=nothing, wants=False), _TTL_MS)
+
+    # -- what is heard -------------------------------------------------------------------------------------------------
+
+    def granted(self, link: Link, grant: Grant) -> bool:
+        """Whether a grant counts: it came from where the file is announced, and no newer broker has spoken."""
+        known = self._by_file.get(grant.file)
+        if known is None or link.peer is None or known.broker != link.peer or grant.broker_epoch < known.epoch:
+            self._context.drop("grant", Reason.REPLAYED)
+            return False
+        known.epoch = grant.broker_epoch
+        asked_at = self._asked_at.pop(grant.file, None)
+        if asked_at is not None:
+            self.rtt = self._context.now - asked_at
+        return True
+
+    def redirected(self, link: Link, message: Redirect) -> None:
+        """The home names another broker."""
+        known = self._by_file.get(message.file)
+        if known is None or link.id != self._home() or message.coordinator == link.peer:
+            self._context.drop("redirect", Reason.UNKNOWN_SENDER)
+            return
+        broker = message.coordinator
+        there = next((other for other in self._links.values() if other.peer == broker), None)
+        if there is not None:
+            self._move(message.file, there.id)
+            return
+        self._redirects.setdefault(broker, []).append(message.file)
+        if broker in self._dialling:
+            return
+        self._dialling.add(broker)
+
+        def dialled(completion: Connected | ConnectFailed) -> None:
+            self._dialling.discard(broker)
+            if isinstance(completion, ConnectFailed):
+                for file in self._redirects.pop(broker, ()):  # the home may broker it as well as anybody
+                    self._move(file, self._home())
+
+        self._context.out.append(DialCoordinator(self._context.ops.begin(dialled), broker, message.endpoint))
+
+    def link_bound(self, link: Link) -> None:
+        """A coordinator is at the other end of a link."""
+        for file in self._redirects.pop(link.peer or b"", ()):
+            self._move(file, link.id)
+
+    def link_down(self, link: LinkId) -> None:
+        """A link to a coordinator is gone: its files go to the home, if there is one."""
+        for file, known in self._by_file.items():
+            if known.link == link:
+                known.link = None
+                self._move(file, self._home())
+
+    def _move(self, file: FileId, link: LinkId | None) -> None:
+        holding = next((holding for holding in self._files.announced() if holding.file == file), None)
+        known = self._by_file.get(file)
+        if holding is None or known is None or link is None or link not in self._links:
+            return
+        self._announce(holding, known, link, is_redirected=True)

@@ -1,0 +1,128 @@
+"""Planners: whether the CDN is asked for a part of a file, and why.
+
+What peers offer for nothing is always taken. The CDN is for what they cannot bring in time: `PortfolioPlanner` asks it
+where the rest of the file, fetched from it alone, would only just be there by the deadline, which is a little after the
+time that the CDN alone would have taken; so no download is slower than without peers, and few bytes come from the CDN
+that need not. `LadderPlanner` takes the next source where the one before it gives nothing (seed).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from edgecoder.config import Distribution
+from edgecoder.core.ids import Micros
+
+SLACK_PCT = 3
+"""So much longer than with the CDN alone a download may take, percent."""
+GRACE_PCT = 1
+"""Peers get so much of the CDN's time to give a sign, percent."""
+DOUBLED_PCT = 2
+"""The last so much of a file is asked of a second source where the first is late, percent."""
+SECOND_US = 1_000_000
+_LOOK_US_MIN = 10_000
+_LOOK_US_MAX = 30 * SECOND_US
+
+
+class Why(Enum):
+    """Why a source was asked for a piece: the reason codes of `edgecoder why`."""
+
+    GRANTED = "granted"
+    """The broker said so."""
+    NEAR = "near"
+    """A peer over a radio link has it."""
+    RAREST = "rarest"
+    """No broker can be reached: the piece that fewest known peers have."""
+    ALONE = "alone"
+    """No peer has given a sign within the grace."""
+    BEHIND = "behind"
+    """The CDN can only just bring the rest by the deadline."""
+    LATE = "late"
+    """It was asked of a peer, which would be late with it."""
+    NEXT_RUNG = "next_rung"
+    """The sources before it on the ladder give nothing."""
+
+
+class View(NamedTuple):
+    """How a download stands."""
+
+    now: Micros
+    began: Micros
+    """When it was asked for, in this life."""
+    bytes_begun: int
+    """What it lacked then."""
+    bytes_left: int
+    """What it lacks now, what is on its way included."""
+    bytes_free: int
+    """Of that, what nobody has been asked for."""
+    peers_asked: int
+    """Requests to peers that are under way."""
+    peer_sign_at: Micros
+    """When peers gave something last, or a broker said that they will; when the download began, else."""
+    cdn_bytes_per_s: int
+    """What the CDN would give this node alone, at least 1."""
+    cdn_first_byte: Micros
+    """How long the CDN takes to its first byte."""
+    rtt: Micros
+    """To the broker and back."""
+    peers_end: Micros
+    """When the last request to a peer should be done."""
+
+
+class Plan(NamedTuple):
+    """What to do about the CDN."""
+
+    why: Why | None
+    """Ask it, for this reason; None: do not."""
+    look_again: Micros
+    """Judge anew by then, if nothing happens before."""
+    doubles: bool = False
+    """Whether it may be asked for what is on its way from peers."""
+
+
+class Planner(Protocol):
+    """A policy."""
+
+    def plan(self, view: View) -> Plan:
+        """Whether the CDN is asked now."""
+        ...
+
+
+class PortfolioPlanner:
+    """Fewest bytes from the CDN, with a finish no later than SLACK_PCT after the CDN alone."""
+
+    def plan(self, view: View) -> Plan:
+        """See `Planner`."""
+        now, rate = view.now, view.cdn_bytes_per_s
+        alone = view.cdn_first_byte + view.bytes_begun * SECOND_US // rate
+        deadline = view.began + alone + alone * SLACK_PCT // 100
+        grace = max(2 * view.rtt, alone * GRACE_PCT // 100)
+        if not view.peers_asked and now >= view.peer_sign_at + grace:
+            return Plan(Why.ALONE, now + _LOOK_US_MAX)
+        rest = view.cdn_first_byte + view.bytes_left * SECOND_US // rate
+        latest = deadline - rest  # then the CDN must be asked for all that is left
+        is_end = view.bytes_left * 100 <= view.bytes_begun * DOUBLED_PCT
+        if now >= latest:
+            return Plan(Why.BEHIND, now + _LOOK_US_MAX, doubles=is_end or not view.bytes_free)
+        if is_end and not view.bytes_free and view.peers_end > max(deadline, now + 2 * rest):
+            return Plan(Why.LATE, now + _LOOK_US_MAX, doubles=True)
+        again = latest if view.peers_asked else min(latest, view.peer_sign_at + grace)
+        return Plan(None, min(max(again, now + _LOOK_US_MIN), now + _LOOK_US_MAX))
+
+
+class LadderPlanner:
+    """The seed's order: a source is asked only where the one before it gives nothing."""
+
+    def plan(self, view: View) -> Plan:
+        """See `Planner`."""
+        grace = max(2 * view.rtt, SECOND_US)
+        if not view.peers_asked and view.now >= view.peer_sign_at + grace:
+            return Plan(Why.NEXT_RUNG, view.now + _LOOK_US_MAX)
+        again = view.peer_sign_at + grace
+        return Plan(None, max(again, view.now + _LOOK_US_MIN))
+
+
+def make_planner(distribution: Distribution) -> Planner:
+    """The policy that a configuration names."""
+    return LadderPlanner() if distribution is Distribution.LADDER else PortfolioPlanner()

@@ -1,0 +1,49 @@
+"""Measured rates: bytes over the time in which something was under way."""
+
+from __future__ import annotations
+
+from edgecoder.core.ids import Micros
+
+_HALF_LIFE: Micros = 20_000_000
+SECOND_US = 1_000_000
+
+
+class Meter:
+    """The rate of one kind of source. Older bytes count less: by half after 20 s of work."""
+
+    __slots__ = ("_busy", "_bytes", "_since", "_under_way", "total_bytes")
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._busy: Micros = 0
+        self._since: Micros = 0
+        self._under_way = 0
+        self.total_bytes = 0
+
+    def begin(self, now: Micros) -> None:
+        """One more request is under way."""
+        self._settle(now)
+        self._under_way += 1
+
+    def end(self, now: Micros) -> None:
+        """One is no more."""
+        self._settle(now)
+        self._under_way -= 1
+
+    def note(self, size_bytes: int) -> None:
+        """Bytes came."""
+        self.total_bytes += size_bytes
+        self._bytes += size_bytes
+        if self._busy > 2 * _HALF_LIFE:
+            self._bytes //= 2
+            self._busy //= 2
+
+    def bytes_per_s(self, now: Micros) -> int:
+        """The rate; 0 as long as nothing was measured."""
+        self._settle(now)
+        return self._bytes * SECOND_US // self._busy if self._busy and self._bytes else 0
+
+    def _settle(self, now: Micros) -> None:
+        if self._under_way:
+            self._busy += now - self._since
+        self._since = now

@@ -1,0 +1,330 @@
+"""The swarms of a node: every file that it has or fetches piece by piece, and all who take part in it.
+
+This wires holdings, transfers, uploads and the brokers' client together, and is what the rest of the node sees of them.
+Peers over radio links are told what this node has when they want it, and are asked for what they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from edgecoder.config import Distribution
+from edgecoder.core.context import MILLI, Context
+from edgecoder.core.effects import Source
+from edgecoder.core.events import AccessChanged, AskWithdrawn, PieceArrived, PieceAsked
+from edgecoder.core.ids import FileId, LinkId, Medium, Micros, NodeId
+from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.mesh.gate import Gate, Link
+from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder.models.inventory import DownloadState, Inventory
+from edgecoder.seeding.client import BrokerClient
+from edgecoder.seeding.holdings import Holding, Holdings
+from edgecoder.seeding.pieces import bitmap_to_bytes, bytes_to_bitmap
+from edgecoder.seeding.planner import make_planner
+from edgecoder.seeding.transfer import Transfer
+from edgecoder.seeding.uploads import Uploads
+from edgecoder.wire.messages import Announce, Grant, Have, Redirect
+
+_TTL_MS = 60_000
+_SOURCES = {Medium.BLE: Source.BLE, Medium.WIFI_DIRECT: Source.WIFI_DIRECT}
+NEAR_REQUESTS_MAX = 1
+"""Pieces that one peer over a radio link is asked for at once: its link carries one after the other anyhow."""
+
+
+class Surroundings(Protocol):
+    """What swarms need of the node around them."""
+
+    def home_link(self) -> LinkId | None:
+        """The link to the home coordinator, if it answers."""
+        ...
+
+    def gives_nothing(self) -> Reason | None:
+        """Why the node's battery or its end forbids it to give anything now."""
+        ...
+
+    def runs_tasks(self) -> bool:
+        """Whether its engine works for somebody."""
+        ...
+
+    def on_external_power(self) -> bool:
+        """Whether it is on the mains."""
+        ...
+
+
+class _NearFile(msgspec.Struct, gc=False):
+    have: int
+    wants: bool
+    slots: int
+
+
+class Swarms:
+    """The files of a node that have a tree, and who else has or wants them."""
+
+    def __init__(
+        self, context: Context, gate: Gate, catalog: Catalog, inventory: Inventory, surroundings: Surroundings
+    ) -> None:
+        self._context = context
+        self._gate = gate
+        self._catalog = catalog
+        self._inventory = inventory
+        self._around = surroundings
+        self._is_metered = False
+        self._clock_ms = context.wall_at_zero_ms
+        """Unix time at moment 0, by a coordinator's clock where one has told it."""
+        self._home: LinkId | None = None
+        """The home that was told of all files."""
+        self.holdings = Holdings(context)
+        self.uploads = Uploads(context, self.holdings, gate.verifier, self)
+        self.client = BrokerClient(context, gate.links, surroundings.home_link, self)
+        self.transfers: dict[FileId, Transfer] = {}
+        self._near: dict[LinkId, dict[FileId, _NearFile]] = {}
+        """What peers over radio links have said of their files."""
+
+    def restore(self, snapshot: Mapping[str, bytes]) -> None:
+        """Take what earlier lives kept."""
+        if self._context.config.distribution is Distribution.CDN:
+            return
+        self.holdings.restore(snapshot, self._catalog.by_digest.get)
+        for entry in self._catalog.entries:
+            if entry.piece_root and self._inventory.state(entry) is DownloadState.INSTALLED:
+                self.holdings.installed(entry)
+
+    # -- the file's own ways -------------------------------------------------------------------------------------------
+
+    def is_for(self, entry: CatalogEntry) -> bool:
+        """Whether a file comes piece by piece."""
+        return bool(entry.piece_root) and self._context.config.distribution is not Distribution.CDN
+
+    def fetch(
+        self, entry: CatalogEntry, on_end: Callable[[Reason | None], None], on_progress: Callable[[int], None]
+    ) -> Transfer:
+        """Get all pieces of a file."""
+        holding = self.holdings.begin(entry)
+
+        def ended(reason: Reason | None) -> None:
+            del self.transfers[holding.file]
+            self.client.announce(holding)
+            on_end(reason)
+
+        planner = make_planner(self._context.config.distribution)
+        transfer = Transfer(self._context, self.holdings, holding, planner, self, ended, on_progress)
+        self.transfers[holding.file] = transfer
+        transfer.start()
+        self.client.announce(holding)
+        self._tell_near(holding)
+        return transfer
+
+    def installed(self, entry: CatalogEntry) -> None:
+        """The whole file has the SHA-256 that it should, and its row is durable."""
+        if self.is_for(entry):
+            self.holdings.drop_record(entry)
+
+    def removed(self, entry: CatalogEntry) -> None:
+        """The file is about to be deleted, or has turned out to be another."""
+        holding = self.holdings.by_file.get(bytes.fromhex(entry.sha256))
+        if holding is not None:
+            self.holdings.forget(entry)
+            self.client.forget(holding)
+
+    def piece_arrived(self, event: PieceArrived) -> None:
+        """One of several pieces that one request fetches."""
+        for transfer in self.transfers.values():
+            if event.op in transfer.requests:
+                transfer.arrived(event)
+                return
+
+    # -- Giver of uploads ----------------------------------------------------------------------------------------------
+
+    def gives_nothing(self) -> Reason | None:
+        """See `uploads.Giver`."""
+        config = self._context.config
+        if not config.seeding or (self._is_metered and not config.seed_when_metered):
+            return Reason.NOT_SEEDING
+        return self._around.gives_nothing()
+
+    def is_busy(self) -> bool:
+        """See `uploads.Giver`."""
+        return self._around.runs_tasks()
+
+    def duty_pct(self) -> int:
+        """See `uploads.Giver`."""
+        return 100 if self._around.on_external_power() else self._context.config.seed_duty_pct
+
+    def trusts_broker(self, broker: NodeId, file: FileId) -> bool:
+        """See `uploads.Giver`."""
+        return self.client.trusts(broker, file)
+
+    def has_broker(self, file: FileId) -> bool:
+        """See `uploads.Giver`."""
+        return self.client.has_broker(file)
+
+    def broker_epoch(self, file: FileId) -> int:
+        """See `uploads.Giver`."""
+        return self.client.broker_epoch(file)
+
+    def unix_ms(self) -> int:
+        """See `uploads.Giver`."""
+        return self._clock_ms + self._context.now // MILLI
+
+    # -- Files of the brokers' client ----------------------------------------------------------------------------------
+
+    def announced(self) -> list[Holding]:
+        """See `client.Files`."""
+        return [holding for holding in self.holdings.by_file.values() if holding.have or holding.file in self.transfers]
+
+    def wants(self, file: FileId) -> bool:
+        """See `client.Files`."""
+        return file in self.transfers
+
+    def slots(self) -> int:
+        """See `client.Files`."""
+        return 0 if self.gives_nothing() is not None else self._context.config.upload_slots
+
+    # -- Swarm of the transfers ----------------------------------------------------------------------------------------
+
+    def got(self, holding: Holding, piece: int, sender: NodeId) -> None:
+        """See `transfer.Swarm`."""
+        self.client.got(holding.file, piece, sender)
+        self._tell_near(holding)
+        self._ask_near(holding.file)
+
+    def taking(self, holding: Holding, pieces: range) -> None:
+        """See `transfer.Swarm`."""
+        self.client.taking(holding.file, pieces)
+
+    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason) -> None:
+        """See `transfer.Swarm`."""
+        self.client.lost(holding.file, piece, sender, reason)
+
+    def rtt(self) -> Micros:
+        """See `transfer.Swarm`."""
+        return self.client.rtt
+
+    def may_use_cdn(self) -> bool:
+        """See `transfer.Swarm`."""
+        return True
+
+    # -- the node around -----------------------------------------------------------------------------------------------
+
+    def access_changed(self, event: AccessChanged) -> None:
+        """The node's user pays for bytes, or no longer."""
+        self._is_metered = event.is_metered
+        self.gates_changed()
+
+    def gates_changed(self) -> None:
+        """What the node gives may have changed."""
+        self.client.changed()
+        self.uploads.pump()
+
+    def home_answered(self, link: LinkId, time_ms: int) -> None:
+        """The home has acknowledged a heartbeat. One that was another before is told of all files."""
+        self._clock_ms = time_ms - self._context.now // MILLI
+        if link != self._home:
+            self._home = link
+            self.client.announce_all()
+
+    def link_bound(self, link: Link) -> None:
+        """Somebody is at the other end of a link."""
+        if link.medium not in _SOURCES:
+            self.client.link_bound(link)
+            return
+        for holding in self.announced():
+            if holding.file in self.transfers:
+                self._tell(link.id, holding)
+
+    def link_down(self, link: LinkId) -> None:
+        """A link is gone."""
+        self.client.link_down(link)
+        self._near.pop(link, None)
+
+    def uses(self, link: LinkId) -> bool:
+        """Whether a transfer needs a link."""
+        known = self._near.get(link)
+        if not known:
+            return False
+        return any(file in self.transfers and row.have for file, row in known.items())
+
+    # -- messages ------------------------------------------------------------------------------------------------------
+
+    def on_grant(self, link: Link, grant: Grant) -> None:
+        """A broker says whom to ask."""
+        transfer = self.transfers.get(grant.file)
+        if self.client.granted(link, grant) and transfer is not None:
+            transfer.granted(grant)
+
+    def on_redirect(self, link: Link, message: Redirect) -> None:
+        """The home names another broker."""
+        self.client.redirected(link, message)
+
+    def on_announce(self, link: Link, message: Announce) -> None:
+        """A peer over a radio link says what it has of a file."""
+        holding = self.holdings.by_file.get(message.file)
+        if link.medium not in _SOURCES or holding is None:
+            return
+        try:
+            have = bytes_to_bitmap(message.have, holding.layout.piece_count)
+        except RemoteProtocolError:
+            self._context.drop("announce", Reason.INVALID)
+            return
+        is_news = message.file not in self._near.get(link.id, {})
+        self._near.setdefault(link.id, {})[message.file] = _NearFile(have, message.wants, message.slots)
+        if is_news and message.wants and holding.have & ~have and self.slots():
+            self._tell(link.id, holding)
+        self._ask_near(message.file)
+
+    def on_have(self, link: Link, message: Have) -> None:
+        """A peer over a radio link has more of a file."""
+        row = self._near.get(link.id, {}).get(message.file)
+        if row is None:
+            return
+        for got in message.got:
+            row.have |= 1 << got.piece
+        self._ask_near(message.file)
+
+    def _tell(self, link: LinkId, holding: Holding) -> None:
+        message = Announce(
+            file=holding.file,
+            have=bitmap_to_bytes(holding.have, holding.layout.piece_count),
+            wants=holding.file in self.transfers,
+            slots=self.slots(),
+        )
+        self._context.send(link, message, _TTL_MS)
+
+    def _tell_near(self, holding: Holding) -> None:
+        """Tell the peers over radio links that want a file how it stands here."""
+        for link, files in self._near.items():
+            row = files.get(holding.file)
+            if row is not None and row.wants and holding.have & ~row.have:
+                self._tell(link, holding)
+
+    def _ask_near(self, file: FileId) -> None:
+        """Ask the peers over radio links for what they have."""
+        transfer = self.transfers.get(file)
+        if transfer is None:
+            return
+        for link_id, files in self._near.items():
+            row, link = files.get(file), self._gate.links.get(link_id)
+            if row is None or not row.slots or link is None or link.peer is None:
+                continue
+            if transfer.asks_of(link.peer) < NEAR_REQUESTS_MAX:
+                transfer.ask_near(
+                    _SOURCES[link.medium], link.peer, link_id, row.have & transfer.holding.layout.all_pieces
+                )
+
+    EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
+        PieceArrived: piece_arrived,
+        PieceAsked: lambda swarms, event: swarms.uploads.asked(event),
+        AskWithdrawn: lambda swarms, event: swarms.uploads.withdrawn(event),
+        AccessChanged: access_changed,
+    }
+    """Who takes an event; called with the swarms and the event."""
+    MESSAGES: ClassVar[dict[type, Callable[..., None]]] = {
+        Announce: on_announce,
+        Have: on_have,
+        Grant: on_grant,
+        Redirect: on_redirect,
+    }
+    """Who takes a message; called with the swarms, the link and the message."""

@@ -1,0 +1,482 @@
+"""Getting one file, piece by piece, from all sources at once.
+
+What a broker grants is asked of that peer at once; a peer over a radio link is asked for what it has; the CDN for what
+the planner says. A request that ends leaves its verified leaves here, whoever sent them. A sender whose bytes do not
+fit the tree is not asked again; one that is slow or silent is asked less. Whether the whole file is what it should be,
+is judged by its SHA-256 when all pieces are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+import msgspec
+
+from edgecoder.core.context import MILLI, Context
+from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source
+from edgecoder.core.events import AllocateFailed, FileAllocated, PieceArrived, PieceFailed, PieceFetched
+from edgecoder.core.ids import LinkId, Micros, NodeId, OpId
+from edgecoder.core.labels import Label
+from edgecoder.errors import Reason
+from edgecoder.protocol import CDN_ID
+from edgecoder.seeding.holdings import Holding, Holdings
+from edgecoder.seeding.pieces import LEAF_BYTES
+from edgecoder.seeding.planner import Planner, View, Why
+from edgecoder.seeding.rates import Meter
+from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
+from edgecoder.wire.messages import Grant, Ticket
+
+_LOOK = "transfer.look"
+SECOND_US = 1_000_000
+SLOW_FACTOR = 4
+"""A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
+
+
+class TransferState(Label):
+    """How a download of pieces stands."""
+
+    ALLOCATING = "allocating"
+    FETCHING = "fetching"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class TransferStep(Label):
+    """What can happen to one."""
+
+    ALLOCATED = "allocated"
+    WHOLE = "whole"
+    GAVE_UP = "gaveUp"
+    CALLED_OFF = "calledOff"
+
+
+TRANSFER_TABLE: Mapping[tuple[TransferState, TransferStep], TransferState] = MappingProxyType(
+    {
+        (TransferState.ALLOCATING, TransferStep.ALLOCATED): TransferState.FETCHING,
+        (TransferState.ALLOCATING, TransferStep.GAVE_UP): TransferState.FAILED,
+        (TransferState.ALLOCATING, TransferStep.CALLED_OFF): TransferState.FAILED,
+        (TransferState.FETCHING, TransferStep.WHOLE): TransferState.DONE,
+        (TransferState.FETCHING, TransferStep.GAVE_UP): TransferState.FAILED,
+        (TransferState.FETCHING, TransferStep.CALLED_OFF): TransferState.FAILED,
+    }
+)
+
+
+class Swarm(Protocol):
+    """What a transfer needs of the node around it."""
+
+    def got(self, holding: Holding, piece: int, sender: NodeId) -> None:
+        """A piece is verified here."""
+        ...
+
+    def taking(self, holding: Holding, pieces: range) -> None:
+        """It is fetching pieces that nobody granted."""
+        ...
+
+    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason) -> None:
+        """A peer did not give a piece."""
+        ...
+
+    def rtt(self) -> Micros:
+        """To the broker and back."""
+        ...
+
+    def may_use_cdn(self) -> bool:
+        """Whether this node may fetch from the CDN now."""
+        ...
+
+
+class Request(msgspec.Struct, gc=False):
+    """Something that a source was asked for."""
+
+    op: OpId
+    piece: int
+    count: int
+    source: Source
+    peer: NodeId | None
+    began: Micros
+    ends: Micros
+    """When it should be done."""
+    arrived: int = 0
+    """Pieces of it that are here."""
+    first_leaf: int = 0
+    is_given_up: bool = False
+
+
+class Transfer:
+    """One file on its way here."""
+
+    def __init__(
+        self,
+        context: Context,
+        holdings: Holdings,
+        holding: Holding,
+        planner: Planner,
+        swarm: Swarm,
+        on_end: Callable[[Reason | None], None],
+        on_progress: Callable[[int], None],
+    ) -> None:
+        """`on_end` is called once: None where all pieces are here; `on_progress` with the bytes that are, now and
+        then."""
+        self._context = context
+        self._holdings = holdings
+        self.holding = holding
+        self._layout = holding.layout
+        self._planner = planner
+        self._swarm = swarm
+        self._on_end = on_end
+        self._on_progress = on_progress
+        self.state = TransferState.ALLOCATING
+        self.requests: dict[OpId, Request] = {}
+        self._flying = 0
+        """Pieces that somebody was asked for."""
+        self._tickets: dict[NodeId, Ticket] = {}
+        self.banned: set[NodeId] = set()
+        self._peers = self._cdn_under_way = 0
+        self._cdn_meter, self._peer_meter = Meter(), Meter()
+        self._cdn_failures = 0
+        self._cdn_waits_until: Micros = 0
+        self._receivers = 1
+        self._sign_at = self._progress_at = self.began = context.now
+        self._bytes_left = self._bytes_begun = self._layout.file_size_bytes - self._layout.held_bytes(holding.have)
+        self._start_piece = context.stream(f"transfer {holding.entry.sha256[:16]}").below(self._layout.piece_count)
+        self._allocation: OpId = 0
+
+    @property
+    def _timer(self) -> tuple[str, bytes]:
+        return (_LOOK, self.holding.file)
+
+    @property
+    def bytes_done(self) -> int:
+        """Bytes of whole pieces that are here."""
+        return self._layout.file_size_bytes - self._bytes_left
+
+    def start(self) -> None:
+        """Keep room on the disk, then fetch."""
+        self._context.trace(
+            TransferBegan(self.holding.entry.model_id, self.holding.have.bit_count(), self._layout.piece_count)
+        )
+        self._allocation = self._context.ops.begin(self._allocated)
+        self._context.out.append(AllocateFile(self._allocation, self.holding.entry))
+
+    def _allocated(self, completion: FileAllocated | AllocateFailed) -> None:
+        if self.state is not TransferState.ALLOCATING:
+            return
+        if isinstance(completion, AllocateFailed):
+            self._end(TransferStep.GAVE_UP, completion.reason)
+            return
+        self._step(TransferStep.ALLOCATED)
+        self.look()
+
+    def call_off(self, reason: Reason) -> None:
+        """It is not wanted any more. What is under way ends by itself."""
+        if (self.state, TransferStep.CALLED_OFF) in TRANSFER_TABLE:
+            self._end(TransferStep.CALLED_OFF, reason)
+
+    # -- sources -------------------------------------------------------------------------------------------------------
+
+    def granted(self, grant: Grant) -> None:
+        """The broker says whom to ask."""
+        self._receivers = max(1, grant.receivers)
+        if self.state is not TransferState.FETCHING:
+            return
+        for row in grant.pieces:
+            if row.ticket is not None:
+                self._tickets[row.sender] = row.ticket
+            if row.piece >= self._layout.piece_count:
+                self._context.drop("grant", Reason.INVALID)
+                continue
+            bit = 1 << row.piece
+            if row.sender in self.banned:
+                self._swarm.lost(self.holding, row.piece, row.sender, Reason.BANNED)
+            elif (self.holding.have | self._flying) & bit:
+                self._swarm.lost(self.holding, row.piece, row.sender, Reason.DUPLICATE)
+            elif row.sender == CDN_ID:
+                self._ask(Source.CDN, row.piece, 1, Why.GRANTED)
+            else:
+                expect = row.expect_ms * MILLI
+                self._ask(Source.MESH, row.piece, 1, Why.GRANTED, row.sender, row.endpoint, expect=expect)
+        if grant.pieces:
+            self._sign_at = self._context.now
+        self.look()
+
+    def asks_of(self, peer: NodeId) -> int:
+        """Requests to a peer that are under way."""
+        return sum(1 for request in self.requests.values() if request.peer == peer)
+
+    def ask_near(self, source: Source, peer: NodeId, link: LinkId, have: int) -> bool:
+        """Ask a peer over a radio link for a piece that it has. False: there is nothing to ask it for."""
+        wanted = have & ~self.holding.have & ~self._flying
+        if not wanted or self.state is not TransferState.FETCHING or peer in self.banned:
+            return False
+        begun = [piece for piece in self.holding.leaves if wanted >> piece & 1]
+        piece = begun[0] if begun else self._first_of(wanted)
+        self._ask(source, piece, 1, Why.NEAR, peer, link=link)
+        return True
+
+    def _first_of(self, wanted: int) -> int:
+        """A piece of a set, from this node's own starting point on: others begin elsewhere."""
+        ahead = wanted >> self._start_piece
+        return self._start_piece + (ahead & -ahead).bit_length() - 1 if ahead else (wanted & -wanted).bit_length() - 1
+
+    def _ask(
+        self,
+        source: Source,
+        piece: int,
+        count: int,
+        why: Why,
+        peer: NodeId | None = None,
+        endpoint: str = "",
+        link: LinkId | None = None,
+        expect: Micros = 0,
+    ) -> None:
+        context, holding, now = self._context, self.holding, self._context.now
+        first_leaf = holding.leaves.get(piece, 0)
+        op = context.ops.begin(self._completed)
+        if not expect:
+            expect = self._expected(source, count * self._layout.piece_size_bytes)
+        self.requests[op] = Request(op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf)
+        self._flying |= ((1 << count) - 1) << piece
+        if source is Source.CDN:
+            self._cdn_under_way += 1
+            self._cdn_meter.begin(now)
+        else:
+            self._peers += 1
+            self._peer_meter.begin(now)
+        ticket = None if peer is None else self._tickets.get(peer)
+        context.out.append(
+            FetchPiece(op, holding.entry, piece, first_leaf, source, count, peer, endpoint, link, ticket)
+        )
+        context.trace(PieceSought(holding.entry.model_id, piece, count, source.value, peer, why.value))
+
+    def _expected(self, source: Source, size_bytes: int) -> Micros:
+        """How long a request should take, by what was measured."""
+        if source is Source.CDN:
+            return size_bytes * SECOND_US // self._cdn_rate()
+        rate = self._peer_meter.bytes_per_s(self._context.now) // max(1, self._peers)
+        return size_bytes * SECOND_US // rate if rate else self._context.config.piece_timeout_ms * MILLI
+
+    def _cdn_rate(self) -> int:
+        """What the CDN would give this node alone, bytes a second."""
+        cluster, down = self._context.cluster, self._context.config.download_kbit_per_s
+        most = cluster.cdn_kbit_per_s
+        if cluster.cdn_egress_kbit_per_s:
+            most = min(most, max(1, cluster.cdn_egress_kbit_per_s // self._receivers))
+        if down:
+            most = min(most, down)
+        rate = most * 125
+        measured = self._cdn_meter.bytes_per_s(self._context.now)
+        if measured:  # alone it would have had what the peers took of this node's access as well
+            rate = min(rate, measured + self._peer_meter.bytes_per_s(self._context.now))
+        return max(1, rate)
+
+    # -- what comes ----------------------------------------------------------------------------------------------------
+
+    def arrived(self, event: PieceArrived) -> None:
+        """One of several pieces that the CDN was asked for."""
+        request = self.requests.get(event.op)
+        if request is not None and event.piece == request.piece + request.arrived < request.piece + request.count - 1:
+            self._keep(request, event.piece)
+            request.arrived += 1
+
+    def _completed(self, completion: PieceFetched | PieceFailed) -> None:
+        request = self.requests.pop(completion.op)
+        now = self._context.now
+        if request.source is Source.CDN:
+            self._cdn_under_way -= 1
+            self._cdn_meter.end(now)
+        else:
+            self._peers -= 1
+            self._peer_meter.end(now)
+        self._land(request)
+        if self._is_forgotten:
+            return
+        if isinstance(completion, PieceFetched):
+            self._cdn_failures = 0 if request.source is Source.CDN else self._cdn_failures
+            for piece in range(request.piece + request.arrived, request.piece + request.count):
+                self._keep(request, piece)
+                request.arrived += 1
+        else:
+            self._failed(request, completion)
+        if self.state is TransferState.FETCHING:
+            if self.holding.is_whole:
+                self._end(TransferStep.WHOLE, None)
+            else:
+                self.look()
+
+    @property
+    def _is_forgotten(self) -> bool:
+        """Whether the file was removed meanwhile: then nothing of it is kept."""
+        return self._holdings.by_file.get(self.holding.file) is not self.holding
+
+    def _land(self, request: Request) -> None:
+        """Its pieces are not on their way any more, but for those that others were asked for too."""
+        self._flying &= ~(((1 << request.count) - 1) << request.piece)
+        for other in self.requests.values():
+            self._flying |= ((1 << other.count) - 1) << other.piece
+
+    def _keep(self, request: Request, piece: int) -> None:
+        holding, layout = self.holding, self._layout
+        size = layout.piece_bytes(piece)
+        came = size - (request.first_leaf * LEAF_BYTES if piece == request.piece else 0)
+        is_new = self._holdings.keep(holding, piece)
+        self._note_bytes(request, came)
+        if is_new:
+            self._bytes_left -= size
+            self._swarm.got(holding, piece, request.peer or CDN_ID)
+            self._on_progress(self.bytes_done)
+            self._drop_doubles(request, piece)
+        self._context.trace(PieceKept(holding.entry.model_id, piece, request.source.value, request.peer, came, is_new))
+
+    def _note_bytes(self, request: Request, came: int) -> None:
+        self._progress_at = self._context.now
+        if request.source is Source.CDN:
+            self._cdn_meter.note(came)
+        else:
+            self._peer_meter.note(came)
+            self._sign_at = self._context.now
+
+    def _drop_doubles(self, done: Request, piece: int) -> None:
+        """Whoever else was asked for this piece alone need not send it."""
+        for request in self.requests.values():
+            if request is not done and request.piece == piece and request.count == 1 and not request.is_given_up:
+                request.is_given_up = True
+                self._context.out.append(CancelOp(request.op))
+
+    def _failed(self, request: Request, completion: PieceFailed) -> None:
+        holding, reason = self.holding, completion.reason
+        piece = request.piece + request.arrived
+        first = request.first_leaf if request.arrived == 0 else 0
+        came = max(0, completion.leaves - first) * LEAF_BYTES
+        if self._holdings.keep_leaves(holding, piece, completion.leaves):
+            self._note_bytes(request, came)
+        if reason is Reason.CANCELLED and request.is_given_up and not holding.have >> piece & 1:
+            reason = Reason.TOO_SLOW
+        self._context.trace(
+            PieceLost(
+                holding.entry.model_id,
+                piece,
+                request.source.value,
+                request.peer,
+                reason,
+                came,
+                completion.wasted_bytes,
+            )
+        )
+        if reason is Reason.DISK_FULL:
+            self._end(TransferStep.GAVE_UP, reason)
+        elif request.source is Source.CDN:
+            self._cdn_failed()
+        elif request.peer is not None:
+            if reason is Reason.PIECE_CORRUPT:
+                self.banned.add(request.peer)
+                self._context.trace(SenderBanned(holding.entry.model_id, request.peer))
+            if not holding.have >> piece & 1:
+                self._swarm.lost(holding, piece, request.peer, reason)
+
+    def _cdn_failed(self) -> None:
+        config = self._context.config
+        wait_ms = min(config.cdn_retry_max_ms, config.cdn_retry_ms << min(self._cdn_failures, 16))
+        self._cdn_failures += 1
+        self._cdn_waits_until = self._context.in_ms(wait_ms)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Judge whether somebody is too slow, whether the CDN is to be asked, and whether to give up."""
+        if self.state is not TransferState.FETCHING:
+            return
+        now = self._context.now
+        if self.holding.is_whole:
+            self._end(TransferStep.WHOLE, None)
+            return
+        patience = self._context.config.transfer_patience_ms * MILLI
+        if not self.requests and now >= self._progress_at + patience:
+            self._end(TransferStep.GAVE_UP, Reason.NO_SOURCE)
+            return
+        again = min(self._give_up_slow(now), self._progress_at + patience if not self.requests else now + patience)
+        plan = self._planner.plan(self._view(now))
+        if plan.why is not None and self._swarm.may_use_cdn():
+            if now >= self._cdn_waits_until:
+                self._ask_cdn(plan.why, doubles=plan.doubles)
+            else:
+                again = min(again, self._cdn_waits_until)
+        self._context.timers.set(self._timer, max(now + MILLI, min(again, plan.look_again)), self.look)
+
+    def _view(self, now: Micros) -> View:
+        free = self._layout.held_bytes(self._layout.all_pieces & ~self.holding.have & ~self._flying)
+        ends = [request.ends for request in self.requests.values() if request.source is not Source.CDN]
+        return View(
+            now=now,
+            began=self.began,
+            bytes_begun=self._bytes_begun,
+            bytes_left=self._bytes_left,
+            bytes_free=free,
+            peers_asked=self._peers,
+            peer_sign_at=self._sign_at,
+            cdn_bytes_per_s=self._cdn_rate(),
+            cdn_first_byte=100 * MILLI,
+            rtt=self._swarm.rtt(),
+            peers_end=max(ends, default=now),
+        )
+
+    def _give_up_slow(self, now: Micros) -> Micros:
+        """Call off what takes far too long. Returns when the next would."""
+        least = self._context.config.piece_timeout_ms * MILLI
+        following = now + SLOW_FACTOR * least
+        for request in self.requests.values():
+            if request.source is Source.CDN or request.is_given_up:
+                continue
+            limit = request.began + max(least, SLOW_FACTOR * (request.ends - request.began))
+            if limit <= now:
+                request.is_given_up = True
+                self._context.out.append(CancelOp(request.op))
+            else:
+                following = min(following, limit)
+        return following
+
+    def _ask_cdn(self, why: Why, *, doubles: bool) -> None:
+        layout, config = self._layout, self._context.config
+        most = max(1, config.cdn_request_bytes // layout.piece_size_bytes)
+        while self._cdn_under_way < config.cdn_requests_max:
+            wanted = layout.all_pieces & ~self.holding.have & ~self._flying
+            if not wanted and doubles:
+                wanted, most = self._late(), 1
+            if not wanted:
+                return
+            piece = self._first_of(wanted)
+            count = 1
+            while count < most and wanted >> (piece + count) & 1:
+                count += 1
+            self._ask(Source.CDN, piece, count, why)
+            self._swarm.taking(self.holding, range(piece, piece + count))
+
+    def _late(self) -> int:
+        """Pieces that are on their way from peers alone, the latest of them."""
+        asked = 0
+        latest: Request | None = None
+        for request in self.requests.values():
+            if request.source is Source.CDN:
+                asked |= ((1 << request.count) - 1) << request.piece
+        for request in self.requests.values():
+            is_alone = request.source is not Source.CDN and not asked >> request.piece & 1
+            if is_alone and (latest is None or request.ends > latest.ends):
+                latest = request
+        return 0 if latest is None else 1 << latest.piece
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _step(self, step: TransferStep) -> None:
+        self.state = TRANSFER_TABLE[self.state, step]
+
+    def _end(self, step: TransferStep, reason: Reason | None) -> None:
+        self._step(step)
+        self._context.timers.cancel(self._timer)
+        for request in self.requests.values():
+            if not request.is_given_up:
+                request.is_given_up = True
+                self._context.out.append(CancelOp(request.op))
+        self._context.trace(TransferEnded(self.holding.entry.model_id, reason))
+        self._on_end(reason)

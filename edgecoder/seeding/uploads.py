@@ -1,0 +1,233 @@
+"""Giving pieces to others: who gets one, in what order, and when this node gives nothing.
+
+Requests are served in their order, as many at once as there are slots. A request needs a ticket of the file's broker,
+but for peers over a radio link, who are known to be near; while no broker can be reached, a ticket that has run out
+counts as long as the file's brokers are gone. Tasks of users come first: nothing new is sent while the node runs some.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+import msgspec
+
+from edgecoder.core.context import Context
+from edgecoder.core.effects import RefusePiece, ServePiece
+from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
+from edgecoder.core.ids import FileId, Micros, NodeId, OpId, RequestId
+from edgecoder.errors import Reason
+from edgecoder.seeding.holdings import Holding, Holdings
+from edgecoder.seeding.pieces import LEAF_BYTES, bitmap_to_bytes
+from edgecoder.seeding.tickets import is_signed
+from edgecoder.trace import PieceRefused
+from edgecoder.wire.envelope import Verifier
+from edgecoder.wire.messages import Ticket
+
+TICKETS_MAX = 4096
+"""Tickets that are remembered, so that each is verified once."""
+FILLED_PCT = 80
+"""An uplink of which uploads take less than this, percent, has room for one more."""
+FEWER_AFTER = 32
+"""Uploads after which one fewer at once is tried."""
+_PUMP = ("uploads", 0)
+_DUTY_WINDOW: Micros = 60_000_000
+
+
+class Giver(Protocol):
+    """What uploads need to know of their node."""
+
+    def gives_nothing(self) -> Reason | None:
+        """Why it gives nothing at all now: switched off, battery, paid network, shutting down."""
+        ...
+
+    def is_busy(self) -> bool:
+        """Whether tasks of users run, which come first."""
+        ...
+
+    def duty_pct(self) -> int:
+        """The share of the time in which it may send, percent."""
+        ...
+
+    def trusts_broker(self, broker: NodeId, file: FileId) -> bool:
+        """Whether a coordinator may give tickets for a file."""
+        ...
+
+    def has_broker(self, file: FileId) -> bool:
+        """Whether the file's broker can be reached."""
+        ...
+
+    def broker_epoch(self, file: FileId) -> int:
+        """The newest broker epoch that is known of a file."""
+        ...
+
+    def unix_ms(self) -> int:
+        """Unix time by the coordinators' clock, as well as it is known."""
+        ...
+
+
+class _Upload(msgspec.Struct, gc=False):
+    request: RequestId
+    peer: NodeId
+    file: FileId
+    piece: int
+    first_leaf: int
+    op: OpId = 0
+    began: Micros = 0
+    beside: int = 1
+    """Uploads that were under way when it began, itself included."""
+
+
+class Uploads:
+    """The requests of others that wait or are served."""
+
+    def __init__(self, context: Context, holdings: Holdings, verifier: Verifier, giver: Giver) -> None:
+        self._context = context
+        self._holdings = holdings
+        self._verifier = verifier
+        self._giver = giver
+        self._waiting: deque[_Upload] = deque()
+        self._serving: dict[OpId, _Upload] = {}
+        self._of_peer: dict[NodeId, int] = {}
+        self._tickets: dict[tuple[NodeId, FileId], Ticket] = {}
+        self.at_once = 1 if context.config.upload_kbit_per_s else context.config.upload_slots
+        """How many are served at once: no more than fill the uplink."""
+        self._since_fewer = 0
+        self._sent_us: Micros = 0
+        """Time that was spent sending in the duty window."""
+        self._window_began: Micros = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._serving)
+
+    def asked(self, event: PieceAsked) -> None:
+        """A peer wants a piece."""
+        holding = self._holdings.by_file.get(event.file)
+        reason = self._refusal(event, holding)
+        if reason is not None:
+            self._refuse(event.request, event.peer, reason, holding)
+            return
+        self._of_peer[event.peer] = self._of_peer.get(event.peer, 0) + 1
+        self._waiting.append(_Upload(event.request, event.peer, event.file, event.piece, event.first_leaf))
+        self.pump()
+
+    def withdrawn(self, event: AskWithdrawn) -> None:
+        """A peer waits no more. What is being sent ends by itself: its host knows."""
+        for upload in self._waiting:
+            if upload.request == event.request:
+                self._waiting.remove(upload)
+                self._release(upload)
+                return
+
+    def pump(self) -> None:
+        """Serve as many as may be."""
+        if not self._waiting:
+            return
+        config, giver = self._context.config, self._giver
+        reason = giver.gives_nothing()
+        if reason is not None:
+            waiting, self._waiting = self._waiting, deque()
+            for upload in waiting:
+                self._release(upload)
+                self._refuse(upload.request, upload.peer, reason, self._holdings.by_file.get(upload.file))
+            return
+        if giver.is_busy() and not config.seed_while_busy:
+            return  # whoever ends the task pumps again
+        while self._waiting and len(self._serving) < self.at_once:
+            if self._rests():
+                return
+            self._serve(self._waiting.popleft())
+
+    def _refusal(self, event: PieceAsked, holding: Holding | None) -> Reason | None:
+        config = self._context.config
+        reason = self._giver.gives_nothing()
+        if reason is not None:
+            return reason
+        if holding is None or not 0 <= event.piece < holding.layout.piece_count or not holding.have >> event.piece & 1:
+            return Reason.NOT_HELD
+        if not 0 <= event.first_leaf < holding.layout.leaves_per_piece:
+            return Reason.INVALID
+        if event.link is None and not self._admits(event, event.ticket):
+            return Reason.NO_TICKET
+        is_much = self._of_peer.get(event.peer, 0) >= config.uploads_per_peer_max
+        return Reason.BUSY if is_much or len(self._waiting) >= config.upload_queue_max else None
+
+    def _admits(self, event: PieceAsked, ticket: Ticket | None) -> bool:
+        """Whether a ticket holds. One that was verified once is only looked at for its time."""
+        if ticket is None:
+            return False
+        key, giver = (event.peer, event.file), self._giver
+        if self._tickets.get(key) != ticket:
+            if not giver.trusts_broker(ticket.broker, event.file) or ticket.broker_epoch < giver.broker_epoch(
+                event.file
+            ):
+                return False
+            context = self._context
+            network = context.cluster.network_id
+            if not is_signed(network, self._verifier, ticket, event.peer, context.node_id, event.file):
+                return False
+            if len(self._tickets) >= TICKETS_MAX:
+                del self._tickets[next(iter(self._tickets))]
+            self._tickets[key] = ticket
+        is_fresh = giver.unix_ms() <= ticket.expires_ms + self._context.config.clock_skew_ms
+        return is_fresh or not giver.has_broker(event.file)
+
+    def _rests(self) -> bool:
+        """Whether the share of the time in which it may send is used up; then go on when it is not."""
+        share = self._giver.duty_pct()
+        now = self._context.now
+        if now >= self._window_began + _DUTY_WINDOW:
+            self._window_began, self._sent_us = now, 0
+        if share >= 100 or self._sent_us * 100 < share * _DUTY_WINDOW:
+            return False
+        self._context.timers.set(_PUMP, self._window_began + _DUTY_WINDOW, self.pump)
+        return True
+
+    def _serve(self, upload: _Upload) -> None:
+        holding = self._holdings.by_file.get(upload.file)
+        if holding is None or not holding.have >> upload.piece & 1:  # removed while it waited
+            self._release(upload)
+            self._refuse(upload.request, upload.peer, Reason.NOT_HELD, holding)
+            return
+        context = self._context
+        upload.op, upload.began = context.ops.begin(self._served), context.now
+        self._serving[upload.op] = upload
+        upload.beside = len(self._serving)
+        have = bitmap_to_bytes(holding.have, holding.layout.piece_count)
+        context.out.append(ServePiece(upload.op, upload.request, holding.entry, upload.piece, upload.first_leaf, have))
+
+    def _served(self, completion: PieceServed | ServeFailed) -> None:
+        upload = self._serving.pop(completion.op)
+        took = self._context.now - upload.began
+        self._sent_us += took
+        self._release(upload)
+        holding = self._holdings.by_file.get(upload.file)
+        if isinstance(completion, PieceServed) and holding is not None and took:
+            size = holding.layout.piece_bytes(upload.piece) - upload.first_leaf * LEAF_BYTES
+            self._adapt(size * 8000 // took, upload.beside)
+        self.pump()
+
+    def _adapt(self, kbit_per_s: int, beside: int) -> None:
+        """One after the other where each fills the uplink; more at once where receivers are slower than that. Now and
+        then one fewer is tried."""
+        config = self._context.config
+        if not config.upload_kbit_per_s:
+            return
+        self._since_fewer += 1
+        if kbit_per_s * beside * 100 < FILLED_PCT * config.upload_kbit_per_s:
+            if beside == self.at_once < config.upload_slots:
+                self.at_once, self._since_fewer = self.at_once + 1, 0
+        elif self.at_once > 1 and self._since_fewer >= FEWER_AFTER:
+            self.at_once, self._since_fewer = self.at_once - 1, 0
+
+    def _release(self, upload: _Upload) -> None:
+        left = self._of_peer[upload.peer] - 1
+        if left:
+            self._of_peer[upload.peer] = left
+        else:
+            del self._of_peer[upload.peer]
+
+    def _refuse(self, request: RequestId, peer: NodeId, reason: Reason, holding: Holding | None) -> None:
+        have = b"" if holding is None else bitmap_to_bytes(holding.have, holding.layout.piece_count)
+        self._context.out.append(RefusePiece(request, reason, have))
+        self._context.trace(PieceRefused(peer, reason))
