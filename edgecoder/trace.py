@@ -211,8 +211,8 @@ class SwarmChanged(Record, frozen=True, tag="swarm.changed"):
 
 
 class SeedCredited(Record, frozen=True, tag="seed.credited"):
-    """A broker has it from the receiver that a sender's bytes were verified: the sender's sum for this file is now so
-    many micro-credits. `seeders` held the whole file."""
+    """A broker has it from the receiver that a sender's bytes were verified: the sender has so many micro-credits there
+    now, for all files. `seeders` held the whole file."""
 
     model: str
     sender: NodeId

@@ -148,6 +148,7 @@ receipts = st.builds(
 hashes = st.lists(node_ids, max_size=4).map(tuple)
 pieces = st.integers(0, PIECES_MAX - 1)
 piece_lists = st.lists(pieces, max_size=4).map(tuple)
+losses = st.builds(Lost, piece=pieces, sender=node_ids, reason=st.sampled_from(Reason), size_bytes=counters)
 tickets = st.builds(
     Ticket,
     broker=node_ids,
@@ -171,11 +172,9 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Have: st.builds(
         Have,
         file=node_ids,
-        got=st.lists(st.builds(Got, piece=pieces, sender=node_ids), max_size=4).map(tuple),
+        got=st.lists(st.builds(Got, piece=pieces, sender=node_ids, size_bytes=counters), max_size=4).map(tuple),
         taking=piece_lists,
-        lost=st.lists(st.builds(Lost, piece=pieces, sender=node_ids, reason=st.sampled_from(Reason)), max_size=4).map(
-            tuple
-        ),
+        lost=st.lists(losses, max_size=4).map(tuple),
     ),
     Grant: st.builds(
         Grant,

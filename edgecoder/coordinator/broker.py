@@ -19,6 +19,7 @@ from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.mesh.gate import Link
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.protocol import CDN_ID, PIECES_PER_MESSAGE
+from edgecoder.seeding.credits import CreditBook, SeedRule
 from edgecoder.seeding.pieces import bytes_to_bitmap
 from edgecoder.seeding.tickets import issue
 from edgecoder.trace import SeedCredited, SwarmChanged
@@ -41,8 +42,6 @@ class _File(msgspec.Struct):
     file: FileId
     swarm: Swarm
     epoch: int
-    sent_bytes: dict[NodeId, int] = {}
-    """Verified bytes by sender."""
     told: tuple[int, int] = (-1, -1)
 
 
@@ -64,6 +63,7 @@ class Broker:
         self._unix_ms = unix_ms
         self._coordinators = coordinators
         self.files: dict[FileId, _File] = {}
+        self.credits = CreditBook(SeedRule())
         self._files_of: dict[LinkId, dict[FileId, NodeId]] = {}
         """Who announced what over a link."""
 
@@ -127,7 +127,7 @@ class Broker:
             size = entry.layout.piece_size_bytes * SECOND_US
             delay = config.broker_delay_ms * MILLI
             swarm.origin_target = 1 + -(-delay * egress // size) if egress else entry.layout.piece_count
-            state = self.files[message.file] = _File(entry, message.file, swarm, 1, {})
+            state = self.files[message.file] = _File(entry, message.file, swarm, 1)
             self._context.timers.set((_SWEEP, message.file), self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
         if message.broker_epoch >= state.epoch and not self._knows(state, message):
             state.epoch = message.broker_epoch + 1
@@ -165,8 +165,10 @@ class Broker:
         settled: list[Order | None] = []
         for got in message.got:
             if got.piece < count:
+                is_news = not peer.have >> got.piece & 1
                 settled.append(swarm.settle(peer, got.piece, arrived=True))
-                self._credit(state, peer, got.sender, got.piece)
+                if is_news:
+                    self._credit(state, peer, got.sender, got.piece, got.size_bytes)
         for piece in message.taking:
             if piece < count:
                 swarm.take(peer, piece)
@@ -174,6 +176,8 @@ class Broker:
             if lost.piece < count:
                 settled.append(swarm.settle(peer, lost.piece, arrived=False))
                 self._blame(swarm, peer, lost.sender, lost.reason)
+                if lost.size_bytes and not peer.have >> lost.piece & 1:
+                    self._credit(state, peer, lost.sender, lost.piece, lost.size_bytes)
         return [order for order in settled if order is not None]
 
     def _blame(self, swarm: Swarm, peer: Peer, sender: NodeId, reason: Reason) -> None:
@@ -186,12 +190,20 @@ class Broker:
         if other is not None and reason is Reason.NOT_SEEDING:
             other.target = 0
 
-    def _credit(self, state: _File, receiver: Peer, sender: NodeId, piece: int) -> None:
-        if sender == CDN_ID:
+    def _credit(self, state: _File, receiver: Peer, sender: NodeId, piece: int, size_bytes: int) -> None:
+        """A receiver says that bytes of a member fit. It cannot give credit for more than the file has."""
+        layout = state.entry.layout
+        room = layout.file_size_bytes - receiver.credited_bytes
+        size = min(size_bytes, layout.piece_bytes(piece), room)
+        if sender not in state.swarm.peers or sender == receiver.node or size <= 0:
             return
-        size = state.entry.layout.piece_bytes(piece)
-        total = state.sent_bytes[sender] = state.sent_bytes.get(sender, 0) + size
-        self._context.trace(SeedCredited(state.entry.model_id, sender, receiver.node, size, 0, total))
+        seeders = state.swarm.seeders
+        if self.credits.add(sender, size, seeders) is None:
+            self._context.drop("credits", Reason.OVERFLOW)
+            return
+        receiver.credited_bytes += size
+        total = self.credits.micro_credits(sender)
+        self._context.trace(SeedCredited(state.entry.model_id, sender, receiver.node, size, seeders, total))
 
     # -- members come and go -------------------------------------------------------------------------------------------
 

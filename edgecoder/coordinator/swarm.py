@@ -60,6 +60,8 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """Whom it may be given to send to."""
     sources: dict[NodeId, Peer] = {}
     """Whose targets it is among."""
+    credited_bytes: int = 0
+    """For which it has given others credit, in this life of the swarm."""
     place: int = 0
     """In the list of members."""
     refused: dict[NodeId, Micros] = {}
@@ -115,7 +117,7 @@ class Swarm:
         """Take a member, or what it says anew of itself; orders to and from it are void."""
         before = self.peers.get(peer.node)
         if before is not None:
-            peer.refused = before.refused
+            peer.refused, peer.credited_bytes = before.refused, before.credited_bytes
             self.leave(before.node)
         self.peers[peer.node] = peer
         peer.held = peer.have.bit_count()

@@ -135,11 +135,11 @@ class BrokerClient:
             if known is not None and known.link is not None and known.said[1] != slots:
                 self.announce(holding)
 
-    def got(self, file: FileId, piece: int, sender: NodeId) -> None:
+    def got(self, file: FileId, piece: int, sender: NodeId, size_bytes: int) -> None:
         """A piece is verified here; so is told at once, with what else there is to tell."""
         known = self._by_file.get(file)
         if known is not None and known.link is not None:
-            known.got.append(Got(piece, sender))
+            known.got.append(Got(piece, sender, size_bytes))
             self._flush(file)
 
     def taking(self, file: FileId, pieces: range) -> None:
@@ -149,11 +149,11 @@ class BrokerClient:
             known.taking += pieces
             self._flush_soon(file)
 
-    def lost(self, file: FileId, piece: int, sender: NodeId, reason: Reason) -> None:
+    def lost(self, file: FileId, piece: int, sender: NodeId, reason: Reason, size_bytes: int) -> None:
         """A sender did not give what it was to."""
         known = self._by_file.get(file)
         if known is not None and known.link is not None:
-            known.lost.append(Lost(piece, sender, reason))
+            known.lost.append(Lost(piece, sender, reason, size_bytes))
             self._flush_soon(file)
 
     def _flush_soon(self, file: FileId) -> None:

@@ -185,9 +185,9 @@ class Swarms:
 
     # -- Swarm of the transfers ----------------------------------------------------------------------------------------
 
-    def got(self, holding: Holding, piece: int, sender: NodeId) -> None:
+    def got(self, holding: Holding, piece: int, sender: NodeId, size_bytes: int) -> None:
         """See `transfer.Swarm`."""
-        self.client.got(holding.file, piece, sender)
+        self.client.got(holding.file, piece, sender, size_bytes)
         self._tell_near(holding)
         self._ask_near(holding.file)
 
@@ -195,9 +195,9 @@ class Swarms:
         """See `transfer.Swarm`."""
         self.client.taking(holding.file, pieces)
 
-    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason) -> None:
+    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason, size_bytes: int = 0) -> None:
         """See `transfer.Swarm`."""
-        self.client.lost(holding.file, piece, sender, reason)
+        self.client.lost(holding.file, piece, sender, reason, size_bytes)
 
     def rtt(self) -> Micros:
         """See `transfer.Swarm`."""

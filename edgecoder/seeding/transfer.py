@@ -67,16 +67,16 @@ TRANSFER_TABLE: Mapping[tuple[TransferState, TransferStep], TransferState] = Map
 class Swarm(Protocol):
     """What a transfer needs of the node around it."""
 
-    def got(self, holding: Holding, piece: int, sender: NodeId) -> None:
-        """A piece is verified here."""
+    def got(self, holding: Holding, piece: int, sender: NodeId, size_bytes: int) -> None:
+        """A piece is verified here; the sender gave so much of it."""
         ...
 
     def taking(self, holding: Holding, pieces: range) -> None:
         """It is fetching pieces that nobody granted."""
         ...
 
-    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason) -> None:
-        """A peer did not give a piece."""
+    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason, size_bytes: int = 0) -> None:
+        """A peer did not give a piece whole; so much of it fits."""
         ...
 
     def rtt(self) -> Micros:
@@ -325,7 +325,7 @@ class Transfer:
         self._note_bytes(request, came)
         if is_new:
             self._bytes_left -= size
-            self._swarm.got(holding, piece, request.peer or CDN_ID)
+            self._swarm.got(holding, piece, request.peer or CDN_ID, came)
             self._on_progress(self.bytes_done)
             self._drop_doubles(request, piece)
         self._context.trace(PieceKept(holding.entry.model_id, piece, request.source.value, request.peer, came, is_new))
@@ -350,7 +350,8 @@ class Transfer:
         piece = request.piece + request.arrived
         first = request.first_leaf if request.arrived == 0 else 0
         came = max(0, completion.leaves - first) * LEAF_BYTES
-        if self._holdings.keep_leaves(holding, piece, completion.leaves):
+        new = self._holdings.keep_leaves(holding, piece, completion.leaves)
+        if new:
             self._note_bytes(request, came)
         if reason is Reason.CANCELLED and request.is_given_up and not holding.have >> piece & 1:
             reason = Reason.TOO_SLOW
@@ -374,7 +375,7 @@ class Transfer:
                 self.banned.add(request.peer)
                 self._context.trace(SenderBanned(holding.entry.model_id, request.peer))
             if not holding.have >> piece & 1:
-                self._swarm.lost(holding, piece, request.peer, reason)
+                self._swarm.lost(holding, piece, request.peer, reason, new * LEAF_BYTES)
 
     def _cdn_failed(self) -> None:
         config = self._context.config

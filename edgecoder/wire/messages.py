@@ -330,10 +330,11 @@ class LedgerAck(Message, frozen=True):
 
 
 class Got(msgspec.Struct, frozen=True, rename="camel", array_like=True, gc=False):
-    """A piece that is verified here, and who sent it: a member, or the CDN."""
+    """A piece that is verified here, who sent the last of it, a member or the CDN, and how much of it."""
 
     piece: PieceIndex
     sender: WireNodeId
+    size_bytes: Counter
 
 
 class Announce(Message, frozen=True):
@@ -358,11 +359,12 @@ class Announce(Message, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A piece that did not come from whom it was to come."""
+    """A piece that did not come whole from whom it was to come; `size_bytes` of it did, and are verified."""
 
     piece: PieceIndex
     sender: WireNodeId
     reason: Reason
+    size_bytes: Counter = 0
 
 
 class Have(Message, frozen=True):

@@ -156,7 +156,9 @@ MESSAGES: dict[str, Message] = {
         endpoint="10.0.0.7:4303",
         redirected=True,
     ),
-    "have": Have(file=FILE, got=(Got(7, OTHER),), taking=(8, 9), lost=(Lost(10, OTHER, Reason.TOO_SLOW),)),
+    "have": Have(
+        file=FILE, got=(Got(7, OTHER, 65_536),), taking=(8, 9), lost=(Lost(10, OTHER, Reason.TOO_SLOW, 16_384),)
+    ),
     "grant": Grant(
         file=FILE,
         broker_epoch=2,

@@ -65,7 +65,8 @@ class TransferBook:
         self._whys: dict[str, int] = {}
         self._done = self._failed = self._bans = self._refusals = self._wasted = 0
         self._took = Histogram()
-        self._credits: dict[tuple[NodeId, str], int] = {}
+        self._credits: dict[tuple[int, NodeId], int] = {}
+        """By broker and sender."""
         self._is_used = False
         self.handlers: dict[type, Handler] = {
             TransferBegan: self._began,
@@ -185,5 +186,5 @@ class TransferBook:
         self._timeline((at_us / 1e6, "seeders", record.model, float(record.seeders)))
         self._timeline((at_us / 1e6, "receivers", record.model, float(record.receivers)))
 
-    def _credited(self, _: int, __: int, record: SeedCredited) -> None:
-        self._credits[record.sender, record.model] = record.micro_credits
+    def _credited(self, _: int, node: int, record: SeedCredited) -> None:
+        self._credits[node, record.sender] = record.micro_credits
