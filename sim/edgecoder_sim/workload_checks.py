@@ -36,9 +36,14 @@ def check_workload(document: Document, scenario: Scenario, catalog: Catalog) -> 
         _pull(document, scenario, catalog, ("workload", "pulls", position), pull)
     for position, removal in enumerate(workload.removals):
         _sources(document, scenario, ("workload", "removals", position), removal)
-    loads = {"tasks": workload.tasks, "swaps": workload.swaps, "pulls": workload.pulls, "removals": workload.removals}
-    for key, of_kind in loads.items():
-        _names_differ(document, ("workload", key), [load.name for load in of_kind])
+    names = {
+        "tasks": [task.name for task in workload.tasks],
+        "swaps": [swap.name for swap in workload.swaps],
+        "pulls": [pull.name for pull in workload.pulls],
+        "removals": [removal.name for removal in workload.removals],
+    }
+    for key, of_kind in names.items():
+        _names_differ(document, ("workload", key), of_kind)
 
 
 def _sources(
