@@ -100,6 +100,10 @@ class Uploads:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._serving)
 
+    def serves(self, peer: NodeId) -> bool:
+        """Whether a peer gets something, or waits for it."""
+        return peer in self._of_peer
+
     def asked(self, event: PieceAsked) -> None:
         """A peer wants a piece."""
         holding = self._holdings.by_file.get(event.file)
