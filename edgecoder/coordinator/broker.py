@@ -43,6 +43,8 @@ class _File(msgspec.Struct):
     swarm: Swarm
     epoch: int
     told: tuple[int, int] = (-1, -1)
+    receivers_told: int = 0
+    """The count that all who waited were told last."""
 
 
 class Broker:
@@ -108,7 +110,16 @@ class Broker:
         orders = [*swarm.fill_from_origin(now), *swarm.fill(peer, now)]
         for other in list(peer.sources.values()):
             orders += swarm.fill(other, now)
-        self._grant(state, orders, tell=peer if message.wants else None)
+        self._grant(state, orders, self._to_tell(state, peer))
+
+    def _to_tell(self, state: _File, peer: Peer) -> list[Peer]:
+        """Who hears how things stand, with orders or without: who has just come, and all who wait where there are half
+        as many again as they have heard of, since each reckons with its share of the origin."""
+        receivers = state.swarm.receivers
+        if 2 * receivers < 3 * state.receivers_told:
+            return [peer] if peer.wants else []
+        state.receivers_told = receivers
+        return [other for other in state.swarm.peers.values() if other.wants]
 
     def _file(self, entry: CatalogEntry, message: Announce) -> _File | None:
         state = self.files.get(message.file)
@@ -250,11 +261,9 @@ class Broker:
 
     # -- grants --------------------------------------------------------------------------------------------------------
 
-    def _grant(self, state: _File, orders: list[Order], tell: Peer | None = None) -> None:
-        """Tell each receiver its orders; `tell` hears how things stand in any case."""
-        rows: dict[NodeId, tuple[Peer, list[Granted]]] = {}
-        if tell is not None:
-            rows[tell.node] = (tell, [])
+    def _grant(self, state: _File, orders: list[Order], tell: Iterable[Peer] = ()) -> None:
+        """Tell each receiver its orders; `tell` hear how things stand in any case."""
+        rows: dict[NodeId, tuple[Peer, list[Granted]]] = {peer.node: (peer, []) for peer in tell}
         for order in orders:
             receiver = order.receiver
             found = rows.get(receiver.node)

@@ -49,7 +49,7 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     pending: int = 0
     """Pieces that are on their way to it."""
     inbound: int = 0
-    """How many."""
+    """Orders among them; the others it fetches by itself."""
     outbound: int = 0
     """Pieces that it was to send and that have not been settled."""
     held: int = 0
@@ -195,7 +195,6 @@ class Swarm:
         bit = 1 << piece
         if not (peer.have | peer.pending) & bit:
             peer.pending |= bit
-            peer.inbound += 1
             self._count(piece, 1)
 
     def settle(self, receiver: Peer, piece: int, *, arrived: bool) -> Order | None:
@@ -204,7 +203,6 @@ class Swarm:
         was_pending = receiver.pending & bit
         if was_pending:
             receiver.pending ^= bit
-            receiver.inbound -= 1
         if arrived and not receiver.have & bit:
             receiver.have |= bit
             receiver.held += 1
@@ -218,6 +216,7 @@ class Swarm:
             self._count(piece, -1)
         order = self.orders.pop((receiver.node, piece), None)
         if order is not None:
+            receiver.inbound -= 1
             if order.sender is None:
                 self.origin_open -= 1
             else:

@@ -31,6 +31,8 @@ from edgecoder.wire.messages import Grant, Ticket
 _LOOK = "transfer.look"
 _NEAR = (Source.BLE, Source.WIFI_DIRECT)
 SECOND_US = 1_000_000
+CDN_REQUEST_S = 2
+"""A request to the CDN asks for no more than it gives in so long, s: what it has in hand nobody else is asked for."""
 SLOW_FACTOR = 4
 """A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
 
@@ -144,6 +146,7 @@ class Transfer:
         self._cdn_failures = 0
         self._cdn_waits_until: Micros = 0
         self._receivers = 1
+        """The most who wanted the file at once: alone, the CDN would have had to serve them all."""
         self._sign_at = self._progress_at = self.began = context.now
         self._bytes_left = self._bytes_begun = self._layout.file_size_bytes - self._layout.held_bytes(holding.have)
         self._start_piece = context.stream(f"transfer {holding.entry.sha256[:16]}").below(self._layout.piece_count)
@@ -184,7 +187,7 @@ class Transfer:
 
     def granted(self, grant: Grant) -> None:
         """The broker says whom to ask."""
-        self._receivers = max(1, grant.receivers)
+        self._receivers = max(self._receivers, grant.receivers)
         if self.state is not TransferState.FETCHING:
             return
         for row in grant.pieces:
@@ -389,6 +392,9 @@ class Transfer:
             self._end(TransferStep.GAVE_UP, reason)
         elif request.source is Source.CDN:
             self._cdn_failed()
+            for missed in range(piece, request.piece + request.count):
+                if not holding.have >> missed & 1:
+                    self._swarm.lost(holding, missed, CDN_ID, reason)
         elif request.peer is not None:
             if reason is Reason.PIECE_CORRUPT:
                 self.banned.add(request.peer)
@@ -460,7 +466,8 @@ class Transfer:
 
     def _ask_cdn(self, why: Why, *, doubles: bool) -> None:
         layout, config = self._layout, self._context.config
-        most = max(1, config.cdn_request_bytes // layout.piece_size_bytes)
+        size = min(config.cdn_request_bytes, CDN_REQUEST_S * self._cdn_rate())
+        most = max(1, size // layout.piece_size_bytes)
         while self._cdn_under_way < config.cdn_requests_max:
             wanted = layout.all_pieces & ~self.holding.have & ~self._flying
             if not wanted and doubles:

@@ -52,6 +52,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     loss_pct: Percent = 0.0
     """Envelopes lost on this side, percent. Links are connection-oriented and repeat what IP loses, so it is 0 but for
     studies of the protocol under loss."""
+    metered: bool = False
+    """Whether its user pays for bytes; a node then gives others none, unless `seed_when_metered` is set."""
 
     @property
     def latency_us(self) -> int:

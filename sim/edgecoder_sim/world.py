@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgecoder.core.effects import Advertise, Connect, DialCoordinator, Disconnect, FetchFile, HashFile, Scan
-from edgecoder.core.events import Connected, ConnectFailed
+from edgecoder.core.events import AccessChanged, Connected, ConnectFailed
 from edgecoder.core.ids import LinkId, Medium, OpId, Role
 from edgecoder.core.node import Node
 from edgecoder.core.rng import Stream
@@ -81,7 +81,7 @@ class World:
         for places, stay in ((self.phones, scenario.presence.phones), (self.agents, scenario.presence.agents)):
             self._presence.begin(places, stay, scenario.day)
             for place in places:
-                self.kernel.call_at(0, _tell_power, place)
+                self.kernel.call_at(0, self._tell_surroundings, place)
                 if place.charge_pct is not None:
                     self._watch_battery(place, stay)
         self.schedule = Schedule(self, self._ether, scenario.rng_seed, scenario.faults.plan)
@@ -176,7 +176,7 @@ class World:
         self._lives.began(node)
         self.contacts.started(node)
         if node.index < len(self.members):
-            node.post(self.members[node.index].power())
+            self._tell_surroundings(self.members[node.index], None)
 
     # -- building ------------------------------------------------------------------------------------------------------
 
@@ -259,6 +259,13 @@ class World:
         delay_us = link.first.stream(f"link to {link.second.name}").below(LINKS_UP_US)
         return max(BOOT_US, self.kernel.now) + delay_us
 
+    def _tell_surroundings(self, place: Place, _: object) -> None:
+        """What a node's machine tells it at the begin of a life."""
+        place.sim.post(place.power())
+        group = self.scenario.phones if place.role is Role.PHONE else self.scenario.agents
+        if self.scenario.networks[group.network].metered:
+            place.sim.post(AccessChanged(is_metered=True))
+
     def _watch_battery(self, place: Place, stay: Stay) -> None:
         battery = Battery(place, POWER_PERIOD_US, stay.charging, self.uptime)
         offset_us = LINKS_UP_US + place.sim.stream("power").below(POWER_PERIOD_US)
@@ -284,10 +291,6 @@ class World:
 def _start(sim: SimNode, _: object) -> None:
     if sim.life == 1:  # else it was away at first, and comes when its person does
         sim.start(WALL_START_MS)
-
-
-def _tell_power(place: Place, _: object) -> None:
-    place.sim.post(place.power())
 
 
 def _drain_battery(battery: Battery, _: object) -> None:
