@@ -8,8 +8,7 @@ is judged by its SHA-256 when all pieces are here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -18,13 +17,13 @@ from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source
 from edgecoder.core.events import AllocateFailed, FileAllocated, PieceArrived, PieceFailed, PieceFetched
 from edgecoder.core.ids import LinkId, Micros, NodeId, OpId
-from edgecoder.core.labels import Label
 from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.seeding.planner import Planner, View, Why
 from edgecoder.seeding.rates import Rates
+from edgecoder.seeding.transfer_table import TRANSFER_TABLE, TransferState, TransferStep
 from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
 from edgecoder.wire.messages import Grant, Ticket
 
@@ -35,36 +34,6 @@ CDN_REQUEST_S = 2
 """A request to the CDN asks for no more than it gives in so long, s: what it has in hand nobody else is asked for."""
 SLOW_FACTOR = 4
 """A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
-
-
-class TransferState(Label):
-    """How a download of pieces stands."""
-
-    ALLOCATING = "allocating"
-    FETCHING = "fetching"
-    DONE = "done"
-    FAILED = "failed"
-
-
-class TransferStep(Label):
-    """What can happen to one."""
-
-    ALLOCATED = "allocated"
-    WHOLE = "whole"
-    GAVE_UP = "gaveUp"
-    CALLED_OFF = "calledOff"
-
-
-TRANSFER_TABLE: Mapping[tuple[TransferState, TransferStep], TransferState] = MappingProxyType(
-    {
-        (TransferState.ALLOCATING, TransferStep.ALLOCATED): TransferState.FETCHING,
-        (TransferState.ALLOCATING, TransferStep.GAVE_UP): TransferState.FAILED,
-        (TransferState.ALLOCATING, TransferStep.CALLED_OFF): TransferState.FAILED,
-        (TransferState.FETCHING, TransferStep.WHOLE): TransferState.DONE,
-        (TransferState.FETCHING, TransferStep.GAVE_UP): TransferState.FAILED,
-        (TransferState.FETCHING, TransferStep.CALLED_OFF): TransferState.FAILED,
-    }
-)
 
 
 class Swarm(Protocol):
