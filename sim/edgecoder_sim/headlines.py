@@ -23,7 +23,8 @@ def outcome_lines(summary: Mapping[str, Any], *, has_report: bool) -> list[str]:
     sim_s, wall_s = summary["sim_s"], summary["wall_s"]
     head = f"{summary['scenario']}: {summary['nodes']} nodes, {sim_s:,.0f} s simulated in {wall_s:.1f} s"
     lines = [f"{head} ({speed(sim_s / max(wall_s, 1e-3))} × real time), {summary['events']:,} events"]
-    lines += [*_tasks(figures), *_swaps(figures), *_knowledge(figures), *_receipts(figures), *_messages(figures)]
+    lines += [*_tasks(figures), *_swaps(figures), *_knowledge(figures), *_receipts(figures)]
+    lines += [*_distribution(figures), *_messages(figures)]
     lines.append(_invariants(summary["invariants"]))
     lines.append(_row("digest", f"{summary['digest']}, rng_seed {summary['rng_seed']}"))
     directory = summary["run_dir"]
@@ -103,6 +104,29 @@ def _receipts(figures: _Figures) -> list[str]:
     signed, taken, waiting = (figures.get(f"receipts_{step}", 0) for step in ("signed", "taken", "waiting"))
     text = f"{signed:,.0f} signed offline, {taken:,.0f} at coordinators, {waiting:,.0f} wait where they were earned"
     return [_row("receipts", text)]
+
+
+def _distribution(figures: _Figures) -> list[str]:
+    """Files that came piece by piece; nothing where none did."""
+    if "transfers_done" not in figures:
+        return []
+    done, failed = figures["transfers_done"], figures["transfers_failed"]
+    lines = [_row("downloads", f"{done:,.0f} done piece by piece, {failed:,.0f} given up")]
+    if "transfer_p50_s" in figures:
+        text = f"p50 {figures['transfer_p50_s']:,.0f} s, p99 {figures['transfer_p99_s']:,.0f} s"
+        if "finish_over_bound" in figures:
+            text += f"; the last was there after {figures['finish_over_bound']:.3f} times the fluid bound"
+        lines.append(_row("", text))
+    parts = []
+    if "offload_share" in figures:
+        parts.append(f"{_percent(figures['offload_share'])} of the bytes from peers")
+        if figures["offload_bound_share"] < 1:
+            parts[-1] += f" (at most {_percent(figures['offload_bound_share'])})"
+    if "origin_copies" in figures:
+        parts.append(f"the origin sent {figures['origin_copies']:.3f} copies")
+    if "upload_gini" in figures:
+        parts.append(f"Gini of what nodes gave {figures['upload_gini']:.2f}")
+    return [*lines, _row("", ", ".join(parts))] if parts else lines
 
 
 def percents(shares: Sequence[float]) -> list[str]:

@@ -105,6 +105,19 @@ METRICS: Final[dict[str, Metric]] = {
     "receipt_wait_p50_s": Metric("Offline", "Wait of a receipt, median", "s", "From durable to synced."),
     "transfers_done": Metric("Distribution", "Downloads done", "downloads", "All pieces were there."),
     "transfers_failed": Metric("Distribution", "Downloads given up", "downloads", "No source, no room, or called off."),
+    "origin_copies": Metric(
+        "Distribution", "Copies from the origin", "copies", "Bytes from the CDN, by the sizes of the files wanted."
+    ),
+    "offload_share": Metric("Distribution", "Offload", "share", "Of all verified bytes, those that peers gave."),
+    "offload_bound_share": Metric(
+        "Distribution", "Offload, at most", "share", "A file that no node has comes from the CDN once at least."
+    ),
+    "finish_over_bound": Metric(
+        "Distribution", "Last finish over the fluid bound", "times the bound", "Of a crowd that wants a file at once."
+    ),
+    "upload_gini": Metric(
+        "Distribution", "Gini of what nodes gave", "Gini", "0: all gave alike; near 1: one gave all."
+    ),
     "transfer_p50_s": Metric("Distribution", "Download, median", "s", "From asking to the last piece."),
     "transfer_p99_s": Metric("Distribution", "Download, 99 %", "s", "The same for all but one in a hundred."),
     "transfer_ble_bytes": Metric("Distribution", "Over Bluetooth", "bytes", "Verified bytes from peers in range."),

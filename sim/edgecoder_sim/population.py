@@ -40,6 +40,7 @@ class Place:
         "battery_pct",
         "catalog",
         "charge_pct",
+        "files",
         "first",
         "is_empty",
         "is_plugged",
@@ -63,6 +64,8 @@ class Place:
         """Whether its battery does not carry it."""
         self.first: CatalogEntry | None = None
         """The model that it starts with."""
+        self.files: frozenset[str] = frozenset()
+        """SHA-256 of the files that it has at first."""
 
     def find(self, name: str) -> CatalogEntry | None:
         """The file that a name means here."""
@@ -151,6 +154,7 @@ class Population:
                 choices[name] = weight
         first = weighted(stream, choices)
         place.first = None if first is None else place.find(first)
+        place.files = frozenset(rows)
         place.sim.disk[INVENTORY_KEY] = encode_rows(rows)
         if place.first is not None:
             place.sim.disk[SWAP_KEY] = msgspec.msgpack.encode(SwapJournal(place.first.sha256))

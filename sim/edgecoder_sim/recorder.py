@@ -16,18 +16,19 @@ from typing import Any
 
 from edgecoder.core.ids import Role
 from edgecoder.trace import DownloadPhase, Dropped, EpochRaised, LifeEnded, NodeReady, Record
+from edgecoder_sim.file_tables import DOWNLOADS, FILES, LOSSES, PIECES, SENT, TRANSFERS, UPLOADS, FileRow
 from edgecoder_sim.recording.files import OpenFile, TableFiles, open_new
 from edgecoder_sim.recording.histogram import Histogram
 from edgecoder_sim.recording.knowledge import Knowledge
 from edgecoder_sim.recording.ranges import RangeBook
 from edgecoder_sim.recording.receipts import ReceiptBook
+from edgecoder_sim.recording.shares import Shares
 from edgecoder_sim.recording.swaps import SwapBook
 from edgecoder_sim.recording.tasks import TaskBook
-from edgecoder_sim.recording.transfers import TransferBook
+from edgecoder_sim.recording.transfers import TransferBook, TransferTables
 from edgecoder_sim.tables import (
     CONTACTS,
     DISCOVERIES,
-    DOWNLOADS,
     DROPS,
     GOSSIP,
     MESSAGES,
@@ -38,8 +39,6 @@ from edgecoder_sim.tables import (
     SWAPS,
     TASKS,
     TIMELINE,
-    TRANSFERS,
-    UPLOADS,
     WORK,
     NodeRow,
 )
@@ -56,10 +55,15 @@ class Recorder:
         nodes: Sequence[NodeRow],
         sample_interval_us: int,
         *,
+        files: Sequence[FileRow] = (),
+        origin_bytes_per_s: int | None = None,
+        keeps_pieces: bool = False,
         open_file: OpenFile = open_new,
     ) -> None:
         """Tables go to `directory`; None keeps nothing on disk and still gives the figures. `nodes` stand in the order
-        of their index; `sample` is to be called every `sample_interval_us`. Raises DiskFull, as do all the others."""
+        of their index, `files` are the catalog's; `origin_bytes_per_s` is what the CDN sends at most (None: unlimited);
+        `keeps_pieces` writes a row for each piece. `sample` is to be called every `sample_interval_us`. Raises
+        DiskFull, as do all the others."""
         self.sample_interval_us = sample_interval_us
         self._files = TableFiles(directory, open_file)
         self._nodes = len(nodes)
@@ -82,7 +86,10 @@ class Recorder:
             EpochRaised: (self._raised,),
         }
         self._ranges = RangeBook(index, adder(DISCOVERIES))
-        self._transfers = TransferBook(index, adder(TRANSFERS), adder(UPLOADS), self._timeline)
+        rows = (adder(TRANSFERS), adder(UPLOADS), adder(SENT), adder(LOSSES))
+        pieces = adder(PIECES) if keeps_pieces else None
+        self._transfers = TransferBook(index, TransferTables(*rows, pieces, self._timeline))
+        self._shares = Shares(nodes, files, origin_bytes_per_s)
         books = (self._tasks, self._swaps, self._knowledge, self._receipts, self._ranges, self._transfers)
         for book in books:
             for kind, handler in book.handlers.items():
@@ -94,7 +101,11 @@ class Recorder:
         for node in nodes:
             place = (node.x_m, node.y_m)
             what = (node.role, node.device, node.memory_mb)
-            add_node((node.index, node.name, node.node_id.hex(), *what, *place, node.home, node.model))
+            access = (node.up_bytes_per_s, node.down_bytes_per_s)
+            add_node((node.index, node.name, node.node_id.hex(), *what, *place, node.home, node.model, *access))
+        add_file = adder(FILES)
+        for file in files:
+            add_file((file.model, file.size_bytes, file.piece_bytes, file.pieces, len(file.holders)))
         self._files.flush(NODES)  # it is complete, and without it the others say little
 
     @property
@@ -169,7 +180,8 @@ class Recorder:
         finally:
             self._files.close()
         metrics = self._tasks.metrics(self._nodes, at_us) | self._swaps.metrics() | self._knowledge.metrics(at_us)
-        metrics |= self._receipts.metrics() | self._ranges.metrics(at_us) | self._transfers.metrics()
+        metrics |= self._receipts.metrics() | self._ranges.metrics(at_us)
+        metrics |= self._transfers.metrics() | self._shares.metrics(self._transfers)
         if self._contacts.count:
             metrics["contacts"] = self._contacts.count
             metrics["contact_p50_s"] = self._contacts.quantile(0.5) / 1e6

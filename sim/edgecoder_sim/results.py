@@ -22,9 +22,10 @@ from ruamel.yaml import YAML
 
 from edgecoder.errors import ConfigError
 from edgecoder_sim import rundir
+from edgecoder_sim.columns import Table
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.scenario_model import Scenario
-from edgecoder_sim.tables import TABLES, Table
+from edgecoder_sim.tables import TABLES
 
 _NULLABLE: Final = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 """Types that would lose their kind where a value is empty, and what to use instead."""
@@ -91,6 +92,26 @@ class Run:
     def uploads(self) -> pd.DataFrame:
         """One row a sender, receiver and model."""
         return self.table("uploads")
+
+    @cached_property
+    def sent(self) -> pd.DataFrame:
+        """One row a sample interval, sender and source: verified bytes that it gave."""
+        return self.table("sent")
+
+    @cached_property
+    def losses(self) -> pd.DataFrame:
+        """One row a model, source and reason: requests for pieces that did not bring what they were to."""
+        return self.table("losses")
+
+    @cached_property
+    def pieces(self) -> pd.DataFrame:
+        """One row a thing that happened to a piece, where the scenario asks for it."""
+        return self.table("pieces")
+
+    @cached_property
+    def files(self) -> pd.DataFrame:
+        """One row a file of the catalog."""
+        return self.table("files")
 
     @cached_property
     def drops(self) -> pd.DataFrame:

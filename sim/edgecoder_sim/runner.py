@@ -64,7 +64,14 @@ def run_scenario(
         scenario = resolve(scenario)
         directory = None if root is None else rundir.create(root, scenario.name, resolved_yaml(scenario))
         world = World(scenario, _checkers(scenario, reproduce), reproduce)
-        recorder = Recorder(directory, world.describe(), scenario.sample_interval_us)
+        recorder = Recorder(
+            directory,
+            world.describe(),
+            scenario.sample_interval_us,
+            files=world.describe_files(),
+            origin_bytes_per_s=scenario.cdn.egress_bytes_per_s,
+            keeps_pieces=scenario.keeps_pieces,
+        )
         world.start_users(recorder)
         world.schedule.told = recorder.fault
         if world.people.log is not None:

@@ -24,10 +24,11 @@ from edgecoder.errors import ConfigError
 from edgecoder.settings import SECTIONS
 from edgecoder.yamlio.document import Document, load, parse
 from edgecoder.yamlio.explain import Where, one_of, show
+from edgecoder_sim.check_words import shortened
 from edgecoder_sim.people_checks import check_people
 from edgecoder_sim.profiles import DEVICES, NETWORKS
 from edgecoder_sim.radio_model import SYSTEMS
-from edgecoder_sim.scenario_checks import check, shortened
+from edgecoder_sim.scenario_checks import check
 from edgecoder_sim.scenario_model import DEVICE_DECIDES, Scenario
 from edgecoder_sim.scenario_schema import schema
 

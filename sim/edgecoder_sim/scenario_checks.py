@@ -6,7 +6,7 @@ change. The order is that of the file: machines and models, groups, workload, co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -16,26 +16,22 @@ from edgecoder.core.ids import Role
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.yamlio.document import Document
-from edgecoder.yamlio.explain import Where, dotted, one_of
+from edgecoder.yamlio.explain import Where, one_of
 from edgecoder_sim.bandwidth import QUANTUM_US
+from edgecoder_sim.check_words import KEYS, role_devices, weights
 from edgecoder_sim.faults.checks import check_faults
-from edgecoder_sim.profiles import DEVICES, Device
+from edgecoder_sim.profiles import DEVICES
 from edgecoder_sim.scenario_model import (
     DEVICE_DECIDES,
     NODES_MAX,
     PLATFORM_OF,
-    Amount,
     Group,
-    RemovalLoad,
     Scenario,
-    Source,
-    SwapLoad,
-    TaskLoad,
     Topology,
     node_defaults,
 )
+from edgecoder_sim.workload_checks import check_workload
 
-_KEY: Final = {Role.PHONE: "phones", Role.AGENT: "agents", Role.COORDINATOR: "coordinators"}
 _TYPICAL: Final = {Role.PHONE: DEVICES["phone_mid"], Role.AGENT: DEVICES["laptop"], Role.COORDINATOR: DEVICES["server"]}
 """The device that the settings of a role without devices are judged by."""
 _ENGINE: Final = {Platform.IOS: "llama.cpp", Platform.NODE: "Ollama"}
@@ -49,23 +45,10 @@ def check(document: Document, scenario: Scenario) -> None:
     for role, group in ((Role.PHONE, scenario.phones), (Role.AGENT, scenario.agents)):
         _Group(document, scenario, catalog, role, group).check()
     _coordinators(document, scenario)
-    for position, task in enumerate(scenario.workload.tasks):
-        _task(document, scenario, catalog, ("workload", "tasks", position), task)
-    for position, swap in enumerate(scenario.workload.swaps):
-        _swap(document, scenario, catalog, ("workload", "swaps", position), swap)
-    for position, removal in enumerate(scenario.workload.removals):
-        _sources(document, scenario, ("workload", "removals", position), removal)
-    _names_differ(document, ("workload", "tasks"), [task.name for task in scenario.workload.tasks])
-    _names_differ(document, ("workload", "swaps"), [swap.name for swap in scenario.workload.swaps])
-    _names_differ(document, ("workload", "removals"), [removal.name for removal in scenario.workload.removals])
+    check_workload(document, scenario, catalog)
     _cluster(document, scenario)
     check_faults(document, scenario)
     _world(document, scenario)
-
-
-def shortened(document: Document) -> bool:
-    """Whether a flag said how long the run is. Storms after its end are then left out; in a file they are a mistake."""
-    return document.place(("duration_s",)).line is None
 
 
 def _catalog(document: Document, scenario: Scenario) -> Catalog:
@@ -106,13 +89,13 @@ def _devices(document: Document, scenario: Scenario) -> None:
 
 def _node_configs(document: Document, scenario: Scenario) -> None:
     """The settings of each role fit `NodeConfig` on every device of that role."""
-    for role, key in _KEY.items():
+    for role, key in KEYS.items():
         where = ("config", key)
         for field, of in DEVICE_DECIDES.items():
             if field in scenario.config.of(role):
                 hint = f"set devices.<name>.{of}"
                 raise document.error((*where, field), f"config.{key}.{field} is the device's to decide", hint)
-        for device in _role_devices(scenario, role).values() or (_TYPICAL[role],):
+        for device in role_devices(scenario, role).values() or (_TYPICAL[role],):
             defaults = msgspec.to_builtins(node_defaults(device))
             config = document.convert(NodeConfig, where, defaults)
             try:
@@ -128,27 +111,10 @@ def _cluster(document: Document, scenario: Scenario) -> None:
         raise document.blame(("config", "cluster"), error) from None
 
 
-def _role_devices(scenario: Scenario, role: Role) -> dict[str, Device]:
-    """The devices that nodes of a role may be, by name; names that do not exist are left out."""
-    if role is Role.COORDINATOR:
-        names: Iterable[str] = (scenario.coordinators.device,)
-    else:
-        group = scenario.phones if role is Role.PHONE else scenario.agents
-        names = (name for name, weight in group.devices.items() if weight > 0)
-    return {name: scenario.devices[name] for name in names if name in scenario.devices}
-
-
 def _known(document: Document, where: Where, name: str, known: Mapping[str, object], what: str) -> None:
     """A name of a device or network exists."""
     if name not in known:
         raise document.error(where, f"there is no {what} {name}", one_of(f"a {what} is", known, name))
-
-
-def _weights(document: Document, where: Where, weights: Mapping[str, float] | Mapping[float, float]) -> None:
-    """Weights, where there are any, are not all zero."""
-    if weights and not any(weights.values()):
-        problem = f"the weights of {dotted(where)} are all 0"
-        raise document.error(where, problem, "give at least one a weight above 0")
 
 
 class _Group:
@@ -156,7 +122,7 @@ class _Group:
 
     def __init__(self, document: Document, scenario: Scenario, catalog: Catalog, role: Role, group: Group) -> None:
         self.document, self.scenario, self.catalog = document, scenario, catalog
-        self.role, self.group, self.key = role, group, _KEY[role]
+        self.role, self.group, self.key = role, group, KEYS[role]
         self.platform = PLATFORM_OF[role]
 
     def check(self) -> None:
@@ -181,7 +147,7 @@ class _Group:
                 problem = f"{self.key} run {_ENGINE[self.platform]}, and {name} is a device for {_ENGINE[platform]}"
                 fitting = [n for n, d in self.scenario.devices.items() if d.platform is self.platform]
                 raise self.document.error(where, problem, one_of("use", fitting))
-        _weights(self.document, (self.key, "devices"), self.group.devices)
+        weights(self.document, (self.key, "devices"), self.group.devices)
         if self.group.network:
             _known(self.document, (self.key, "network"), self.group.network, self.scenario.networks, "network")
         if self.group.count > 0 and not self.group.devices:
@@ -204,7 +170,7 @@ class _Group:
                 raise self._error(where, problem, f"{name} is the same file; keep one name")
             entries[entry.sha256] = entry
         if field == "active":
-            _weights(self.document, (self.key, field), self.group.active)
+            weights(self.document, (self.key, field), self.group.active)
         return entries
 
     def _unknown(self, name: str) -> tuple[str, str]:
@@ -217,7 +183,7 @@ class _Group:
     def _fit_machines(self, installed: Mapping[str, CatalogEntry]) -> None:
         """Every machine can run something of what is installed."""
         likely = self._likely(installed)
-        for name, device in _role_devices(self.scenario, self.role).items():
+        for name, device in role_devices(self.scenario, self.role).items():
             if installed and not any(self.scenario.fits(entry, self.role, device) for entry in likely):
                 budget = self.scenario.node_config(self.role, device).memory_budget_mb
                 problem = f"no model that {self.key} have installed fits {name}, which has {budget} MB for a model"
@@ -231,7 +197,7 @@ class _Group:
     def _fit_active(self, installed: Mapping[str, CatalogEntry], active: Mapping[str, CatalogEntry]) -> None:
         """What is active is installed, and fits some machine."""
         likely = self._likely(installed)
-        devices = _role_devices(self.scenario, self.role)
+        devices = role_devices(self.scenario, self.role)
         for (name, weight), entry in zip(self.group.active.items(), active.values(), strict=True):
             where = ("active", name)
             if entry not in likely:
@@ -276,147 +242,13 @@ def _coordinators(document: Document, scenario: Scenario) -> None:
             raise document.error((*where, "count"), problem, hint)
 
 
-def _sources(
-    document: Document, scenario: Scenario, where: Where, load: TaskLoad | SwapLoad | RemovalLoad
-) -> dict[Role, Group]:
-    """The groups of a load that have nodes; there must be one."""
-    groups = {role: group for role, group in scenario.groups(load.source).items() if group.count > 0}
-    if not groups:
-        problem = f"{load.name} comes from {load.source.value}, and there are none"
-        raise document.error((*where, "source"), problem, "raise the group's count, or remove this load")
-    return groups
-
-
-def _amount(document: Document, where: Where, amount: Amount) -> None:
-    if amount.mean > amount.max:
-        problem = f"{where[-1]} has a mean of {amount.mean:g} and a max of {amount.max}"
-        raise document.error((*where, "mean"), problem, "a mean is at most the max")
-
-
-def _task(document: Document, scenario: Scenario, catalog: Catalog, where: Where, task: TaskLoad) -> None:
-    groups = _sources(document, scenario, where, task)
-    _amount(document, (*where, "prompt_bytes"), task.prompt_bytes)
-    _amount(document, (*where, "output_tokens"), task.output_tokens)
-    for role in groups:
-        for device in _role_devices(scenario, role).values():
-            limit = scenario.node_config(role, device).prompt_bytes_max
-            if task.prompt_bytes.max > limit:
-                problem = f"{task.name} has prompts of up to {task.prompt_bytes.max} bytes, and a node takes {limit}"
-                hint = f"lower it, or raise config.{_KEY[role]}.prompt_bytes_max"
-                raise document.error((*where, "prompt_bytes", "max"), problem, hint)
-    if task.model and task.min_param_size:
-        problem = f"{task.name} asks both for a model and for a least size"
-        raise document.error((*where, "model"), problem, "keep model or min_param_size")
-    _weights(document, (*where, "min_param_size"), task.min_param_size)
-    _weights(document, (*where, "model"), task.model)
-    _servable(document, scenario, catalog, where, task)
-
-
-def _servable(document: Document, scenario: Scenario, catalog: Catalog, where: Where, task: TaskLoad) -> None:
-    """Some node has a model that the task may ask for."""
-    written = document.get((*where, "min_param_size"))
-    if isinstance(written, dict) and len(written) != len(task.min_param_size):
-        problem = f"two keys of min_param_size of {task.name} are the same number"
-        raise document.error((*where, "min_param_size"), problem, "keep one")
-    served = _served(scenario, catalog)
-    largest = max((entry.param_size for entry in served), default=0.0)
-    for size, weight in task.min_param_size.items():
-        if weight > 0 and size > largest:
-            problem = (
-                f"{task.name} wants models of {size:g} B or more, and the largest that a node can run has {largest:g} B"
-            )
-            raise document.error((*where, "min_param_size"), problem, "lower it, or install a larger model")
-    for name, weight in task.model.items():
-        if not catalog.knows(name):
-            hint = one_of("use", (entry.model_id for entry in catalog.entries), name)
-            raise document.error((*where, "model", name), f"{name} is not in the catalog", hint)
-        if weight > 0 and not any(entry in served for entry in _meant(catalog, name)):
-            problem = f"{task.name} asks for {name}, which no node has installed"
-            raise document.error((*where, "model", name), problem, "install it on phones or agents")
-
-
-def _meant(catalog: Catalog, name: str) -> list[CatalogEntry]:
-    """The files that a name means, on any platform."""
-    found = (catalog.find(name, platform) for platform in Platform)
-    return [entry for entry in found if entry is not None]
-
-
-def _served(scenario: Scenario, catalog: Catalog) -> list[CatalogEntry]:
-    """The models that some node can run: from its disk, or because a swap pulls it."""
-    served: list[CatalogEntry] = []
-    for role, group in scenario.groups(Source.ALL).items():
-        served += _runnable(scenario, catalog, role, group, pull=False)
-    for swap in scenario.workload.swaps:
-        for role, group in scenario.groups(swap.source).items() if swap.pull else ():
-            wanted = [catalog.find(name, PLATFORM_OF[role]) for name, weight in swap.to.items() if weight > 0]
-            pulled = _runnable(scenario, catalog, role, group, pull=True)
-            served += [entry for entry in pulled if entry in wanted or not swap.to]
-    return served
-
-
-def _swap(document: Document, scenario: Scenario, catalog: Catalog, where: Where, swap: SwapLoad) -> None:
-    groups = _sources(document, scenario, where, swap)
-    if (swap.per_node_per_hour is None) == (swap.at_s is None):
-        have = "neither per_node_per_hour nor" if swap.at_s is None else "both per_node_per_hour and"
-        hint = "give per_node_per_hour for a steady stream, or at_s for a storm"
-        raise document.error(where, f"{swap.name} has {have} at_s", hint)
-    if swap.at_s is None:
-        for field in ("share_pct", "within_s"):
-            if getattr(swap, field) is not None:
-                problem = f"{swap.name} has {field} without at_s"
-                raise document.error((*where, field), problem, f"remove {field}, or make it a storm with at_s")
-    elif swap.at_s >= scenario.duration_s and not shortened(document):
-        problem = f"{swap.name} begins at {swap.at_s:g} s, and the run ends at {scenario.duration_s:g} s"
-        raise document.error((*where, "at_s"), problem, "let it begin before duration_s")
-    _weights(document, (*where, "to"), swap.to)
-    runnable = {role: _runnable(scenario, catalog, role, group, pull=swap.pull) for role, group in groups.items()}
-    if not swap.to and not any(runnable.values()):
-        problem = f"{swap.name} finds no model that a node of {swap.source.value} can run"
-        raise document.error(where, problem, "install one that fits, or leave this swap out")
-    for name, weight in swap.to.items():
-        if not catalog.knows(name):
-            hint = one_of("use", (entry.model_id for entry in catalog.entries), name)
-            raise document.error((*where, "to", name), f"{name} is not in the catalog", hint)
-        if weight > 0 and not any(catalog.find(name, PLATFORM_OF[role]) in runnable[role] for role in groups):
-            raise document.error((*where, "to", name), *_unreachable(scenario, swap, name, groups))
-
-
-def _unreachable(scenario: Scenario, swap: SwapLoad, name: str, groups: Mapping[Role, Group]) -> tuple[str, str]:
-    """Problem and hint where no node can swap to a model."""
-    if swap.pull:
-        devices = ", ".join(device for role in groups for device in _role_devices(scenario, role))
-        return f"{swap.name} pulls {name}, which runs on none of {devices}", "choose a model that fits one of them"
-    problem = f"{swap.name} swaps to {name}, which no node of {swap.source.value} can run from its disk"
-    keys = " or ".join(_KEY[role] for role in groups)
-    return problem, f"install it, on a device that it fits, in {keys}, or set pull: true"
-
-
-def _runnable(scenario: Scenario, catalog: Catalog, role: Role, group: Group, *, pull: bool) -> list[CatalogEntry]:
-    """The models that some node of a group can run: of those that it may have installed, or `pull` of all."""
-    installed = [catalog.find(name, PLATFORM_OF[role]) for name, p in group.installed.items() if p > 0]
-    devices = _role_devices(scenario, role).values() if group.count > 0 else ()
-    return [
-        entry
-        for entry in catalog.entries
-        if (pull or entry in installed) and any(scenario.fits(entry, role, device) for device in devices)
-    ]
-
-
-def _names_differ(document: Document, where: Where, names: list[str]) -> None:
-    """Results are kept by name, so each is used once."""
-    for position, name in enumerate(names):
-        if name in names[:position]:
-            problem = f"{where[-1]} has {name} twice"
-            raise document.error((*where, position, "name"), problem, "give each its own name")
-
-
 def _world(document: Document, scenario: Scenario) -> None:
     """The world as a whole: size, clock, radio."""
     if scenario.node_count == 0:
         problem = "there is no node: phones, agents and coordinators have count 0"
         raise document.error((), problem, "give phones.count, agents.count or coordinators.count")
     if scenario.node_count > NODES_MAX:
-        largest = max(_KEY.values(), key=lambda key: getattr(scenario, key).count)
+        largest = max(KEYS.values(), key=lambda key: getattr(scenario, key).count)
         problem = f"phones, agents and coordinators are {scenario.node_count} nodes together"
         raise document.error((largest, "count"), problem, f"a scenario has at most {NODES_MAX}")
     shortest, place = _shortest_latency_us(scenario)
@@ -426,7 +258,7 @@ def _world(document: Document, scenario: Scenario) -> None:
         raise document.error(("tick_us",) if document.has(("tick_us",)) else ("networks",), problem, hint)
     _clock(document, scenario)
     _wifi_direct(document, scenario)
-    for name, device in _role_devices(scenario, Role.PHONE).items():
+    for name, device in role_devices(scenario, Role.PHONE).items():
         limit = scenario.node_config(Role.PHONE, device).links_max
         if scenario.radio.links_max >= limit and scenario.phones.count > 0:
             problem = f"radio.links_max is {scenario.radio.links_max}, and {name} keeps {limit} links in all"

@@ -26,6 +26,8 @@ from edgecoder_sim.radio_model import Radio, System
 
 NODES_MAX: Final = 1_000_000
 """Nodes of one scenario."""
+RECORDED_NODES_MAX: Final = 100
+"""A world of more nodes keeps no row a piece unless it is asked to: a file has hundreds of them, at every node."""
 DURATION_S_MAX: Final = 31_536_000
 """A year."""
 PRESET_OF: Final = {DeviceType.PHONE: phone, DeviceType.LAPTOP: laptop, DeviceType.WORKSTATION: server}
@@ -304,6 +306,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether invariants are checked during the run; off is faster."""
     sample_interval_s: Duration = 10.0
     """Time between two rows of the timeline, s. A run that is shorter is sampled once, at its end."""
+    record_pieces: bool | None = None
+    """Whether the run keeps a row for each piece of a file that is sought, comes or is lost, so that `edgecoder why
+    piece` can tell of it; null: in worlds of at most RECORDED_NODES_MAX nodes."""
     catalog: tuple[CatalogEntry, ...]
     """The models there are."""
     networks: dict[ProfileName, Network] = {}
@@ -353,6 +358,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def node_count(self) -> int:
         """Phones, agents and coordinators."""
         return self.phones.count + self.agents.count + self.coordinators.count
+
+    @property
+    def keeps_pieces(self) -> bool:
+        """Whether the run keeps a row for each piece."""
+        return self.node_count <= RECORDED_NODES_MAX if self.record_pieces is None else self.record_pieces
 
     def groups(self, source: Source) -> dict[Role, Group]:
         """The groups that a source means, phones first; empty ones too."""

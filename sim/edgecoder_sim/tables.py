@@ -11,14 +11,9 @@ import sys
 from typing import Final
 
 import msgspec
-import pyarrow as pa
 
-SECONDS: Final = pa.float64()
-NODE: Final = pa.int32()
-INTEGER: Final = pa.int64()
-NUMBER: Final = pa.float64()
-TEXT: Final = pa.string()
-FLAG: Final = pa.bool_()
+from edgecoder_sim.columns import FLAG, INTEGER, NODE, NUMBER, SECONDS, TEXT, Column, Table, maybe
+from edgecoder_sim.file_tables import DOWNLOADS, FILES, LOSSES, PIECES, SENT, TRANSFERS, UPLOADS
 
 UNFINISHED: Final = "unfinished"
 """Reason of what was still open when the run ended."""
@@ -41,37 +36,9 @@ class NodeRow(msgspec.Struct, frozen=True):
     """Index of the coordinator that it reports to."""
     model: str | None
     """The model that it starts with."""
-
-
-class Column(msgspec.Struct, frozen=True):
-    """A column: its name with the unit last, its Arrow type, what it holds, and whether it may be empty."""
-
-    name: str
-    type: pa.DataType
-    help: str
-    nullable: bool = False
-
-
-class Table(msgspec.Struct, frozen=True):
-    """A table: what one row stands for, and its columns in order."""
-
-    name: str
-    help: str
-    columns: tuple[Column, ...]
-
-    @property
-    def file_name(self) -> str:
-        """Its file in a run directory."""
-        return f"{self.name}.parquet"
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema, with the lines of help as metadata."""
-        fields = [
-            pa.field(column.name, column.type, nullable=column.nullable, metadata={"help": column.help})
-            for column in self.columns
-        ]
-        return pa.schema(fields, metadata={"help": self.help})
+    up_bytes_per_s: int = 0
+    down_bytes_per_s: int = 0
+    """Its access to the IP network."""
 
 
 def page() -> str:
@@ -102,10 +69,6 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _maybe(name: str, kind: pa.DataType, text: str) -> Column:
-    return Column(name, kind, text, nullable=True)
-
-
 NODES: Final = Table(
     "nodes",
     "One row a node.",
@@ -116,10 +79,12 @@ NODES: Final = Table(
         Column("role", TEXT, "phone, agent or coordinator."),
         Column("device", TEXT, "Device profile."),
         Column("memory_mb", INTEGER, "Memory of the machine, MB."),
-        _maybe("x_m", NUMBER, "Place, m; empty without a radio."),
-        _maybe("y_m", NUMBER, "Place, m; empty without a radio."),
-        _maybe("home", NODE, "Coordinator that it reports to."),
-        _maybe("model", TEXT, "Model that it starts with."),
+        maybe("x_m", NUMBER, "Place, m; empty without a radio."),
+        maybe("y_m", NUMBER, "Place, m; empty without a radio."),
+        maybe("home", NODE, "Coordinator that it reports to."),
+        maybe("model", TEXT, "Model that it starts with."),
+        Column("up_bytes_per_s", INTEGER, "Capacity of its access to the IP network, from it, bytes a second."),
+        Column("down_bytes_per_s", INTEGER, "The same, to it."),
     ),
 )
 
@@ -142,10 +107,10 @@ SWAPS: Final = Table(
         Column("started_s", SECONDS, "First phase entered; waiting behind another swap comes before it."),
         Column("ended_s", SECONDS, "Answer given, the new state being durable; end of the run where unfinished."),
         Column("model", TEXT, "Model that was asked for."),
-        _maybe("previous", TEXT, "Model that was active before."),
-        _maybe("active", TEXT, "Model that was active after."),
+        maybe("previous", TEXT, "Model that was active before."),
+        maybe("active", TEXT, "Model that was active after."),
         Column("cause", TEXT, "user, task, boot (the start of a life), engine (it lost its model), or unknown."),
-        _maybe("reason", TEXT, "Why `model` is not active; empty: it is."),
+        maybe("reason", TEXT, "Why `model` is not active; empty: it is."),
         Column("requests", INTEGER, "Requests that this swap answered."),
         Column("announcing_s", SECONDS, "Journalling the intent and telling the peers, s."),
         Column("draining_s", SECONDS, "Letting running tasks end, s."),
@@ -165,22 +130,22 @@ TASKS: Final = Table(
         Column("kind", TEXT, "Name of the workload."),
         Column("origin", NODE, "Node whose user asked."),
         Column("submitted_s", SECONDS, "The user asked."),
-        _maybe("started_s", SECONDS, "The engine that answered began with it."),
-        _maybe("ended_s", SECONDS, "The user got the reply; empty where unfinished."),
-        _maybe("waited_s", SECONDS, "From asking to the engine's begin: routing, travel and queues, s."),
-        _maybe("latency_s", SECONDS, "From asking to the whole reply, or to the word that there is none, s."),
-        _maybe("served_by", NODE, "Node that answered."),
-        _maybe("via", TEXT, "How an answer came: self, peer, coordinator (one of its nodes), federation (another's)."),
-        _maybe("model_asked", TEXT, "Model that the user named."),
-        _maybe("model_served", TEXT, "Model that answered."),
+        maybe("started_s", SECONDS, "The engine that answered began with it."),
+        maybe("ended_s", SECONDS, "The user got the reply; empty where unfinished."),
+        maybe("waited_s", SECONDS, "From asking to the engine's begin: routing, travel and queues, s."),
+        maybe("latency_s", SECONDS, "From asking to the whole reply, or to the word that there is none, s."),
+        maybe("served_by", NODE, "Node that answered."),
+        maybe("via", TEXT, "How an answer came: self, peer, coordinator (one of its nodes), federation (another's)."),
+        maybe("model_asked", TEXT, "Model that the user named."),
+        maybe("model_served", TEXT, "Model that answered."),
         Column("min_param_size", NUMBER, "Least size of the model, billions of parameters; 0: any."),
         Column("prompt_bytes", INTEGER, "Size of the prompt, bytes."),
         Column("tokens", INTEGER, "Tokens that the user got."),
         Column("attempts", INTEGER, "Nodes that the origin tried; 0 where unfinished."),
         Column("routes", INTEGER, "Decisions of routers about it."),
         Column("probes", INTEGER, "Nodes that were probed for it, in all rounds."),
-        _maybe("hedge", TEXT, "Whether the second node that was asked won or lost; empty: none was."),
-        _maybe("reason", TEXT, "Why there is no answer; empty: there is one."),
+        maybe("hedge", TEXT, "Whether the second node that was asked won or lost; empty: none was."),
+        maybe("reason", TEXT, "Why there is no answer; empty: there is one."),
     ),
 )
 
@@ -191,9 +156,9 @@ ROUTES: Final = Table(
         Column("task_id", TEXT, "Task id, hexadecimal."),
         Column("at_s", SECONDS, "Time of the decision."),
         Column("node", NODE, "Node whose router decided."),
-        _maybe("to", NODE, "Next node; empty: nobody, the task waits or is refused."),
+        maybe("to", NODE, "Next node; empty: nobody, the task waits or is refused."),
         Column("why", TEXT, "Reason code of the decision."),
-        _maybe(
+        maybe(
             "cost",
             NUMBER,
             "What the router charged for the next node: points by cost, ms to the expected finish by probe.",
@@ -211,11 +176,11 @@ WORK: Final = Table(
     (
         Column("task_id", TEXT, "Task id, hexadecimal."),
         Column("node", NODE, "Node that worked."),
-        _maybe("started_s", SECONDS, "Its engine began; empty: it was stopped while it waited."),
-        _maybe("stopped_s", SECONDS, "Its work ended; empty where unfinished."),
-        _maybe("model", TEXT, "Model that worked."),
+        maybe("started_s", SECONDS, "Its engine began; empty: it was stopped while it waited."),
+        maybe("stopped_s", SECONDS, "Its work ended; empty where unfinished."),
+        maybe("model", TEXT, "Model that worked."),
         Column("tokens", INTEGER, "Tokens written."),
-        _maybe("reason", TEXT, "Why it was stopped; empty: it was done."),
+        maybe("reason", TEXT, "Why it was stopped; empty: it was done."),
     ),
 )
 
@@ -232,12 +197,12 @@ GOSSIP: Final = Table(
             TEXT,
             "A medium: a peer's word over it (peer where it was forgotten); heartbeat; summary.",
         ),
-        _maybe("version", INTEGER, "Generation, or epoch · 2³² + seq of a summary."),
-        _maybe("model", TEXT, "Model that is active there; empty for summaries."),
-        _maybe("loading", FLAG, "Whether it is changing its model; empty for summaries."),
-        _maybe("news", TEXT, "first: nothing was known; state: what is on offer differs; refresh: only load or time."),
-        _maybe("delay_s", SECONDS, "Since the change of capabilities, or the sending of the summary, it tells of, s."),
-        _maybe("wrong_s", SECONDS, "How long what the node believed had been wrong until this put it right, s."),
+        maybe("version", INTEGER, "Generation, or epoch · 2³² + seq of a summary."),
+        maybe("model", TEXT, "Model that is active there; empty for summaries."),
+        maybe("loading", FLAG, "Whether it is changing its model; empty for summaries."),
+        maybe("news", TEXT, "first: nothing was known; state: what is on offer differs; refresh: only load or time."),
+        maybe("delay_s", SECONDS, "Since the change of capabilities, or the sending of the summary, it tells of, s."),
+        maybe("wrong_s", SECONDS, "How long what the node believed had been wrong until this put it right, s."),
     ),
 )
 
@@ -261,53 +226,6 @@ TIMELINE: Final = Table(
         Column("metric", TEXT, "Name of the metric, its unit last."),
         Column("key", TEXT, "What it is about: a model, a kind of table, a node's index, or the empty string."),
         Column("value", NUMBER, "The value."),
-    ),
-)
-
-DOWNLOADS: Final = Table(
-    "downloads",
-    "One row a change of a model file's state on a node.",
-    (
-        Column("at_s", SECONDS, "Time of the change."),
-        Column("node", NODE, "Node that has the file."),
-        Column("model", TEXT, "Model."),
-        Column("phase", TEXT, "absent, partial, verifying, installed, quarantined or removing."),
-        Column("bytes_done", INTEGER, "Bytes on disk."),
-        _maybe("reason", TEXT, "Why, where it failed."),
-    ),
-)
-
-TRANSFERS: Final = Table(
-    "transfers",
-    "One row a download piece by piece of one node, in one of its lives.",
-    (
-        Column("node", NODE, "Node that wanted the file."),
-        Column("model", TEXT, "Model."),
-        Column("began_s", SECONDS, "When it began."),
-        _maybe("ended_s", SECONDS, "When all pieces were there, or it gave up; absent where it was open at the end."),
-        _maybe("reason", TEXT, "Why it gave up; `restarted` where the node's life ended."),
-        Column("pieces_before", INTEGER, "Pieces that were there from an earlier life."),
-        Column("ble_bytes", INTEGER, "Bytes from peers over Bluetooth."),
-        Column("wifi_direct_bytes", INTEGER, "Bytes from peers over Wi-Fi Direct."),
-        Column("mesh_bytes", INTEGER, "Bytes from peers that a broker or an earlier meeting named."),
-        Column("cdn_bytes", INTEGER, "Bytes from the CDN."),
-        Column("wasted_bytes", INTEGER, "Bytes that came and were thrown away, or had come before."),
-        Column("losses", INTEGER, "Requests that did not bring what they were to."),
-    ),
-)
-
-UPLOADS: Final = Table(
-    "uploads",
-    "One row a sender, receiver and model: verified bytes that went from one to the other in the run.",
-    (
-        _maybe("sender", NODE, "Node that sent; absent: the CDN."),
-        Column("receiver", NODE, "Node that received."),
-        Column("model", TEXT, "Model."),
-        Column("source", TEXT, "ble, wifi_direct, mesh or cdn."),
-        Column("pieces", INTEGER, "Pieces that ended with bytes of this sender."),
-        Column("bytes", INTEGER, "Verified bytes, those that came twice included."),
-        Column("first_s", SECONDS, "When the first piece was there."),
-        Column("last_s", SECONDS, "When the last was."),
     ),
 )
 
@@ -371,8 +289,8 @@ RECEIPTS: Final = Table(
             "will take it), taken (durable at a coordinator), copied (the same receipt at another coordinator, or "
             "again at one that lost its disk: not to be counted).",
         ),
-        _maybe("queued", INTEGER, "Receipts that wait at the node that served, after the step."),
-        _maybe("micro_credits", INTEGER, "taken and copied: what it is worth, CPU seconds times quality, millionths."),
+        maybe("queued", INTEGER, "Receipts that wait at the node that served, after the step."),
+        maybe("micro_credits", INTEGER, "taken and copied: what it is worth, CPU seconds times quality, millionths."),
     ),
 )
 
@@ -380,7 +298,7 @@ TABLES: Final[dict[str, Table]] = {
     table.name: table
     for table in (
         NODES, SWAPS, TASKS, ROUTES, WORK, GOSSIP, MESSAGES, TIMELINE, DOWNLOADS, DROPS, CONTACTS, POSITIONS,
-        DISCOVERIES, RECEIPTS, TRANSFERS, UPLOADS,
+        DISCOVERIES, RECEIPTS, TRANSFERS, UPLOADS, SENT, LOSSES, PIECES, FILES,
     )
 }  # fmt: skip
 """Every table of a run directory, by name."""

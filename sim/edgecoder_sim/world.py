@@ -19,6 +19,7 @@ from edgecoder_sim.contacts import Bluetooth, BringUp, LinkedContacts
 from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.faults.nodes import Ether, FaultyNode
 from edgecoder_sim.faults.schedule import Schedule
+from edgecoder_sim.file_tables import FileRow
 from edgecoder_sim.host import Link, SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.lives import Lives
@@ -91,6 +92,16 @@ class World:
         return [self._describe(place.sim, place) for place in self.members] + [
             self._describe(sim, None) for sim in self.coordinators
         ]
+
+    def describe_files(self) -> list[FileRow]:
+        """One row a file of the catalog, for the table of files."""
+        rows = []
+        for entry in self.scenario.models().entries:
+            layout = entry.layout
+            holders = tuple(place.sim.index for place in self.members if entry.sha256 in place.files)
+            sizes = (layout.file_size_bytes, layout.piece_size_bytes, layout.piece_count)
+            rows.append(FileRow(entry.model_id, *sizes, holders))
+        return rows
 
     def start_users(self, sink: TraceSink) -> None:
         """Record what happens, and let the users act."""
@@ -285,6 +296,8 @@ class World:
             y_m=None if position is None else position[1],
             home=homes[0].index if homes else None,
             model=None if place is None or place.first is None else place.first.model_id,
+            up_bytes_per_s=self._access[sim.index].up_bytes_per_s,
+            down_bytes_per_s=self._access[sim.index].down_bytes_per_s,
         )
 
 

@@ -38,6 +38,7 @@ from edgecoder.trace import (
     TransferEnded,
 )
 from edgecoder_sim import rundir
+from edgecoder_sim.file_tables import FileRow
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.results import Run
 from edgecoder_sim.scenario import load_scenario, resolved_yaml
@@ -71,6 +72,8 @@ def node_rows() -> list[NodeRow]:
                 y_m=place,
                 home=HUB if is_member else None,
                 model=SMALL if is_member else None,
+                up_bytes_per_s=16_384,
+                down_bytes_per_s=65_536,
             )
         )
     return rows
@@ -78,7 +81,9 @@ def node_rows() -> list[NodeRow]:
 
 def recorder(directory: Path | None = None, **options: Any) -> Recorder:
     """A recorder for these nodes."""
-    return Recorder(directory, node_rows(), 10 * SECOND, **options)
+    files = [FileRow(SMALL, 65_536, 65_536, 1, (PHONE, PEER, AGENT)), FileRow(LARGE, 131_072, 65_536, 2, ())]
+    known: dict[str, Any] = {"files": files, "origin_bytes_per_s": 65_536, "keeps_pieces": True}
+    return Recorder(directory, node_rows(), 10 * SECOND, **(known | options))
 
 
 def rows(directory: Path, table: str) -> list[dict[str, Any]]:

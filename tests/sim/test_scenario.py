@@ -35,13 +35,13 @@ from edgecoder_sim.scenario import (
 )
 from edgecoder_sim.scenario_model import Scenario, Source, Wire
 from edgecoder_sim.scenario_schema import field_docs
-from tests.sim.broken_scenarios import faults, files, machines, people, work
+from tests.sim.broken_scenarios import faults, files, machines, people, pulls, work
 from tests.sim.broken_scenarios.base import BASE, Broken
 
 FIXTURE_ONCE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 """The folder may serve all examples, and no example is judged by the clock."""
 SHIPPED = ("office", "swap_storm")
-BROKEN = [*files.CASES, *machines.CASES, *people.CASES, *work.CASES, *faults.CASES]
+BROKEN = [*files.CASES, *machines.CASES, *people.CASES, *work.CASES, *pulls.CASES, *faults.CASES]
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from edgecoder.errors import DiskFull
-from edgecoder_sim.tables import TABLES, Table
+from edgecoder_sim.columns import Table
+from edgecoder_sim.tables import TABLES
 
 GROUP_ROWS: Final = 20_000
 """Rows of one row group: some megabytes in memory, and large enough to compress well."""

@@ -161,7 +161,7 @@ CASES = [
         "unknown key speed",
         (
             "the key is one of name, description, duration_s, rng_seed, tick_us, wire, checkers, "
-            "sample_interval_s, catalog, networks, devices, systems and 13 more"
+            "sample_interval_s, record_pieces, catalog, networks, devices and 14 more"
         ),
     ),
     broken(
