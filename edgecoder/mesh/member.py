@@ -158,7 +158,7 @@ class Member:
 
     def _uses(self, link: LinkId) -> bool:
         """Whether a task or a transfer needs a link."""
-        return self.origin.uses(link) or self.executor.uses(link) or self.swarms.uses(self._gate.links[link])
+        return self.origin.uses(link) or self.executor.uses(link) or self.swarms.uses(link)
 
     def _spare_of(self, lost: Link) -> Link | None:
         """Another link to the same peer, where none is in use. Links to coordinators are the heartbeat's business."""

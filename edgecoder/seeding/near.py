@@ -102,6 +102,7 @@ class _Near(msgspec.Struct):
     files: dict[FileId, _File] = msgspec.field(default_factory=dict)
     not_before: Micros = 0
     """When it may be asked again."""
+    was_asked: bool = False
     has_given: bool = False
 
 
@@ -150,7 +151,7 @@ class NearPeers:
             return
         before, now = self._past.pop(near.peer, None), self._context.now
         past = _Past(self._files_of(near.peer), None)
-        if self._wanted_of(near):
+        if near.was_asked and self._wanted_of(near):
             past.vain = 0 if near.has_given or before is None else before.vain + 1
             past.again = now + min(_AGAIN_US << min(past.vain, 16), _AGAIN_US_MAX)
         elif any(row.wants and file in self._around.transfers for file, row in near.files.items()):
@@ -162,9 +163,10 @@ class NearPeers:
     def uses(self, link: LinkId) -> bool:
         """Whether a link is needed: for what comes over it, or for an answer to what was said."""
         near = self._links.get(link)
-        if near is None or self._is_slower(near):
+        if near is None or self._is_spare(near):
             return False
-        return self._context.now < near.hopes_until or bool(self._wanted_of(near))
+        is_asked = any(transfer.asks_of(near.peer) for transfer in self._around.transfers.values())
+        return is_asked or self._context.now < max(near.hopes_until, near.not_before)
 
     def calls_for(self, node: NodeId) -> Micros | None:
         """From when on a device that is heard is worth a call; None: it is not."""
@@ -187,12 +189,11 @@ class NearPeers:
                 total += transfer.holding.layout.held_bytes(row.have & ~transfer.holding.have)
         return total
 
-    def _is_slower(self, near: _Near) -> bool:
-        """Whether there is a faster link to the peer that is as far."""
-        return near.source is Source.BLE and any(
-            other.peer == near.peer and other.source is Source.WIFI_DIRECT and other.files
-            for other in self._links.values()
-        )
+    def _is_spare(self, near: _Near) -> bool:
+        """Whether there is a link to the peer that goes first: a faster one, or an older one, over which something was
+        said."""
+        others = [other for other in self._links.values() if other.peer == near.peer and (other.files or other is near)]
+        return min(others, key=lambda other: (other.source is Source.BLE, other.link)) is not near
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -314,14 +315,15 @@ class NearPeers:
         transfer, row = self._around.transfers.get(file), near.files.get(file)
         if transfer is None or row is None or not row.slots or self._context.now < near.not_before:
             return
-        if self._is_slower(near):
-            transfer.leave(Source.BLE, near.peer)
+        if self._is_spare(near):
+            transfer.leave(near.link)
             return
         ahead = max(_ASKED_MIN, -(-_AHEAD_BYTES[near.source] // transfer.holding.layout.piece_size_bytes))
         most = min(ahead, self._context.config.uploads_per_peer_max)
         for _ in range(most - transfer.asks_of(near.peer)):
             if not transfer.ask_near(near.source, near.peer, near.link, row.have):
                 break
+            near.was_asked = True
         if near.source is Source.BLE:
             self._widen(near)
 

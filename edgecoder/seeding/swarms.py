@@ -234,9 +234,9 @@ class Swarms:
         self.client.link_down(link)
         self.near.link_down(link)
 
-    def uses(self, link: Link) -> bool:
+    def uses(self, link: LinkId) -> bool:
         """Whether a transfer needs a link, of this node or of the peer."""
-        return self.near.uses(link.id) or (link.peer is not None and self.uploads.serves(link.peer))
+        return self.near.uses(link) or self.uploads.serves(link)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 

@@ -78,6 +78,8 @@ class Request(msgspec.Struct, gc=False):
     arrived: int = 0
     """Pieces of it that are here."""
     first_leaf: int = 0
+    link: LinkId | None = None
+    """The radio link that it went over."""
     is_given_up: bool = False
 
 
@@ -197,10 +199,10 @@ class Transfer:
         self._ask(source, piece, 1, Why.NEAR, peer, link=link)
         return True
 
-    def leave(self, source: Source, peer: NodeId) -> None:
-        """There is a faster way to a peer than what it was asked over."""
+    def leave(self, link: LinkId) -> None:
+        """There is a better link to a peer than this one."""
         for request in self.requests.values():
-            if request.peer == peer and request.source is source and not request.is_given_up:
+            if request.link == link and not request.is_given_up:
                 request.is_given_up = True
                 self._context.out.append(CancelOp(request.op))
 
@@ -225,7 +227,7 @@ class Transfer:
         op = context.ops.begin(self._completed)
         if not expect:
             expect = self._expected(source, count * self._layout.piece_size_bytes)
-        self.requests[op] = Request(op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf)
+        self.requests[op] = Request(op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf, link=link)
         self._flying |= ((1 << count) - 1) << piece
         self._rates.begin(source, now)
         if source is Source.CDN:

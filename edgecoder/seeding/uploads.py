@@ -15,7 +15,7 @@ import msgspec
 from edgecoder.core.context import Context
 from edgecoder.core.effects import RefusePiece, ServePiece
 from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
-from edgecoder.core.ids import FileId, Micros, NodeId, OpId, RequestId
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId, RequestId
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.pieces import LEAF_BYTES, bitmap_to_bytes
@@ -72,6 +72,7 @@ class _Upload(msgspec.Struct, gc=False):
     file: FileId
     piece: int
     first_leaf: int
+    link: LinkId | None = None
     op: OpId = 0
     began: Micros = 0
     beside: int = 1
@@ -100,9 +101,9 @@ class Uploads:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._serving)
 
-    def serves(self, peer: NodeId) -> bool:
-        """Whether a peer gets something, or waits for it."""
-        return peer in self._of_peer
+    def serves(self, link: LinkId) -> bool:
+        """Whether a peer gets something over a radio link, or waits for it."""
+        return any(upload.link == link for upload in (*self._serving.values(), *self._waiting))
 
     def asked(self, event: PieceAsked) -> None:
         """A peer wants a piece."""
@@ -112,7 +113,8 @@ class Uploads:
             self._refuse(event.request, event.peer, reason, holding)
             return
         self._of_peer[event.peer] = self._of_peer.get(event.peer, 0) + 1
-        self._waiting.append(_Upload(event.request, event.peer, event.file, event.piece, event.first_leaf))
+        upload = _Upload(event.request, event.peer, event.file, event.piece, event.first_leaf, event.link)
+        self._waiting.append(upload)
         self.pump()
 
     def withdrawn(self, event: AskWithdrawn) -> None:
