@@ -95,7 +95,9 @@ class Uploads:
         """How many are served at once: no more than fill the uplink."""
         self._since_fewer = 0
         self._sent_us: Micros = 0
-        """Time that was spent sending in the duty window."""
+        """Time in the duty window in which something was sent,"""
+        self._sending_since: Micros = 0
+        """but for that since then, while something is."""
         self._window_began: Micros = 0
 
     def __len__(self) -> int:
@@ -183,8 +185,9 @@ class Uploads:
         share = self._giver.duty_pct()
         now = self._context.now
         if now >= self._window_began + _DUTY_WINDOW:
-            self._window_began, self._sent_us = now, 0
-        if share >= 100 or self._sent_us * 100 < share * _DUTY_WINDOW:
+            self._window_began, self._sent_us, self._sending_since = now, 0, now
+        sent = self._sent_us + (now - self._sending_since if self._serving else 0)
+        if share >= 100 or sent * 100 < share * _DUTY_WINDOW:
             return False
         self._context.timers.set(_PUMP, self._window_began + _DUTY_WINDOW, self.pump)
         return True
@@ -197,6 +200,8 @@ class Uploads:
             return
         context = self._context
         upload.op, upload.began = context.ops.begin(self._served), context.now
+        if not self._serving:
+            self._sending_since = context.now
         self._serving[upload.op] = upload
         upload.beside = len(self._serving)
         have = bitmap_to_bytes(holding.have, holding.layout.piece_count)
@@ -205,7 +210,8 @@ class Uploads:
     def _served(self, completion: PieceServed | ServeFailed) -> None:
         upload = self._serving.pop(completion.op)
         took = self._context.now - upload.began
-        self._sent_us += took
+        if not self._serving:
+            self._sent_us += self._context.now - self._sending_since
         self._release(upload)
         holding = self._holdings.by_file.get(upload.file)
         if isinstance(completion, PieceServed) and holding is not None and took:
