@@ -170,7 +170,9 @@ class Transfer:
             bit = 1 << row.piece
             if row.sender in self.banned:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.BANNED)
-            elif (self.holding.have | self._flying) & bit:
+            elif self.holding.have & bit:  # the broker has not heard of it
+                self._swarm.got(self.holding, row.piece, CDN_ID, 0)
+            elif self._flying & bit:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.DUPLICATE)
             elif row.sender == CDN_ID:
                 self._ask(Source.CDN, row.piece, 1, Why.GRANTED)
