@@ -105,14 +105,15 @@ class Broker:
         peer = Peer(
             link.peer, link.id, have, message.wants, rate, message.slots, message.endpoint, refused={}, tickets={}
         )
-        state.swarm.join(peer)
+        peer = state.swarm.join(peer)
         state.swarm.doubt(peer, is_doubted=state.repute.is_doubted(peer.node))
         self._files_of.setdefault(link.id, {})[message.file] = link.peer
         self._told(state)
         swarm, now = state.swarm, self._context.now
         orders = [*swarm.fill_from_origin(now), *swarm.fill(peer, now)]
-        for other in list(peer.sources.values()):
-            orders += swarm.fill(other, now)
+        if peer.wants:
+            for other in list(peer.sources.values()):
+                orders += swarm.fill(other, now)
         self._grant(state, orders, self._to_tell(state, peer))
 
     def _to_tell(self, state: _File, peer: Peer) -> list[Peer]:
@@ -190,6 +191,8 @@ class Broker:
         for lost in message.lost:
             if lost.piece < count:
                 settled.append(swarm.settle(peer, lost.piece, arrived=False))
+                if lost.reason is Reason.DUPLICATE:  # it is on its way from somebody else
+                    swarm.take(peer, lost.piece)
                 self._blame(state, peer, lost.sender, lost.reason)
                 if lost.size_bytes and not peer.have >> lost.piece & 1:
                     self._credit(state, peer, lost.sender, lost.piece, lost.size_bytes)

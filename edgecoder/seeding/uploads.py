@@ -15,7 +15,7 @@ import msgspec
 from edgecoder.core.context import Context
 from edgecoder.core.effects import RefusePiece, ServePiece
 from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
-from edgecoder.core.ids import FileId, Micros, NodeId, OpId, RequestId
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId, RequestId
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.pieces import LEAF_BYTES, bitmap_to_bytes
@@ -72,6 +72,7 @@ class _Upload(msgspec.Struct, gc=False):
     file: FileId
     piece: int
     first_leaf: int
+    link: LinkId | None = None
     op: OpId = 0
     began: Micros = 0
     beside: int = 1
@@ -94,11 +95,17 @@ class Uploads:
         """How many are served at once: no more than fill the uplink."""
         self._since_fewer = 0
         self._sent_us: Micros = 0
-        """Time that was spent sending in the duty window."""
+        """Time in the duty window in which something was sent,"""
+        self._sending_since: Micros = 0
+        """but for that since then, while something is."""
         self._window_began: Micros = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._serving)
+
+    def serves(self, link: LinkId) -> bool:
+        """Whether a peer gets something over a radio link, or waits for it."""
+        return any(upload.link == link for upload in (*self._serving.values(), *self._waiting))
 
     def asked(self, event: PieceAsked) -> None:
         """A peer wants a piece."""
@@ -108,7 +115,8 @@ class Uploads:
             self._refuse(event.request, event.peer, reason, holding)
             return
         self._of_peer[event.peer] = self._of_peer.get(event.peer, 0) + 1
-        self._waiting.append(_Upload(event.request, event.peer, event.file, event.piece, event.first_leaf))
+        upload = _Upload(event.request, event.peer, event.file, event.piece, event.first_leaf, event.link)
+        self._waiting.append(upload)
         self.pump()
 
     def withdrawn(self, event: AskWithdrawn) -> None:
@@ -177,8 +185,9 @@ class Uploads:
         share = self._giver.duty_pct()
         now = self._context.now
         if now >= self._window_began + _DUTY_WINDOW:
-            self._window_began, self._sent_us = now, 0
-        if share >= 100 or self._sent_us * 100 < share * _DUTY_WINDOW:
+            self._window_began, self._sent_us, self._sending_since = now, 0, now
+        sent = self._sent_us + (now - self._sending_since if self._serving else 0)
+        if share >= 100 or sent * 100 < share * _DUTY_WINDOW:
             return False
         self._context.timers.set(_PUMP, self._window_began + _DUTY_WINDOW, self.pump)
         return True
@@ -191,6 +200,8 @@ class Uploads:
             return
         context = self._context
         upload.op, upload.began = context.ops.begin(self._served), context.now
+        if not self._serving:
+            self._sending_since = context.now
         self._serving[upload.op] = upload
         upload.beside = len(self._serving)
         have = bitmap_to_bytes(holding.have, holding.layout.piece_count)
@@ -199,7 +210,8 @@ class Uploads:
     def _served(self, completion: PieceServed | ServeFailed) -> None:
         upload = self._serving.pop(completion.op)
         took = self._context.now - upload.began
-        self._sent_us += took
+        if not self._serving:
+            self._sent_us += self._context.now - self._sending_since
         self._release(upload)
         holding = self._holdings.by_file.get(upload.file)
         if isinstance(completion, PieceServed) and holding is not None and took:

@@ -1,5 +1,7 @@
 """Pieces on their way: from node to node and from the CDN, and what the two ends are told of it.
 
+What goes over a link from device to device is `air_pieces`'; here is what goes over access networks.
+
 A request reaches its sender after the latency of both access networks. What the sender serves is a flow over its uplink
 and the receiver's downlink, which it shares fairly with everything else that flows there; the receiver has the piece
 one way later. Who serves whom, and in what order, is the core's.
@@ -25,6 +27,7 @@ from edgecoder.core.ids import NodeId, OpId, RequestId
 from edgecoder.core.rng import Stream
 from edgecoder.errors import Reason
 from edgecoder.seeding.pieces import LEAF_BYTES, Layout
+from edgecoder_sim.air_pieces import AirPieces
 from edgecoder_sim.bandwidth import UNCAPPED, Flow
 from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.conduct import DRIP_BYTES_PER_S, Conduct
@@ -87,6 +90,7 @@ class PieceService:
         self._requests = 0
         self._conducts: dict[int, tuple[Conduct, Stream]] = {}
         """Of those who do not keep to the protocol."""
+        self._air = AirPieces(kernel)
         cdn.on_outage(self._break_off_cdn)
 
     def connect(self, node: SimNode, conduct: Conduct = Conduct.HONEST) -> None:
@@ -104,6 +108,9 @@ class PieceService:
     def fetch(self, node: SimNode, effect: FetchPiece) -> None:
         """Ask the CDN or a peer."""
         self._requests += 1
+        if effect.link is not None:
+            self._air.fetch(node, effect, self._requests)
+            return
         fetch = _Fetch(node, effect, effect.entry.layout, self._requests)
         self._of_op[node.index, effect.op] = fetch
         self._of_request[fetch.request] = fetch
@@ -139,6 +146,7 @@ class PieceService:
 
     def cancel(self, node: SimNode, op: OpId) -> None:
         """A node does not wait any more; what has come stays."""
+        self._air.cancel(node, op)
         fetch = self._of_op.get((node.index, op))
         if fetch is not None:
             self._abandon(fetch)
@@ -173,6 +181,8 @@ class PieceService:
 
     def serve(self, node: SimNode, effect: ServePiece) -> None:
         """A node sends what it was asked for."""
+        if self._air.serve(node, effect):
+            return
         fetch = self._of_request.get(effect.request)
         if fetch is None or fetch.sender is not node:
             node.post(ServeFailed(effect.op, Reason.PEER_LOST))
@@ -229,6 +239,7 @@ class PieceService:
 
     def refuse(self, node: SimNode, effect: RefusePiece) -> None:
         """A node gives nothing."""
+        self._air.refuse(node, effect)
         fetch = self._of_request.get(effect.request)
         if fetch is not None and fetch.sender is node:
             self._kernel.call_at(self._kernel.now + self._flight_us(fetch), self._refused, fetch, effect)
