@@ -161,12 +161,14 @@ class NearPeers:
         self._past[near.peer] = past
 
     def uses(self, link: LinkId) -> bool:
-        """Whether a link is needed: for what comes over it, or for an answer to what was said."""
+        """Whether a link is needed: for what comes over it, for an answer to what was said, or for news that the peer
+        waits for."""
         near = self._links.get(link)
         if near is None or self._is_spare(near):
             return False
         is_asked = any(transfer.asks_of(near.peer) for transfer in self._around.transfers.values())
-        return is_asked or self._context.now < max(near.hopes_until, near.not_before)
+        has_news = not self._context.timers.is_idle(("near.news", link))
+        return is_asked or has_news or self._context.now < max(near.hopes_until, near.not_before)
 
     def calls_for(self, node: NodeId) -> Micros | None:
         """From when on a device that is heard is worth a call; None: it is not."""
@@ -220,19 +222,19 @@ class NearPeers:
             if row is not None and row.wants and holding.have & ~row.have:
                 self._news_soon(near)
 
-    def lost(self, holding: Holding, piece: int, peer: NodeId, reason: Reason) -> None:
+    def lost(self, holding: Holding, piece: int, link: LinkId, reason: Reason) -> None:
         """A peer did not give a piece."""
-        for near in self._links.values():
-            row = near.files.get(holding.file)
-            if near.peer != peer or row is None:
-                continue
-            if reason is Reason.NOT_HELD:
-                row.have &= ~(1 << piece)
-            elif reason in _NO_LONGER:
-                row.slots = 0
-            else:
-                near.not_before = self._context.now + _REFUSED_US
-                self._context.timers.set(("near.again", near.link), near.not_before, self.ask_for_all)
+        near = self._links.get(link)
+        row = None if near is None else near.files.get(holding.file)
+        if near is None or row is None:
+            return
+        if reason is Reason.NOT_HELD:
+            row.have &= ~(1 << piece)
+        elif reason in _NO_LONGER:
+            row.slots = 0
+        elif reason is not Reason.SUPERSEDED:
+            near.not_before = self._context.now + _REFUSED_US
+            self._context.timers.set(("near.again", link), near.not_before, self.ask_for_all)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -250,7 +252,7 @@ class NearPeers:
         row.have, row.wants, row.slots = have, message.wants, message.slots
         if row.told is None and message.wants and holding.have & ~have and self._around.slots():
             self._tell(near, holding, row)
-        self._ask_over(near, message.file)
+        self.ask(message.file)
 
     def on_have(self, link: Link, message: Have) -> None:
         """A peer has more of a file."""
@@ -261,7 +263,7 @@ class NearPeers:
             return
         for got in message.got:
             row.have |= (1 << got.piece) & holding.layout.all_pieces
-        self._ask_over(near, message.file)
+        self.ask(message.file)
 
     def _say_wanted(self, near: _Near, holding: Holding) -> None:
         near.hopes_until = self._context.now + _HOPE_US
@@ -319,8 +321,9 @@ class NearPeers:
             transfer.leave(near.link)
             return
         ahead = max(_ASKED_MIN, -(-_AHEAD_BYTES[near.source] // transfer.holding.layout.piece_size_bytes))
-        most = min(ahead, self._context.config.uploads_per_peer_max)
-        for _ in range(most - transfer.asks_of(near.peer)):
+        most = min(ahead, max(1, self._context.config.uploads_per_peer_max - _ASKED_MIN))  # some may end over there yet
+        asked = sum(other.asks_of(near.peer) for other in self._around.transfers.values())
+        for _ in range(most - asked):
             if not transfer.ask_near(near.source, near.peer, near.link, row.have):
                 break
             near.was_asked = True

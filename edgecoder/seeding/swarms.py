@@ -190,10 +190,20 @@ class Swarms:
         """See `transfer.Swarm`."""
         self.client.taking(holding.file, pieces)
 
-    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason, size_bytes: int = 0) -> None:
-        """See `transfer.Swarm`."""
-        self.client.lost(holding.file, piece, sender, reason, size_bytes)
-        self.near.lost(holding, piece, sender, reason)
+    def lost(
+        self,
+        holding: Holding,
+        piece: int,
+        sender: NodeId,
+        reason: Reason,
+        size_bytes: int = 0,
+        link: LinkId | None = None,
+    ) -> None:
+        """See `transfer.Swarm`. A broker does not hear of radio links that fail: it gave no order."""
+        if link is None or size_bytes:
+            self.client.lost(holding.file, piece, sender, reason, size_bytes)
+        if link is not None:
+            self.near.lost(holding, piece, link, reason)
 
     def rtt(self) -> Micros:
         """See `transfer.Swarm`."""

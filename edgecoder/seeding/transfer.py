@@ -47,7 +47,15 @@ class Swarm(Protocol):
         """It is fetching pieces that nobody granted."""
         ...
 
-    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason, size_bytes: int = 0) -> None:
+    def lost(
+        self,
+        holding: Holding,
+        piece: int,
+        sender: NodeId,
+        reason: Reason,
+        size_bytes: int = 0,
+        link: LinkId | None = None,
+    ) -> None:
         """A peer did not give a piece whole; so much of it fits."""
         ...
 
@@ -81,6 +89,8 @@ class Request(msgspec.Struct, gc=False):
     link: LinkId | None = None
     """The radio link that it went over."""
     is_given_up: bool = False
+    gives_way: bool = False
+    """Whether that is no fault of the peer's: there is a better link to it."""
 
 
 class Transfer:
@@ -205,7 +215,7 @@ class Transfer:
         """There is a better link to a peer than this one."""
         for request in self.requests.values():
             if request.link == link and not request.is_given_up:
-                request.is_given_up = True
+                request.is_given_up = request.gives_way = True
                 self._context.out.append(CancelOp(request.op))
 
     def _first_of(self, wanted: int) -> int:
@@ -349,7 +359,7 @@ class Transfer:
         if new:
             self._note_bytes(request, came)
         if reason is Reason.CANCELLED and request.is_given_up and not holding.have >> piece & 1:
-            reason = Reason.TOO_SLOW
+            reason = Reason.SUPERSEDED if request.gives_way else Reason.TOO_SLOW
         self._context.trace(
             PieceLost(
                 holding.entry.model_id,
@@ -373,7 +383,7 @@ class Transfer:
                 self.banned.add(request.peer)
                 self._context.trace(SenderBanned(holding.entry.model_id, request.peer))
             if not holding.have >> piece & 1:
-                self._swarm.lost(holding, piece, request.peer, reason, new * LEAF_BYTES)
+                self._swarm.lost(holding, piece, request.peer, reason, new * LEAF_BYTES, request.link)
 
     def _cdn_failed(self) -> None:
         config = self._context.config
@@ -440,8 +450,10 @@ class Transfer:
     def _ask_cdn(self, why: Why, *, doubles: bool) -> None:
         layout, config = self._layout, self._context.config
         size = min(config.cdn_request_bytes, CDN_REQUEST_S * self._cdn_rate())
-        most = max(1, size // layout.piece_size_bytes)
-        while self._cdn_under_way < config.cdn_requests_max:
+        most, at_once = max(1, size // layout.piece_size_bytes), config.cdn_requests_max
+        if self._cdn_failures:  # one piece tells whether it is there again
+            most = at_once = 1
+        while self._cdn_under_way < at_once:
             wanted = layout.all_pieces & ~self.holding.have & ~self._flying
             if not wanted and doubles:
                 wanted, most = self._late(), 1
