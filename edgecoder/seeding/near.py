@@ -61,8 +61,8 @@ class Around(Protocol):
         """What is here of a file."""
         ...
 
-    def slots(self) -> int:
-        """Pieces that are sent at once; 0: nothing now."""
+    def near_slots(self) -> int:
+        """Pieces that are sent at once over radio links; 0: nothing now."""
         ...
 
 
@@ -250,7 +250,7 @@ class NearPeers:
             return
         row = near.files.setdefault(message.file, _File())
         row.have, row.wants, row.slots = have, message.wants, message.slots
-        if row.told is None and message.wants and holding.have & ~have and self._around.slots():
+        if row.told is None and message.wants and holding.have & ~have and self._around.near_slots():
             self._tell(near, holding, row)
         self.ask(message.file)
 
@@ -275,7 +275,7 @@ class NearPeers:
             file=holding.file,
             have=bitmap_to_bytes(holding.have, holding.layout.piece_count),
             wants=holding.file in self._around.transfers,
-            slots=self._around.slots(),
+            slots=self._around.near_slots(),
         )
         self._context.send(near.link, message, _TTL_MS)
 
@@ -288,7 +288,7 @@ class NearPeers:
         """Tell a peer of the pieces that have come since it was told last, and that it wants."""
         for file, row in near.files.items():
             holding = self._around.held(file)
-            if holding is None or not row.wants or not self._around.slots():
+            if holding is None or not row.wants or not self._around.near_slots():
                 continue
             if row.told is None:
                 self._tell(near, holding, row)

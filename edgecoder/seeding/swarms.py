@@ -124,10 +124,11 @@ class Swarms:
 
     # -- Giver of uploads ----------------------------------------------------------------------------------------------
 
-    def gives_nothing(self) -> Reason | None:
+    def gives_nothing(self, *, over_radio: bool = False) -> Reason | None:
         """See `uploads.Giver`."""
         config = self._context.config
-        if not config.seeding or (self._is_metered and not config.seed_when_metered):
+        is_dear = self._is_metered and not over_radio and not config.seed_when_metered
+        if not config.seeding or is_dear:
             return Reason.NOT_SEEDING
         return self._around.gives_nothing()
 
@@ -175,6 +176,10 @@ class Swarms:
         """See `near.Around`."""
         return self.holdings.by_file.get(file)
 
+    def near_slots(self) -> int:
+        """See `near.Around`."""
+        return 0 if self.gives_nothing(over_radio=True) is not None else self._context.config.upload_slots
+
     # -- Swarm of the transfers ----------------------------------------------------------------------------------------
 
     def got(self, holding: Holding, piece: int, sender: NodeId, size_bytes: int) -> None:
@@ -212,6 +217,10 @@ class Swarms:
     def may_use_cdn(self) -> bool:
         """See `transfer.Swarm`."""
         return True
+
+    def pays(self) -> bool:
+        """See `transfer.Swarm`."""
+        return self._is_metered
 
     # -- the node around -----------------------------------------------------------------------------------------------
 

@@ -71,6 +71,10 @@ class Swarm(Protocol):
         """Whether this node may fetch from the CDN now."""
         ...
 
+    def pays(self) -> bool:
+        """Whether its user pays for what comes over the network."""
+        ...
+
 
 class Request(msgspec.Struct, gc=False):
     """Something that a source was asked for."""
@@ -202,9 +206,9 @@ class Transfer:
         wanted = have & ~self.holding.have & ~self._flying
         if not wanted or self.state is not TransferState.FETCHING or peer in self.banned:
             return False
-        is_online = self._swarm.may_use_cdn() and not self._cdn_failures
+        is_free = self._swarm.may_use_cdn() and not self._cdn_failures and not self._swarm.pays()
         takes = self._expected(source, self._layout.piece_size_bytes)
-        if is_online and not self._planner.is_in_time(self._view(self._context.now), takes):
+        if is_free and not self._planner.is_in_time(self._view(self._context.now), takes):
             return False
         begun = [piece for piece in self.holding.leaves if wanted >> piece & 1]
         piece = begun[0] if begun else self._first_of(wanted)

@@ -37,8 +37,9 @@ _DUTY_WINDOW: Micros = 60_000_000
 class Giver(Protocol):
     """What uploads need to know of their node."""
 
-    def gives_nothing(self) -> Reason | None:
-        """Why it gives nothing at all now: switched off, battery, paid network, shutting down."""
+    def gives_nothing(self, *, over_radio: bool = False) -> Reason | None:
+        """Why it gives nothing at all now: switched off, battery, shutting down, and a paid network, which does not
+        matter over a radio link."""
         ...
 
     def is_busy(self) -> bool:
@@ -132,13 +133,8 @@ class Uploads:
         if not self._waiting:
             return
         config, giver = self._context.config, self._giver
-        reason = giver.gives_nothing()
-        if reason is not None:
-            waiting, self._waiting = self._waiting, deque()
-            for upload in waiting:
-                self._release(upload)
-                self._refuse(upload.request, upload.peer, reason, self._holdings.by_file.get(upload.file))
-            return
+        if giver.gives_nothing() is not None:
+            self._refuse_waiting()
         if giver.is_busy() and not config.seed_while_busy:
             return  # whoever ends the task pumps again
         while self._waiting and len(self._serving) < self.at_once:
@@ -146,9 +142,19 @@ class Uploads:
                 return
             self._serve(self._waiting.popleft())
 
+    def _refuse_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for upload in waiting:
+            reason = self._giver.gives_nothing(over_radio=upload.link is not None)
+            if reason is None:
+                self._waiting.append(upload)
+            else:
+                self._release(upload)
+                self._refuse(upload.request, upload.peer, reason, self._holdings.by_file.get(upload.file))
+
     def _refusal(self, event: PieceAsked, holding: Holding | None) -> Reason | None:
         config = self._context.config
-        reason = self._giver.gives_nothing()
+        reason = self._giver.gives_nothing(over_radio=event.link is not None)
         if reason is not None:
             return reason
         if holding is None or not 0 <= event.piece < holding.layout.piece_count or not holding.have >> event.piece & 1:

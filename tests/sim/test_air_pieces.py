@@ -41,6 +41,14 @@ def test_where_the_internet_is_sooner_bluetooth_carries_nothing(tmp_path: Path) 
     assert {record.source for record in air.of(PieceKept)} == {Source.CDN.value}
 
 
+def test_who_pays_for_the_network_gives_over_the_radio_and_takes_from_it_first(tmp_path: Path) -> None:
+    slow = ("cdn.reachable=true", "cdn.per_connection_mbit_per_s=2", "networks.line.metered=true")
+    air = Air(tmp_path, ONE_HAS_IT, WIDE, *slow).run()
+    assert air.holders == [0, 1, 2]
+    assert air.figures["transfer_wifi_direct_bytes"] + air.figures["transfer_ble_bytes"] > 0
+    assert air.figures["pieces_refused"] == 0
+
+
 def test_the_ladder_takes_bluetooth_first_all_the_same(tmp_path: Path) -> None:
     air = Air(tmp_path, ONE_HAS_IT, "cdn.reachable=true", "config.distribution=ladder").run()
     assert Source.BLE.value in {record.source for record in air.of(PieceKept)}
