@@ -296,8 +296,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Requests that wait for a slot; one more is refused as busy."""
     uploads_per_peer_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
     """Requests of one peer that wait or are served."""
-    inbound_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
-    """Pieces of one file that are asked of peers at once; what is granted beyond it waits for its turn."""
     cdn_requests_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     """Requests to the CDN at once: with a second one under way no time is lost between two."""
     cdn_request_bytes: Annotated[int, msgspec.Meta(ge=16_384, le=1 << 30)] = 16 << 20
