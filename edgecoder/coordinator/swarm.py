@@ -52,6 +52,8 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """Orders among them; the others it fetches by itself."""
     held: int = 0
     """How many pieces it has."""
+    inbound_max: int = 3
+    """Orders that may be open to it: more where pieces are short beside the way to the broker and back."""
     target: int = 2
     """How many it is given to send at once."""
     targets: dict[NodeId, Peer] = {}
@@ -66,6 +68,8 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """Senders that it is not given, until when."""
     tickets: dict[NodeId, int] = {}
     """Until when it has a ticket for a sender, Unix time, ms."""
+    is_doubted: bool = False
+    """Whether it is given nothing to send, and what it says that it has counts for nothing."""
     is_idle: bool = False
     """Whether it has room to send and nobody to send to."""
     sending: dict[tuple[NodeId, int], Order] = {}
@@ -138,6 +142,7 @@ class Swarm:
         """One piece that it sends, and as many as it could send until news of that gets here and back."""
         rate = peer.up_bytes_per_s
         ahead = -(-self._delay * rate // (self.layout.piece_size_bytes * SECOND_US)) if rate else 1
+        peer.inbound_max = self._inbound + max(0, ahead - 1)
         return (1 + ahead) if peer.slots else 0
 
     def _update(self, peer: Peer, said: Peer) -> None:
@@ -147,7 +152,7 @@ class Swarm:
         gone = peer.have & ~said.have
         if gone:
             self.seeders -= peer.held == self.layout.piece_count
-            for piece in bits(gone):
+            for piece in bits(0 if peer.is_doubted else gone):
                 self._count(piece, -1)
             peer.have, peer.held = said.have, said.have.bit_count()
             for order in list(peer.sending.values()):
@@ -175,8 +180,7 @@ class Swarm:
         last = self._list.pop()
         if last is not peer:
             self._list[peer.place], last.place = last, peer.place
-        for piece in bits(peer.have):
-            self._count(piece, -1)
+        self.doubt(peer, is_doubted=True)
         for piece in bits(peer.pending):
             self.settle(peer, piece, arrived=False)
         lost = list(peer.sending.values())
@@ -205,7 +209,7 @@ class Swarm:
             peer = members[self._stream.below(len(members))]
             if (
                 peer.wants
-                and peer.inbound < self._inbound
+                and peer.inbound < peer.inbound_max
                 and have & ~(peer.have | peer.pending)
                 and peer is not sender
                 and peer.refused.get(sender.node, 0) <= now
@@ -216,6 +220,13 @@ class Swarm:
                 self._link(sender, peer)
                 return True
         return False
+
+    def doubt(self, peer: Peer, *, is_doubted: bool) -> None:
+        """Count what a member says that it has no more, or again."""
+        if is_doubted is not peer.is_doubted:
+            peer.is_doubted = is_doubted
+            for piece in bits(peer.have):
+                self._count(piece, -1 if is_doubted else 1)
 
     # -- orders --------------------------------------------------------------------------------------------------------
 
@@ -235,6 +246,8 @@ class Swarm:
         if arrived and not receiver.have & bit:
             receiver.have |= bit
             receiver.held += 1
+            if receiver.is_doubted:
+                self._count(piece, -1)
             if receiver.held == self.layout.piece_count:
                 self.seeders += 1
                 self.receivers -= receiver.wants
@@ -254,6 +267,8 @@ class Swarm:
 
     def fill(self, sender: Peer, now: Micros) -> Iterator[Order]:
         """Orders for a member that has room to send."""
+        if sender.is_doubted:
+            return
         while len(sender.sending) < sender.target:
             order = self._order(sender, now)
             if order is None and self._rewire(sender, now):
@@ -266,18 +281,18 @@ class Swarm:
 
     def fill_idle(self, receiver: Peer, now: Micros) -> Iterator[Order]:
         """Orders for the neighbours of a member that may be sent something again, which had nobody to send to."""
-        if receiver.inbound < self._inbound:
+        if receiver.inbound < receiver.inbound_max:
             for other in list(receiver.sources.values()):
                 if other.is_idle and other.have & ~(receiver.have | receiver.pending):
                     yield from self.fill(other, now)
 
     def _order(self, sender: Peer, now: Micros) -> Order | None:
-        have, node, most = sender.have, sender.node, self._inbound
+        have, node = sender.have, sender.node
         best: Peer | None = None
         best_key = 1 << 62
         for peer in sender.targets.values():
             inbound = peer.inbound
-            if inbound >= most or not peer.wants or not have & ~(peer.have | peer.pending):
+            if inbound >= peer.inbound_max or not peer.wants or not have & ~(peer.have | peer.pending):
                 continue
             key = inbound << 32 | peer.held
             if key < best_key and (not peer.refused or peer.refused.get(node, 0) <= now):
@@ -295,7 +310,7 @@ class Swarm:
             missing = self._levels[0]
             if not missing:
                 return
-            wanting = [peer for peer in self.peers.values() if peer.wants and peer.inbound < self._inbound]
+            wanting = [peer for peer in self.peers.values() if peer.wants and peer.inbound < peer.inbound_max]
             if not wanting:
                 return
             least = min(peer.inbound << 32 | peer.held for peer in wanting)

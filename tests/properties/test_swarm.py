@@ -23,6 +23,11 @@ def peer(node: bytes, link: int, have: int, *, wants: bool, slots: int) -> Peer:
     return Peer(node, link, have, wants, 1 << 16, slots, "", refused={}, tickets={})
 
 
+def counted(member: Peer) -> int:
+    """What a member has, if it is believed."""
+    return 0 if member.is_doubted else member.have
+
+
 class Books(RuleBasedStateMachine):
     """A swarm of up to seven members, and what is known of it without looking inside."""
 
@@ -79,7 +84,7 @@ class Books(RuleBasedStateMachine):
         for order in orders:
             assert order.sender is None
             assert not any(
-                (other.have | other.pending) >> order.piece & 1
+                (counted(other) | other.pending) >> order.piece & 1
                 for other in self.swarm.peers.values()
                 if other is not order.receiver
             )
@@ -103,6 +108,13 @@ class Books(RuleBasedStateMachine):
         if member is not None:
             self.swarm.take(member, piece)
 
+    @rule(node=members, is_doubted=st.booleans())
+    def doubt(self, node: bytes, is_doubted: bool) -> None:
+        """A member is believed no more, or again."""
+        member = self.swarm.peers.get(node)
+        if member is not None:
+            self.swarm.doubt(member, is_doubted=is_doubted)
+
     @rule()
     def wait(self) -> None:
         """Time passes."""
@@ -121,7 +133,7 @@ class Books(RuleBasedStateMachine):
         for node, member in members.items():
             assert not member.have & member.pending
             assert member.held == member.have.bit_count()
-            assert member.inbound == sum(key[0] == node for key in swarm.orders) <= INBOUND
+            assert member.inbound == sum(key[0] == node for key in swarm.orders) <= member.inbound_max
             assert all(swarm.orders[key] is order for key, order in member.sending.items())
             assert len(member.targets) <= DEGREE
             assert all(members[other].sources[node] is member for other in member.targets)
@@ -130,7 +142,7 @@ class Books(RuleBasedStateMachine):
         assert swarm.seeders == sum(member.have == LAYOUT.all_pieces for member in members.values())
         assert swarm.origin_open == sum(order.sender is None for order in swarm.orders.values())
         for piece in range(PIECES):
-            copies = sum((member.have | member.pending) >> piece & 1 for member in members.values())
+            copies = sum((counted(member) | member.pending) >> piece & 1 for member in members.values())
             assert swarm.copies(piece) == copies
 
 
