@@ -71,9 +71,6 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cdn_egress_kbit_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
     """What the origin gives all nodes together, by its operator; 0 is no limit. With a limit, a node reckons with its
     share among those that want the same file."""
-    origin_copies_pct: Annotated[int, msgspec.Meta(ge=100, le=100_000)] = 105
-    """A broker sends nodes to the CDN for so much of a file in all, percent of it, and for more only where no live node
-    holds a piece. More: fewer waits for the first pieces; less: fewer bytes from the origin."""
 
     def validate(self) -> None:
         """Check the relations between values. Raises ConfigError with the field's name in place of a path."""

@@ -19,7 +19,7 @@ from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, Role
 from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.mesh.gate import Link
 from edgecoder.models.catalog import Catalog, CatalogEntry
-from edgecoder.protocol import CDN_ID, PIECES_PER_MESSAGE
+from edgecoder.protocol import PIECES_PER_MESSAGE
 from edgecoder.seeding.credits import CreditBook, SeedRule
 from edgecoder.seeding.pieces import bytes_to_bitmap
 from edgecoder.seeding.tickets import issue
@@ -36,6 +36,8 @@ LATE_MS = 20_000
 REFUSE_MS = 60_000
 """A sender that did not deliver is not given to the same receiver again for so long."""
 _NEVER: Micros = 1 << 62
+EPOCHS_MAX = 1 << 48
+"""Broker epochs that members may name: more than brokerages of a file can move."""
 
 
 class _File(msgspec.Struct):
@@ -44,6 +46,8 @@ class _File(msgspec.Struct):
     swarm: Swarm
     epoch: int
     repute: Repute
+    credited_bytes: dict[NodeId, int]
+    """For which members have given others credit, whether they are here or not."""
     told: tuple[int, int] = (-1, -1)
     receivers_told: int = 0
     """The count that all who waited were told last."""
@@ -105,8 +109,11 @@ class Broker:
         peer = Peer(
             link.peer, link.id, have, message.wants, rate, message.slots, message.endpoint, refused={}, tickets={}
         )
+        before = state.swarm.peers.get(peer.node)
+        if before is None:
+            peer.credited_bytes = state.credited_bytes.get(peer.node, 0)
         peer = state.swarm.join(peer)
-        state.swarm.doubt(peer, is_doubted=state.repute.is_doubted(peer.node))
+        self._judge(state, peer)
         self._files_of.setdefault(link.id, {})[message.file] = link.peer
         self._told(state)
         swarm, now = state.swarm, self._context.now
@@ -121,9 +128,9 @@ class Broker:
         as many again as they have heard of, since each reckons with its share of the origin."""
         receivers = state.swarm.receivers
         if 2 * receivers < 3 * state.receivers_told:
-            return [peer] if peer.wants else []
+            return [peer]
         state.receivers_told = receivers
-        return [other for other in state.swarm.peers.values() if other.wants]
+        return [other for other in state.swarm.peers.values() if other.wants or other is peer]
 
     def _file(self, entry: CatalogEntry, message: Announce) -> _File | None:
         state = self.files.get(message.file)
@@ -142,9 +149,12 @@ class Broker:
             size = entry.layout.piece_size_bytes * SECOND_US
             delay = config.broker_delay_ms * MILLI
             swarm.origin_target = 1 + -(-delay * egress // size) if egress else entry.layout.piece_count
-            state = self.files[message.file] = _File(entry, message.file, swarm, 1, Repute(config.agents_max))
+            connection = self._context.cluster.cdn_kbit_per_s * 125
+            swarm.origin_bytes_per_s = min(egress, connection) if egress else connection
+            state = self.files[message.file] = _File(entry, message.file, swarm, 1, Repute(config.agents_max), {})
             self._context.timers.set((_SWEEP, message.file), self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
-        if message.broker_epoch >= state.epoch and not self._knows(state, message):
+        is_sane = message.broker_epoch < EPOCHS_MAX  # or one member could end the grants of a file for good
+        if is_sane and message.broker_epoch >= state.epoch and not self._knows(state, message):
             state.epoch = message.broker_epoch + 1
             for peer in state.swarm.peers.values():
                 peer.tickets.clear()
@@ -182,8 +192,9 @@ class Broker:
             if got.piece < count:
                 is_news = not peer.have >> got.piece & 1
                 settled.append(swarm.settle(peer, got.piece, arrived=True))
-                if is_news:
+                if is_news and _is_of(settled[-1], got.sender):
                     self._praise(state, peer, got.sender)
+                if is_news:
                     self._credit(state, peer, got.sender, got.piece, got.size_bytes)
         for piece in message.taking:
             if piece < count:
@@ -193,24 +204,28 @@ class Broker:
                 settled.append(swarm.settle(peer, lost.piece, arrived=False))
                 if lost.reason is Reason.DUPLICATE:  # it is on its way from somebody else
                     swarm.take(peer, lost.piece)
-                self._blame(state, peer, lost.sender, lost.reason)
+                self._blame(state, peer, lost.sender, lost.reason, is_order=_is_of(settled[-1], lost.sender))
                 if lost.size_bytes and not peer.have >> lost.piece & 1:
                     self._credit(state, peer, lost.sender, lost.piece, lost.size_bytes)
         return [order for order in settled if order is not None]
 
-    def _blame(self, state: _File, peer: Peer, sender: NodeId, reason: Reason) -> None:
-        """A sender did not deliver to a receiver: they are kept apart, for good where the bytes were wrong."""
-        if sender == CDN_ID or reason is Reason.DUPLICATE:
+    def _blame(self, state: _File, peer: Peer, sender: NodeId, reason: Reason, *, is_order: bool) -> None:
+        """A sender did not deliver to a receiver: they are kept apart, for good where the bytes were wrong. Only what
+        was ordered tells against it."""
+        other = state.swarm.peers.get(sender)
+        if other is None or reason in (Reason.DUPLICATE, Reason.CANCELLED):
             return
         is_proof = reason in (Reason.PIECE_CORRUPT, Reason.BANNED)
         peer.refused[sender] = _NEVER if is_proof else self._context.in_ms(REFUSE_MS)
-        other = state.swarm.peers.get(sender)
-        if other is None:
-            return
-        if reason is Reason.NOT_SEEDING:
-            other.target = 0
-        state.repute.accuse(peer.node, sender, reason)
-        state.swarm.doubt(other, is_doubted=state.repute.is_doubted(sender))
+        if reason is Reason.NO_TICKET:  # it never got the one that it was sent
+            peer.tickets.pop(sender, None)
+        if is_order:
+            state.repute.accuse(peer.node, sender, reason)
+            self._judge(state, other)
+
+    def _judge(self, state: _File, peer: Peer) -> None:
+        """What a member has counts if it gives, and is believed."""
+        state.swarm.doubt(peer, is_doubted=not peer.slots or state.repute.is_doubted(peer.node))
 
     def _praise(self, state: _File, peer: Peer, sender: NodeId) -> None:
         """A sender has delivered."""
@@ -218,7 +233,7 @@ class Broker:
         if other is not None:
             state.repute.praise(peer.node, sender)
             if other.is_doubted:
-                state.swarm.doubt(other, is_doubted=state.repute.is_doubted(sender))
+                self._judge(state, other)
 
     def _credit(self, state: _File, receiver: Peer, sender: NodeId, piece: int, size_bytes: int) -> None:
         """A receiver says that bytes of a member fit. It cannot give credit for more than the file has."""
@@ -232,6 +247,8 @@ class Broker:
             self._context.drop("credits", Reason.OVERFLOW)
             return
         receiver.credited_bytes += size
+        if receiver.node in state.credited_bytes or len(state.credited_bytes) < self._context.config.agents_max:
+            state.credited_bytes[receiver.node] = receiver.credited_bytes
         total = self.credits.micro_credits(sender)
         self._context.trace(SeedCredited(state.entry.model_id, sender, receiver.node, size, seeders, total))
 
@@ -269,13 +286,14 @@ class Broker:
         orders: list[Order] = []
         for order in late:
             state.swarm.settle(order.receiver, order.piece, arrived=False)
-            if order.sender is not None:
-                order.receiver.refused[order.sender.node] = self._context.in_ms(REFUSE_MS)
+            if order.sender is not None:  # the grant may have got lost, and the ticket with it
+                order.receiver.tickets.pop(order.sender.node, None)
         if late:
             orders += state.swarm.fill_from_origin(now)
         for peer in state.swarm.peers.values():
-            if peer.is_idle or late:
-                orders += state.swarm.fill(peer, now)
+            if peer.refused:
+                peer.refused = {node: until for node, until in peer.refused.items() if until > now}
+            orders += state.swarm.trial(peer, now) if peer.is_doubted else state.swarm.fill(peer, now)
         self._grant(state, orders)
 
     # -- grants --------------------------------------------------------------------------------------------------------
@@ -324,4 +342,10 @@ class Broker:
         now = (state.swarm.seeders, state.swarm.receivers)
         if now != state.told:
             state.told = now
+            state.receivers_told = min(state.receivers_told, state.swarm.receivers)
             self._context.trace(SwarmChanged(state.entry.model_id, *now))
+
+
+def _is_of(order: Order | None, sender: NodeId) -> bool:
+    """Whether a piece was ordered of a sender."""
+    return order is not None and order.sender is not None and order.sender.node == sender

@@ -21,19 +21,10 @@ SERIAL_PCT: Final = 75
 are bad an honest receiver accuses half."""
 DEALINGS_MAX: Final = 64
 """Others that are remembered of one member on each side."""
-NO_FAULT: Final = frozenset(
-    {
-        Reason.DUPLICATE,
-        Reason.CANCELLED,
-        Reason.PEER_LOST,
-        Reason.LOW_POWER,
-        Reason.NOT_SEEDING,
-        Reason.SHUTTING_DOWN,
-        Reason.RESTARTED,
-        Reason.BANNED,
-    }
+FAULTS: Final = frozenset(
+    {Reason.PIECE_CORRUPT, Reason.NOT_HELD, Reason.TOO_SLOW, Reason.NO_ANSWER, Reason.BUSY, Reason.INVALID}
 )
-"""Reasons that say nothing against a sender."""
+"""Reasons that say something against a sender; all others are its battery's, its network's or the receiver's."""
 
 
 class _Dealings(msgspec.Struct):
@@ -53,7 +44,7 @@ class Repute:
 
     def accuse(self, receiver: NodeId, sender: NodeId, reason: Reason) -> None:
         """A receiver did not get what it was to."""
-        if reason not in NO_FAULT:
+        if reason in FAULTS:
             self._note(receiver, sender, is_good=False)
 
     def praise(self, receiver: NodeId, sender: NodeId) -> None:

@@ -23,6 +23,10 @@ SECOND_US = 1_000_000
 LEVELS_EXACT = 16
 """Pieces with fewer copies than this are told apart exactly; above, four levels to each doubling."""
 
+TRIAL_US: Micros = 60_000_000
+"""A member that is not believed is tried so often."""
+AHEAD_MAX = 64
+"""Orders that a member has open at most beyond the first, whatever it says of its uplink."""
 SAMPLE = 64
 """Members that are looked at for one who needs something of a sender that none of its targets needs."""
 
@@ -69,7 +73,9 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     tickets: dict[NodeId, int] = {}
     """Until when it has a ticket for a sender, Unix time, ms."""
     is_doubted: bool = False
-    """Whether it is given nothing to send, and what it says that it has counts for nothing."""
+    """Whether it gives nothing, or is not believed: it is given nothing to send but a trial now and then, and what it
+    has counts for nothing."""
+    tried_at: Micros = 0
     is_idle: bool = False
     """Whether it has room to send and nobody to send to."""
     sending: dict[tuple[NodeId, int], Order] = {}
@@ -105,10 +111,8 @@ class Swarm:
         self.origin_target = 1
         self.origin_open = 0
         """Orders to fetch from the CDN that are open."""
-        self.origin_given = 0
-        """Pieces that members were sent to the CDN for."""
-        self.is_origin_up = True
-
+        self.origin_bytes_per_s = 0
+        """What one who fetches from the CDN gets of it when nobody else does; 0: not known."""
         self.seeders = 0
         """Members that have all."""
         self.receivers = 0
@@ -142,6 +146,7 @@ class Swarm:
         """One piece that it sends, and as many as it could send until news of that gets here and back."""
         rate = peer.up_bytes_per_s
         ahead = -(-self._delay * rate // (self.layout.piece_size_bytes * SECOND_US)) if rate else 1
+        ahead = min(ahead, AHEAD_MAX)
         peer.inbound_max = self._inbound + max(0, ahead - 1)
         return (1 + ahead) if peer.slots else 0
 
@@ -246,14 +251,14 @@ class Swarm:
         if arrived and not receiver.have & bit:
             receiver.have |= bit
             receiver.held += 1
-            if receiver.is_doubted:
-                self._count(piece, -1)
             if receiver.held == self.layout.piece_count:
                 self.seeders += 1
                 self.receivers -= receiver.wants
                 receiver.wants = False
             if not was_pending:
                 self._count(piece, 1)
+            if receiver.is_doubted:
+                self._count(piece, -1)
         elif was_pending:
             self._count(piece, -1)
         order = self.orders.pop((receiver.node, piece), None)
@@ -278,6 +283,16 @@ class Swarm:
                 return
             yield order
         sender.is_idle = False
+
+    def trial(self, sender: Peer, now: Micros) -> Iterator[Order]:
+        """One order for a member that is not believed, now and then: it may have mended its ways."""
+        if sender.is_doubted and sender.target and not sender.sending and now >= sender.tried_at + TRIAL_US:
+            sender.tried_at = now
+            order = self._order(sender, now)
+            if order is None and self._rewire(sender, now):
+                order = self._order(sender, now)
+            if order is not None:
+                yield order
 
     def fill_idle(self, receiver: Peer, now: Micros) -> Iterator[Order]:
         """Orders for the neighbours of a member that may be sent something again, which had nobody to send to."""
@@ -306,22 +321,23 @@ class Swarm:
 
     def fill_from_origin(self, now: Micros) -> Iterator[Order]:
         """Orders to fetch what nobody holds from the CDN."""
-        while self.is_origin_up and self.origin_open < self.origin_target:
+        while self.origin_open < self.origin_target:
             missing = self._levels[0]
             if not missing:
                 return
             wanting = [peer for peer in self.peers.values() if peer.wants and peer.inbound < peer.inbound_max]
             if not wanting:
                 return
-            least = min(peer.inbound << 32 | peer.held for peer in wanting)
-            wanting = [peer for peer in wanting if peer.inbound << 32 | peer.held == least]
+            least = min(_before(peer) for peer in wanting)
+            wanting = [peer for peer in wanting if _before(peer) == least]
             receiver = wanting[self._stream.below(len(wanting))]
             missing &= ~(receiver.have | receiver.pending)
             if not missing:
                 return
             self.origin_open += 1
-            self.origin_given += 1
-            yield self._place(receiver, None, self._some(missing), now, 0)
+            rate = self.origin_bytes_per_s or 125_000
+            expect = self.origin_open * self.layout.piece_size_bytes * SECOND_US // rate
+            yield self._place(receiver, None, self._some(missing), now, expect)
 
     def _place(self, receiver: Peer, sender: Peer | None, piece: int, now: Micros, expect: Micros) -> Order:
         receiver.pending |= 1 << piece
@@ -363,14 +379,10 @@ class Swarm:
         ahead = pieces >> start
         return start + (ahead & -ahead).bit_length() - 1 if ahead else (pieces & -pieces).bit_length() - 1
 
-    def left_bytes(self) -> int:
-        """Bytes that members want and lack."""
-        count, size = self.layout.piece_count, self.layout.piece_size_bytes
-        return sum((count - peer.held) * size for peer in self.peers.values() if peer.wants)
 
-    def up_bytes_per_s(self) -> int:
-        """What all members send together, where they have said it."""
-        return sum(peer.up_bytes_per_s for peer in self.peers.values() if peer.slots)
+def _before(peer: Peer) -> tuple[bool, int, int]:
+    """Who gets what nobody has: those who pass it on, then who has least on its way, then who has least."""
+    return peer.is_doubted, peer.inbound, peer.held
 
 
 def bits(pieces: int) -> Iterator[int]:

@@ -15,7 +15,7 @@ import msgspec
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import DialCoordinator
 from edgecoder.core.events import Connected, ConnectFailed
-from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.protocol import PIECES_PER_MESSAGE
@@ -25,6 +25,14 @@ from edgecoder.wire.messages import Announce, Got, Grant, Have, Lost, Redirect
 
 _TTL_MS = 120_000
 _FLUSH = "seeding.flush"
+_AGAIN = "seeding.announce"
+_LOST = "seeding.redirect"
+_ANSWER_MS = 5_000
+"""A broker that has not answered an announcement by then is told again."""
+_DIAL_MS = 20_000
+"""A link to a broker that is not there and identified by then is given up."""
+DIALS_MAX = 16
+"""Brokers that are dialled at once."""
 
 
 class Files(Protocol):
@@ -88,7 +96,7 @@ class BrokerClient:
         known = self._by_file.get(file)
         if known is not None and known.broker == broker:
             return True
-        return any(link.peer == broker for link in self._links.values())
+        return any(link.peer == broker and link.role is Role.COORDINATOR for link in self._links.values())
 
     # -- what is told --------------------------------------------------------------------------------------------------
 
@@ -126,6 +134,14 @@ class BrokerClient:
             redirected=is_redirected,
         )
         self._context.send(link, message, _TTL_MS)
+        again = self._context.in_ms(_ANSWER_MS)
+        self._context.timers.set((_AGAIN, holding.file), again, lambda: self._announce_again(holding))
+
+    def _announce_again(self, holding: Holding) -> None:
+        """The broker has not answered: either way may have lost it."""
+        known = self._by_file.get(holding.file)
+        if known is not None and known.link is not None and holding.file in self._asked_at:
+            self.announce(holding)
 
     def changed(self) -> None:
         """What this node gives may have changed: tell the brokers that have heard otherwise."""
@@ -194,6 +210,7 @@ class BrokerClient:
         asked_at = self._asked_at.pop(grant.file, None)
         if asked_at is not None:
             self.rtt = self._context.now - asked_at
+            self._context.timers.cancel((_AGAIN, grant.file))
         return True
 
     def redirected(self, link: Link, message: Redirect) -> None:
@@ -203,11 +220,19 @@ class BrokerClient:
             self._context.drop("redirect", Reason.UNKNOWN_SENDER)
             return
         broker = message.coordinator
-        there = next((other for other in self._links.values() if other.peer == broker), None)
+        links = self._links.values()
+        there = next((other for other in links if other.peer == broker and other.role is Role.COORDINATOR), None)
         if there is not None:
             self._move(message.file, there.id)
             return
+        for waiting in self._redirects.values():  # the newest word counts
+            if message.file in waiting:
+                waiting.remove(message.file)
+        if broker not in self._dialling and len(self._dialling) >= DIALS_MAX:
+            self._context.drop("redirect", Reason.OVERFLOW)
+            return
         self._redirects.setdefault(broker, []).append(message.file)
+        self._context.timers.set((_LOST, broker), self._context.in_ms(_DIAL_MS), lambda: self._give_up(broker))
         if broker in self._dialling:
             return
         self._dialling.add(broker)
@@ -215,10 +240,14 @@ class BrokerClient:
         def dialled(completion: Connected | ConnectFailed) -> None:
             self._dialling.discard(broker)
             if isinstance(completion, ConnectFailed):
-                for file in self._redirects.pop(broker, ()):  # the home may broker it as well as anybody
-                    self._move(file, self._home())
+                self._give_up(broker)
 
         self._context.out.append(DialCoordinator(self._context.ops.begin(dialled), broker, message.endpoint))
+
+    def _give_up(self, broker: NodeId) -> None:
+        """A coordinator cannot be reached: the home may broker its files as well as anybody."""
+        for file in self._redirects.pop(broker, ()):
+            self._move(file, self._home())
 
     def link_bound(self, link: Link) -> None:
         """A coordinator is at the other end of a link."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.protocol import PIECES_MAX
 
 LEAF_BYTES: Final = 16_384
 """Unit of proof, blame and resume (BEP 52)."""
@@ -22,8 +23,6 @@ PIECE_BYTES_MAX: Final = 16_777_216
 """Largest piece that the rule gives."""
 PIECES_WANTED: Final = 266
 """With k = 20 log2 n pieces a swarm of n finishes near its bound; n = 10 000."""
-PIECES_MAX: Final = 1 << 20
-"""A have-map of so many pieces, 128 KiB, still fits into a frame. By the rule that is a file of 16 TiB."""
 
 
 def piece_size_bytes(file_size_bytes: int) -> int:

@@ -127,8 +127,9 @@ class LadderPlanner:
         grace = max(2 * view.rtt, SECOND_US)
         if not view.peers_asked and view.now >= view.peer_sign_at + grace:
             return Plan(Why.NEXT_RUNG, view.now + _LOOK_US_MAX)
-        again = view.peer_sign_at + grace
-        return Plan(None, max(again, view.now + _LOOK_US_MIN))
+        if view.peers_asked:  # who is asked says so when it has given, or has been too slow
+            return Plan(None, view.now + _LOOK_US_MAX)
+        return Plan(None, max(view.peer_sign_at + grace, view.now + _LOOK_US_MIN))
 
     def is_in_time(self, view: View, takes: Micros) -> bool:  # noqa: ARG002
         """See `Planner`: the seed takes a peer over Bluetooth for the fastest source."""

@@ -72,10 +72,15 @@ class Swarms:
         """Take what earlier lives kept."""
         if self._context.config.distribution is Distribution.CDN:
             return
-        self.holdings.restore(snapshot, self._catalog.by_digest.get)
+        self.holdings.restore(snapshot, self._find_partial)
         for entry in self._catalog.entries:
             if entry.piece_root and self._inventory.state(entry) is DownloadState.INSTALLED:
                 self.holdings.installed(entry)
+
+    def _find_partial(self, digest: str) -> CatalogEntry | None:
+        """A file of which there are pieces: of one that was being removed nothing counts."""
+        entry = self._catalog.by_digest.get(digest)
+        return entry if entry is not None and self._inventory.state(entry) is DownloadState.PARTIAL else None
 
     # -- the file's own ways -------------------------------------------------------------------------------------------
 
@@ -99,8 +104,6 @@ class Swarms:
         transfer = Transfer(self._context, self.holdings, holding, planner, self, ended, on_progress)
         self.transfers[holding.file] = transfer
         transfer.start()
-        self.client.announce(holding)
-        self.near.began(holding)
         return transfer
 
     def installed(self, entry: CatalogEntry) -> None:
@@ -164,7 +167,8 @@ class Swarms:
 
     def wants(self, file: FileId) -> bool:
         """See `client.Files`."""
-        return file in self.transfers
+        transfer = self.transfers.get(file)
+        return transfer is not None and not transfer.is_over
 
     def slots(self) -> int:
         """See `client.Files`."""
@@ -209,6 +213,12 @@ class Swarms:
             self.client.lost(holding.file, piece, sender, reason, size_bytes)
         if link is not None:
             self.near.lost(holding, piece, link, reason)
+
+    def ready(self, holding: Holding) -> None:
+        """See `transfer.Swarm`."""
+        self.client.announce(holding)
+        self.near.began(holding)
+        self.near.ask()
 
     def rtt(self) -> Micros:
         """See `transfer.Swarm`."""

@@ -63,6 +63,10 @@ class Swarm(Protocol):
         """A peer over a radio link may be asked for more."""
         ...
 
+    def ready(self, holding: Holding) -> None:
+        """There is room for the file: whoever can give it may be asked."""
+        ...
+
     def rtt(self) -> Micros:
         """To the broker and back."""
         ...
@@ -133,13 +137,27 @@ class Transfer:
         self._receivers = 1
         """The most who wanted the file at once: alone, the CDN would have had to serve them all."""
         self._sign_at = self._progress_at = self.began = context.now
-        self.bytes_left = self._bytes_begun = self._layout.file_size_bytes - self._layout.held_bytes(holding.have)
+        self._bytes_begun = self.bytes_left
         self._start_piece = context.stream(f"transfer {holding.entry.sha256[:16]}").below(self._layout.piece_count)
-        self._allocation: OpId = 0
+        self._allocation: OpId | None = None
+        """Until there is room, or there is none."""
+        self._reason: Reason | None = None
+        """Why it ended; None: all pieces are here."""
+        self._is_over = False
+
+    @property
+    def bytes_left(self) -> int:
+        """Bytes that are not here in whole pieces."""
+        return self._layout.file_size_bytes - self._layout.held_bytes(self.holding.have)
 
     @property
     def _timer(self) -> tuple[str, bytes]:
         return (_LOOK, self.holding.file)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it asks nobody any more."""
+        return self.state in (TransferState.DONE, TransferState.FAILED)
 
     @property
     def bytes_done(self) -> int:
@@ -155,12 +173,16 @@ class Transfer:
         self._context.out.append(AllocateFile(self._allocation, self.holding.entry))
 
     def _allocated(self, completion: FileAllocated | AllocateFailed) -> None:
+        self._allocation = None
         if self.state is not TransferState.ALLOCATING:
+            self._end_if_quiet()
             return
         if isinstance(completion, AllocateFailed):
             self._end(TransferStep.GAVE_UP, completion.reason)
             return
         self._step(TransferStep.ALLOCATED)
+        self._sign_at = self._progress_at = self.began = self._context.now  # the disk took its time, not the sources
+        self._swarm.ready(self.holding)
         self.look()
 
     def call_off(self, reason: Reason) -> None:
@@ -173,13 +195,14 @@ class Transfer:
     def granted(self, grant: Grant) -> None:
         """The broker says whom to ask."""
         self._receivers = max(self._receivers, grant.receivers)
-        if self.state is not TransferState.FETCHING:
-            return
         for row in grant.pieces:
             if row.ticket is not None:
                 self._tickets[row.sender] = row.ticket
             if row.piece >= self._layout.piece_count:
                 self._context.drop("grant", Reason.INVALID)
+                continue
+            if self.state is not TransferState.FETCHING:
+                self._swarm.lost(self.holding, row.piece, row.sender, Reason.CANCELLED)
                 continue
             bit = 1 << row.piece
             if row.sender in self.banned:
@@ -290,6 +313,8 @@ class Transfer:
         if request is not None and event.piece == request.piece + request.arrived < request.piece + request.count - 1:
             self._keep(request, event.piece)
             request.arrived += 1
+            if self.holding.is_whole:
+                self.look()
 
     def _completed(self, completion: PieceFetched | PieceFailed) -> None:
         request = self.requests.pop(completion.op)
@@ -300,7 +325,9 @@ class Transfer:
             self._peers -= 1
         self._rates.end(request.source, now)
         self._land(request)
-        if self._is_forgotten:
+        if self._is_forgotten or self.state is not TransferState.FETCHING:
+            self._keep_late(request, completion)
+            self._end_if_quiet()
             return
         if isinstance(completion, PieceFetched):
             self._cdn_failures = 0 if request.source is Source.CDN else self._cdn_failures
@@ -316,6 +343,17 @@ class Transfer:
                 if request.source in _NEAR:
                     self._swarm.freed()
                 self.look()
+
+    def _keep_late(self, request: Request, completion: PieceFetched | PieceFailed) -> None:
+        """What comes after the end stays, if the file does; nobody is to blame for what does not."""
+        if self._is_forgotten:
+            return
+        if isinstance(completion, PieceFetched):
+            for piece in range(request.piece + request.arrived, request.piece + request.count):
+                self._keep(request, piece)
+        else:
+            piece = request.piece + request.arrived
+            self._holdings.keep_leaves(self.holding, piece, completion.leaves)
 
     @property
     def _is_forgotten(self) -> bool:
@@ -335,9 +373,9 @@ class Transfer:
         is_new = self._holdings.keep(holding, piece)
         self._note_bytes(request, came)
         if is_new:
-            self.bytes_left -= size
             self._swarm.got(holding, piece, request.peer or CDN_ID, came)
-            self._on_progress(self.bytes_done)
+            if self.state is TransferState.FETCHING:
+                self._on_progress(self.bytes_done)
             self._drop_doubles(request, piece)
         self._context.trace(PieceKept(holding.entry.model_id, piece, request.source.value, request.peer, came, is_new))
 
@@ -490,10 +528,19 @@ class Transfer:
 
     def _end(self, step: TransferStep, reason: Reason | None) -> None:
         self._step(step)
+        self._reason = reason
         self._context.timers.cancel(self._timer)
         for request in self.requests.values():
             if not request.is_given_up:
                 request.is_given_up = True
                 self._context.out.append(CancelOp(request.op))
+        if self._allocation is not None:
+            self._context.out.append(CancelOp(self._allocation))
         self._context.trace(TransferEnded(self.holding.entry.model_id, reason))
-        self._on_end(reason)
+        self._end_if_quiet()
+
+    def _end_if_quiet(self) -> None:
+        """Say that it is over, when nothing writes to the file any more."""
+        if not self.requests and self._allocation is None and not self._is_over:
+            self._is_over = True
+            self._on_end(self._reason)

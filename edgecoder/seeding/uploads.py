@@ -159,7 +159,7 @@ class Uploads:
             return reason
         if holding is None or not 0 <= event.piece < holding.layout.piece_count or not holding.have >> event.piece & 1:
             return Reason.NOT_HELD
-        if not 0 <= event.first_leaf < holding.layout.leaves_per_piece:
+        if not 0 <= event.first_leaf < len(holding.layout.leaves_of(event.piece)):
             return Reason.INVALID
         if event.link is None and not self._admits(event, event.ticket):
             return Reason.NO_TICKET

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecoder.errors import RemoteProtocolError
+from edgecoder.protocol import PIECES_MAX
 from edgecoder.seeding.pieces import (
     LEAF_BYTES,
     PIECE_BYTES_MAX,
     PIECE_BYTES_MIN,
-    PIECES_MAX,
     PIECES_WANTED,
     Layout,
     bitmap_to_bytes,
