@@ -71,6 +71,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cdn_egress_kbit_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
     """What the origin gives all nodes together, by its operator; 0 is no limit. With a limit, a node reckons with its
     share among those that want the same file."""
+    cdn_first_byte_ms: Millis = 100
+    """Time from a request to the CDN to its first byte. Longer: nodes ask the CDN sooner, and for more at once."""
     origin_copies_pct: Annotated[int, msgspec.Meta(ge=100, le=100_000)] = 105
     """A broker sends nodes to the CDN for so much of a file in all, percent of it, and for more only where no live node
     holds a piece. More: fewer waits for the first pieces; less: fewer bytes from the origin."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from edgecoder.coordinator.alone import LoneOrigin
 from edgecoder.coordinator.swarm import SECOND_US, Order, Peer, Swarm, sender_id
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, Role
@@ -41,10 +42,11 @@ class _File(msgspec.Struct):
     entry: CatalogEntry
     file: FileId
     swarm: Swarm
+    origin: LoneOrigin
     epoch: int
     told: tuple[int, int] = (-1, -1)
-    receivers_told: int = 0
-    """The count that all who waited were told last."""
+    shares_told: int = 0
+    """The shares of the origin that all who waited were told last."""
 
 
 class Broker:
@@ -104,6 +106,9 @@ class Broker:
             link.peer, link.id, have, message.wants, rate, message.slots, message.endpoint, refused={}, tickets={}
         )
         state.swarm.join(peer)
+        if message.wants:
+            left_bytes = entry.file_size_bytes - entry.layout.held_bytes(have)
+            state.origin.join(peer.node, message.down_kbit_per_s * 125, left_bytes, self._context.now)
         self._files_of.setdefault(link.id, {})[message.file] = link.peer
         self._told(state)
         swarm, now = state.swarm, self._context.now
@@ -113,12 +118,15 @@ class Broker:
         self._grant(state, orders, self._to_tell(state, peer))
 
     def _to_tell(self, state: _File, peer: Peer) -> list[Peer]:
-        """Who hears how things stand, with orders or without: who has just come, and all who wait where there are half
-        as many again as they have heard of, since each reckons with its share of the origin."""
-        receivers = state.swarm.receivers
-        if 2 * receivers < 3 * state.receivers_told:
-            return [peer] if peer.wants else []
-        state.receivers_told = receivers
+        """Who hears how things stand, with orders or without: who has just come, or all."""
+        return self._all_to_tell(state) or ([peer] if peer.wants else [])
+
+    def _all_to_tell(self, state: _File) -> list[Peer]:
+        """All who wait, where they know a share of the origin that is half as much again as it is, or two thirds."""
+        shares, told = state.origin.shares(state.swarm.receivers, self._context.now), state.shares_told
+        if 2 * told <= 3 * shares and 2 * shares <= 3 * told and told:
+            return []
+        state.shares_told = shares
         return [other for other in state.swarm.peers.values() if other.wants]
 
     def _file(self, entry: CatalogEntry, message: Announce) -> _File | None:
@@ -138,7 +146,8 @@ class Broker:
             size = entry.layout.piece_size_bytes * SECOND_US
             delay = config.broker_delay_ms * MILLI
             swarm.origin_target = 1 + -(-delay * egress // size) if egress else entry.layout.piece_count
-            state = self.files[message.file] = _File(entry, message.file, swarm, 1)
+            origin = LoneOrigin(egress, self._context.cluster.cdn_kbit_per_s * 125)
+            state = self.files[message.file] = _File(entry, message.file, swarm, origin, 1)
             self._context.timers.set((_SWEEP, message.file), self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
         if message.broker_epoch >= state.epoch and not self._knows(state, message):
             state.epoch = message.broker_epoch + 1
@@ -229,6 +238,7 @@ class Broker:
         peer = state.swarm.peers.get(node)
         if peer is None:
             return
+        state.origin.leave(node)
         neighbours = list(peer.sources.values())
         state.swarm.leave(node)
         self._told(state)
@@ -257,7 +267,7 @@ class Broker:
         for peer in state.swarm.peers.values():
             if peer.is_idle or late:
                 orders += state.swarm.fill(peer, now)
-        self._grant(state, orders)
+        self._grant(state, orders, self._all_to_tell(state))
 
     # -- grants --------------------------------------------------------------------------------------------------------
 
@@ -279,7 +289,7 @@ class Broker:
                     None if sender is None else self._ticket(state, receiver, sender.node),
                 )
             )
-        receivers = state.swarm.receivers
+        receivers = state.origin.shares(state.swarm.receivers, self._context.now)
         for peer, granted in rows.values():
             for start in range(0, max(1, len(granted)), PIECES_PER_MESSAGE):
                 part = tuple(granted[start : start + PIECES_PER_MESSAGE])

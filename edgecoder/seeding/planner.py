@@ -50,8 +50,10 @@ class View(NamedTuple):
     now: Micros
     began: Micros
     """When it was asked for, in this life."""
+    alone_ends: Micros
+    """When the CDN alone would be done, or would have been."""
     bytes_begun: int
-    """What it lacked then."""
+    """What it lacked at first."""
     bytes_left: int
     """What it lacks now, what is on its way included."""
     bytes_free: int
@@ -95,8 +97,8 @@ class PortfolioPlanner:
     def plan(self, view: View) -> Plan:
         """See `Planner`."""
         now, rate = view.now, view.cdn_bytes_per_s
-        alone = view.cdn_first_byte + view.bytes_begun * SECOND_US // rate
-        deadline = view.began + alone + alone * SLACK_PCT // 100
+        alone = view.alone_ends - view.began
+        deadline = view.alone_ends + alone * SLACK_PCT // 100
         grace = max(2 * view.rtt, alone * GRACE_PCT // 100)
         if not view.peers_asked and now >= view.peer_sign_at + grace:
             return Plan(Why.ALONE, now + _LOOK_US_MAX)

@@ -1,4 +1,5 @@
-"""Measured rates: bytes over the time in which something was under way."""
+"""Rates: measured ones, as bytes over the time in which something was under way, and what one source alone would have
+brought."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ class Meter:
         self._under_way = 0
         self.total_bytes = 0
 
-    def begin(self, now: Micros) -> None:
-        """One more request is under way."""
+    def begin(self, now: Micros, first_byte: Micros = 0) -> None:
+        """One more request is under way, of which nothing can come before the first byte."""
         self._settle(now)
+        if not self._under_way:
+            self._since = now + first_byte
         self._under_way += 1
 
     def end(self, now: Micros) -> None:
@@ -38,12 +41,42 @@ class Meter:
             self._bytes //= 2
             self._busy //= 2
 
-    def bytes_per_s(self, now: Micros) -> int:
-        """The rate; 0 as long as nothing was measured."""
+    def bytes_per_s(self, now: Micros, unnoted_bytes: int = 0) -> int:
+        """The rate, with bytes that have come and were not noted yet; 0 as long as nothing was measured."""
         self._settle(now)
-        return self._bytes * SECOND_US // self._busy if self._busy and self._bytes else 0
+        return (self._bytes + unnoted_bytes) * SECOND_US // self._busy if self._busy and self._bytes else 0
 
     def _settle(self, now: Micros) -> None:
-        if self._under_way:
-            self._busy += now - self._since
-        self._since = now
+        if now > self._since:
+            if self._under_way:
+                self._busy += now - self._since
+            self._since = now
+
+
+class Alone:
+    """How a download from one source alone would stand now, had it begun when this one did.
+
+    The rate of that source changes, with the number of those who share it: what it would have brought is summed up as
+    time passes, so that a deadline is no promise made once.
+    """
+
+    __slots__ = ("_at", "_left_bytes", "began", "ends")
+
+    def __init__(self, began: Micros, first_byte: Micros, size_bytes: int) -> None:
+        self.began = began
+        self.ends = began
+        """When it would be done."""
+        self._at = began + first_byte
+        """Up to when it is summed up."""
+        self._left_bytes = size_bytes
+
+    def pass_time(self, now: Micros, bytes_per_s: int) -> None:
+        """So much the source would have given since the last time, and would give from now on."""
+        if now > self._at and self._left_bytes:
+            came = (now - self._at) * bytes_per_s // SECOND_US
+            if came >= self._left_bytes:
+                self.ends = self._at + self._left_bytes * SECOND_US // bytes_per_s
+            self._left_bytes = max(0, self._left_bytes - came)
+            self._at = now
+        if self._left_bytes:
+            self.ends = self._at + self._left_bytes * SECOND_US // bytes_per_s

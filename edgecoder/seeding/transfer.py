@@ -24,7 +24,7 @@ from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.seeding.planner import Planner, View, Why
-from edgecoder.seeding.rates import Meter
+from edgecoder.seeding.rates import Alone, Meter
 from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
 from edgecoder.wire.messages import Grant, Ticket
 
@@ -32,6 +32,10 @@ _LOOK = "transfer.look"
 SECOND_US = 1_000_000
 CDN_REQUEST_S = 2
 """A request to the CDN asks for no more than it gives in so long, s: what it has in hand nobody else is asked for."""
+CDN_FIRST_BYTES = 4
+"""But for no less than it gives in so many times its first byte takes: then one of two requests is always giving."""
+MEASURED_PIECES = 4
+"""So many pieces have to come from the CDN before its rate counts as measured."""
 SLOW_FACTOR = 4
 """A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
 
@@ -105,6 +109,8 @@ class Request(msgspec.Struct, gc=False):
     """Pieces of it that are here."""
     first_leaf: int = 0
     is_given_up: bool = False
+    is_bulk: bool = False
+    """The node asked the CDN by itself: for so much that the time to the first byte does not matter."""
 
 
 class Transfer:
@@ -141,11 +147,16 @@ class Transfer:
         self._cdn_failures = 0
         self._cdn_waits_until: Micros = 0
         self._receivers = 1
-        """The most who wanted the file at once: alone, the CDN would have had to serve them all."""
+        """Of how many the CDN alone would serve now, so many equal shares there are."""
         self._sign_at = self._progress_at = self.began = context.now
         self._bytes_left = self._bytes_begun = self._layout.file_size_bytes - self._layout.held_bytes(holding.have)
+        self._alone = Alone(context.now, self._cdn_first_byte, self._bytes_begun)
         self._start_piece = context.stream(f"transfer {holding.entry.sha256[:16]}").below(self._layout.piece_count)
         self._allocation: OpId = 0
+
+    @property
+    def _cdn_first_byte(self) -> Micros:
+        return self._context.cluster.cdn_first_byte_ms * MILLI
 
     @property
     def _timer(self) -> tuple[str, bytes]:
@@ -182,7 +193,8 @@ class Transfer:
 
     def granted(self, grant: Grant) -> None:
         """The broker says whom to ask."""
-        self._receivers = max(self._receivers, grant.receivers)
+        self._alone.pass_time(self._context.now, self._cdn_rate())  # at the rate that held until now
+        self._receivers = max(1, grant.receivers)
         if self.state is not TransferState.FETCHING:
             return
         for row in grant.pieces:
@@ -201,7 +213,7 @@ class Transfer:
             else:
                 expect = row.expect_ms * MILLI
                 self._ask(Source.MESH, row.piece, 1, Why.GRANTED, row.sender, row.endpoint, expect=expect)
-        if grant.pieces:
+        if any(row.sender != CDN_ID for row in grant.pieces):
             self._sign_at = self._context.now
         self.look()
 
@@ -240,12 +252,15 @@ class Transfer:
         op = context.ops.begin(self._completed)
         if not expect:
             expect = self._expected(source, count * self._layout.piece_size_bytes)
-        self.requests[op] = Request(op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf)
+        is_bulk = source is Source.CDN and why is not Why.GRANTED
+        self.requests[op] = Request(
+            op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf, is_bulk=is_bulk
+        )
         self._flying |= ((1 << count) - 1) << piece
-        if source is Source.CDN:
+        if is_bulk:
             self._cdn_under_way += 1
-            self._cdn_meter.begin(now)
-        else:
+            self._cdn_meter.begin(now, self._cdn_first_byte)
+        elif source is not Source.CDN:
             self._peers += 1
             self._peer_meter.begin(now)
         ticket = None if peer is None else self._tickets.get(peer)
@@ -270,8 +285,9 @@ class Transfer:
         if down:
             most = min(most, down)
         rate = most * 125
-        measured = self._cdn_meter.bytes_per_s(self._context.now)
-        if measured:  # alone it would have had what the peers took of this node's access as well
+        half = self._cdn_under_way * self._layout.piece_size_bytes // 2  # of what is on its way, half has come
+        measured = self._cdn_meter.bytes_per_s(self._context.now, half)
+        if measured and self._cdn_meter.total_bytes >= MEASURED_PIECES * self._layout.piece_size_bytes:  # alone it would have had what the peers took of this node's access as well
             rate = min(rate, measured + self._peer_meter.bytes_per_s(self._context.now))
         return max(1, rate)
 
@@ -287,10 +303,10 @@ class Transfer:
     def _completed(self, completion: PieceFetched | PieceFailed) -> None:
         request = self.requests.pop(completion.op)
         now = self._context.now
-        if request.source is Source.CDN:
+        if request.is_bulk:
             self._cdn_under_way -= 1
             self._cdn_meter.end(now)
-        else:
+        elif request.source is not Source.CDN:
             self._peers -= 1
             self._peer_meter.end(now)
         self._land(request)
@@ -336,7 +352,8 @@ class Transfer:
     def _note_bytes(self, request: Request, came: int) -> None:
         self._progress_at = self._context.now
         if request.source is Source.CDN:
-            self._cdn_meter.note(came)
+            if request.is_bulk or self._cdn_under_way:
+                self._cdn_meter.note(came)
         else:
             self._peer_meter.note(came)
             self._sign_at = self._context.now
@@ -414,17 +431,20 @@ class Transfer:
 
     def _view(self, now: Micros) -> View:
         free = self._layout.held_bytes(self._layout.all_pieces & ~self.holding.have & ~self._flying)
+        rate = self._cdn_rate()
+        self._alone.pass_time(now, rate)
         ends = [request.ends for request in self.requests.values() if request.source is not Source.CDN]
         return View(
             now=now,
             began=self.began,
+            alone_ends=self._alone.ends,
             bytes_begun=self._bytes_begun,
             bytes_left=self._bytes_left,
             bytes_free=free,
             peers_asked=self._peers,
             peer_sign_at=self._sign_at,
-            cdn_bytes_per_s=self._cdn_rate(),
-            cdn_first_byte=100 * MILLI,
+            cdn_bytes_per_s=rate,
+            cdn_first_byte=self._cdn_first_byte,
             rtt=self._swarm.rtt(),
             peers_end=max(ends, default=now),
         )
@@ -446,8 +466,12 @@ class Transfer:
 
     def _ask_cdn(self, why: Why, *, doubles: bool) -> None:
         layout, config = self._layout, self._context.config
-        size = min(config.cdn_request_bytes, CDN_REQUEST_S * self._cdn_rate())
-        most = max(1, size // layout.piece_size_bytes)
+        rate = self._cdn_rate()
+        size = min(config.cdn_request_bytes, CDN_REQUEST_S * rate)
+        least = CDN_FIRST_BYTES * self._cdn_first_byte * rate // SECOND_US
+        most = max(1, max(size, least) // layout.piece_size_bytes)
+        if not self._cdn_under_way:
+            most = -(-most // 2)  # so that two requests never end at the same time
         while self._cdn_under_way < config.cdn_requests_max:
             wanted = layout.all_pieces & ~self.holding.have & ~self._flying
             if not wanted and doubles:
