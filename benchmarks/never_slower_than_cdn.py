@@ -210,7 +210,9 @@ def show(seed: int) -> None:
         other = portfolio.took.get(name)
         after = "never" if other is None else f"{other.took_us / 1e6:10.1f}"
         ratio = "" if other is None else f"{(other.took_us - ALLOWED_US) / took.took_us:6.3f}"
-        print(f"{name:12} asked {took.began_us / 1e6:8.1f} s, CDN {took.took_us / 1e6:10.1f} s, portfolio {after} {ratio}")
+        print(
+            f"{name:12} asked {took.began_us / 1e6:8.1f} s, CDN {took.took_us / 1e6:10.1f} s, portfolio {after} {ratio}"
+        )
     print(f"CDN bytes {alone.cdn_bytes} and {portfolio.cdn_bytes}, from peers {portfolio.peer_bytes}")
 
 
