@@ -80,7 +80,7 @@ class Watcher:
         """Downloads that have not ended."""
         return len(self._asked)
 
-    def died(self, at_us: int, node: SimNode) -> None:
+    def died(self, at_us: int, node: SimNode) -> None:  # noqa: ARG002
         """See `watch.Checker`."""
         for command in [command for command, (index, _) in self._asked.items() if index == node.index]:
             del self._asked[command]
@@ -88,7 +88,7 @@ class Watcher:
     def finish(self, at_us: int) -> None:
         """See `watch.Checker`."""
 
-    def record(self, at_us: int, node: int, record: Record) -> None:
+    def record(self, at_us: int, node: int, record: Record) -> None:  # noqa: ARG002
         """See `watch.TraceSink`."""
         if isinstance(record, PieceKept):
             if record.source == "cdn":

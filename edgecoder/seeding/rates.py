@@ -1,5 +1,4 @@
-"""Rates: measured ones, as bytes over the time in which something was under way, and what one source alone would have
-brought."""
+"""Measured rates: bytes over the time in which something was under way."""
 
 from __future__ import annotations
 
@@ -89,32 +88,3 @@ class Rates:
 
     def _meters(self, source: Source) -> tuple[Meter, ...]:
         return (self._of[source],) if source is Source.CDN else (self._of[source], self.peers)
-
-
-class Alone:
-    """How a download from one source alone would stand now, had it begun when this one did.
-
-    The rate of that source changes, with the number of those who share it: what it would have brought is summed up as
-    time passes, so that a deadline is no promise made once.
-    """
-
-    __slots__ = ("_at", "_left_bytes", "began", "ends")
-
-    def __init__(self, began: Micros, first_byte: Micros, size_bytes: int) -> None:
-        self.began = began
-        self.ends = began
-        """When it would be done."""
-        self._at = began + first_byte
-        """Up to when it is summed up."""
-        self._left_bytes = size_bytes
-
-    def pass_time(self, now: Micros, bytes_per_s: int) -> None:
-        """So much the source would have given since the last time, and would give from now on."""
-        if now > self._at and self._left_bytes:
-            came = (now - self._at) * bytes_per_s // SECOND_US
-            if came >= self._left_bytes:
-                self.ends = self._at + self._left_bytes * SECOND_US // bytes_per_s
-            self._left_bytes = max(0, self._left_bytes - came)
-            self._at = now
-        if self._left_bytes:
-            self.ends = self._at + self._left_bytes * SECOND_US // bytes_per_s

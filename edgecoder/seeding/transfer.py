@@ -20,9 +20,10 @@ from edgecoder.core.ids import LinkId, Micros, NodeId, OpId
 from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
+from edgecoder.seeding.outlook import CdnOutlook
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.seeding.planner import Planner, View, Why
-from edgecoder.seeding.rates import Alone, Rates
+from edgecoder.seeding.rates import Rates
 from edgecoder.seeding.transfer_table import TRANSFER_TABLE, TransferState, TransferStep
 from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
 from edgecoder.wire.messages import Grant, Ticket
@@ -30,12 +31,6 @@ from edgecoder.wire.messages import Grant, Ticket
 _LOOK = "transfer.look"
 _NEAR = (Source.BLE, Source.WIFI_DIRECT)
 SECOND_US = 1_000_000
-CDN_REQUEST_S = 2
-"""A request to the CDN asks for no more than it gives in so long, s: what it has in hand nobody else is asked for."""
-CDN_FIRST_BYTES = 4
-"""But for no less than it gives in so many times its first byte takes: then one of two requests is always giving."""
-MEASURED_PIECES = 4
-"""So many pieces have to come from the CDN before its rate counts as measured."""
 SLOW_FACTOR = 4
 """A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
 
@@ -132,21 +127,15 @@ class Transfer:
         """Pieces that somebody was asked for."""
         self._tickets: dict[NodeId, Ticket] = {}
         self.banned: set[NodeId] = set()
-        self._peers = self._cdn_under_way = 0
+        self._peers = 0
         self._rates = Rates()
         self._cdn_failures = 0
         self._cdn_waits_until: Micros = 0
-        self._receivers = 1
-        """Of how many the CDN alone would serve now, so many equal shares there are."""
         self._sign_at = self._progress_at = self.began = context.now
         self._bytes_left = self._bytes_begun = self._layout.file_size_bytes - self._layout.held_bytes(holding.have)
-        self._alone = Alone(context.now, self._cdn_first_byte, self._bytes_begun)
+        self._cdn = CdnOutlook(context, self._rates, self._layout.piece_size_bytes, self._bytes_begun)
         self._start_piece = context.stream(f"transfer {holding.entry.sha256[:16]}").below(self._layout.piece_count)
         self._allocation: OpId = 0
-
-    @property
-    def _cdn_first_byte(self) -> Micros:
-        return self._context.cluster.cdn_first_byte_ms * MILLI
 
     @property
     def _timer(self) -> tuple[str, bytes]:
@@ -183,8 +172,7 @@ class Transfer:
 
     def granted(self, grant: Grant) -> None:
         """The broker says whom to ask."""
-        self._alone.pass_time(self._context.now, self._cdn_rate())  # at the rate that held until now
-        self._receivers = max(1, grant.receivers)
+        self._cdn.told(grant.receivers)
         if self.state is not TransferState.FETCHING:
             return
         for row in grant.pieces:
@@ -261,8 +249,8 @@ class Transfer:
         )
         self._flying |= ((1 << count) - 1) << piece
         if is_bulk:
-            self._cdn_under_way += 1
-            self._rates.begin(source, now, self._cdn_first_byte)
+            self._cdn.under_way += 1
+            self._rates.begin(source, now, self._cdn.first_byte)
         elif source is not Source.CDN:
             self._rates.begin(source, now)
             self._peers += 1
@@ -275,7 +263,7 @@ class Transfer:
     def _expected(self, source: Source, size_bytes: int) -> Micros:
         """How long a request should take, by what was measured."""
         if source is Source.CDN:
-            return size_bytes * SECOND_US // self._cdn_rate()
+            return size_bytes * SECOND_US // self._cdn.bytes_per_s()
         if source in _NEAR:
             config, asked = self._context.config, sum(other.source is source for other in self.requests.values())
             assumed = config.ble_pieces_kbit_per_s if source is Source.BLE else config.wifi_direct_kbit_per_s
@@ -283,23 +271,6 @@ class Transfer:
             return size_bytes * (asked + 1) * SECOND_US // rate
         rate = self._rates.peers.bytes_per_s(self._context.now) // max(1, self._peers)
         return size_bytes * SECOND_US // rate if rate else self._context.config.piece_timeout_ms * MILLI
-
-    def _cdn_rate(self) -> int:
-        """What the CDN would give this node alone, bytes a second."""
-        cluster, down = self._context.cluster, self._context.config.download_kbit_per_s
-        most = cluster.cdn_kbit_per_s
-        if cluster.cdn_egress_kbit_per_s:
-            most = min(most, max(1, cluster.cdn_egress_kbit_per_s // self._receivers))
-        if down:
-            most = min(most, down)
-        rate = most * 125
-        size = self._layout.piece_size_bytes
-        half = self._cdn_under_way * size // 2  # of what is on its way, half has come
-        measured = self._rates.bytes_per_s(Source.CDN, self._context.now, half)
-        if measured and self._rates.total_bytes(Source.CDN) >= MEASURED_PIECES * size:
-            # alone it would have had what the peers took of this node's access as well
-            rate = min(rate, measured + self._rates.peers.bytes_per_s(self._context.now))
-        return max(1, rate)
 
     # -- what comes ----------------------------------------------------------------------------------------------------
 
@@ -314,7 +285,7 @@ class Transfer:
         request = self.requests.pop(completion.op)
         now = self._context.now
         if request.is_bulk:
-            self._cdn_under_way -= 1
+            self._cdn.under_way -= 1
             self._rates.end(request.source, now)
         elif request.source is not Source.CDN:
             self._peers -= 1
@@ -363,7 +334,7 @@ class Transfer:
 
     def _note_bytes(self, request: Request, came: int) -> None:
         self._progress_at = self._context.now
-        if request.is_bulk or self._cdn_under_way or request.source is not Source.CDN:
+        if request.is_bulk or self._cdn.under_way or request.source is not Source.CDN:
             self._rates.note(request.source, came)
         if request.source is not Source.CDN:
             self._sign_at = self._context.now
@@ -443,20 +414,18 @@ class Transfer:
 
     def _view(self, now: Micros) -> View:
         free = self._layout.held_bytes(self._layout.all_pieces & ~self.holding.have & ~self._flying)
-        rate = self._cdn_rate()
-        self._alone.pass_time(now, rate)
         ends = [request.ends for request in self.requests.values() if request.source is not Source.CDN]
         return View(
             now=now,
             began=self.began,
-            alone_ends=self._alone.ends,
+            alone_ends=self._cdn.alone_ends(),
             bytes_begun=self._bytes_begun,
             bytes_left=self._bytes_left,
             bytes_free=free,
             peers_asked=self._peers,
             peer_sign_at=self._sign_at,
-            cdn_bytes_per_s=rate,
-            cdn_first_byte=self._cdn_first_byte,
+            cdn_bytes_per_s=self._cdn.bytes_per_s(),
+            cdn_first_byte=self._cdn.first_byte,
             rtt=self._swarm.rtt(),
             peers_end=max(ends, default=now),
         )
@@ -478,23 +447,19 @@ class Transfer:
 
     def _ask_cdn(self, why: Why, *, doubles: bool) -> None:
         layout, config = self._layout, self._context.config
-        rate, at_once = self._cdn_rate(), config.cdn_requests_max
-        size = min(config.cdn_request_bytes, CDN_REQUEST_S * rate)
-        least = CDN_FIRST_BYTES * self._cdn_first_byte * rate // SECOND_US
-        most = max(1, max(size, least) // layout.piece_size_bytes)
-        if not self._cdn_under_way:
-            most = -(-most // 2)  # so that two requests never end at the same time
+        most, at_once = self._cdn.pieces_per_request(), config.cdn_requests_max
         if self._cdn_failures:  # one piece tells whether it is there again
             most = at_once = 1
-        while self._cdn_under_way < at_once:
+        while self._cdn.under_way < at_once:
             wanted = layout.all_pieces & ~self.holding.have & ~self._flying
             if not wanted and doubles:
                 wanted, most = self._late(), 1
             if not wanted:
                 return
             piece = self._first_of(wanted)
+            limit = most if self._cdn.under_way else -(-most // 2)  # so that two requests never end at the same time
             count = 1
-            while count < most and wanted >> (piece + count) & 1:
+            while count < limit and wanted >> (piece + count) & 1:
                 count += 1
             self._ask(Source.CDN, piece, count, why)
             self._swarm.taking(self.holding, range(piece, piece + count))
