@@ -46,7 +46,7 @@ class Around:
     ) -> None:
         self.losses.append((piece, sender, reason))
 
-    def freed(self, holding: Holding) -> None: ...
+    def freed(self) -> None: ...
 
     def rtt(self) -> Micros:
         return 100_000
