@@ -1,9 +1,9 @@
 """Does the simulated swarm predict libtorrent? Both run the same flash crowd: the real one over loopback.
 
 One source and twenty peers, each a libtorrent session of its own in this process on its own address; 32 MiB in pieces
-of 256 KiB, upload rate limits of 2 MiB/s, nothing else limited, no encryption, every peer told of every other. A pair
-of runs of one seed creates its sessions at the same times, drawn from one second, and starts its peers half a second
-later; all else that is random is drawn anew by each.
+of 256 KiB, upload rate limits of 2 MiB/s, nothing else limited, no encryption, every peer told of every other and of
+none by another (no peer exchange). A seed creates its sessions at the same times in both, drawn from one second, and
+starts the peers half a second later; all else that is random is drawn anew by each.
 
 Errors are those of the means over seeds, simulated against real: last finish, time to half of all bytes, copies that
 the source sends. Nothing in the simulator is fitted to them. How late a sleeping thread wakes says whether the machine
@@ -37,6 +37,9 @@ POLL_S = 0.05
 LIMIT_S = 300
 LATE_WAKE_S = 0.020
 """A run whose loop wakes later than this at the 99th percentile is called disturbed."""
+FIGURES = ("last_finish_s", "t50_s", "copies", "wasted_share", "uplink_use")
+SIMULATED_PER_REAL = 4
+"""Seeds are cheap in the simulator."""
 LIBTORRENT_NAMES = {
     "unchoke_interval_s": "unchoke_interval",
     "optimistic_unchoke_interval_s": "optimistic_unchoke_interval",
@@ -59,6 +62,9 @@ class Measured:
     t50_s: float
     copies: float
     wasted_share: float
+    """Blocks that came again, of all that was to come."""
+    uplink_use: float
+    """Bytes of blocks that were sent, of what the upload limits allow up to the last finish."""
     late_wake_s: float = 0.0
     """Of the thread that watches a real run, 99th percentile."""
 
@@ -74,7 +80,13 @@ def simulate(torrent: Torrent, peers: int, settings: Settings, seed: int) -> Mea
         outcome.half_s,
         outcome.source_copies,
         sum(outcome.wasted_bytes) / (peers * torrent.size_bytes),
+        uplink_use(sum(outcome.sent_bytes), peers, outcome.finishes_s[-1]),
     )
+
+
+def uplink_use(sent_bytes: int, peers: int, last_finish_s: float) -> float:
+    """What was sent of what could have been."""
+    return sent_bytes / ((peers + 1) * UPLOAD_BYTES_PER_S * last_finish_s)
 
 
 def created_us(peers: int, seed: int) -> list[int]:
@@ -134,7 +146,8 @@ class RealSwarm:
         begin_s = time.monotonic() + 0.1
         for number in sorted(range(len(at_us)), key=at_us.__getitem__):
             time.sleep(max(0.0, begin_s + at_us[number] / 1e6 - time.monotonic()))
-            self._sessions[number] = session = make_session(self._session_settings(number))
+            # Without flags there are no plugins: peer exchange would make double connections, which are closed again.
+            self._sessions[number] = session = make_session(self._session_settings(number), 0)
             everybody = libtorrent.ip_filter()
             everybody.add_rule("0.0.0.0", "255.255.255.255", 1 << int(libtorrent.session.global_peer_class_id))
             session.set_peer_class_filter(everybody)
@@ -179,6 +192,7 @@ class RealSwarm:
         for number in peers:
             for other in range(number):
                 self._handles[number].connect_peer((self._address(other), self._port))
+        whole_and_parts = libtorrent.status_flags_t.query_accurate_download_counters
         half_s, finished_s, all_bytes = None, 0.0, len(peers) * self._torrent.size_bytes
         unfinished = set(peers)
         while unfinished:
@@ -186,7 +200,7 @@ class RealSwarm:
             now_s = time.monotonic() - self._start_s
             if now_s > LIMIT_S:
                 raise RuntimeError(f"not all real peers finished within {LIMIT_S} s")
-            done = {number: self._handles[number].status(0).total_wanted_done for number in unfinished}
+            done = {number: self._handles[number].status(whole_and_parts).total_wanted_done for number in unfinished}
             finished = {number for number, size in done.items() if size == self._torrent.size_bytes}
             got_bytes = sum(done.values()) + (len(peers) - len(unfinished)) * self._torrent.size_bytes
             if half_s is None and 2 * got_bytes >= all_bytes:
@@ -201,6 +215,7 @@ class RealSwarm:
             half_s,
             status[0].total_payload_upload / self._torrent.size_bytes,
             wasted / all_bytes,
+            uplink_use(sum(one.total_payload_upload for one in status), len(peers), finished_s),
             wakes.stop(),
         )
 
@@ -213,9 +228,8 @@ def measure_real(torrent: Torrent, peers: int, settings: Settings, seed: int) ->
 
 def summary(runs: Sequence[Measured], fluid_s: float) -> dict[str, Any]:
     """Means, and the least and the most, of each figure."""
-    columns = {name: [getattr(run, name) for run in runs] for name in ("last_finish_s", "t50_s", "copies")}
+    columns = {name: [getattr(run, name) for run in runs] for name in FIGURES}
     columns["finish_over_fluid"] = [run.last_finish_s / fluid_s for run in runs]
-    columns["wasted_share"] = [run.wasted_share for run in runs]
     return {
         name: [round(value, 3) for value in (statistics.mean(column), min(column), max(column))]
         for name, column in columns.items()
@@ -234,15 +248,16 @@ def errors(simulated: Sequence[Measured], real: Sequence[Measured]) -> dict[str,
 def main() -> None:
     """Run every pair and print the line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two seeds, 8 MiB")
+    parser.add_argument("--quick", action="store_true", help="three seeds, 8 MiB")
     parser.add_argument("--tuned", action="store_true", help="settings for a flash crowd, not libtorrent's defaults")
     arguments = parser.parse_args()
-    seeds = range(1, 3 if arguments.quick else 6)
+    seeds = range(1, 4 if arguments.quick else 6)
     peers = 20
     torrent = Torrent((8 if arguments.quick else 32) * MIB, PIECE_BYTES)
     settings = TUNED if arguments.tuned else DEFAULT
     real = [measure_real(torrent, peers, settings, seed) for seed in seeds]
-    simulated = [simulate(torrent, peers, settings, seed) for seed in seeds]
+    more = range(1, 1 + SIMULATED_PER_REAL * len(seeds))
+    simulated = [simulate(torrent, peers, settings, seed) for seed in more]
     fluid_s = torrent.size_bytes / UPLOAD_BYTES_PER_S
     conditions = {
         "libtorrent": libtorrent.version,
@@ -250,7 +265,7 @@ def main() -> None:
         "changed": {name: value for name, value in asdict(settings).items() if value != getattr(DEFAULT, name)},
         "peers": peers,
         "file_mib": torrent.size_bytes // MIB,
-        "seeds": len(seeds),
+        "seeds": {"real": len(real), "simulated": len(simulated)},
         "mean_min_max": {"real": summary(real, fluid_s), "simulated": summary(simulated, fluid_s)},
         "late_wake_p99_ms": [round(1000 * run.late_wake_s, 1) for run in real],
         "disturbed_runs": sum(run.late_wake_s > LATE_WAKE_S for run in real),

@@ -259,6 +259,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Goodput assumed for prompts over BLE, which are acknowledged writes: 182 bytes in two intervals of 30 ms to an
     iPhone; 68 between Androids, which take 512. Higher: peers over BLE look better than they are, and long prompts are
     given up before they are through."""
+    ble_pieces_kbit_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 300
+    """Goodput assumed for pieces over BLE, which are notifications, until it is measured: an iPhone's 300 to 400 (Apple
+    forum 770717). Higher: BLE is asked for what the CDN would have brought sooner."""
+    wifi_direct_kbit_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 100_000
+    """The same over Wi-Fi Direct, which shares its channel: a third of the 320 Mbit/s of one link alone."""
     receipts_max: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 1024
     """Receipts that may wait for a coordinator, 300 bytes of disk each, and those that may wait for their servers. Who
     served refuses one more; who pays forgets the oldest."""
@@ -291,8 +296,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Requests that wait for a slot; one more is refused as busy."""
     uploads_per_peer_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
     """Requests of one peer that wait or are served."""
-    inbound_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
-    """Pieces of one file that are asked of peers at once; what is granted beyond it waits for its turn."""
     cdn_requests_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     """Requests to the CDN at once: with a second one under way no time is lost between two."""
     cdn_request_bytes: Annotated[int, msgspec.Meta(ge=16_384, le=1 << 30)] = 16 << 20

@@ -146,7 +146,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         "the model needs more memory than this node has", "choose a smaller one", 422
     ),
     Reason.QUARANTINED: ReasonInfo("the model is quarantined on this node", "pull it again, or remove it", 409),
-    Reason.SUPERSEDED: ReasonInfo("a later swap took its place", "nothing to do, or ask again", 409),
+    Reason.SUPERSEDED: ReasonInfo("a later one took its place", "nothing to do, or ask again", 409),
     Reason.RESIDENT: ReasonInfo("the active model has not served long enough", "ask again later", 409),
     Reason.IN_USE: ReasonInfo("the model is active, or about to be", "swap to another one first", 409),
     Reason.REMOVED: ReasonInfo("the model is being removed from this node", "pull it again", 409),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from edgecoder.coordinator.repute import Repute
 from edgecoder.coordinator.swarm import SECOND_US, Order, Peer, Swarm, sender_id
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, Role
@@ -42,6 +43,7 @@ class _File(msgspec.Struct):
     file: FileId
     swarm: Swarm
     epoch: int
+    repute: Repute
     told: tuple[int, int] = (-1, -1)
     receivers_told: int = 0
     """The count that all who waited were told last."""
@@ -103,13 +105,15 @@ class Broker:
         peer = Peer(
             link.peer, link.id, have, message.wants, rate, message.slots, message.endpoint, refused={}, tickets={}
         )
-        state.swarm.join(peer)
+        peer = state.swarm.join(peer)
+        state.swarm.doubt(peer, is_doubted=state.repute.is_doubted(peer.node))
         self._files_of.setdefault(link.id, {})[message.file] = link.peer
         self._told(state)
         swarm, now = state.swarm, self._context.now
         orders = [*swarm.fill_from_origin(now), *swarm.fill(peer, now)]
-        for other in list(peer.sources.values()):
-            orders += swarm.fill(other, now)
+        if peer.wants:
+            for other in list(peer.sources.values()):
+                orders += swarm.fill(other, now)
         self._grant(state, orders, self._to_tell(state, peer))
 
     def _to_tell(self, state: _File, peer: Peer) -> list[Peer]:
@@ -138,7 +142,7 @@ class Broker:
             size = entry.layout.piece_size_bytes * SECOND_US
             delay = config.broker_delay_ms * MILLI
             swarm.origin_target = 1 + -(-delay * egress // size) if egress else entry.layout.piece_count
-            state = self.files[message.file] = _File(entry, message.file, swarm, 1)
+            state = self.files[message.file] = _File(entry, message.file, swarm, 1, Repute(config.agents_max))
             self._context.timers.set((_SWEEP, message.file), self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
         if message.broker_epoch >= state.epoch and not self._knows(state, message):
             state.epoch = message.broker_epoch + 1
@@ -179,6 +183,7 @@ class Broker:
                 is_news = not peer.have >> got.piece & 1
                 settled.append(swarm.settle(peer, got.piece, arrived=True))
                 if is_news:
+                    self._praise(state, peer, got.sender)
                     self._credit(state, peer, got.sender, got.piece, got.size_bytes)
         for piece in message.taking:
             if piece < count:
@@ -186,20 +191,34 @@ class Broker:
         for lost in message.lost:
             if lost.piece < count:
                 settled.append(swarm.settle(peer, lost.piece, arrived=False))
-                self._blame(swarm, peer, lost.sender, lost.reason)
+                if lost.reason is Reason.DUPLICATE:  # it is on its way from somebody else
+                    swarm.take(peer, lost.piece)
+                self._blame(state, peer, lost.sender, lost.reason)
                 if lost.size_bytes and not peer.have >> lost.piece & 1:
                     self._credit(state, peer, lost.sender, lost.piece, lost.size_bytes)
         return [order for order in settled if order is not None]
 
-    def _blame(self, swarm: Swarm, peer: Peer, sender: NodeId, reason: Reason) -> None:
+    def _blame(self, state: _File, peer: Peer, sender: NodeId, reason: Reason) -> None:
         """A sender did not deliver to a receiver: they are kept apart, for good where the bytes were wrong."""
         if sender == CDN_ID or reason is Reason.DUPLICATE:
             return
         is_proof = reason in (Reason.PIECE_CORRUPT, Reason.BANNED)
         peer.refused[sender] = _NEVER if is_proof else self._context.in_ms(REFUSE_MS)
-        other = swarm.peers.get(sender)
-        if other is not None and reason is Reason.NOT_SEEDING:
+        other = state.swarm.peers.get(sender)
+        if other is None:
+            return
+        if reason is Reason.NOT_SEEDING:
             other.target = 0
+        state.repute.accuse(peer.node, sender, reason)
+        state.swarm.doubt(other, is_doubted=state.repute.is_doubted(sender))
+
+    def _praise(self, state: _File, peer: Peer, sender: NodeId) -> None:
+        """A sender has delivered."""
+        other = state.swarm.peers.get(sender)
+        if other is not None:
+            state.repute.praise(peer.node, sender)
+            if other.is_doubted:
+                state.swarm.doubt(other, is_doubted=state.repute.is_doubted(sender))
 
     def _credit(self, state: _File, receiver: Peer, sender: NodeId, piece: int, size_bytes: int) -> None:
         """A receiver says that bytes of a member fit. It cannot give credit for more than the file has."""

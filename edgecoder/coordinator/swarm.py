@@ -50,10 +50,10 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """Pieces that are on their way to it."""
     inbound: int = 0
     """Orders among them; the others it fetches by itself."""
-    outbound: int = 0
-    """Pieces that it was to send and that have not been settled."""
     held: int = 0
     """How many pieces it has."""
+    inbound_max: int = 3
+    """Orders that may be open to it: more where pieces are short beside the way to the broker and back."""
     target: int = 2
     """How many it is given to send at once."""
     targets: dict[NodeId, Peer] = {}
@@ -68,8 +68,12 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """Senders that it is not given, until when."""
     tickets: dict[NodeId, int] = {}
     """Until when it has a ticket for a sender, Unix time, ms."""
+    is_doubted: bool = False
+    """Whether it is given nothing to send, and what it says that it has counts for nothing."""
     is_idle: bool = False
     """Whether it has room to send and nobody to send to."""
+    sending: dict[tuple[NodeId, int], Order] = {}
+    """The orders that it is to send, by receiver and piece."""
 
 
 class Order(msgspec.Struct, gc=False, frozen=True):
@@ -97,7 +101,6 @@ class Swarm:
         self._inbound = inbound
         self._delay = delay
         self._copies = [0] * layout.piece_count
-        """Live holders of each piece, and those who are about to be."""
         self._levels = [layout.all_pieces] + [0] * level_of(1 << 20)
         self.origin_target = 1
         self.origin_open = 0
@@ -113,9 +116,13 @@ class Swarm:
 
     # -- members -------------------------------------------------------------------------------------------------------
 
-    def join(self, peer: Peer) -> None:
-        """Take a member, or what it says anew of itself; orders to and from it are void."""
+    def join(self, peer: Peer) -> Peer:
+        """Take a member, or what it says anew of itself. Over the link that it had before it is in the same life, and
+        the orders that still make sense go on; over another one they are void. Returns the member as it is kept."""
         before = self.peers.get(peer.node)
+        if before is not None and before.link == peer.link:
+            self._update(before, peer)
+            return before
         if before is not None:
             peer.refused, peer.credited_bytes = before.refused, before.credited_bytes
             self.leave(before.node)
@@ -123,14 +130,41 @@ class Swarm:
         peer.held = peer.have.bit_count()
         self.seeders += peer.held == self.layout.piece_count
         self.receivers += peer.wants
-        peer.targets, peer.sources, peer.place = {}, {}, len(self._list)
+        peer.targets, peer.sources, peer.sending, peer.place = {}, {}, {}, len(self._list)
         self._list.append(peer)
         for piece in bits(peer.have):
             self._count(piece, 1)
+        peer.target = self._target_of(peer)
+        self._befriend(peer)
+        return peer
+
+    def _target_of(self, peer: Peer) -> int:
+        """One piece that it sends, and as many as it could send until news of that gets here and back."""
         rate = peer.up_bytes_per_s
         ahead = -(-self._delay * rate // (self.layout.piece_size_bytes * SECOND_US)) if rate else 1
-        peer.target = (1 + ahead) if peer.slots else 0
-        self._befriend(peer)
+        peer.inbound_max = self._inbound + max(0, ahead - 1)
+        return (1 + ahead) if peer.slots else 0
+
+    def _update(self, peer: Peer, said: Peer) -> None:
+        """A member says anew what it has, wants and gives."""
+        for piece in bits(said.have & ~peer.have):
+            self.settle(peer, piece, arrived=True)
+        gone = peer.have & ~said.have
+        if gone:
+            self.seeders -= peer.held == self.layout.piece_count
+            for piece in bits(0 if peer.is_doubted else gone):
+                self._count(piece, -1)
+            peer.have, peer.held = said.have, said.have.bit_count()
+            for order in list(peer.sending.values()):
+                if gone >> order.piece & 1:
+                    self.settle(order.receiver, order.piece, arrived=False)
+        if not said.wants:
+            for piece in bits(peer.pending):
+                self.settle(peer, piece, arrived=False)
+        self.receivers += said.wants - peer.wants
+        peer.wants, peer.slots = said.wants, said.slots
+        peer.up_bytes_per_s, peer.endpoint = said.up_bytes_per_s, said.endpoint
+        peer.target = self._target_of(peer)
 
     def leave(self, node: NodeId) -> list[Order]:
         """A member is gone. Returns the orders that it was to send, which are void."""
@@ -146,11 +180,10 @@ class Swarm:
         last = self._list.pop()
         if last is not peer:
             self._list[peer.place], last.place = last, peer.place
-        for piece in bits(peer.have):
-            self._count(piece, -1)
+        self.doubt(peer, is_doubted=True)
         for piece in bits(peer.pending):
             self.settle(peer, piece, arrived=False)
-        lost = [order for order in self.orders.values() if order.sender is peer]
+        lost = list(peer.sending.values())
         for order in lost:
             self.settle(order.receiver, order.piece, arrived=False)
         return lost
@@ -176,7 +209,7 @@ class Swarm:
             peer = members[self._stream.below(len(members))]
             if (
                 peer.wants
-                and peer.inbound < self._inbound
+                and peer.inbound < peer.inbound_max
                 and have & ~(peer.have | peer.pending)
                 and peer is not sender
                 and peer.refused.get(sender.node, 0) <= now
@@ -187,6 +220,13 @@ class Swarm:
                 self._link(sender, peer)
                 return True
         return False
+
+    def doubt(self, peer: Peer, *, is_doubted: bool) -> None:
+        """Count what a member says that it has no more, or again."""
+        if is_doubted is not peer.is_doubted:
+            peer.is_doubted = is_doubted
+            for piece in bits(peer.have):
+                self._count(piece, -1 if is_doubted else 1)
 
     # -- orders --------------------------------------------------------------------------------------------------------
 
@@ -206,6 +246,8 @@ class Swarm:
         if arrived and not receiver.have & bit:
             receiver.have |= bit
             receiver.held += 1
+            if receiver.is_doubted:
+                self._count(piece, -1)
             if receiver.held == self.layout.piece_count:
                 self.seeders += 1
                 self.receivers -= receiver.wants
@@ -220,12 +262,14 @@ class Swarm:
             if order.sender is None:
                 self.origin_open -= 1
             else:
-                order.sender.outbound -= 1
+                del order.sender.sending[receiver.node, piece]
         return order
 
     def fill(self, sender: Peer, now: Micros) -> Iterator[Order]:
         """Orders for a member that has room to send."""
-        while sender.outbound < sender.target:
+        if sender.is_doubted:
+            return
+        while len(sender.sending) < sender.target:
             order = self._order(sender, now)
             if order is None and self._rewire(sender, now):
                 order = self._order(sender, now)
@@ -237,18 +281,18 @@ class Swarm:
 
     def fill_idle(self, receiver: Peer, now: Micros) -> Iterator[Order]:
         """Orders for the neighbours of a member that may be sent something again, which had nobody to send to."""
-        if receiver.inbound < self._inbound:
+        if receiver.inbound < receiver.inbound_max:
             for other in list(receiver.sources.values()):
                 if other.is_idle and other.have & ~(receiver.have | receiver.pending):
                     yield from self.fill(other, now)
 
     def _order(self, sender: Peer, now: Micros) -> Order | None:
-        have, node, most = sender.have, sender.node, self._inbound
+        have, node = sender.have, sender.node
         best: Peer | None = None
         best_key = 1 << 62
         for peer in sender.targets.values():
             inbound = peer.inbound
-            if inbound >= most or not peer.wants or not have & ~(peer.have | peer.pending):
+            if inbound >= peer.inbound_max or not peer.wants or not have & ~(peer.have | peer.pending):
                 continue
             key = inbound << 32 | peer.held
             if key < best_key and (not peer.refused or peer.refused.get(node, 0) <= now):
@@ -256,9 +300,8 @@ class Swarm:
         if best is None:
             return None
         piece = self._rarest(have & ~(best.have | best.pending))
-        sender.outbound += 1
         rate = sender.up_bytes_per_s or 125_000
-        expect = sender.outbound * self.layout.piece_size_bytes * SECOND_US // rate + self._delay
+        expect = (len(sender.sending) + 1) * self.layout.piece_size_bytes * SECOND_US // rate + self._delay
         return self._place(best, sender, piece, now, expect)
 
     def fill_from_origin(self, now: Micros) -> Iterator[Order]:
@@ -267,7 +310,7 @@ class Swarm:
             missing = self._levels[0]
             if not missing:
                 return
-            wanting = [peer for peer in self.peers.values() if peer.wants and peer.inbound < self._inbound]
+            wanting = [peer for peer in self.peers.values() if peer.wants and peer.inbound < peer.inbound_max]
             if not wanting:
                 return
             least = min(peer.inbound << 32 | peer.held for peer in wanting)
@@ -284,10 +327,17 @@ class Swarm:
         receiver.pending |= 1 << piece
         receiver.inbound += 1
         self._count(piece, 1)
-        order = self.orders[receiver.node, piece] = Order(receiver, sender, piece, now, expect)
+        key = receiver.node, piece
+        order = self.orders[key] = Order(receiver, sender, piece, now, expect)
+        if sender is not None:
+            sender.sending[key] = order
         return order
 
     # -- copies --------------------------------------------------------------------------------------------------------
+
+    def copies(self, piece: int) -> int:
+        """How many members hold a piece, or are about to."""
+        return self._copies[piece]
 
     def _count(self, piece: int, change: int) -> None:
         copies = self._copies

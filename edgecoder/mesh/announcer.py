@@ -30,6 +30,7 @@ def _material(capabilities: Capabilities) -> tuple[object, ...]:
         capabilities.active_model,
         capabilities.active_model_param_size,
         capabilities.tokens_per_s,
+        capabilities.piece_map_digest,
     )
 
 

@@ -36,6 +36,7 @@ from edgecoder.core.events import (
 from edgecoder.core.ids import LinkId, Medium, Micros, NodeId, Role, TaskId
 from edgecoder.errors import Reason
 from edgecoder.mesh.announcer import Announcer
+from edgecoder.mesh.caller import Caller
 from edgecoder.mesh.executor import Executor, Sink
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.heartbeat import HeartbeatSender
@@ -95,7 +96,8 @@ class Member:
         self.downloads = self.models.downloads
         self.swap = self.models.swap
         self.peers = Peers(context)
-        self.neighbours = Neighbours(context, gate, self.peers, self._uses)
+        self.neighbours = Neighbours(context, gate, self.peers, self._uses, self.swarms.near.calls_for)
+        self.swarms.near.caller = Caller(self.neighbours, self.peers)
         self.heartbeat = HeartbeatSender(context, self, lambda: self.announcer, self.neighbours.online_changed)
         self.announcer = Announcer(context, self, languages, self.heartbeat.changed)
         self.executor = Executor(context, self._model_for, self._load_changed, self)

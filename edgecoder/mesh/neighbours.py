@@ -29,6 +29,10 @@ _TIMEOUT = ("radio.timeout", 0)
 _RADIOS = (Medium.BLE, Medium.WIFI_DIRECT)
 OnLink = Callable[[LinkId | None], None]
 """Takes the link to a peer that was asked for, None where there is none."""
+Uses = Callable[[LinkId], bool]
+"""Whether a task or a transfer needs a link."""
+Seeks = Callable[[NodeId], Micros | None]
+"""From when on a peer is worth a call for its files; None: it is not."""
 
 
 class HeardPeer(msgspec.Struct):
@@ -68,12 +72,12 @@ class _Call(msgspec.Struct):
 class Neighbours:
     """Neighbours by address, in the order in which they were heard."""
 
-    def __init__(self, context: Context, gate: Gate, peers: Peers, uses: Callable[[LinkId], bool]) -> None:
-        """`uses` tells whether a task needs a link."""
+    def __init__(self, context: Context, gate: Gate, peers: Peers, uses: Uses, seeks: Seeks) -> None:
         self._context = context
         self._gate = gate
         self._peers = peers
         self._uses = uses
+        self._seeks = seeks
         self._stream = context.stream("radio")
         self.rows: dict[Address, HeardPeer] = {}
         self._of_node: dict[NodeId, HeardPeer] = {}
@@ -207,9 +211,14 @@ class Neighbours:
         return due is not None and due <= self._context.now
 
     def _read_due(self, row: HeardPeer) -> Micros | None:
-        """From when on there is something to read; None: nothing is to be expected."""
+        """From when on there is something to read or to fetch; None: nothing is to be expected."""
         if not row.is_heard or row.links:
             return None
+        due = self._news_due(row)
+        sought = None if row.node is None else self._seeks(row.node)
+        return due if sought is None else sought if due is None else min(due, sought)
+
+    def _news_due(self, row: HeardPeer) -> Micros | None:
         known = None if row.node is None else self._peers.capabilities_of(row.node)
         if row.bits is not None and row.bits.loading:
             return None  # the bit says all there is to know
@@ -227,6 +236,12 @@ class Neighbours:
         if row.bits is None or known is None or row.heard_at >= row.read_at:
             return row.bits
         return None if is_later(row.bits.generation, known.generation) else row.bits
+
+    def look_again(self) -> None:
+        """Other peers than before may be worth a call."""
+        for row in self.rows.values():
+            self._judge(row, self._first_wait(row))
+        self._dial_next()
 
     def _forget_if_gone(self, row: HeardPeer) -> None:
         if row.is_heard or row.links or self._is_dialled(row) or self.rows.get(row.address) is not row:

@@ -88,14 +88,17 @@ class Planner(Protocol):
         """Whether the CDN is asked now."""
         ...
 
+    def is_in_time(self, view: View, takes: Micros) -> bool:
+        """Whether a piece that takes so long over a radio link is worth asking for, where the CDN can be had."""
+        ...
+
 
 class PortfolioPlanner:
     """Fewest bytes from the CDN, with a finish no later than SLACK_PCT after the CDN alone."""
 
     def plan(self, view: View) -> Plan:
         """See `Planner`."""
-        now, rate = view.now, view.cdn_bytes_per_s
-        alone = view.cdn_first_byte + view.bytes_begun * SECOND_US // rate
+        now, rate, alone = view.now, view.cdn_bytes_per_s, _alone(view)
         deadline = view.began + alone + alone * SLACK_PCT // 100
         grace = max(2 * view.rtt, alone * GRACE_PCT // 100)
         if not view.peers_asked and now >= view.peer_sign_at + grace:
@@ -110,6 +113,11 @@ class PortfolioPlanner:
         again = latest if view.peers_asked else min(latest, view.peer_sign_at + grace)
         return Plan(None, min(max(again, now + _LOOK_US_MIN), now + _LOOK_US_MAX))
 
+    def is_in_time(self, view: View, takes: Micros) -> bool:
+        """See `Planner`: what comes after the deadline the CDN brings anyhow, and two radios have worked in vain."""
+        alone = _alone(view)
+        return view.now + takes <= view.began + alone + alone * SLACK_PCT // 100
+
 
 class LadderPlanner:
     """The seed's order: a source is asked only where the one before it gives nothing."""
@@ -121,6 +129,15 @@ class LadderPlanner:
             return Plan(Why.NEXT_RUNG, view.now + _LOOK_US_MAX)
         again = view.peer_sign_at + grace
         return Plan(None, max(again, view.now + _LOOK_US_MIN))
+
+    def is_in_time(self, view: View, takes: Micros) -> bool:  # noqa: ARG002
+        """See `Planner`: the seed takes a peer over Bluetooth for the fastest source."""
+        return True
+
+
+def _alone(view: View) -> Micros:
+    """How long the whole takes from the CDN alone."""
+    return view.cdn_first_byte + view.bytes_begun * SECOND_US // view.cdn_bytes_per_s
 
 
 def make_planner(distribution: Distribution) -> Planner:

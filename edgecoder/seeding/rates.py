@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgecoder.core.effects import Source
 from edgecoder.core.ids import Micros
 
 _HALF_LIFE: Micros = 20_000_000
@@ -47,3 +48,36 @@ class Meter:
         if self._under_way:
             self._busy += now - self._since
         self._since = now
+
+
+class Rates:
+    """The rates of all kinds of sources of one file."""
+
+    __slots__ = ("_of", "peers")
+
+    def __init__(self) -> None:
+        self._of = {source: Meter() for source in Source}
+        self.peers = Meter()
+        """All but the CDN together."""
+
+    def begin(self, source: Source, now: Micros) -> None:
+        """See `Meter.begin`."""
+        for meter in self._meters(source):
+            meter.begin(now)
+
+    def end(self, source: Source, now: Micros) -> None:
+        """See `Meter.end`."""
+        for meter in self._meters(source):
+            meter.end(now)
+
+    def note(self, source: Source, size_bytes: int) -> None:
+        """See `Meter.note`."""
+        for meter in self._meters(source):
+            meter.note(size_bytes)
+
+    def bytes_per_s(self, source: Source, now: Micros) -> int:
+        """See `Meter.bytes_per_s`."""
+        return self._of[source].bytes_per_s(now)
+
+    def _meters(self, source: Source) -> tuple[Meter, ...]:
+        return (self._of[source],) if source is Source.CDN else (self._of[source], self.peers)

@@ -1,7 +1,7 @@
 """The swarms of a node: every file that it has or fetches piece by piece, and all who take part in it.
 
-This wires holdings, transfers, uploads and the brokers' client together, and is what the rest of the node sees of them.
-Peers over radio links are told what this node has when they want it, and are asked for what they have.
+This wires holdings, transfers, uploads, the brokers' client and the peers over radio links together, and is what the
+rest of the node sees of them.
 """
 
 from __future__ import annotations
@@ -9,29 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol
 
-import msgspec
-
 from edgecoder.config import Distribution
 from edgecoder.core.context import MILLI, Context
-from edgecoder.core.effects import Source
 from edgecoder.core.events import AccessChanged, AskWithdrawn, PieceArrived, PieceAsked
-from edgecoder.core.ids import FileId, LinkId, Medium, Micros, NodeId
-from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
+from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.inventory import DownloadState, Inventory
 from edgecoder.seeding.client import BrokerClient
 from edgecoder.seeding.holdings import Holding, Holdings
-from edgecoder.seeding.pieces import bitmap_to_bytes, bytes_to_bitmap
+from edgecoder.seeding.near import SOURCES, NearPeers
 from edgecoder.seeding.planner import make_planner
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.uploads import Uploads
 from edgecoder.wire.messages import Announce, Grant, Have, Redirect
-
-_TTL_MS = 60_000
-_SOURCES = {Medium.BLE: Source.BLE, Medium.WIFI_DIRECT: Source.WIFI_DIRECT}
-NEAR_REQUESTS_MAX = 1
-"""Pieces that one peer over a radio link is asked for at once: its link carries one after the other anyhow."""
 
 
 class Surroundings(Protocol):
@@ -54,12 +46,6 @@ class Surroundings(Protocol):
         ...
 
 
-class _NearFile(msgspec.Struct, gc=False):
-    have: int
-    wants: bool
-    slots: int
-
-
 class Swarms:
     """The files of a node that have a tree, and who else has or wants them."""
 
@@ -80,8 +66,7 @@ class Swarms:
         self.uploads = Uploads(context, self.holdings, gate.verifier, self)
         self.client = BrokerClient(context, gate.links, surroundings.home_link, self)
         self.transfers: dict[FileId, Transfer] = {}
-        self._near: dict[LinkId, dict[FileId, _NearFile]] = {}
-        """What peers over radio links have said of their files."""
+        self.near = NearPeers(context, self)
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
         """Take what earlier lives kept."""
@@ -107,6 +92,7 @@ class Swarms:
         def ended(reason: Reason | None) -> None:
             del self.transfers[holding.file]
             self.client.announce(holding)
+            self.near.ended(holding)
             on_end(reason)
 
         planner = make_planner(self._context.config.distribution)
@@ -114,7 +100,7 @@ class Swarms:
         self.transfers[holding.file] = transfer
         transfer.start()
         self.client.announce(holding)
-        self._tell_near(holding)
+        self.near.began(holding)
         return transfer
 
     def installed(self, entry: CatalogEntry) -> None:
@@ -138,10 +124,11 @@ class Swarms:
 
     # -- Giver of uploads ----------------------------------------------------------------------------------------------
 
-    def gives_nothing(self) -> Reason | None:
+    def gives_nothing(self, *, over_radio: bool = False) -> Reason | None:
         """See `uploads.Giver`."""
         config = self._context.config
-        if not config.seeding or (self._is_metered and not config.seed_when_metered):
+        is_dear = self._is_metered and not over_radio and not config.seed_when_metered
+        if not config.seeding or is_dear:
             return Reason.NOT_SEEDING
         return self._around.gives_nothing()
 
@@ -183,21 +170,45 @@ class Swarms:
         """See `client.Files`."""
         return 0 if self.gives_nothing() is not None else self._context.config.upload_slots
 
+    # -- Around of the near peers --------------------------------------------------------------------------------------
+
+    def held(self, file: FileId) -> Holding | None:
+        """See `near.Around`."""
+        return self.holdings.by_file.get(file)
+
+    def near_slots(self) -> int:
+        """See `near.Around`."""
+        return 0 if self.gives_nothing(over_radio=True) is not None else self._context.config.upload_slots
+
     # -- Swarm of the transfers ----------------------------------------------------------------------------------------
 
     def got(self, holding: Holding, piece: int, sender: NodeId, size_bytes: int) -> None:
         """See `transfer.Swarm`."""
         self.client.got(holding.file, piece, sender, size_bytes)
-        self._tell_near(holding)
-        self._ask_near(holding.file)
+        self.near.got(holding, sender)
+
+    def freed(self, holding: Holding) -> None:
+        """See `transfer.Swarm`."""
+        self.near.ask(holding.file)
 
     def taking(self, holding: Holding, pieces: range) -> None:
         """See `transfer.Swarm`."""
         self.client.taking(holding.file, pieces)
 
-    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason, size_bytes: int = 0) -> None:
-        """See `transfer.Swarm`."""
-        self.client.lost(holding.file, piece, sender, reason, size_bytes)
+    def lost(
+        self,
+        holding: Holding,
+        piece: int,
+        sender: NodeId,
+        reason: Reason,
+        size_bytes: int = 0,
+        link: LinkId | None = None,
+    ) -> None:
+        """See `transfer.Swarm`. A broker does not hear of radio links that fail: it gave no order."""
+        if link is None or size_bytes:
+            self.client.lost(holding.file, piece, sender, reason, size_bytes)
+        if link is not None:
+            self.near.lost(holding, piece, link, reason)
 
     def rtt(self) -> Micros:
         """See `transfer.Swarm`."""
@@ -206,6 +217,10 @@ class Swarms:
     def may_use_cdn(self) -> bool:
         """See `transfer.Swarm`."""
         return True
+
+    def pays(self) -> bool:
+        """See `transfer.Swarm`."""
+        return self._is_metered
 
     # -- the node around -----------------------------------------------------------------------------------------------
 
@@ -228,24 +243,19 @@ class Swarms:
 
     def link_bound(self, link: Link) -> None:
         """Somebody is at the other end of a link."""
-        if link.medium not in _SOURCES:
+        if link.medium in SOURCES:
+            self.near.link_bound(link)
+        else:
             self.client.link_bound(link)
-            return
-        for holding in self.announced():
-            if holding.file in self.transfers:
-                self._tell(link.id, holding)
 
     def link_down(self, link: LinkId) -> None:
         """A link is gone."""
         self.client.link_down(link)
-        self._near.pop(link, None)
+        self.near.link_down(link)
 
     def uses(self, link: LinkId) -> bool:
-        """Whether a transfer needs a link."""
-        known = self._near.get(link)
-        if not known:
-            return False
-        return any(file in self.transfers and row.have for file, row in known.items())
+        """Whether a transfer needs a link, of this node or of the peer."""
+        return self.near.uses(link) or self.uploads.serves(link)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -259,61 +269,6 @@ class Swarms:
         """The home names another broker."""
         self.client.redirected(link, message)
 
-    def on_announce(self, link: Link, message: Announce) -> None:
-        """A peer over a radio link says what it has of a file."""
-        holding = self.holdings.by_file.get(message.file)
-        if link.medium not in _SOURCES or holding is None:
-            return
-        try:
-            have = bytes_to_bitmap(message.have, holding.layout.piece_count)
-        except RemoteProtocolError:
-            self._context.drop("announce", Reason.INVALID)
-            return
-        is_news = message.file not in self._near.get(link.id, {})
-        self._near.setdefault(link.id, {})[message.file] = _NearFile(have, message.wants, message.slots)
-        if is_news and message.wants and holding.have & ~have and self.slots():
-            self._tell(link.id, holding)
-        self._ask_near(message.file)
-
-    def on_have(self, link: Link, message: Have) -> None:
-        """A peer over a radio link has more of a file."""
-        row = self._near.get(link.id, {}).get(message.file)
-        if row is None:
-            return
-        for got in message.got:
-            row.have |= 1 << got.piece
-        self._ask_near(message.file)
-
-    def _tell(self, link: LinkId, holding: Holding) -> None:
-        message = Announce(
-            file=holding.file,
-            have=bitmap_to_bytes(holding.have, holding.layout.piece_count),
-            wants=holding.file in self.transfers,
-            slots=self.slots(),
-        )
-        self._context.send(link, message, _TTL_MS)
-
-    def _tell_near(self, holding: Holding) -> None:
-        """Tell the peers over radio links that want a file how it stands here."""
-        for link, files in self._near.items():
-            row = files.get(holding.file)
-            if row is not None and row.wants and holding.have & ~row.have:
-                self._tell(link, holding)
-
-    def _ask_near(self, file: FileId) -> None:
-        """Ask the peers over radio links for what they have."""
-        transfer = self.transfers.get(file)
-        if transfer is None:
-            return
-        for link_id, files in self._near.items():
-            row, link = files.get(file), self._gate.links.get(link_id)
-            if row is None or not row.slots or link is None or link.peer is None:
-                continue
-            if transfer.asks_of(link.peer) < NEAR_REQUESTS_MAX:
-                transfer.ask_near(
-                    _SOURCES[link.medium], link.peer, link_id, row.have & transfer.holding.layout.all_pieces
-                )
-
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
         PieceArrived: piece_arrived,
         PieceAsked: lambda swarms, event: swarms.uploads.asked(event),
@@ -322,8 +277,8 @@ class Swarms:
     }
     """Who takes an event; called with the swarms and the event."""
     MESSAGES: ClassVar[dict[type, Callable[..., None]]] = {
-        Announce: on_announce,
-        Have: on_have,
+        Announce: lambda swarms, link, message: swarms.near.on_announce(link, message),
+        Have: lambda swarms, link, message: swarms.near.on_have(link, message),
         Grant: on_grant,
         Redirect: on_redirect,
     }

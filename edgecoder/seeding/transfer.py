@@ -8,8 +8,7 @@ is judged by its SHA-256 when all pieces are here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -18,52 +17,23 @@ from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source
 from edgecoder.core.events import AllocateFailed, FileAllocated, PieceArrived, PieceFailed, PieceFetched
 from edgecoder.core.ids import LinkId, Micros, NodeId, OpId
-from edgecoder.core.labels import Label
 from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.seeding.planner import Planner, View, Why
-from edgecoder.seeding.rates import Meter
+from edgecoder.seeding.rates import Rates
+from edgecoder.seeding.transfer_table import TRANSFER_TABLE, TransferState, TransferStep
 from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
 from edgecoder.wire.messages import Grant, Ticket
 
 _LOOK = "transfer.look"
+_NEAR = (Source.BLE, Source.WIFI_DIRECT)
 SECOND_US = 1_000_000
 CDN_REQUEST_S = 2
 """A request to the CDN asks for no more than it gives in so long, s: what it has in hand nobody else is asked for."""
 SLOW_FACTOR = 4
 """A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
-
-
-class TransferState(Label):
-    """How a download of pieces stands."""
-
-    ALLOCATING = "allocating"
-    FETCHING = "fetching"
-    DONE = "done"
-    FAILED = "failed"
-
-
-class TransferStep(Label):
-    """What can happen to one."""
-
-    ALLOCATED = "allocated"
-    WHOLE = "whole"
-    GAVE_UP = "gaveUp"
-    CALLED_OFF = "calledOff"
-
-
-TRANSFER_TABLE: Mapping[tuple[TransferState, TransferStep], TransferState] = MappingProxyType(
-    {
-        (TransferState.ALLOCATING, TransferStep.ALLOCATED): TransferState.FETCHING,
-        (TransferState.ALLOCATING, TransferStep.GAVE_UP): TransferState.FAILED,
-        (TransferState.ALLOCATING, TransferStep.CALLED_OFF): TransferState.FAILED,
-        (TransferState.FETCHING, TransferStep.WHOLE): TransferState.DONE,
-        (TransferState.FETCHING, TransferStep.GAVE_UP): TransferState.FAILED,
-        (TransferState.FETCHING, TransferStep.CALLED_OFF): TransferState.FAILED,
-    }
-)
 
 
 class Swarm(Protocol):
@@ -77,8 +47,20 @@ class Swarm(Protocol):
         """It is fetching pieces that nobody granted."""
         ...
 
-    def lost(self, holding: Holding, piece: int, sender: NodeId, reason: Reason, size_bytes: int = 0) -> None:
+    def lost(
+        self,
+        holding: Holding,
+        piece: int,
+        sender: NodeId,
+        reason: Reason,
+        size_bytes: int = 0,
+        link: LinkId | None = None,
+    ) -> None:
         """A peer did not give a piece whole; so much of it fits."""
+        ...
+
+    def freed(self, holding: Holding) -> None:
+        """A peer over a radio link may be asked for more."""
         ...
 
     def rtt(self) -> Micros:
@@ -87,6 +69,10 @@ class Swarm(Protocol):
 
     def may_use_cdn(self) -> bool:
         """Whether this node may fetch from the CDN now."""
+        ...
+
+    def pays(self) -> bool:
+        """Whether its user pays for what comes over the network."""
         ...
 
 
@@ -104,7 +90,11 @@ class Request(msgspec.Struct, gc=False):
     arrived: int = 0
     """Pieces of it that are here."""
     first_leaf: int = 0
+    link: LinkId | None = None
+    """The radio link that it went over."""
     is_given_up: bool = False
+    gives_way: bool = False
+    """Whether that is no fault of the peer's: there is a better link to it."""
 
 
 class Transfer:
@@ -137,7 +127,7 @@ class Transfer:
         self._tickets: dict[NodeId, Ticket] = {}
         self.banned: set[NodeId] = set()
         self._peers = self._cdn_under_way = 0
-        self._cdn_meter, self._peer_meter = Meter(), Meter()
+        self._rates = Rates()
         self._cdn_failures = 0
         self._cdn_waits_until: Micros = 0
         self._receivers = 1
@@ -194,7 +184,9 @@ class Transfer:
             bit = 1 << row.piece
             if row.sender in self.banned:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.BANNED)
-            elif (self.holding.have | self._flying) & bit:
+            elif self.holding.have & bit:  # the broker has not heard of it
+                self._swarm.got(self.holding, row.piece, CDN_ID, 0)
+            elif self._flying & bit:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.DUPLICATE)
             elif row.sender == CDN_ID:
                 self._ask(Source.CDN, row.piece, 1, Why.GRANTED)
@@ -214,10 +206,21 @@ class Transfer:
         wanted = have & ~self.holding.have & ~self._flying
         if not wanted or self.state is not TransferState.FETCHING or peer in self.banned:
             return False
+        is_free = self._swarm.may_use_cdn() and not self._cdn_failures and not self._swarm.pays()
+        takes = self._expected(source, self._layout.piece_size_bytes)
+        if is_free and not self._planner.is_in_time(self._view(self._context.now), takes):
+            return False
         begun = [piece for piece in self.holding.leaves if wanted >> piece & 1]
         piece = begun[0] if begun else self._first_of(wanted)
         self._ask(source, piece, 1, Why.NEAR, peer, link=link)
         return True
+
+    def leave(self, link: LinkId) -> None:
+        """There is a better link to a peer than this one."""
+        for request in self.requests.values():
+            if request.link == link and not request.is_given_up:
+                request.is_given_up = request.gives_way = True
+                self._context.out.append(CancelOp(request.op))
 
     def _first_of(self, wanted: int) -> int:
         """A piece of a set, from this node's own starting point on: others begin elsewhere."""
@@ -240,14 +243,13 @@ class Transfer:
         op = context.ops.begin(self._completed)
         if not expect:
             expect = self._expected(source, count * self._layout.piece_size_bytes)
-        self.requests[op] = Request(op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf)
+        self.requests[op] = Request(op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf, link=link)
         self._flying |= ((1 << count) - 1) << piece
+        self._rates.begin(source, now)
         if source is Source.CDN:
             self._cdn_under_way += 1
-            self._cdn_meter.begin(now)
         else:
             self._peers += 1
-            self._peer_meter.begin(now)
         ticket = None if peer is None else self._tickets.get(peer)
         context.out.append(
             FetchPiece(op, holding.entry, piece, first_leaf, source, count, peer, endpoint, link, ticket)
@@ -258,7 +260,12 @@ class Transfer:
         """How long a request should take, by what was measured."""
         if source is Source.CDN:
             return size_bytes * SECOND_US // self._cdn_rate()
-        rate = self._peer_meter.bytes_per_s(self._context.now) // max(1, self._peers)
+        if source in _NEAR:
+            config, asked = self._context.config, sum(other.source is source for other in self.requests.values())
+            assumed = config.ble_pieces_kbit_per_s if source is Source.BLE else config.wifi_direct_kbit_per_s
+            rate = self._rates.bytes_per_s(source, self._context.now) or assumed * 125
+            return size_bytes * (asked + 1) * SECOND_US // rate
+        rate = self._rates.peers.bytes_per_s(self._context.now) // max(1, self._peers)
         return size_bytes * SECOND_US // rate if rate else self._context.config.piece_timeout_ms * MILLI
 
     def _cdn_rate(self) -> int:
@@ -270,9 +277,9 @@ class Transfer:
         if down:
             most = min(most, down)
         rate = most * 125
-        measured = self._cdn_meter.bytes_per_s(self._context.now)
+        measured = self._rates.bytes_per_s(Source.CDN, self._context.now)
         if measured:  # alone it would have had what the peers took of this node's access as well
-            rate = min(rate, measured + self._peer_meter.bytes_per_s(self._context.now))
+            rate = min(rate, measured + self._rates.peers.bytes_per_s(self._context.now))
         return max(1, rate)
 
     # -- what comes ----------------------------------------------------------------------------------------------------
@@ -289,10 +296,9 @@ class Transfer:
         now = self._context.now
         if request.source is Source.CDN:
             self._cdn_under_way -= 1
-            self._cdn_meter.end(now)
         else:
             self._peers -= 1
-            self._peer_meter.end(now)
+        self._rates.end(request.source, now)
         self._land(request)
         if self._is_forgotten:
             return
@@ -307,6 +313,8 @@ class Transfer:
             if self.holding.is_whole:
                 self._end(TransferStep.WHOLE, None)
             else:
+                if request.source in _NEAR:
+                    self._swarm.freed(self.holding)
                 self.look()
 
     @property
@@ -335,10 +343,8 @@ class Transfer:
 
     def _note_bytes(self, request: Request, came: int) -> None:
         self._progress_at = self._context.now
-        if request.source is Source.CDN:
-            self._cdn_meter.note(came)
-        else:
-            self._peer_meter.note(came)
+        self._rates.note(request.source, came)
+        if request.source is not Source.CDN:
             self._sign_at = self._context.now
 
     def _drop_doubles(self, done: Request, piece: int) -> None:
@@ -357,7 +363,7 @@ class Transfer:
         if new:
             self._note_bytes(request, came)
         if reason is Reason.CANCELLED and request.is_given_up and not holding.have >> piece & 1:
-            reason = Reason.TOO_SLOW
+            reason = Reason.SUPERSEDED if request.gives_way else Reason.TOO_SLOW
         self._context.trace(
             PieceLost(
                 holding.entry.model_id,
@@ -381,13 +387,14 @@ class Transfer:
                 self.banned.add(request.peer)
                 self._context.trace(SenderBanned(holding.entry.model_id, request.peer))
             if not holding.have >> piece & 1:
-                self._swarm.lost(holding, piece, request.peer, reason, new * LEAF_BYTES)
+                self._swarm.lost(holding, piece, request.peer, reason, new * LEAF_BYTES, request.link)
 
     def _cdn_failed(self) -> None:
         config = self._context.config
         wait_ms = min(config.cdn_retry_max_ms, config.cdn_retry_ms << min(self._cdn_failures, 16))
         self._cdn_failures += 1
         self._cdn_waits_until = self._context.in_ms(wait_ms)
+        self._swarm.freed(self.holding)  # now they may be worth it
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -447,8 +454,10 @@ class Transfer:
     def _ask_cdn(self, why: Why, *, doubles: bool) -> None:
         layout, config = self._layout, self._context.config
         size = min(config.cdn_request_bytes, CDN_REQUEST_S * self._cdn_rate())
-        most = max(1, size // layout.piece_size_bytes)
-        while self._cdn_under_way < config.cdn_requests_max:
+        most, at_once = max(1, size // layout.piece_size_bytes), config.cdn_requests_max
+        if self._cdn_failures:  # one piece tells whether it is there again
+            most = at_once = 1
+        while self._cdn_under_way < at_once:
             wanted = layout.all_pieces & ~self.holding.have & ~self._flying
             if not wanted and doubles:
                 wanted, most = self._late(), 1

@@ -15,7 +15,7 @@ import msgspec
 from edgecoder.core.context import Context
 from edgecoder.core.effects import RefusePiece, ServePiece
 from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
-from edgecoder.core.ids import FileId, Micros, NodeId, OpId, RequestId
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId, RequestId
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.pieces import LEAF_BYTES, bitmap_to_bytes
@@ -37,8 +37,9 @@ _DUTY_WINDOW: Micros = 60_000_000
 class Giver(Protocol):
     """What uploads need to know of their node."""
 
-    def gives_nothing(self) -> Reason | None:
-        """Why it gives nothing at all now: switched off, battery, paid network, shutting down."""
+    def gives_nothing(self, *, over_radio: bool = False) -> Reason | None:
+        """Why it gives nothing at all now: switched off, battery, shutting down, and a paid network, which does not
+        matter over a radio link."""
         ...
 
     def is_busy(self) -> bool:
@@ -72,6 +73,7 @@ class _Upload(msgspec.Struct, gc=False):
     file: FileId
     piece: int
     first_leaf: int
+    link: LinkId | None = None
     op: OpId = 0
     began: Micros = 0
     beside: int = 1
@@ -94,11 +96,17 @@ class Uploads:
         """How many are served at once: no more than fill the uplink."""
         self._since_fewer = 0
         self._sent_us: Micros = 0
-        """Time that was spent sending in the duty window."""
+        """Time in the duty window in which something was sent,"""
+        self._sending_since: Micros = 0
+        """but for that since then, while something is."""
         self._window_began: Micros = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._serving)
+
+    def serves(self, link: LinkId) -> bool:
+        """Whether a peer gets something over a radio link, or waits for it."""
+        return any(upload.link == link for upload in (*self._serving.values(), *self._waiting))
 
     def asked(self, event: PieceAsked) -> None:
         """A peer wants a piece."""
@@ -108,7 +116,8 @@ class Uploads:
             self._refuse(event.request, event.peer, reason, holding)
             return
         self._of_peer[event.peer] = self._of_peer.get(event.peer, 0) + 1
-        self._waiting.append(_Upload(event.request, event.peer, event.file, event.piece, event.first_leaf))
+        upload = _Upload(event.request, event.peer, event.file, event.piece, event.first_leaf, event.link)
+        self._waiting.append(upload)
         self.pump()
 
     def withdrawn(self, event: AskWithdrawn) -> None:
@@ -124,13 +133,8 @@ class Uploads:
         if not self._waiting:
             return
         config, giver = self._context.config, self._giver
-        reason = giver.gives_nothing()
-        if reason is not None:
-            waiting, self._waiting = self._waiting, deque()
-            for upload in waiting:
-                self._release(upload)
-                self._refuse(upload.request, upload.peer, reason, self._holdings.by_file.get(upload.file))
-            return
+        if giver.gives_nothing() is not None:
+            self._refuse_waiting()
         if giver.is_busy() and not config.seed_while_busy:
             return  # whoever ends the task pumps again
         while self._waiting and len(self._serving) < self.at_once:
@@ -138,9 +142,19 @@ class Uploads:
                 return
             self._serve(self._waiting.popleft())
 
+    def _refuse_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for upload in waiting:
+            reason = self._giver.gives_nothing(over_radio=upload.link is not None)
+            if reason is None:
+                self._waiting.append(upload)
+            else:
+                self._release(upload)
+                self._refuse(upload.request, upload.peer, reason, self._holdings.by_file.get(upload.file))
+
     def _refusal(self, event: PieceAsked, holding: Holding | None) -> Reason | None:
         config = self._context.config
-        reason = self._giver.gives_nothing()
+        reason = self._giver.gives_nothing(over_radio=event.link is not None)
         if reason is not None:
             return reason
         if holding is None or not 0 <= event.piece < holding.layout.piece_count or not holding.have >> event.piece & 1:
@@ -177,8 +191,9 @@ class Uploads:
         share = self._giver.duty_pct()
         now = self._context.now
         if now >= self._window_began + _DUTY_WINDOW:
-            self._window_began, self._sent_us = now, 0
-        if share >= 100 or self._sent_us * 100 < share * _DUTY_WINDOW:
+            self._window_began, self._sent_us, self._sending_since = now, 0, now
+        sent = self._sent_us + (now - self._sending_since if self._serving else 0)
+        if share >= 100 or sent * 100 < share * _DUTY_WINDOW:
             return False
         self._context.timers.set(_PUMP, self._window_began + _DUTY_WINDOW, self.pump)
         return True
@@ -191,6 +206,8 @@ class Uploads:
             return
         context = self._context
         upload.op, upload.began = context.ops.begin(self._served), context.now
+        if not self._serving:
+            self._sending_since = context.now
         self._serving[upload.op] = upload
         upload.beside = len(self._serving)
         have = bitmap_to_bytes(holding.have, holding.layout.piece_count)
@@ -199,7 +216,8 @@ class Uploads:
     def _served(self, completion: PieceServed | ServeFailed) -> None:
         upload = self._serving.pop(completion.op)
         took = self._context.now - upload.began
-        self._sent_us += took
+        if not self._serving:
+            self._sent_us += self._context.now - self._sending_since
         self._release(upload)
         holding = self._holdings.by_file.get(upload.file)
         if isinstance(completion, PieceServed) and holding is not None and took:

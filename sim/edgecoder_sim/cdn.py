@@ -51,7 +51,7 @@ class CdnService:
         self._latency_us: dict[int, int] = {}
         self._fetches: dict[tuple[int, OpId], _Fetch] = {}
         self._on_outage: list[Callable[[], None]] = []
-        self.is_down = False
+        self.is_down = not cdn.reachable
 
     @property
     def ttfb_us(self) -> int:
@@ -102,7 +102,7 @@ class CdnService:
 
     def set_down(self, *, is_down: bool) -> None:
         """Begin or end an outage: what is under way breaks off, and nothing begins."""
-        self.is_down = is_down
+        self.is_down = is_down or not self._cdn.reachable
         if is_down:
             fetches, self._fetches = self._fetches, {}
             for fetch in fetches.values():

@@ -123,6 +123,7 @@ class LinkedContacts:
         for node in (a, b):
             if node.links.pop(link.id, None) is not None:
                 node.post(LinkDown(link.id))
+        link.end(self._kernel.now)
 
     def scan(self, node: SimNode, effect: Scan) -> None:
         """See `Bluetooth`; nobody is heard."""
@@ -146,6 +147,7 @@ class LinkedContacts:
             for end in (link.first, link.second):
                 if end.links.pop(link.id, None) is not None:
                     end.post(LinkDown(link.id, lost=False))
+            link.end(self._kernel.now)
 
     def died(self, node: SimNode, told_us: int | None) -> None:
         """See `Bluetooth`; the contacts wait."""
@@ -153,9 +155,10 @@ class LinkedContacts:
             other = link.second if link.first is node else link.first
             self._wait(node, other, self._drop(link))
             node.links.pop(link.id, None)
+            at_us = self._kernel.now + (self._silence_us if told_us is None else told_us)
             if other.links.pop(link.id, None) is not None:
-                silence_us = self._silence_us if told_us is None else told_us
-                other.post_at(self._kernel.now + silence_us, LinkDown(link.id))
+                other.post_at(at_us, LinkDown(link.id))
+            link.end(at_us)
 
     def started(self, node: SimNode) -> None:
         """See `Bluetooth`; contacts that last are linked again, the nearest first."""

@@ -1,5 +1,7 @@
 """Pieces on their way: from node to node and from the CDN, and what the two ends are told of it.
 
+What goes over a link from device to device is `air_pieces`'; here is what goes over access networks.
+
 A request reaches its sender after the latency of both access networks. What the sender serves is a flow over its uplink
 and the receiver's downlink, which it shares fairly with everything else that flows there; the receiver has the piece
 one way later. Who serves whom, and in what order, is the core's.
@@ -22,10 +24,13 @@ from edgecoder.core.events import (
     ServeFailed,
 )
 from edgecoder.core.ids import NodeId, OpId, RequestId
+from edgecoder.core.rng import Stream
 from edgecoder.errors import Reason
 from edgecoder.seeding.pieces import LEAF_BYTES, Layout
-from edgecoder_sim.bandwidth import Flow
+from edgecoder_sim.air_pieces import AirPieces
+from edgecoder_sim.bandwidth import UNCAPPED, Flow
 from edgecoder_sim.cdn import CdnService
+from edgecoder_sim.conduct import DRIP_BYTES_PER_S, Conduct
 from edgecoder_sim.host import PERSIST_US, SimNode
 from edgecoder_sim.kernel import Kernel
 
@@ -33,7 +38,19 @@ from edgecoder_sim.kernel import Kernel
 class _Fetch:
     """One request of one node."""
 
-    __slots__ = ("began_leaf", "effect", "flow", "have", "layout", "node", "piece", "request", "sender", "serve_op")
+    __slots__ = (
+        "bad_leaf",
+        "began_leaf",
+        "effect",
+        "flow",
+        "have",
+        "layout",
+        "node",
+        "piece",
+        "request",
+        "sender",
+        "serve_op",
+    )
 
     def __init__(self, node: SimNode, effect: FetchPiece, layout: Layout, request: RequestId) -> None:
         self.node = node
@@ -48,11 +65,16 @@ class _Fetch:
         self.serve_op: OpId | None = None
         """The sender's operation, once it serves."""
         self.have = b""
+        self.bad_leaf: int | None = None
+        """The leaf of the piece that does not fit the tree."""
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the piece that flows now, from where it begins."""
-        return self.layout.piece_bytes(self.piece) - self.began_leaf * LEAF_BYTES
+        """Bytes of the piece that flows now, from where it begins; a bad leaf is the last that comes."""
+        end = self.layout.piece_bytes(self.piece)
+        if self.bad_leaf is not None:
+            end = min(end, (self.bad_leaf + 1) * LEAF_BYTES)
+        return end - self.began_leaf * LEAF_BYTES
 
 
 class PieceService:
@@ -66,11 +88,16 @@ class PieceService:
         self._of_request: dict[RequestId, _Fetch] = {}
         self._nodes: dict[NodeId, SimNode] = {}
         self._requests = 0
+        self._conducts: dict[int, tuple[Conduct, Stream]] = {}
+        """Of those who do not keep to the protocol."""
+        self._air = AirPieces(kernel)
         cdn.on_outage(self._break_off_cdn)
 
-    def connect(self, node: SimNode) -> None:
-        """A node that others may fetch from."""
+    def connect(self, node: SimNode, conduct: Conduct = Conduct.HONEST) -> None:
+        """A node that others may fetch from, and how it behaves."""
         self._nodes[node.node_id] = node
+        if conduct is not Conduct.HONEST:
+            self._conducts[node.index] = (conduct, node.stream("conduct"))
 
     # -- receivers -----------------------------------------------------------------------------------------------------
 
@@ -81,6 +108,9 @@ class PieceService:
     def fetch(self, node: SimNode, effect: FetchPiece) -> None:
         """Ask the CDN or a peer."""
         self._requests += 1
+        if effect.link is not None:
+            self._air.fetch(node, effect, self._requests)
+            return
         fetch = _Fetch(node, effect, effect.entry.layout, self._requests)
         self._of_op[node.index, effect.op] = fetch
         self._of_request[fetch.request] = fetch
@@ -116,6 +146,7 @@ class PieceService:
 
     def cancel(self, node: SimNode, op: OpId) -> None:
         """A node does not wait any more; what has come stays."""
+        self._air.cancel(node, op)
         fetch = self._of_op.get((node.index, op))
         if fetch is not None:
             self._abandon(fetch)
@@ -150,13 +181,38 @@ class PieceService:
 
     def serve(self, node: SimNode, effect: ServePiece) -> None:
         """A node sends what it was asked for."""
+        if self._air.serve(node, effect):
+            return
         fetch = self._of_request.get(effect.request)
         if fetch is None or fetch.sender is not node:
             node.post(ServeFailed(effect.op, Reason.PEER_LOST))
             return
         fetch.serve_op, fetch.have = effect.op, effect.have
+        cap = UNCAPPED
+        if node.index in self._conducts:
+            conduct, stream = self._conducts[node.index]
+            if self._keeps(fetch, conduct):
+                fetch.serve_op = None
+                node.post(PieceServed(effect.op))  # as it tells its own core
+                return
+            if conduct is Conduct.DRIP:
+                cap = DRIP_BYTES_PER_S
+            elif conduct in (Conduct.POISONER, Conduct.WRONG_PROOF):
+                leaves = -(-fetch.size_bytes // LEAF_BYTES) if conduct is Conduct.POISONER else 1
+                fetch.bad_leaf = fetch.began_leaf + stream.below(leaves)
         ports = self._cdn.port(node), self._cdn.port(fetch.node)
-        fetch.flow = self._flows.start(*ports, fetch.size_bytes, lambda _: self._served(fetch))
+        fetch.flow = self._flows.start(*ports, fetch.size_bytes, lambda _: self._served(fetch), cap)
+
+    def _keeps(self, fetch: _Fetch, conduct: Conduct) -> bool:
+        """Whether a node keeps to itself what it was to send; what it says in place of it."""
+        is_last = fetch.piece == fetch.layout.piece_count - 1
+        reason = {Conduct.LIAR: Reason.NOT_HELD, Conduct.FREE_RIDER: Reason.BUSY}.get(conduct)
+        if conduct is Conduct.WITHHOLDER and is_last:
+            reason = Reason.NOT_HELD
+        if reason is not None:
+            at_us = self._kernel.now + self._flight_us(fetch)
+            self._kernel.call_at(at_us, self._refused, fetch, RefusePiece(fetch.request, reason))
+        return reason is not None or conduct is Conduct.SILENT
 
     def _served(self, fetch: _Fetch) -> None:
         sender, op = fetch.sender, fetch.serve_op
@@ -167,12 +223,23 @@ class PieceService:
         self._kernel.call_at(self._kernel.now + self._flight_us(fetch), self._fetched, fetch)
 
     def _fetched(self, fetch: _Fetch, _: object) -> None:
-        if fetch.request in self._of_request:
-            self._forget(fetch)
-            fetch.node.post(PieceFetched(fetch.effect.op, fetch.have))
+        if fetch.request not in self._of_request:
+            return
+        self._forget(fetch)
+        op, bad_leaf = fetch.effect.op, fetch.bad_leaf
+        if fetch.node.index in self._conducts:
+            conduct, stream = self._conducts[fetch.node.index]
+            if conduct is Conduct.ACCUSER and stream.below(2):
+                bad_leaf = fetch.began_leaf
+        if bad_leaf is None:
+            fetch.node.post(PieceFetched(op, fetch.have))
+        else:
+            wasted = fetch.size_bytes - (bad_leaf - fetch.began_leaf) * LEAF_BYTES
+            fetch.node.post(PieceFailed(op, Reason.PIECE_CORRUPT, bad_leaf, fetch.have, wasted))
 
     def refuse(self, node: SimNode, effect: RefusePiece) -> None:
         """A node gives nothing."""
+        self._air.refuse(node, effect)
         fetch = self._of_request.get(effect.request)
         if fetch is not None and fetch.sender is node:
             self._kernel.call_at(self._kernel.now + self._flight_us(fetch), self._refused, fetch, effect)

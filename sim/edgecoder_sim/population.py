@@ -24,6 +24,7 @@ from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, FileRow, encode_rows
 from edgecoder.models.swap import KEY as SWAP_KEY
 from edgecoder.models.swap import SwapJournal
+from edgecoder_sim.conduct import Conduct
 from edgecoder_sim.crypto import crypto, node_id
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.scenario_model import Group, Scenario, Wire
@@ -40,6 +41,7 @@ class Place:
         "battery_pct",
         "catalog",
         "charge_pct",
+        "conduct",
         "files",
         "first",
         "is_empty",
@@ -62,6 +64,8 @@ class Place:
         """Whether it is on external power."""
         self.is_empty = False
         """Whether its battery does not carry it."""
+        self.conduct = Conduct.HONEST
+        """How it behaves towards others."""
         self.first: CatalogEntry | None = None
         """The model that it starts with."""
         self.files: frozenset[str] = frozenset()
@@ -107,6 +111,7 @@ class Population:
     def members(self, role: Role, group: Group) -> Iterator[Place]:
         """The nodes of a group."""
         stream = Stream(self._scenario.rng_seed, b"", f"sim.population.{role.value}")
+        conducts = Stream(self._scenario.rng_seed, b"", f"sim.conduct.{role.value}").shuffled(parts(group))
         for number in range(group.count):
             name = f"{role.value}-{number}"
             device = weighted(stream, group.devices)
@@ -115,7 +120,21 @@ class Population:
             charge = sim.device.battery_pct and _between(stream, sim.device.battery_pct)
             place = Place(sim, role, self._catalog, charge)
             self._fill_disk(place, group, stream)
+            if conducts:
+                place.conduct = conducts[number]
+            if place.conduct is Conduct.LIAR:
+                self._claim_all(place)
             yield place
+
+    def _claim_all(self, place: Place) -> None:
+        """The disk of a liar says that every file is there."""
+        rows = {
+            entry.sha256: FileRow(DownloadState.INSTALLED, entry.file_size_bytes)
+            for entry in self._catalog.entries
+            if entry.piece_root
+        }
+        kept = msgspec.msgpack.decode(place.sim.disk[INVENTORY_KEY], type=dict[str, FileRow])
+        place.sim.disk[INVENTORY_KEY] = encode_rows(kept | rows)
 
     def coordinators(self) -> Iterator[SimNode]:
         """The coordinators."""
@@ -158,6 +177,20 @@ class Population:
         place.sim.disk[INVENTORY_KEY] = encode_rows(rows)
         if place.first is not None:
             place.sim.disk[SWAP_KEY] = msgspec.msgpack.encode(SwapJournal(place.first.sha256))
+
+
+def parts(group: Group) -> list[Conduct]:
+    """The conducts of a group's nodes: whole numbers of nodes, as near to their weights as can be (largest remainders);
+    empty where all are honest."""
+    total = sum(group.conduct.values())
+    if total <= 0:
+        return []
+    wanted = {conduct: group.count * weight / total for conduct, weight in group.conduct.items()}
+    counts = {conduct: int(share) for conduct, share in wanted.items()}
+    rest = sorted(wanted, key=lambda conduct: counts[conduct] - wanted[conduct])
+    for conduct in rest[: group.count - sum(counts.values())]:
+        counts[conduct] += 1
+    return [conduct for conduct, count in counts.items() for _ in range(count)]
 
 
 def weighted(stream: Stream, weights: dict[T, float]) -> T | None:

@@ -87,6 +87,8 @@ class Cdn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ttfb_ms: LatencyMs = 100.0
     """Time from a request to the first byte of the answer, ms, both ways included (S: 100 to 200 from S3, by Amazon's
     guide; I: an edge cache is at the lower end)."""
+    reachable: bool = True
+    """Whether nodes reach it at all; false is a place without internet."""
 
     @property
     def egress_bytes_per_s(self) -> int | None:

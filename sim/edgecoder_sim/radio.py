@@ -7,16 +7,16 @@ Links in range of each other hop over the same channels and lose the packets tha
 Advertising tells every linked peer, and is complete when each has acknowledged, or at the deadline.
 
 Fidelity boundary: links of one radio do not collide in time as long as all fit; a frame keeps the share and the crowd
-that it began with; a crowd is what was sent in the ten seconds before, and is looked at where radios scan; the two
-directions of a link do not slow each other down; a PHY does not change with the distance, and Wi-Fi in the same band
-does not exist. Who has the app in the background has it there for good. Signal strength follows the log-distance model
-without fading.
+that it began with; a crowd is what was sent in the ten seconds before, and is looked at where radios scan; of the two
+directions of a link only pieces slow the other one down; a PHY does not change with the distance, and Wi-Fi in the same
+band does not exist. Who has the app in the background has it there for good. Signal strength follows the log-distance
+model without fading.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache, lru_cache
 from typing import Final
 
@@ -25,7 +25,7 @@ from edgecoder.core.events import Advertised, LinkUp
 from edgecoder.core.ids import LinkId, Medium
 from edgecoder.wire.envelope import Envelope, Frame, peek
 from edgecoder.wire.messages import TYPES
-from edgecoder_sim.ble_timing import MILLI, Timing
+from edgecoder_sim.ble_timing import MILLI, Timing, exchange_us
 from edgecoder_sim.host import SimNode, frame_size
 from edgecoder_sim.population import weighted
 from edgecoder_sim.radio_model import Radio, System, agreed
@@ -44,6 +44,8 @@ WINDOW_US: Final = 10 * SECOND_US
 _QUIET_MILLI: Final = 300
 """Where all radios together send less of the time, ‰, nobody looks who is near whom: 1.6 % are lost at most (D)."""
 _WRITTEN: Final = frozenset(TYPES[name] for name in ACKNOWLEDGED)
+BULK_BYTES_MIN: Final = 2048
+"""Bytes of a piece that Bluetooth is given at once at least, so that frames wait for no more than that (I)."""
 _GOLDEN: Final = 2_654_435_761
 """Multiples of it, cut to a span, lie in it as evenly as can be (Knuth): where connection events begin."""
 
@@ -206,10 +208,15 @@ class AirLink:
         "first",
         "held",
         "id",
+        "on_end",
         "rssi_dbm",
         "second",
+        "waiting",
     )
     medium: Medium
+    bulk_bytes: int
+    """How much of a piece is given to it at once: enough that nothing is lost between two, and little for a frame to
+    wait for."""
 
     def __init__(
         self, link: LinkId, antennas: Antennas, a: SimNode, b: SimNode, rssi_dbm: int, *, is_dialled: bool = False
@@ -226,6 +233,10 @@ class AirLink:
         """How long an acknowledgement takes on its way back."""
         self.held: list[tuple[SimNode, Frame]] | None = None
         """What waits while the ends cannot hear each other; None: they can."""
+        self.waiting: list[Callable[[], None]] = []
+        """What to do when they can again."""
+        self.on_end: Callable[[AirLink, int], None] | None = None
+        """Who else is told when it ends: the link, and when its ends know, µs."""
 
     def part(self) -> None:
         """The ends cannot hear each other; what is sent is repeated until they can."""
@@ -236,6 +247,14 @@ class AirLink:
         held, self.held = self.held or [], None
         for sender, frame in held:
             self.send(sender, frame, now_us)
+        waiting, self.waiting = self.waiting, []
+        for goes_on in waiting:
+            goes_on()
+
+    def end(self, at_us: int) -> None:
+        """Nothing goes over it any more; its ends know at `at_us`."""
+        if self.on_end is not None:
+            self.on_end(self, at_us)
 
     def open(self) -> None:
         """Tell both ends."""
@@ -259,21 +278,30 @@ class AirLink:
             return NEVER_US
         direction = 0 if self.first is sender else 1
         size = frame_size(frame)
-        arrival_us = self._carry(direction, frame, size, depart_us)
+        arrival_us = self._carry(direction, size, depart_us, is_acknowledged=_is_acknowledged(frame))
         self._quiet_us[direction] = max(self._quiet_us[direction], arrival_us)
         receiver = self._ends[1 - direction].node
         receiver.deliver_at(arrival_us, self.id, frame, (sender, self.medium.value, size))
         return arrival_us
 
-    def _carry(self, direction: int, frame: Frame, size_bytes: int, depart_us: int, /) -> int:
-        """Take a frame along, 0 from first to second; returns when the last of it arrives."""
+    def carry(self, sender: SimNode, size_bytes: int, depart_us: int) -> int:
+        """Carry bytes of a piece, or of what is said about one; when they have arrived, NEVER_US where nobody knows."""
+        if self.held is not None:
+            return NEVER_US
+        direction = 0 if self.first is sender else 1
+        arrival_us = self._carry(direction, size_bytes, depart_us, is_acknowledged=False)
+        self._quiet_us[direction] = max(self._quiet_us[direction], arrival_us)
+        return arrival_us
+
+    def _carry(self, direction: int, size_bytes: int, depart_us: int, *, is_acknowledged: bool) -> int:
+        """Take bytes along, 0 from first to second; returns when the last of them arrives."""
         raise NotImplementedError
 
 
 class BleLink(AirLink):
     """A link over Bluetooth."""
 
-    __slots__ = ("_cost", "_phase_us", "_position")
+    __slots__ = ("_bulk_until_us", "_cost", "_phase_us", "_position", "bulk_bytes")
     medium = Medium.BLE
 
     def __init__(
@@ -285,8 +313,18 @@ class BleLink(AirLink):
         self._phase_us = link * _GOLDEN % self._cost.interval_us
         self._position = [0, 0]
         """Next free place of each direction: connection events since the phase times what one carries, ‰ packets."""
+        self.bulk_bytes = self._cost.bulk_bytes
+        self._bulk_until_us = [0, 0]
+        """Until when each direction carries pieces."""
 
-    def _carry(self, direction: int, frame: Frame, size_bytes: int, depart_us: int, /) -> int:
+    def carry(self, sender: SimNode, size_bytes: int, depart_us: int) -> int:
+        """See `AirLink`."""
+        arrival_us = super().carry(sender, size_bytes, depart_us)
+        if arrival_us != NEVER_US:
+            self._bulk_until_us[0 if self.first is sender else 1] = arrival_us
+        return arrival_us
+
+    def _carry(self, direction: int, size_bytes: int, depart_us: int, *, is_acknowledged: bool) -> int:
         """Take places in connection events."""
         pace = self._cost
         interval_us, room = pace.interval_us, pace.room
@@ -298,7 +336,9 @@ class BleLink(AirLink):
         need = packets * self._antennas.repeats_milli(first, second, depart_us)
         if asked > MILLI:  # the radio of one end is asked for more than it has
             need = need * asked // MILLI
-        if _is_acknowledged(frame):
+        if self._bulk_until_us[1 - direction] > depart_us:  # full packets are answered with full ones
+            need = need * pace.both_ways_milli // MILLI
+        if is_acknowledged:
             per_value = -(-need // (values * room)) + 1
             start = -(-start // room) * room
             end = start + (values - 1) * per_value * room + need // values
@@ -317,7 +357,7 @@ class BleLink(AirLink):
 class _LinkCost:
     """The timing of a link, and what follows from it for every frame."""
 
-    __slots__ = ("cost", "interval_us", "room", "share_milli")
+    __slots__ = ("both_ways_milli", "bulk_bytes", "cost", "interval_us", "room", "share_milli")
 
     def __init__(self, timing: Timing) -> None:
         self.cost = lru_cache(maxsize=4096)(timing.cost)
@@ -326,6 +366,12 @@ class _LinkCost:
         """Packets that a connection event carries, ‰."""
         self.share_milli = min(MILLI, self.room * timing.packet_us // timing.interval_us)
         """Share of the time that the link is on the air while it carries something, ‰."""
+        answered_us = 2 * exchange_us(timing.phy, timing.data_bytes) - exchange_us(timing.phy, 0)
+        both = min(self.room, MILLI * max(1, timing.interval_us // answered_us))
+        self.both_ways_milli = MILLI * self.room // both
+        """How much longer a direction takes while the other one is full too, ‰ of the time."""
+        packets = timing.value_cost(timing.value_bytes)[0]
+        self.bulk_bytes = max(BULK_BYTES_MIN, self.room * timing.value_bytes // packets // MILLI)
 
     @staticmethod
     @cache

@@ -393,6 +393,7 @@ class Scanning:
             self.bearers[end.index].links.pop(link.id, None)
             if end.links.pop(link.id, None) is not None:
                 end.post_at(at_us, LinkDown(link.id, lost))
+        link.end(at_us)
 
     # -- lives ---------------------------------------------------------------------------------------------------------
 

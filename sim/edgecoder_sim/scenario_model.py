@@ -19,6 +19,7 @@ from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
 from edgecoder.models.admission import fits
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder_sim.conduct import Conduct
 from edgecoder_sim.faults.model import Faults
 from edgecoder_sim.people_model import Buildings, Day, Mobility, Presence, Replay
 from edgecoder_sim.profiles import Cdn, Device, Network, ProfileName, Weight
@@ -77,6 +78,9 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     them, and every node where this is empty, starts without a model."""
     network: str = ""
     """Access network of the nodes."""
+    conduct: dict[Conduct, Weight] = {}
+    """How nodes behave towards others that fetch files from them, and how common each is: `honest`, `poisoner`,
+    `wrong_proof`, `silent`, `drip`, `withholder`, `liar`, `free_rider`, `accuser`; none given: all are honest."""
 
 
 class Topology(Enum):

@@ -234,7 +234,7 @@ class World:
             for place in places:
                 sim, network = place.sim, networks[name]
                 self.cdn.connect(sim, network)
-                self.pieces.connect(sim)
+                self.pieces.connect(sim, place.conduct)
                 access = self._access[sim.index] = Access(sim, network, "lan")
                 for number, hub in enumerate(self._homes(sim.index)):
                     ends = ((sim, access), (hub, hubs[hub.index]))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edgecoder.coordinator.swarm import Order, Peer, Swarm
 from edgecoder.errors import Reason
 from edgecoder.trace import PieceKept, PieceRefused, PieceSought, SeedCredited, TransferBegan, TransferEnded
 from edgecoder_sim.host import Disk
@@ -96,3 +97,19 @@ def test_a_broker_that_dies_takes_nothing_along(tmp_path: Path) -> None:
 def test_refusals_name_their_reason(tmp_path: Path) -> None:
     crowd = Crowd(tmp_path, "config.agents.upload_queue_max=0").run(60)
     assert {record.reason for record in crowd.of(PieceRefused)} == {Reason.BUSY}
+
+
+def test_nothing_is_ordered_twice_where_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member that has all says so anew; what it is sending goes on."""
+    void: list[int] = []
+    settle = Swarm.settle
+
+    def settled(swarm: Swarm, receiver: Peer, piece: int, *, arrived: bool) -> Order | None:
+        if not arrived:
+            void.append(piece)
+        return settle(swarm, receiver, piece, arrived=arrived)
+
+    monkeypatch.setattr(Swarm, "settle", settled)
+    crowd = Crowd(tmp_path).run()
+    assert crowd.figures["transfers_done"] == 12
+    assert not void

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgecoder_sim.swarm.fetcher import FIRST_QUEUE
 from edgecoder_sim.swarm.settings import DEFAULT, TUNED, Settings, Torrent
 from edgecoder_sim.swarm.swarm import Outcome, Swarm
 
@@ -85,3 +86,25 @@ def test_no_more_peers_than_slots_are_unchoked_once_a_round_has_been(slots: int)
         swarm._kernel.run(second * 1_000_000)
         most = max(most, *(peer.unchoked for peer in swarm.peers))
     assert slots <= most <= slots + 1
+
+
+def test_an_optimistic_slot_goes_to_who_waited_the_longest() -> None:
+    tuning = Settings(unchoke_slots_limit=1, unchoke_interval_s=1, optimistic_unchoke_interval_s=3)
+    swarm = Swarm(Torrent(64 * MIB, PIECE_BYTES), [RATE, 5000, 5000, 5000], 1, tuning)
+    turns = []
+    for second in range(8, 40):
+        swarm._kernel.run(second * 1_000_000)
+        turns += [c.other for c in swarm.peers[0].connections if not c.is_choking]
+    changes = [turn for turn, before in zip(turns[1:], turns, strict=False) if turn != before]
+    assert len(changes) >= 8
+    assert all(len({*changes[place : place + 3]}) == 3 for place in range(len(changes) - 2))
+
+
+def test_a_source_that_is_silent_for_long_is_snubbed_and_asked_for_little() -> None:
+    swarm = Swarm(Torrent(MIB, PIECE_BYTES), [100, RATE], 1)
+    swarm._kernel.run(60_000_000)
+    (connection,) = swarm.peers[1].connections
+    before = connection.fetcher.is_snubbed, len(connection.fetcher.asked)
+    swarm._kernel.run(80_000_000)
+    assert before == (False, FIRST_QUEUE)
+    assert (connection.fetcher.is_snubbed, connection.fetcher.desired) == (True, 1)

@@ -122,7 +122,6 @@ def test_a_request_is_late_after_four_deviations_within_bounds(samples_ms: list[
 # -- choker ------------------------------------------------------------------------------------------------------------
 
 NOW_US = 200_000_000
-BASE = Round(is_choked=False, received_bytes=10, sent_bytes=10, sent_since_unchoke_bytes=0, unchoked_us=NOW_US)
 LONG_AGO_US = NOW_US - QUOTA_TIME_US - 1
 
 

@@ -6,14 +6,28 @@ own doing, and are passed over.
 
 from __future__ import annotations
 
-from edgecoder.core.effects import Connect, Disconnect
-from edgecoder.core.events import Heard, LinkDown, LinkUp, PeersHeard, PeersSilent
+from edgecoder.core.effects import Connect, Disconnect, FetchPiece, RefusePiece, ServePiece
+from edgecoder.core.events import (
+    AskWithdrawn,
+    Heard,
+    LinkDown,
+    LinkUp,
+    PeersHeard,
+    PeersSilent,
+    PieceAsked,
+    PieceFailed,
+    PieceFetched,
+    PieceServed,
+    ServeFailed,
+)
 from edgecoder.core.ids import Address, LinkId, Medium, Micros, NodeId, TaskId
 from edgecoder.trace import PeerForgotten, PeerLearned
 from edgecoder.wire.advertisement import Bits, is_later
 from edgecoder.wire.envelope import Header
 from edgecoder.wire.messages import (
+    Announce,
     Cancel,
+    Have,
     LedgerAck,
     Probe,
     ProbeReply,
@@ -27,14 +41,14 @@ from edgecoder_sim.checkers.panel import GRACE_US, Book, Panel, Rule
 
 NEWS_US = 60_000_000
 """What changed at a peer in reach is to be read within this (protocol: peers not seen for 60 s are evicted)."""
-_USES = (TaskRequest, TaskResponse, Probe, ProbeReply, Release, Cancel, Receipt, LedgerAck)
+_USES = (Announce, Have, TaskRequest, TaskResponse, Probe, ProbeReply, Release, Cancel, Receipt, LedgerAck)
 _FINAL = (ResponseStatus.DONE, ResponseStatus.REFUSED, ResponseStatus.FAILED)
 
 
 class Held:
     """One link over the radio."""
 
-    __slots__ = ("address", "is_wide", "open", "used_us")
+    __slots__ = ("address", "is_wide", "open", "pieces", "used_us")
 
     def __init__(self, address: Address, now: Micros, *, is_wide: bool) -> None:
         self.address = address
@@ -44,6 +58,8 @@ class Held:
         """When something went over it that a task, or its receipt, needs."""
         self.open: set[tuple[TaskId, int]] = set()
         """Requests that came over it and have no end yet."""
+        self.pieces: set[tuple[str, int]] = set()
+        """Pieces that are fetched or asked for over it: by operation here, by request of the peer."""
 
 
 class HeldLinks:
@@ -102,8 +118,9 @@ class Slots(Rule):
 
 
 class IdleLinks(Rule):
-    """No slot is held by a link that no task has used for twice `link_idle_max_ms`: a node looks at a link as often as
-    that, and lets it go if it was idle since the last look. It must be made after `Slots`, whose books it reads."""
+    """No slot is held by a link that no task and no piece has used for twice `link_idle_max_ms`: a node looks at a link
+    as often as that, and lets it go if it was idle since the last look. It must be made after `Slots`, whose books it
+    reads."""
 
     name = "idle links are let go"
 
@@ -120,6 +137,31 @@ class IdleLinks(Rule):
         self.panel.on_received(Cancel, self._ended)
         self.panel.on_sent(TaskResponse, self._answered)
         self.panel.on(LinkUp, self._up)
+        self.panel.on(FetchPiece, lambda book, effect: self._piece_begins(book, effect.link, ("op", effect.op)))
+        self.panel.on(PieceAsked, lambda book, event: self._piece_begins(book, event.link, ("request", event.request)))
+        self.panel.on(ServePiece, self._serves)
+        self.panel.on((RefusePiece, AskWithdrawn), lambda book, of: self._piece_ends(book, ("request", of.request)))
+        self.panel.on(
+            (PieceFetched, PieceFailed, PieceServed, ServeFailed),
+            lambda book, event: self._piece_ends(book, ("op", event.op)),
+        )
+
+    def _piece_begins(self, book: Book, link: LinkId | None, what: tuple[str, int]) -> None:
+        held = None if link is None else self._links.of(book).get(link)
+        if held is not None:
+            held.pieces.add(what)
+
+    def _serves(self, book: Book, effect: ServePiece) -> None:
+        for held in self._links.of(book).values():
+            if ("request", effect.request) in held.pieces:
+                held.pieces.add(("op", effect.op))
+        self._piece_ends(book, ("request", effect.request))
+
+    def _piece_ends(self, book: Book, what: tuple[str, int]) -> None:
+        for held in self._links.of(book).values():
+            if what in held.pieces:
+                held.pieces.discard(what)
+                held.used_us = self.panel.now
 
     def _up(self, book: Book, event: LinkUp) -> None:
         self.panel.alarm(self.panel.now + self._patience_us(book), self._look, book, event.link)
@@ -150,13 +192,13 @@ class IdleLinks(Rule):
         held = self._links.of(book).get(link)
         if held is None:
             return
-        if held.open or any(link == ask[0] for asks in book.asks.values() for ask in asks):
+        if held.open or held.pieces or any(link == ask[0] for asks in book.asks.values() for ask in asks):
             held.used_us = self.panel.now
         due_us = held.used_us + self._patience_us(book)
         if due_us > self.panel.now:
             self.panel.alarm(due_us, self._look, book, link)
         else:
-            self.fail(book, f"still holds link {link}, which no task has used since {held.used_us} µs")
+            self.fail(book, f"still holds link {link}, which no task and no piece has used since {held.used_us} µs")
 
 
 class NewsIsRead(Rule):

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from edgecoder_sim.swarm.connection import Connection
 
 FIRST_QUEUE: Final = 4
+"""Requests at once on a new connection; one more for each block that comes, until slow start ends."""
 SHORTEST_QUEUE: Final = 2
 SLOW_START_SLACK_BYTES: Final = 5000
+"""Slow start ends with a second that brought no more than this beyond the one before."""
 MOST_CONTIGUOUS_BYTES: Final = 8 << 20
+"""Pieces in a row that a fast connection prefers are no longer than this."""
 END_GAME_RETRY_US: Final = 5_000_000
+"""How long an idle connection in the end game waits before it looks again."""
 SECOND_US: Final = 1_000_000
 
 
@@ -58,7 +62,7 @@ class Fetcher:
         self._request_time = RequestTime()
         self._requested_us = 0
         self._last_piece_us = 0
-        self._last_request_us = -END_GAME_RETRY_US
+        self._last_request_us = connection.peer.kernel.now
         self._flush_is_due = False
 
     # -- asking --------------------------------------------------------------------------------------------------------
@@ -241,7 +245,7 @@ class Fetcher:
         if not self.is_slow_start:
             blocks = self._settings.request_queue_time_s * self.payload.bytes_per_s // self._peer.torrent.block_bytes(0)
             self.desired = blocks
-        self.desired = max(min(self.desired, self._settings.max_out_request_queue), SHORTEST_QUEUE)
+        self.desired = max(min(self.desired, self._settings.max_allowed_in_request_queue), SHORTEST_QUEUE)
 
     def _snub(self) -> None:
         """Nothing came for too long: ask others for the last block if a piece waits for it."""

@@ -62,7 +62,9 @@ class Peer:
         self.got_bytes = 0
         """Of blocks, each counted once."""
         self.finished_us: int | None = None
-        self.on_progress: Callable[[Peer], None] = lambda _: None
+        self.on_block: Callable[[int], object] = lambda _: None
+        """Told the bytes of each block that came for the first time."""
+        self.on_finished: Callable[[], object] = lambda: None
         self.to_connect: list[Peer] = []
         """Whom to connect to at the next second."""
         self._fast_sets = fast_sets
@@ -102,11 +104,12 @@ class Peer:
 
     def has_block(self, block: int, other: int) -> None:
         """A block came for the first time."""
-        self.got_bytes += self.torrent.block_bytes(block)
+        size = self.torrent.block_bytes(block)
+        self.got_bytes += size
         if self.picker.write(block, other):
             piece = block // self.torrent.blocks_per_piece
             self.kernel.call_at(self.kernel.now + HASH_US, self._has_piece, piece)
-        self.on_progress(self)
+        self.on_block(size)
 
     def _has_piece(self, piece: int, _: object) -> None:
         self.picker.passed(piece)
@@ -115,7 +118,8 @@ class Peer:
             self.finished_us = self.kernel.now
         for connection in list(self.connections):
             connection.got_piece(piece)
-        self.on_progress(self)
+        if self.is_seed:
+            self.on_finished()
 
     # -- slots ---------------------------------------------------------------------------------------------------------
 
@@ -204,11 +208,10 @@ class Peer:
             self._unchoke_in_s = 0
 
 
-def connect(peer: Peer, other: Peer) -> Connection:
-    """Connect two peers; returns the end of the first, which greets."""
+def connect(peer: Peer, other: Peer) -> None:
+    """Connect two peers; the first greets."""
     here, there = Connection(peer, other.number, True), Connection(other, peer.number, False)
     here.far_end, there.far_end = there, here
     peer.join(here)
     other.join(there)
     here.open()
-    return here

@@ -73,11 +73,6 @@ class Sender:
         """What is estimated for headers of packets, either way."""
         self._last_second = 0
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is on its way or waits to be."""
-        return not self._buffer and not self._reading and not self.requests
-
     def send(self, kind: Kind, about: int = 0, extra_bytes: int = 0) -> None:
         """Queue a message."""
         size = HEADER_BYTES[kind] + extra_bytes

@@ -29,7 +29,9 @@ class Settings:
     seeding_piece_quota: int = 20
     """Pieces that a peer gets from a seed before another one's turn, after a minute at the least."""
     request_queue_time_s: int = 3
-    max_out_request_queue: int = 500
+    max_allowed_in_request_queue: int = 2000
+    """Requests at once that a peer allows. It says so in its extension handshake, and that takes the place of the
+    other end's max_out_request_queue (500), which is why the latter is not here."""
     whole_pieces_threshold_s: int = 20
     """A connection that is fast enough for a piece in this time asks for whole pieces."""
     initial_picker_threshold: int = 4
@@ -59,7 +61,6 @@ TUNED: Final = Settings(
     optimistic_unchoke_interval_s=4,
     unchoke_slots_limit=4,
     request_queue_time_s=1,
-    max_out_request_queue=32,
     send_buffer_watermark_bytes=64 * KIB,
     send_buffer_low_watermark_bytes=16 * KIB,
     initial_picker_threshold=1,

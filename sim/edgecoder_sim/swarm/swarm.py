@@ -58,7 +58,8 @@ class Swarm:
         Without `created_us` that is at random, within one second and half a second before the peers begin to fetch.
         """
         self._kernel = Kernel()
-        network = FlowNetwork(self._kernel)
+        # Shared anew at each tick: within a longer quantum the first of many small writes would take the whole link.
+        network = FlowNetwork(self._kernel, self._kernel.tick_us)
         self._start_us = start_us
         self._torrent = torrent
         count = len(upload_bytes_per_s)
@@ -83,7 +84,8 @@ class Swarm:
                 fast_sets=fast_sets,
                 stream=stream,
             )
-            peer.on_progress = self._on_progress
+            peer.on_block = self._count
+            peer.on_finished = self._count_finished
             peer.start(created_us[number])
             self.peers.append(peer)
         self._got_bytes = 0
@@ -110,16 +112,16 @@ class Swarm:
         for peer in self.peers[1:]:
             peer.to_connect = self.peers[: peer.number]
 
-    def _on_progress(self, peer: Peer) -> None:
-        total = sum(other.got_bytes for other in self.peers)
-        if self._half_us is None and 2 * total >= (len(self.peers) - 1) * self._torrent.size_bytes:
+    def _count(self, size_bytes: int) -> None:
+        self._got_bytes += size_bytes
+        if self._half_us is None and 2 * self._got_bytes >= (len(self.peers) - 1) * self._torrent.size_bytes:
             self._half_us = self._kernel.now
-        if peer.finished_us == self._kernel.now and all(other.is_seed for other in self.peers):
-            self._stop()
+
+    def _count_finished(self) -> None:
+        self._unfinished -= 1
+        if not self._unfinished:
+            self._done.succeed()
 
     def _give_up(self, _: object, __: object) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
         if not self._done.triggered:
             self._done.succeed()

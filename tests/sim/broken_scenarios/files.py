@@ -152,7 +152,7 @@ CASES = [
         "it is a mapping with name, description, duration_s, rng_seed, …",
     ),
     # -- keys and types
-    broken("unknown key", "  count: 3", "  cuont: 3", 7, "unknown key phones.cuont", "did you mean count?"),
+    broken("unknown key", "  count: 3", "  cuont: 3", 7, "unknown key phones.cuont", "did you mean count or conduct?"),
     broken(
         "unknown top key",
         "duration_s: 60",

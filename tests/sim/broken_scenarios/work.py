@@ -308,7 +308,7 @@ CASES = [
         "phones.cuont=3",
         label="--set phones.cuont=3",
         problem="unknown key phones.cuont",
-        hint="did you mean count?",
+        hint="did you mean count or conduct?",
     ),
     flag(
         "set below a number",

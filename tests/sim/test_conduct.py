@@ -1,0 +1,81 @@
+"""Nodes that do not keep to the protocol: the honest finish, the right ones are blamed, and little is wasted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgecoder.errors import Reason
+from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferEnded
+from edgecoder_sim.conduct import Conduct
+from edgecoder_sim.population import parts
+from edgecoder_sim.scenario_model import Group
+from tests.sim.crowd import FILE_BYTES, Crowd
+
+BAD = [conduct for conduct in Conduct if conduct is not Conduct.HONEST]
+PROOF = {Conduct.POISONER, Conduct.WRONG_PROOF}
+"""Whose bytes themselves tell on them."""
+
+
+class Mixed(Crowd):
+    """Half of the nodes are of another conduct."""
+
+    def __init__(self, folder: Path, conduct: Conduct, *sets: str) -> None:
+        half = f"agents.conduct={{honest: 1, {conduct.value}: 1}}"
+        super().__init__(folder, "agents.count=16", "duration_s=600", half, *sets)
+        self.honest = {p.sim.index for p in self.world.agents if p.conduct is Conduct.HONEST}
+        self.honest_ids = {p.sim.node_id for p in self.world.agents if p.conduct is Conduct.HONEST}
+
+
+@pytest.mark.parametrize("conduct", BAD, ids=str)
+def test_the_honest_finish_and_ban_no_honest_node(tmp_path: Path, conduct: Conduct) -> None:
+    crowd = Mixed(tmp_path, conduct).run()
+    assert len(crowd.honest) == 8
+    assert crowd.honest <= crowd.times_s(TransferEnded).keys()
+    bans = [(node, record) for _, node, record in crowd.records if isinstance(record, SenderBanned)]
+    banned = [record.peer for node, record in bans if node in crowd.honest]
+    assert not crowd.honest_ids & set(banned)
+    assert bool(banned) is (conduct in PROOF)
+
+
+@pytest.mark.parametrize("conduct", [Conduct.POISONER, Conduct.WRONG_PROOF], ids=str)
+def test_a_leaf_is_wasted_on_each_who_poisons_and_no_more(tmp_path: Path, conduct: Conduct) -> None:
+    crowd = Mixed(tmp_path, conduct).run()
+    for node in crowd.honest:
+        lost = [record for record in crowd.of(PieceLost, node) if record.reason is Reason.PIECE_CORRUPT]
+        assert len({record.peer for record in lost}) == len(lost)
+        assert all(record.wasted_bytes <= 16_384 for record in lost)
+    assert crowd.figures["transfer_wasted_bytes"] <= 0.02 * 8 * FILE_BYTES
+
+
+def test_leaves_before_the_bad_one_are_kept(tmp_path: Path) -> None:
+    crowd = Mixed(tmp_path, Conduct.POISONER).run()
+    rests = [record.size_bytes for record in crowd.of(PieceKept) if record.source == "mesh"]
+    assert min(rests) < max(rests)  # somebody sent the rest of a piece that another had begun
+
+
+def test_who_is_banned_is_not_asked_again(tmp_path: Path) -> None:
+    crowd = Mixed(tmp_path, Conduct.POISONER).run()
+    banned: set[tuple[int, bytes]] = set()
+    for _, node, record in crowd.records:
+        if isinstance(record, SenderBanned):
+            banned.add((node, record.peer))
+        elif isinstance(record, PieceSought) and record.peer is not None:
+            assert (node, record.peer) not in banned
+    assert banned
+
+
+def test_who_accuses_half_of_all_costs_the_accused_little(tmp_path: Path) -> None:
+    crowd = Mixed(tmp_path, Conduct.ACCUSER).run()
+    ended = crowd.times_s(TransferEnded)
+    alone_s = 16 * 64 * 0.5  # the CDN for all of them
+    assert max(ended[node] for node in crowd.honest) - 10 < alone_s / 4
+
+
+def test_parts_are_whole_nodes_as_near_to_the_weights_as_can_be() -> None:
+    group = Group(count=20, conduct={Conduct.HONEST: 3, Conduct.FREE_RIDER: 1})
+    assert [parts(group).count(conduct) for conduct in (Conduct.HONEST, Conduct.FREE_RIDER)] == [15, 5]
+    odd = Group(count=10, conduct={Conduct.HONEST: 1, Conduct.LIAR: 1, Conduct.DRIP: 1})
+    assert sorted(parts(odd).count(conduct) for conduct in odd.conduct) == [3, 3, 4]
+    assert parts(Group(count=10)) == []
