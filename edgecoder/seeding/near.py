@@ -9,7 +9,7 @@ less and less.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -234,7 +234,7 @@ class NearPeers:
             row.slots = 0
         elif reason is not Reason.SUPERSEDED:
             near.not_before = self._context.now + _REFUSED_US
-            self._context.timers.set(("near.again", link), near.not_before, self.ask_for_all)
+            self._context.timers.set(("near.again", link), near.not_before, self.ask)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -252,7 +252,7 @@ class NearPeers:
         row.have, row.wants, row.slots = have, message.wants, message.slots
         if row.told is None and message.wants and holding.have & ~have and self._around.near_slots():
             self._tell(near, holding, row)
-        self.ask(message.file)
+        self.ask()
 
     def on_have(self, link: Link, message: Have) -> None:
         """A peer has more of a file."""
@@ -263,7 +263,7 @@ class NearPeers:
             return
         for got in message.got:
             row.have |= (1 << got.piece) & holding.layout.all_pieces
-        self.ask(message.file)
+        self.ask()
 
     def _say_wanted(self, near: _Near, holding: Holding) -> None:
         near.hopes_until = self._context.now + _HOPE_US
@@ -303,30 +303,30 @@ class NearPeers:
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
-    def ask_for_all(self) -> None:
-        """Ask for every file that is wanted."""
-        for file in list(self._around.transfers):
-            self.ask(file)
-
-    def ask(self, file: FileId) -> None:
-        """Ask the peers that have some of a file for what they have, the fastest links first."""
+    def ask(self) -> None:
+        """Ask the peers that have something for it, the fastest links first. Of several files the one that lacks least
+        goes first: a contact may be short, and half of two files is none."""
+        transfers = sorted(self._around.transfers.values(), key=lambda transfer: transfer.bytes_left)
         for near in sorted(self._links.values(), key=lambda near: near.source is Source.BLE):
-            self._ask_over(near, file)
+            self._ask_over(near, transfers)
 
-    def _ask_over(self, near: _Near, file: FileId) -> None:
-        transfer, row = self._around.transfers.get(file), near.files.get(file)
-        if transfer is None or row is None or not row.slots or self._context.now < near.not_before:
-            return
+    def _ask_over(self, near: _Near, transfers: Sequence[Transfer]) -> None:
         if self._is_spare(near):
-            transfer.leave(near.link)
+            for transfer in transfers:
+                transfer.leave(near.link)
             return
-        ahead = max(_ASKED_MIN, -(-_AHEAD_BYTES[near.source] // transfer.holding.layout.piece_size_bytes))
-        most = min(ahead, max(1, self._context.config.uploads_per_peer_max - _ASKED_MIN))  # some may end over there yet
-        asked = sum(other.asks_of(near.peer) for other in self._around.transfers.values())
-        for _ in range(most - asked):
-            if not transfer.ask_near(near.source, near.peer, near.link, row.have):
-                break
-            near.was_asked = True
+        room = self._context.config.uploads_per_peer_max - _ASKED_MIN  # some may end over there yet
+        asked = sum(transfer.asks_of(near.peer) for transfer in transfers)
+        for transfer in transfers:
+            row = near.files.get(transfer.holding.file)
+            if row is None or not row.slots or self._context.now < near.not_before:
+                continue
+            ahead = max(_ASKED_MIN, -(-_AHEAD_BYTES[near.source] // transfer.holding.layout.piece_size_bytes))
+            while asked < min(ahead, max(1, room)):
+                if not transfer.ask_near(near.source, near.peer, near.link, row.have):
+                    break
+                near.was_asked = True
+                asked += 1
         if near.source is Source.BLE:
             self._widen(near)
 

@@ -187,9 +187,9 @@ class Swarms:
         self.client.got(holding.file, piece, sender, size_bytes)
         self.near.got(holding, sender)
 
-    def freed(self, holding: Holding) -> None:
+    def freed(self) -> None:
         """See `transfer.Swarm`."""
-        self.near.ask(holding.file)
+        self.near.ask()
 
     def taking(self, holding: Holding, pieces: range) -> None:
         """See `transfer.Swarm`."""

@@ -59,7 +59,7 @@ class Swarm(Protocol):
         """A peer did not give a piece whole; so much of it fits."""
         ...
 
-    def freed(self, holding: Holding) -> None:
+    def freed(self) -> None:
         """A peer over a radio link may be asked for more."""
         ...
 
@@ -133,7 +133,7 @@ class Transfer:
         self._receivers = 1
         """The most who wanted the file at once: alone, the CDN would have had to serve them all."""
         self._sign_at = self._progress_at = self.began = context.now
-        self._bytes_left = self._bytes_begun = self._layout.file_size_bytes - self._layout.held_bytes(holding.have)
+        self.bytes_left = self._bytes_begun = self._layout.file_size_bytes - self._layout.held_bytes(holding.have)
         self._start_piece = context.stream(f"transfer {holding.entry.sha256[:16]}").below(self._layout.piece_count)
         self._allocation: OpId = 0
 
@@ -144,7 +144,7 @@ class Transfer:
     @property
     def bytes_done(self) -> int:
         """Bytes of whole pieces that are here."""
-        return self._layout.file_size_bytes - self._bytes_left
+        return self._layout.file_size_bytes - self.bytes_left
 
     def start(self) -> None:
         """Keep room on the disk, then fetch."""
@@ -314,7 +314,7 @@ class Transfer:
                 self._end(TransferStep.WHOLE, None)
             else:
                 if request.source in _NEAR:
-                    self._swarm.freed(self.holding)
+                    self._swarm.freed()
                 self.look()
 
     @property
@@ -335,7 +335,7 @@ class Transfer:
         is_new = self._holdings.keep(holding, piece)
         self._note_bytes(request, came)
         if is_new:
-            self._bytes_left -= size
+            self.bytes_left -= size
             self._swarm.got(holding, piece, request.peer or CDN_ID, came)
             self._on_progress(self.bytes_done)
             self._drop_doubles(request, piece)
@@ -394,7 +394,7 @@ class Transfer:
         wait_ms = min(config.cdn_retry_max_ms, config.cdn_retry_ms << min(self._cdn_failures, 16))
         self._cdn_failures += 1
         self._cdn_waits_until = self._context.in_ms(wait_ms)
-        self._swarm.freed(self.holding)  # now they may be worth it
+        self._swarm.freed()  # now they may be worth it
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -426,7 +426,7 @@ class Transfer:
             now=now,
             began=self.began,
             bytes_begun=self._bytes_begun,
-            bytes_left=self._bytes_left,
+            bytes_left=self.bytes_left,
             bytes_free=free,
             peers_asked=self._peers,
             peer_sign_at=self._sign_at,

@@ -74,7 +74,7 @@ class World:
         for sim in self.nodes:
             self.kernel.call_at(sim.stream("boot").below(BOOT_US), _start, sim)
         self._plug_in()
-        self._antennas = Antennas(scenario.radio, scenario.systems)
+        self.antennas = Antennas(scenario.radio, scenario.systems)
         self.contacts = self._radios()
         self.people = People(scenario, self.kernel, self.members, self.contacts)
         self.uptime = Uptime(self.kernel, self.wall_ms)
@@ -250,12 +250,12 @@ class World:
         radio = self.scenario.radio
         if radio.scanning:
             air = Air(radio, self.scenario.rng_seed, self._ether)
-            return Scanning(self.kernel, self.nodes, self._antennas, air, self._next_link)
-        return LinkedContacts(self.kernel, self._antennas, self._link_radios)
+            return Scanning(self.kernel, self.nodes, self.antennas, air, self._next_link)
+        return LinkedContacts(self.kernel, self.antennas, self._link_radios)
 
     def _link_radios(self, a: SimNode, b: SimNode, distance_m: float, bring_up: BringUp) -> BleLink:
         rssi_dbm = self.scenario.radio.rssi_dbm(distance_m)
-        link = BleLink(self._next_link(), self._antennas, a, b, rssi_dbm)
+        link = BleLink(self._next_link(), self.antennas, a, b, rssi_dbm)
         self.kernel.call_at(self._up_us(link), bring_up, link)
         return link
 
