@@ -46,7 +46,7 @@ def distribution_figures(run: Run) -> list[Figure]:
     figures = _rates(run, sim_s, unit) + _finishes(of.downloads(run))
     figures += _swarm(run, sim_s, unit) + _lorenz(run) + _whys(run) + _losses(run)
     if len(run.uploads):
-        figures += [_senders(run, sim_s, unit), _matrix(run)]
+        figures += [_senders(run, sim_s, unit), *_matrix(run)]
     return figures
 
 
@@ -92,7 +92,9 @@ def _finishes(found: pd.DataFrame) -> list[Figure]:
     frame = frame.assign(device=frame["device"].map(labels)).drop(columns="values")
     frame = frame[frame["share"] > 0]
     base = alt.Chart(rounded(frame)).encode(
-        x=alt.X("x:Q", title=what, scale=alt.Scale(zero=not bounded, nice=True), axis=alt.Axis(tickCount=6)),
+        x=alt.X(
+            "x:Q", title=what, scale=alt.Scale(domainMin=1 if bounded else 0, nice=True), axis=alt.Axis(tickCount=6)
+        ),
         y=alt.Y("share:Q", title="share of downloads, %", scale=alt.Scale(domain=[0, 100])),
         color=alt.Color(
             "device:N",
@@ -257,11 +259,13 @@ def _is_grouped(rows: list[str]) -> bool:
     return any(" to " in row for row in rows)
 
 
-def _matrix(run: Run) -> Figure:
+def _matrix(run: Run) -> list[Figure]:
     frame = of.who_to_whom(run)
+    if len({of.ORIGIN, *frame["sender"], *frame["receiver"]}) == 2:
+        return []  # one class of device, which the other charts show
     rows = sorted(set(frame["sender"]), key=lambda name: (name != of.ORIGIN, _natural(name)))
     columns = sorted(set(frame["receiver"]), key=_natural)
-    return Figure(
+    figure = Figure(
         key="distribution-matrix",
         title="Who gave to whom",
         caption="Verified bytes in the whole run, from the row to the column: the darker, the more.",
@@ -285,6 +289,7 @@ def _matrix(run: Run) -> Figure:
         ),
         wide=True,
     )
+    return [figure]
 
 
 def _shades(frame: pd.DataFrame, across: dict[str, Any], down: alt.Y, tips: list[alt.Tooltip], rows: int) -> Spec:

@@ -138,22 +138,22 @@ def senders_over_time(run: Run, sim_s: float) -> pd.DataFrame:
     nodes have one each, or are put together by how much they gave in all, most first."""
     sent = run.sent
     ends = np.sort(run.timeline.loc[run.timeline["metric"] == "transfers_open", "at_s"].unique())
-    bins = max(1, min(data.BINS, len(ends)))
-    width_s = sim_s / bins
+    each_bin = -(-len(ends) // data.BINS)  # whole intervals, or some bins would have one more than others
+    edges = np.append(0.0, np.append(ends[each_bin - 1 : -1 : each_bin], sim_s))
     labels = _row_labels(run)
     sizes = {row: sum(1 for each in labels.values() if each == row) for row in set(labels.values())}
     order = {row: number for number, row in enumerate(dict.fromkeys(labels.values()))}
     row = [labels[-1 if pd.isna(sender) else int(sender)] for sender in sent["sender"]]
-    number = (np.ceil(sent["at_s"] / width_s - 1e-9).astype(int) - 1).clip(lower=0, upper=bins - 1)
+    number = (np.searchsorted(edges, sent["at_s"].to_numpy() - 1e-9) - 1).clip(0, len(edges) - 2)
     sums = sent.assign(row=row, bin=number).groupby(["row", "bin"], as_index=False)["bytes"].sum()
     each = sums["row"].map(sizes)
     return pd.DataFrame(
         {
             "row": sums["row"],
             "order": sums["row"].map(order),
-            "at_s": sums["bin"] * width_s,
-            "to_s": (sums["bin"] + 1) * width_s,
-            "value": sums["bytes"] / width_s / each,
+            "at_s": edges[sums["bin"]],
+            "to_s": edges[sums["bin"] + 1],
+            "value": sums["bytes"] / (edges[sums["bin"] + 1] - edges[sums["bin"]]) / each,
         }
     )
 
