@@ -31,8 +31,8 @@ def test_the_story_of_a_piece_that_a_peer_spoiled(run: Run, capsys: pytest.Captu
         "piece 1 of large-7b at agent-0",
         "  00:00:25.000  agent-0  asked phone-1 (mesh): granted (the broker said so)",
         (
-            "  00:00:26.000  agent-0  phone-1 (mesh) did not give it: piece_corrupt (a sender's bytes do not fit the file's "
-            "tree); 16,384 bytes of it fit and stay; 16,384 bytes in vain"
+            "  00:00:26.000  agent-0  phone-1 (mesh) did not give it: piece_corrupt (a sender's bytes do not fit the "
+            "file's tree); 16,384 bytes of it fit and stay; 16,384 bytes in vain"
         ),
         "  00:00:27.000  agent-0  asked phone-0 (mesh): granted (the broker said so)",
         "  00:00:29.000  agent-0  got it from phone-0 (mesh): 49,152 bytes, verified",
