@@ -23,7 +23,7 @@ SECOND_US = 1_000_000
 LEVELS_EXACT = 16
 """Pieces with fewer copies than this are told apart exactly; above, four levels to each doubling."""
 
-SAMPLE = 16
+SAMPLE = 64
 """Members that are looked at for one who needs something of a sender that none of its targets needs."""
 
 

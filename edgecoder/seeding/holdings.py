@@ -56,6 +56,22 @@ def encode(have: int, piece_count: int, leaves: Mapping[int, int] | None = None)
     return _encoder.encode(_Kept(bitmap_to_bytes(have, piece_count), dict(leaves or {})))
 
 
+def decode(value: bytes, layout: Layout) -> tuple[int, dict[int, int]]:
+    """A holding from its durable form: have-map, and leaves of pieces that are not whole. Leaves that the file does not
+    have are left out. Raises ValueError."""
+    try:
+        kept = _decoder.decode(value)
+        have = bytes_to_bitmap(kept.have, layout.piece_count)
+    except (msgspec.DecodeError, RemoteProtocolError) as error:
+        raise ValueError(str(error)) from None
+    leaves = {
+        piece: count
+        for piece, count in kept.leaves.items()
+        if 0 <= piece < layout.piece_count and 0 < count < len(layout.leaves_of(piece)) and not have >> piece & 1
+    }
+    return have, leaves
+
+
 class Holdings:
     """The files of a node that have a tree."""
 
@@ -70,22 +86,13 @@ class Holdings:
             entry = find(digest) if digest != name and value else None
             if entry is None or not entry.piece_root:
                 continue
-            layout = entry.layout
             try:
-                kept = _decoder.decode(value)
-                have = bytes_to_bitmap(kept.have, layout.piece_count)
-            except (msgspec.DecodeError, ValueError, RemoteProtocolError):
+                have, leaves = decode(value, entry.layout)
+            except ValueError:
                 self._context.drop("pieces", Reason.STORE_FAILED)
                 continue
             holding = self.begin(entry)
-            holding.have = have
-            holding.leaves = {
-                piece: leaves
-                for piece, leaves in kept.leaves.items()
-                if 0 <= piece < layout.piece_count
-                and 0 < leaves < len(layout.leaves_of(piece))
-                and not have >> piece & 1
-            }
+            holding.have, holding.leaves = have, leaves
 
     def begin(self, entry: CatalogEntry) -> Holding:
         """The holding of a file, an empty one where there was none."""

@@ -6,9 +6,10 @@ pieces, is the business of the caller. `FlowNetwork` runs on the kernel.
 Max-min fairness and progressive filling: Bertsekas and Gallager, Data Networks (2nd edition, 1992), 6.5.2.
 
 Fidelity boundary: only access links are ever full, and a flow has its share from its first byte: no TCP. Shares change
-at multiples of the quantum. Between two of them a flow that starts gets what its two links have left over, first come,
-first served (so one that follows another on the same links takes over its share at once); what a flow leaves over when
-it ends goes to such starters only. A link whose capacity changes keeps its flows' shares until the next multiple.
+at multiples of the quantum, and only where a link that was full lost or got a flow among others. Between two of them a
+flow that starts gets what its two links have left over, first come, first served (so one that follows another on the
+same links takes over its share at once); what a flow leaves over when it ends goes to such starters only. A link whose
+capacity changes keeps its flows' shares until the next multiple.
 Capacities are rounded down to whole bytes a quantum: below 20 B/s, at the default of 50 ms, there is nothing.
 """
 
@@ -28,6 +29,8 @@ UNCAPPED: Final = (1 << 62) // 1_000_000
 """Bytes a second that no link has."""
 SECOND_US: Final = 1_000_000
 _SIZE_LIMIT: Final = 1 << 62
+PLANNED_QUANTA: Final = 20
+"""Finishes are planned for so many quanta at once, or up to the first one where that is later."""
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -150,13 +153,19 @@ class FlowNetwork:
         self._down: Ints = np.zeros(0, dtype=np.int64)
         self._used_up: Ints = np.zeros(0, dtype=np.int64)
         self._used_down: Ints = np.zeros(0, dtype=np.int64)
+        self._on_up: list[int] = []
+        self._on_down: list[int] = []
+        """Flows on each link."""
         self._nodes = 0
         # Rows of the table, in the order of their start. Ended flows leave a gap until the table is full.
         self._flows: list[Flow | None] = []
-        self._src, self._dst, self._cap, self._share, self._left, self._since_us = np.zeros((6, 16), dtype=np.int64)
+        table = np.zeros((7, 16), dtype=np.int64)
+        self._src, self._dst, self._cap, self._share, self._left, self._since_us, self._planned_us = table
         self._is_live: Flags = np.zeros(16, dtype=np.bool_)
         self._live = 0
         self._wake_us = -1
+        self._is_fair = True
+        """Whether the shares are what sharing anew would give."""
 
     def __len__(self) -> int:
         return self._live
@@ -171,6 +180,8 @@ class FlowNetwork:
         self._up[node] = self._per_quantum(up_bytes_per_s)
         self._down[node] = self._per_quantum(down_bytes_per_s)
         self._used_up[node] = self._used_down[node] = 0
+        self._on_up.append(0)
+        self._on_down.append(0)
         return node
 
     def set_capacity(self, node: int, up_bytes_per_s: int, down_bytes_per_s: int) -> None:
@@ -198,9 +209,11 @@ class FlowNetwork:
         self._left[row] = size_bytes * self._quantum_us
         self._since_us[row] = self._kernel.now
         self._share[row] = 0
-        next_us = self._change()
-        if next_us > self._kernel.now:
-            self._take_left_over(flow, next_us)
+        self._planned_us[row] = -1
+        self._on_up[src] += 1
+        self._on_down[dst] += 1
+        if not self._take_left_over(flow):
+            self._change()
         return flow
 
     def cancel(self, flow: Flow) -> int:
@@ -234,12 +247,12 @@ class FlowNetwork:
     def _make_room(self) -> None:
         """Close the gaps of the table, and double it if that is not enough."""
         rows = self._rows()
-        columns = (self._src, self._dst, self._cap, self._share, self._left, self._since_us)
+        columns = (self._src, self._dst, self._cap, self._share, self._left, self._since_us, self._planned_us)
         size = len(self._src) if 2 * len(rows) <= len(self._src) else 2 * len(self._src)
         table = np.zeros((len(columns), size), dtype=np.int64)
         for column, old in zip(table, columns, strict=True):
             column[: len(rows)] = old[rows]
-        self._src, self._dst, self._cap, self._share, self._left, self._since_us = table
+        self._src, self._dst, self._cap, self._share, self._left, self._since_us, self._planned_us = table
         self._is_live = np.arange(size) < len(rows)
         self._flows = [flow for flow in self._flows if flow is not None]
         for row, flow in enumerate(self._flows):
@@ -249,27 +262,35 @@ class FlowNetwork:
     def _rows(self) -> NDArray[np.intp]:
         return np.flatnonzero(self._is_live)
 
-    def _take_left_over(self, flow: Flow, next_us: int) -> None:
-        """Let a flow that starts within a quantum have what its links do not use, until `next_us`."""
+    def _take_left_over(self, flow: Flow) -> bool:
+        """Let a flow that starts have what its links do not use. Whether that is its fair share already: it has its
+        cap, or all of a link that nobody else is on."""
         src, dst, row = flow.src, flow.dst, flow.row
-        spare = min(int(self._up[src] - self._used_up[src]), int(self._down[dst] - self._used_down[dst]))
-        share = min(spare, int(self._cap[row]))
+        spare_up = int(self._up[src] - self._used_up[src])
+        spare_down = int(self._down[dst] - self._used_down[dst])
+        cap = int(self._cap[row])
+        share = min(spare_up, spare_down, cap)
         if share <= 0:
-            return
+            return False
         self._share[row] = share
         self._used_up[src] += share
         self._used_down[dst] += share
         end_us = self._kernel.now - (-int(self._left[row]) // share)
-        if end_us <= next_us:
+        if end_us <= self._wake_us or self._wake_us < self._kernel.now:
+            self._planned_us[row] = end_us
             self._kernel.call_at(end_us, self._finish, flow)
+        if share == cap:
+            return True
+        fills_up, fills_down = share == spare_up, share == spare_down
+        return (fills_up and self._on_up[src] == 1) or (fills_down and self._on_down[dst] == 1)
 
-    def _change(self) -> int:
-        """Something changed: share anew at the next multiple of the quantum, which is returned."""
+    def _change(self) -> None:
+        """Shares are not fair any more: share anew at the next multiple of the quantum."""
+        self._is_fair = False
         next_us = -(-self._kernel.now // self._quantum_us) * self._quantum_us
         if self._live and not self._kernel.now <= self._wake_us <= next_us:
             self._wake_us = next_us
             self._kernel.call_at(next_us, self._wake)
-        return next_us
 
     def _wake(self, _a: object, _b: object) -> None:
         # At the end of the tick, so that what else ends or starts in it is counted in.
@@ -277,11 +298,21 @@ class FlowNetwork:
             self._kernel.call_at(self._wake_us, self._share_anew)
 
     def _share_anew(self, _a: object, _b: object) -> None:
-        """Settle all flows, give them new shares, and plan up to the first multiple of the quantum that ends one."""
+        """Give all flows new shares where those that they have are not fair, and plan what ends next."""
         if self._wake_us != self._kernel.now:
             return
-        now_us, self._wake_us = self._kernel.now, -1
+        self._wake_us = -1
         rows = self._rows()
+        if not self._is_fair:
+            self._share_all(rows)
+            self._is_fair = True
+        rows = rows[self._share[rows] > 0]
+        if len(rows):
+            self._plan(rows)
+
+    def _share_all(self, rows: NDArray[np.intp]) -> None:
+        """Settle all flows, and share every link."""
+        now_us = self._kernel.now
         left = self._left[rows] - self._share[rows] * (now_us - self._since_us[rows])
         self._left[rows], self._since_us[rows], self._share[rows] = left, now_us, 0
         rows = rows[left > 0]  # the others have their call to `_finish` in this very tick
@@ -292,13 +323,16 @@ class FlowNetwork:
         self._used_down.fill(0)
         np.add.at(self._used_up, src, share)
         np.add.at(self._used_down, dst, share)
-        rows = rows[share > 0]
-        if not len(rows):
-            return
-        ends_us = now_us - (-self._left[rows] // self._share[rows])
-        wake_us = -(-int(ends_us.min()) // self._quantum_us) * self._quantum_us
-        for row in np.flatnonzero(ends_us <= wake_us).tolist():
-            self._kernel.call_at(int(ends_us[row]), self._finish, self._flows[rows[row]])
+
+    def _plan(self, rows: NDArray[np.intp]) -> None:
+        """Plan the finishes of the next quanta, but for those that are planned, and wake when they are over."""
+        quantum_us = self._quantum_us
+        ends_us = self._since_us[rows] - (-self._left[rows] // self._share[rows])
+        first_us = -(-int(ends_us.min()) // quantum_us) * quantum_us
+        wake_us = max(first_us, (self._kernel.now // quantum_us + PLANNED_QUANTA) * quantum_us)
+        for index in np.flatnonzero((ends_us <= wake_us) & (ends_us != self._planned_us[rows])).tolist():
+            self._kernel.call_at(max(self._kernel.now, int(ends_us[index])), self._finish, self._flows[rows[index]])
+        self._planned_us[rows] = np.where(ends_us <= wake_us, ends_us, self._planned_us[rows])
         self._wake_us = wake_us
         self._kernel.call_at(wake_us, self._wake)
 
@@ -309,11 +343,17 @@ class FlowNetwork:
             flow.on_done(flow)
 
     def _end(self, flow: Flow, arrived_bytes: int) -> None:
-        row = flow.row
-        self._used_up[flow.src] -= self._share[row]
-        self._used_down[flow.dst] -= self._share[row]
+        row, src, dst = flow.row, flow.src, flow.dst
+        self._on_up[src] -= 1
+        self._on_down[dst] -= 1
+        leaves_room = (self._on_up[src] and self._used_up[src] == self._up[src]) or (
+            self._on_down[dst] and self._used_down[dst] == self._down[dst]
+        )
+        self._used_up[src] -= self._share[row]
+        self._used_down[dst] -= self._share[row]
         self._flows[row] = None
         self._is_live[row] = False
         self._live -= 1
         flow.row, flow.arrived_bytes = -1, arrived_bytes
-        self._change()
+        if leaves_room:  # to others, who were held back by a full link
+            self._change()

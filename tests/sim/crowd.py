@@ -50,7 +50,9 @@ class Crowd:
         path = folder / "crowd.yaml"
         path.write_text(YAML, encoding="utf-8")
         self.scenario = load_scenario(path, list(sets))
-        self.world = World(self.scenario, make_checkers(self.scenario.rng_seed, "crowd"))
+        self.world = World(
+            self.scenario, make_checkers(self.scenario.rng_seed, "pytest tests/sim/test_planted_faults.py")
+        )
         self.records: list[tuple[int, int, Record]] = []
         self._recorder = Recorder(None, self.world.describe(), self.scenario.sample_interval_us)
         self.world.start_users(self)

@@ -21,12 +21,18 @@ from edgecoder.errors import InvariantViolated
 from edgecoder.mesh.heartbeat import _PERIODIC, HeartbeatSender
 from edgecoder.wire.messages import Heartbeat
 from tests.harness import Cluster
-from tests.sim import blackout, faults, faults_of_receipts, faults_of_the_mesh, faults_of_the_radio
+from tests.sim import blackout, faults, faults_of_pieces, faults_of_receipts, faults_of_the_mesh, faults_of_the_radio
 from tests.sim.eventful import build, run, run_alone, run_scanning
 from tests.sim.planted import Fault
 
 ROOT = Path(__file__).parents[2]
-FAULTS = [*faults.FAULTS, *faults_of_the_mesh.FAULTS, *faults_of_the_radio.FAULTS, *faults_of_receipts.FAULTS]
+FAULTS = [
+    *faults.FAULTS,
+    *faults_of_the_mesh.FAULTS,
+    *faults_of_the_radio.FAULTS,
+    *faults_of_receipts.FAULTS,
+    *faults_of_pieces.FAULTS,
+]
 SEEDS = (1, 2, 3)
 """A fault that shows only now and then is looked for in several runs."""
 
@@ -38,6 +44,7 @@ def test_without_a_fault_the_run_is_clean(sets: tuple[str, ...]) -> None:
         assert run_alone(*sets, rng_seed=rng_seed).watch.checked > 100
         assert run_scanning(*sets, rng_seed=rng_seed).watch.checked > 2_000
         assert blackout.run(*sets, rng_seed=rng_seed).watch.checked > 1_000
+        assert faults_of_pieces.run(*sets, rng_seed=rng_seed).watch.checked > 3_000
 
 
 def run_with(fault: Fault) -> None:

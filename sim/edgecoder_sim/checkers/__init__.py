@@ -16,6 +16,8 @@ from edgecoder_sim.checkers.heartbeats import Heartbeats
 from edgecoder_sim.checkers.homes import OneHome
 from edgecoder_sim.checkers.operations import Operations
 from edgecoder_sim.checkers.panel import Panel, Rule
+from edgecoder_sim.checkers.pieces import Blame, Earned, KeptIsSynced, Leave
+from edgecoder_sim.checkers.pieces import Bounds as PieceBounds
 from edgecoder_sim.checkers.probes import PlacesEnd, Promises
 from edgecoder_sim.checkers.radio import IdleLinks, NewsIsRead, Slots
 from edgecoder_sim.checkers.receipts import Arrived, Counted, Kept, Paid
@@ -61,6 +63,11 @@ def make_checkers(rng_seed: int, reproduce: str, *, ends_well: bool = False) -> 
     slots = Slots(panel)
     IdleLinks(panel, slots.links)
     NewsIsRead(panel, slots.links)
+    KeptIsSynced(panel)
+    Blame(panel)
+    Leave(panel)
+    Earned(panel)
+    PieceBounds(panel)
     Bounds(panel)
     Wakes(panel)
     if ends_well:

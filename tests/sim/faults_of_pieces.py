@@ -1,0 +1,195 @@
+"""Faults to plant where files come piece by piece: bits too soon, blame on the wrong one, leave that nobody gave,
+credit for nothing, bytes that no link carried. See `planted`."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from edgecoder.coordinator.broker import Broker
+from edgecoder.core.effects import FetchPiece
+from edgecoder.core.events import PieceAsked
+from edgecoder.seeding.holdings import Holdings
+from edgecoder.seeding.tickets import issue
+from edgecoder.seeding.transfer import Request, Transfer
+from edgecoder.seeding.uploads import Uploads
+from edgecoder_sim.bandwidth import FlowNetwork
+from edgecoder_sim.pieces import PieceService
+from edgecoder_sim.world import World
+from tests.sim.crowd import Crowd
+from tests.sim.planted import Faults
+
+FAULTS: Final = Faults()
+
+
+def run(*sets: str, rng_seed: int = 1) -> World:
+    """A crowd of which a third poisons. Raises InvariantViolated."""
+    with tempfile.TemporaryDirectory() as folder:
+        bad = "agents.conduct={honest: 2, poisoner: 1}"
+        small = ("agents.count=9", "duration_s=120", "config.agents.upload_slots=1", bad)
+        crowd = Crowd(Path(folder), f"rng_seed={rng_seed}", *small, *sets)
+        return crowd.run().world
+
+
+fault = partial(FAULTS.enter, where=run)
+
+
+@fault("kept pieces are synced")
+def count_a_piece_when_it_is_asked_for(patch: pytest.MonkeyPatch) -> None:
+    """The bit is set as soon as somebody has been asked."""
+    ask = Transfer._ask
+
+    def hasty(self: Transfer, source: Any, piece: int, *how: Any, **more: Any) -> None:
+        ask(self, source, piece, *how, **more)
+        self._holdings.keep(self.holding, piece)
+
+    patch.setattr(Transfer, "_ask", hasty)
+
+
+@fault("kept pieces are synced")
+def count_the_bad_leaf_too(patch: pytest.MonkeyPatch) -> None:
+    """The leaf that did not fit is kept with those before it."""
+    keep = Holdings.keep_leaves
+
+    def one_more(self: Holdings, holding: Any, piece: int, leaves: int) -> int:
+        return keep(self, holding, piece, leaves + 1)
+
+    patch.setattr(Holdings, "keep_leaves", one_more)
+
+
+@fault("kept pieces are synced")
+def call_it_whole_a_piece_early(patch: pytest.MonkeyPatch) -> None:
+    """A transfer ends when one piece is missing."""
+    completed = Transfer._completed
+
+    def early(self: Transfer, completion: Any) -> None:
+        completed(self, completion)
+        if self.holding.have.bit_count() == self.holding.layout.piece_count - 1:
+            self.holding.have = self.holding.layout.all_pieces
+
+    patch.setattr(Transfer, "_completed", early)
+
+
+@fault("blame is proven")
+def blame_who_sent_the_piece_before(patch: pytest.MonkeyPatch) -> None:
+    """The sender of the last good piece is banned in place of the one whose leaf was bad."""
+    failed = Transfer._failed
+    last: dict[int, Any] = {}
+    keep = Transfer._keep
+
+    def kept(self: Transfer, request: Request, piece: int) -> None:
+        keep(self, request, piece)
+        if request.peer is not None:
+            last[id(self)] = request.peer
+
+    def wrong(self: Transfer, request: Request, completion: Any) -> None:
+        failed(self, msgspec.structs.replace(request, peer=last.get(id(self), request.peer)), completion)
+
+    patch.setattr(Transfer, "_keep", kept)
+    patch.setattr(Transfer, "_failed", wrong)
+
+
+@fault("blame is proven")
+def ask_again_who_was_banned(patch: pytest.MonkeyPatch) -> None:
+    """Bans are told and forgotten, and the broker does not keep the two apart."""
+    failed = Transfer._failed
+
+    def forgiving(self: Transfer, request: Request, completion: Any) -> None:
+        failed(self, request, completion)
+        self.banned.clear()
+
+    patch.setattr(Transfer, "_failed", forgiving)
+    patch.setattr(Broker, "_blame", lambda *_: None)
+
+
+@fault("pieces need leave")
+def give_to_anybody(patch: pytest.MonkeyPatch) -> None:
+    """Tickets are not looked at, and brokers give none."""
+    patch.setattr(Uploads, "_admits", lambda *_: True)
+    patch.setattr(Broker, "_ticket", lambda *_: None)
+
+
+@fault("pieces need leave")
+def take_the_ticket_of_another(patch: pytest.MonkeyPatch) -> None:
+    """A sender looks only at whether a ticket is fresh; receivers show those of others."""
+    patch.setattr(Uploads, "_admits", lambda self, event, ticket: ticket is not None)
+    ask = PieceService._ask
+    seen: list[Any] = []
+
+    def borrowed(self: PieceService, fetch: Any, nothing: object) -> None:
+        if fetch.effect.ticket is not None:
+            seen.append(fetch.effect.ticket)
+            fetch.effect = msgspec.structs.replace(fetch.effect, ticket=seen[0])
+        ask(self, fetch, nothing)
+
+    patch.setattr(PieceService, "_ask", borrowed)
+
+
+@fault("pieces need leave")
+def sign_tickets_for_oneself(patch: pytest.MonkeyPatch) -> None:
+    """A receiver signs its tickets itself, in the broker's name, and the sender does not notice."""
+    patch.setattr(Uploads, "_admits", lambda self, event, ticket: True)
+    ask = PieceService._ask
+
+    def forged(self: PieceService, fetch: Any, nothing: object) -> None:
+        effect: FetchPiece = fetch.effect
+        if effect.ticket is not None and effect.peer is not None:
+            signer, file = fetch.node.node.context.signer, bytes.fromhex(effect.entry.sha256)
+            own = issue("edgecoder", signer, fetch.node.node_id, effect.peer, file, 1, effect.ticket.expires_ms)
+            stated = msgspec.structs.replace(own, broker=effect.ticket.broker)
+            fetch.effect = msgspec.structs.replace(effect, ticket=stated)
+        ask(self, fetch, nothing)
+
+    patch.setattr(PieceService, "_ask", forged)
+
+
+@fault("pieces need leave")
+def serve_all_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Slots do not count."""
+    asked = Uploads.asked
+
+    def generous(self: Uploads, event: PieceAsked) -> None:
+        self.at_once = 1000
+        asked(self, event)
+
+    patch.setattr(Uploads, "asked", generous)
+    patch.setattr(Uploads, "_adapt", lambda *_: None)
+
+
+@fault("credits are earned")
+def pay_a_whole_piece_for_its_end(patch: pytest.MonkeyPatch) -> None:
+    """Whoever sends the last leaf of a piece has credit for all of it."""
+    credit = Broker._credit
+
+    def whole(self: Broker, state: Any, receiver: Any, sender: Any, piece: int, _: int) -> None:
+        credit(self, state, receiver, sender, piece, state.entry.layout.piece_bytes(piece))
+
+    patch.setattr(Broker, "_credit", whole)
+
+
+@fault("credits are earned")
+def pay_twice(patch: pytest.MonkeyPatch) -> None:
+    """A piece is credited when it is granted and when it has come."""
+    credit = Broker._credit
+
+    def twice(self: Broker, *what: Any) -> None:
+        credit(self, *what)
+        credit(self, *what)
+
+    patch.setattr(Broker, "_credit", twice)
+
+
+@fault("pieces keep to the bounds")
+def send_faster_than_the_uplink(patch: pytest.MonkeyPatch) -> None:
+    """Flows count half of their bytes."""
+    start = FlowNetwork.start
+
+    def light(self: FlowNetwork, src: int, dst: int, size_bytes: int, *how: Any) -> Any:
+        return start(self, src, dst, max(1, size_bytes // 2), *how)
+
+    patch.setattr(FlowNetwork, "start", light)
