@@ -17,6 +17,7 @@ from edgecoder.mesh.heartbeat import ONLINE_TABLE
 from edgecoder.mesh.task_table import TASK_TABLE
 from edgecoder.models import swap
 from edgecoder.models.inventory import DOWNLOAD_TABLE
+from edgecoder.seeding.transfer_table import TRANSFER_TABLE
 
 Table = Mapping[tuple[Enum, Enum], Enum]
 
@@ -27,6 +28,7 @@ MACHINES: list[tuple[str, str, Table]] = [
         {key: row[0] for key, row in swap.TABLE.items()},
     ),
     ("A model file", "`edgecoder/models/inventory.py`.", DOWNLOAD_TABLE),
+    ("A file that comes in pieces", "`edgecoder/seeding/transfer_table.py`.", TRANSFER_TABLE),
     ("Online or offline", "`edgecoder/mesh/heartbeat.py`.", ONLINE_TABLE),
     ("A device that the radio hears", "`edgecoder/mesh/dial_table.py`.", DIAL_TABLE),
     ("A task where it was asked", "`edgecoder/mesh/task_table.py`.", TASK_TABLE),

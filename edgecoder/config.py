@@ -71,6 +71,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cdn_egress_kbit_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
     """What the origin gives all nodes together, by its operator; 0 is no limit. With a limit, a node reckons with its
     share among those that want the same file."""
+    cdn_first_byte_ms: Millis = 100
+    """Time from a request to the CDN to its first byte. Longer: nodes ask the CDN sooner, and for more at once."""
 
     def validate(self) -> None:
         """Check the relations between values. Raises ConfigError with the field's name in place of a path."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from edgecoder.coordinator.alone import LoneOrigin
 from edgecoder.coordinator.repute import Repute
 from edgecoder.coordinator.swarm import SECOND_US, Order, Peer, Swarm, sender_id
 from edgecoder.core.context import MILLI, Context
@@ -44,13 +45,14 @@ class _File(msgspec.Struct):
     entry: CatalogEntry
     file: FileId
     swarm: Swarm
+    origin: LoneOrigin
     epoch: int
     repute: Repute
     credited_bytes: dict[NodeId, int]
     """For which members have given others credit, whether they are here or not."""
     told: tuple[int, int] = (-1, -1)
-    receivers_told: int = 0
-    """The count that all who waited were told last."""
+    shares_told: int = 0
+    """The shares of the origin that all who waited were told last."""
 
 
 class Broker:
@@ -114,6 +116,9 @@ class Broker:
             peer.credited_bytes = state.credited_bytes.get(peer.node, 0)
         peer = state.swarm.join(peer)
         self._judge(state, peer)
+        if message.wants:
+            left_bytes = entry.file_size_bytes - entry.layout.held_bytes(have)
+            state.origin.join(peer.node, message.down_kbit_per_s * 125, left_bytes, self._context.now)
         self._files_of.setdefault(link.id, {})[message.file] = link.peer
         self._told(state)
         swarm, now = state.swarm, self._context.now
@@ -124,13 +129,16 @@ class Broker:
         self._grant(state, orders, self._to_tell(state, peer))
 
     def _to_tell(self, state: _File, peer: Peer) -> list[Peer]:
-        """Who hears how things stand, with orders or without: who has just come, and all who wait where there are half
-        as many again as they have heard of, since each reckons with its share of the origin."""
-        receivers = state.swarm.receivers
-        if 2 * receivers < 3 * state.receivers_told:
-            return [peer]
-        state.receivers_told = receivers
-        return [other for other in state.swarm.peers.values() if other.wants or other is peer]
+        """Who hears how things stand, with orders or without: who has just come, or all."""
+        return self._all_to_tell(state) or [peer]
+
+    def _all_to_tell(self, state: _File) -> list[Peer]:
+        """All who wait, where they know a share of the origin that is half as much again as it is, or two thirds."""
+        shares, told = state.origin.shares(state.swarm.receivers, self._context.now), state.shares_told
+        if 2 * told <= 3 * shares and 2 * shares <= 3 * told and told:
+            return []
+        state.shares_told = shares
+        return [other for other in state.swarm.peers.values() if other.wants]
 
     def _file(self, entry: CatalogEntry, message: Announce) -> _File | None:
         state = self.files.get(message.file)
@@ -151,7 +159,8 @@ class Broker:
             swarm.origin_target = 1 + -(-delay * egress // size) if egress else entry.layout.piece_count
             connection = self._context.cluster.cdn_kbit_per_s * 125
             swarm.origin_bytes_per_s = min(egress, connection) if egress else connection
-            state = self.files[message.file] = _File(entry, message.file, swarm, 1, Repute(config.agents_max), {})
+            origin, repute = LoneOrigin(egress, connection), Repute(config.agents_max)
+            state = self.files[message.file] = _File(entry, message.file, swarm, origin, 1, repute, {})
             self._context.timers.set((_SWEEP, message.file), self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
         is_sane = message.broker_epoch < EPOCHS_MAX  # or one member could end the grants of a file for good
         if is_sane and message.broker_epoch >= state.epoch and not self._knows(state, message):
@@ -265,6 +274,7 @@ class Broker:
         peer = state.swarm.peers.get(node)
         if peer is None:
             return
+        state.origin.leave(node)
         neighbours = list(peer.sources.values())
         state.swarm.leave(node)
         self._told(state)
@@ -294,7 +304,7 @@ class Broker:
             if peer.refused:
                 peer.refused = {node: until for node, until in peer.refused.items() if until > now}
             orders += state.swarm.trial(peer, now) if peer.is_doubted else state.swarm.fill(peer, now)
-        self._grant(state, orders)
+        self._grant(state, orders, self._all_to_tell(state))
 
     # -- grants --------------------------------------------------------------------------------------------------------
 
@@ -316,7 +326,7 @@ class Broker:
                     None if sender is None else self._ticket(state, receiver, sender.node),
                 )
             )
-        receivers = state.swarm.receivers
+        receivers = state.origin.shares(state.swarm.receivers, self._context.now)
         for peer, granted in rows.values():
             for start in range(0, max(1, len(granted)), PIECES_PER_MESSAGE):
                 part = tuple(granted[start : start + PIECES_PER_MESSAGE])
@@ -342,7 +352,6 @@ class Broker:
         now = (state.swarm.seeders, state.swarm.receivers)
         if now != state.told:
             state.told = now
-            state.receivers_told = min(state.receivers_told, state.swarm.receivers)
             self._context.trace(SwarmChanged(state.entry.model_id, *now))
 
 

@@ -74,7 +74,8 @@ class Heard(msgspec.Struct, frozen=True, gc=False):
 
 
 class PeersHeard(Event, frozen=True):
-    """The scanner heard these devices for the first time, or with other bits than before."""
+    """The scanner heard these devices for the first time, with other bits than before, or again after seconds of
+    silence."""
 
     peers: tuple[Heard, ...]
 

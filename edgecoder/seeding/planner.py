@@ -50,8 +50,10 @@ class View(NamedTuple):
     now: Micros
     began: Micros
     """When it was asked for, in this life."""
+    alone_ends: Micros
+    """When the CDN alone would be done, or would have been."""
     bytes_begun: int
-    """What it lacked then."""
+    """What it lacked at first."""
     bytes_left: int
     """What it lacks now, what is on its way included."""
     bytes_free: int
@@ -138,7 +140,7 @@ class LadderPlanner:
 
 def _alone(view: View) -> Micros:
     """How long the whole takes from the CDN alone."""
-    return view.cdn_first_byte + view.bytes_begun * SECOND_US // view.cdn_bytes_per_s
+    return view.alone_ends - view.began
 
 
 def make_planner(distribution: Distribution) -> Planner:

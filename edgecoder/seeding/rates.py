@@ -21,9 +21,11 @@ class Meter:
         self._under_way = 0
         self.total_bytes = 0
 
-    def begin(self, now: Micros) -> None:
-        """One more request is under way."""
+    def begin(self, now: Micros, first_byte: Micros = 0) -> None:
+        """One more request is under way, of which nothing can come before the first byte."""
         self._settle(now)
+        if not self._under_way:
+            self._since = now + first_byte
         self._under_way += 1
 
     def end(self, now: Micros) -> None:
@@ -39,15 +41,16 @@ class Meter:
             self._bytes //= 2
             self._busy //= 2
 
-    def bytes_per_s(self, now: Micros) -> int:
-        """The rate; 0 as long as nothing was measured."""
+    def bytes_per_s(self, now: Micros, unnoted_bytes: int = 0) -> int:
+        """The rate, with bytes that have come and were not noted yet; 0 as long as nothing was measured."""
         self._settle(now)
-        return self._bytes * SECOND_US // self._busy if self._busy and self._bytes else 0
+        return (self._bytes + unnoted_bytes) * SECOND_US // self._busy if self._busy and self._bytes else 0
 
     def _settle(self, now: Micros) -> None:
-        if self._under_way:
-            self._busy += now - self._since
-        self._since = now
+        if now > self._since:
+            if self._under_way:
+                self._busy += now - self._since
+            self._since = now
 
 
 class Rates:
@@ -60,10 +63,10 @@ class Rates:
         self.peers = Meter()
         """All but the CDN together."""
 
-    def begin(self, source: Source, now: Micros) -> None:
+    def begin(self, source: Source, now: Micros, first_byte: Micros = 0) -> None:
         """See `Meter.begin`."""
         for meter in self._meters(source):
-            meter.begin(now)
+            meter.begin(now, first_byte)
 
     def end(self, source: Source, now: Micros) -> None:
         """See `Meter.end`."""
@@ -75,9 +78,13 @@ class Rates:
         for meter in self._meters(source):
             meter.note(size_bytes)
 
-    def bytes_per_s(self, source: Source, now: Micros) -> int:
+    def bytes_per_s(self, source: Source, now: Micros, unnoted_bytes: int = 0) -> int:
         """See `Meter.bytes_per_s`."""
-        return self._of[source].bytes_per_s(now)
+        return self._of[source].bytes_per_s(now, unnoted_bytes)
+
+    def total_bytes(self, source: Source) -> int:
+        """See `Meter.total_bytes`."""
+        return self._of[source].total_bytes
 
     def _meters(self, source: Source) -> tuple[Meter, ...]:
         return (self._of[source],) if source is Source.CDN else (self._of[source], self.peers)

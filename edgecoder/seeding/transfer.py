@@ -9,9 +9,6 @@ is judged by its SHA-256 when all pieces are here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
-
-import msgspec
 
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source
@@ -20,9 +17,11 @@ from edgecoder.core.ids import LinkId, Micros, NodeId, OpId
 from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
+from edgecoder.seeding.outlook import CdnOutlook
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.seeding.planner import Planner, View, Why
 from edgecoder.seeding.rates import Rates
+from edgecoder.seeding.requests import Request, Swarm
 from edgecoder.seeding.transfer_table import TRANSFER_TABLE, TransferState, TransferStep
 from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
 from edgecoder.wire.messages import Grant, Ticket
@@ -30,75 +29,8 @@ from edgecoder.wire.messages import Grant, Ticket
 _LOOK = "transfer.look"
 _NEAR = (Source.BLE, Source.WIFI_DIRECT)
 SECOND_US = 1_000_000
-CDN_REQUEST_S = 2
-"""A request to the CDN asks for no more than it gives in so long, s: what it has in hand nobody else is asked for."""
 SLOW_FACTOR = 4
 """A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
-
-
-class Swarm(Protocol):
-    """What a transfer needs of the node around it."""
-
-    def got(self, holding: Holding, piece: int, sender: NodeId, size_bytes: int) -> None:
-        """A piece is verified here; the sender gave so much of it."""
-        ...
-
-    def taking(self, holding: Holding, pieces: range) -> None:
-        """It is fetching pieces that nobody granted."""
-        ...
-
-    def lost(
-        self,
-        holding: Holding,
-        piece: int,
-        sender: NodeId,
-        reason: Reason,
-        size_bytes: int = 0,
-        link: LinkId | None = None,
-    ) -> None:
-        """A peer did not give a piece whole; so much of it fits."""
-        ...
-
-    def freed(self) -> None:
-        """A peer over a radio link may be asked for more."""
-        ...
-
-    def ready(self, holding: Holding) -> None:
-        """There is room for the file: whoever can give it may be asked."""
-        ...
-
-    def rtt(self) -> Micros:
-        """To the broker and back."""
-        ...
-
-    def may_use_cdn(self) -> bool:
-        """Whether this node may fetch from the CDN now."""
-        ...
-
-    def pays(self) -> bool:
-        """Whether its user pays for what comes over the network."""
-        ...
-
-
-class Request(msgspec.Struct, gc=False):
-    """Something that a source was asked for."""
-
-    op: OpId
-    piece: int
-    count: int
-    source: Source
-    peer: NodeId | None
-    began: Micros
-    ends: Micros
-    """When it should be done."""
-    arrived: int = 0
-    """Pieces of it that are here."""
-    first_leaf: int = 0
-    link: LinkId | None = None
-    """The radio link that it went over."""
-    is_given_up: bool = False
-    gives_way: bool = False
-    """Whether that is no fault of the peer's: there is a better link to it."""
 
 
 class Transfer:
@@ -130,14 +62,13 @@ class Transfer:
         """Pieces that somebody was asked for."""
         self._tickets: dict[NodeId, Ticket] = {}
         self.banned: set[NodeId] = set()
-        self._peers = self._cdn_under_way = 0
+        self._peers = 0
         self._rates = Rates()
         self._cdn_failures = 0
         self._cdn_waits_until: Micros = 0
-        self._receivers = 1
-        """The most who wanted the file at once: alone, the CDN would have had to serve them all."""
         self._sign_at = self._progress_at = self.began = context.now
         self._bytes_begun = self.bytes_left
+        self._cdn = CdnOutlook(context, self._rates, self._layout.piece_size_bytes, self._bytes_begun)
         self._start_piece = context.stream(f"transfer {holding.entry.sha256[:16]}").below(self._layout.piece_count)
         self._allocation: OpId | None = None
         """Until there is room, or there is none."""
@@ -194,7 +125,7 @@ class Transfer:
 
     def granted(self, grant: Grant) -> None:
         """The broker says whom to ask."""
-        self._receivers = max(self._receivers, grant.receivers)
+        self._cdn.told(grant.receivers)
         for row in grant.pieces:
             if row.ticket is not None:
                 self._tickets[row.sender] = row.ticket
@@ -216,7 +147,7 @@ class Transfer:
             else:
                 expect = row.expect_ms * MILLI
                 self._ask(Source.MESH, row.piece, 1, Why.GRANTED, row.sender, row.endpoint, expect=expect)
-        if grant.pieces:
+        if any(row.sender != CDN_ID for row in grant.pieces):
             self._sign_at = self._context.now
         self.look()
 
@@ -266,12 +197,16 @@ class Transfer:
         op = context.ops.begin(self._completed)
         if not expect:
             expect = self._expected(source, count * self._layout.piece_size_bytes)
-        self.requests[op] = Request(op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf, link=link)
+        is_bulk = source is Source.CDN and why is not Why.GRANTED
+        self.requests[op] = Request(
+            op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf, link=link, is_bulk=is_bulk
+        )
         self._flying |= ((1 << count) - 1) << piece
-        self._rates.begin(source, now)
-        if source is Source.CDN:
-            self._cdn_under_way += 1
-        else:
+        if is_bulk:
+            self._cdn.under_way += 1
+            self._rates.begin(source, now, self._cdn.first_byte)
+        elif source is not Source.CDN:
+            self._rates.begin(source, now)
             self._peers += 1
         ticket = None if peer is None else self._tickets.get(peer)
         context.out.append(
@@ -282,7 +217,7 @@ class Transfer:
     def _expected(self, source: Source, size_bytes: int) -> Micros:
         """How long a request should take, by what was measured."""
         if source is Source.CDN:
-            return size_bytes * SECOND_US // self._cdn_rate()
+            return size_bytes * SECOND_US // self._cdn.bytes_per_s()
         if source in _NEAR:
             config, asked = self._context.config, sum(other.source is source for other in self.requests.values())
             assumed = config.ble_pieces_kbit_per_s if source is Source.BLE else config.wifi_direct_kbit_per_s
@@ -290,20 +225,6 @@ class Transfer:
             return size_bytes * (asked + 1) * SECOND_US // rate
         rate = self._rates.peers.bytes_per_s(self._context.now) // max(1, self._peers)
         return size_bytes * SECOND_US // rate if rate else self._context.config.piece_timeout_ms * MILLI
-
-    def _cdn_rate(self) -> int:
-        """What the CDN would give this node alone, bytes a second."""
-        cluster, down = self._context.cluster, self._context.config.download_kbit_per_s
-        most = cluster.cdn_kbit_per_s
-        if cluster.cdn_egress_kbit_per_s:
-            most = min(most, max(1, cluster.cdn_egress_kbit_per_s // self._receivers))
-        if down:
-            most = min(most, down)
-        rate = most * 125
-        measured = self._rates.bytes_per_s(Source.CDN, self._context.now)
-        if measured:  # alone it would have had what the peers took of this node's access as well
-            rate = min(rate, measured + self._rates.peers.bytes_per_s(self._context.now))
-        return max(1, rate)
 
     # -- what comes ----------------------------------------------------------------------------------------------------
 
@@ -319,11 +240,12 @@ class Transfer:
     def _completed(self, completion: PieceFetched | PieceFailed) -> None:
         request = self.requests.pop(completion.op)
         now = self._context.now
-        if request.source is Source.CDN:
-            self._cdn_under_way -= 1
-        else:
+        if request.is_bulk:
+            self._cdn.under_way -= 1
+            self._rates.end(request.source, now)
+        elif request.source is not Source.CDN:
             self._peers -= 1
-        self._rates.end(request.source, now)
+            self._rates.end(request.source, now)
         self._land(request)
         if self._is_forgotten or self.state is not TransferState.FETCHING:
             self._keep_late(request, completion)
@@ -381,7 +303,8 @@ class Transfer:
 
     def _note_bytes(self, request: Request, came: int) -> None:
         self._progress_at = self._context.now
-        self._rates.note(request.source, came)
+        if request.is_bulk or self._cdn.under_way or request.source is not Source.CDN:
+            self._rates.note(request.source, came)
         if request.source is not Source.CDN:
             self._sign_at = self._context.now
 
@@ -416,7 +339,8 @@ class Transfer:
         if reason is Reason.DISK_FULL:
             self._end(TransferStep.GAVE_UP, reason)
         elif request.source is Source.CDN:
-            self._cdn_failed()
+            if not request.is_given_up:
+                self._cdn_failed()
             for missed in range(piece, request.piece + request.count):
                 if not holding.have >> missed & 1:
                     self._swarm.lost(holding, missed, CDN_ID, reason)
@@ -463,13 +387,14 @@ class Transfer:
         return View(
             now=now,
             began=self.began,
+            alone_ends=self._cdn.alone_ends(),
             bytes_begun=self._bytes_begun,
             bytes_left=self.bytes_left,
             bytes_free=free,
             peers_asked=self._peers,
             peer_sign_at=self._sign_at,
-            cdn_bytes_per_s=self._cdn_rate(),
-            cdn_first_byte=100 * MILLI,
+            cdn_bytes_per_s=self._cdn.bytes_per_s(),
+            cdn_first_byte=self._cdn.first_byte,
             rtt=self._swarm.rtt(),
             peers_end=max(ends, default=now),
         )
@@ -491,26 +416,26 @@ class Transfer:
 
     def _ask_cdn(self, why: Why, *, doubles: bool) -> None:
         layout, config = self._layout, self._context.config
-        size = min(config.cdn_request_bytes, CDN_REQUEST_S * self._cdn_rate())
-        most, at_once = max(1, size // layout.piece_size_bytes), config.cdn_requests_max
+        most, at_once = self._cdn.pieces_per_request(), config.cdn_requests_max
         if self._cdn_failures:  # one piece tells whether it is there again
             most = at_once = 1
-        while self._cdn_under_way < at_once:
+        while self._cdn.under_way < at_once:
             wanted = layout.all_pieces & ~self.holding.have & ~self._flying
             if not wanted and doubles:
                 wanted, most = self._late(), 1
             if not wanted:
                 return
             piece = self._first_of(wanted)
+            limit = most if self._cdn.under_way else -(-most // 2)  # so that two requests never end at the same time
             count = 1
-            while count < most and wanted >> (piece + count) & 1:
+            while count < limit and wanted >> (piece + count) & 1:
                 count += 1
             self._ask(Source.CDN, piece, count, why)
             self._swarm.taking(self.holding, range(piece, piece + count))
 
     def _late(self) -> int:
         """Pieces that are on their way from peers alone, the latest of them."""
-        asked = 0
+        asked = self.holding.have
         latest: Request | None = None
         for request in self.requests.values():
             if request.source is Source.CDN:

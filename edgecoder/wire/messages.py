@@ -404,7 +404,7 @@ class Grant(Message, frozen=True):
     file: WireHash
     broker_epoch: Counter
     receivers: Counter
-    """Nodes that want the file."""
+    """Nodes that want the file; where the origin is limited, so many equal shares it would be in if it served alone."""
     finish_ms: Counter
     """When the receiver would be done if nobody fetched from the CDN, from now, at best."""
     pieces: Annotated[tuple[Granted, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()

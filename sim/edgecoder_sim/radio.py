@@ -366,7 +366,7 @@ class _LinkCost:
         """Packets that a connection event carries, ‰."""
         self.share_milli = min(MILLI, self.room * timing.packet_us // timing.interval_us)
         """Share of the time that the link is on the air while it carries something, ‰."""
-        answered_us = 2 * exchange_us(timing.phy, timing.data_bytes) - exchange_us(timing.phy, 0)
+        answered_us = 2 * timing.packet_us - exchange_us(timing.phy, 0)
         both = min(self.room, MILLI * max(1, timing.interval_us // answered_us))
         self.both_ways_milli = MILLI * self.room // both
         """How much longer a direction takes while the other one is full too, ‰ of the time."""

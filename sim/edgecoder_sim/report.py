@@ -22,6 +22,8 @@ import vl_convert
 
 from edgecoder_sim import chart_data, rundir
 from edgecoder_sim.charts import gallery
+from edgecoder_sim.distribution_charts import distribution_figures
+from edgecoder_sim.distribution_data import files_table
 from edgecoder_sim.link_charts import radio_figures
 from edgecoder_sim.metrics import METRICS
 from edgecoder_sim.people_charts import people_figures
@@ -49,7 +51,9 @@ def write_report(run: Run) -> Path:
     report needs, and DiskFull."""
     charts = gallery(run)
     routes, people, radio, trouble = route_figures(run), people_figures(run), radio_figures(run), trouble_figures(run)
-    specs = {figure.key: figure.spec for figure in [*charts.figures(), *routes, *people, *radio, *trouble]}
+    distribution = distribution_figures(run)
+    drawn = [*charts.figures(), *routes, *people, *radio, *trouble, *distribution]
+    specs = {figure.key: figure.spec for figure in drawn}
     summary = run.summary
     scenario = run.scenario_values
     page = _template().render(
@@ -62,6 +66,8 @@ def write_report(run: Run) -> Path:
         people=people,
         radio=radio,
         trouble=trouble,
+        distribution=distribution,
+        files=files_table(run) if distribution else [],
         outcomes=chart_data.outcomes(run.tasks).to_dict("records"),
         groups=figures(summary["metrics"]),
         summary=summary,
@@ -117,6 +123,16 @@ def tiles(summary: dict[str, Any]) -> list[Tile]:
         online = percent(metrics["online_share"])
         note = f"99 % within {seconds(metrics['registry_wrong_p99_s'])}; nodes were online {online} of the time"
         rows.append(Tile(seconds(metrics["registry_wrong_p50_s"]), "until a coordinator knows of a change", note))
+    if "offload_share" in metrics:
+        most = percent(metrics["offload_bound_share"])
+        rows.append(Tile(percent(metrics["offload_share"]), "of the files' bytes from peers", f"at most {most}"))
+    if "origin_copies" in metrics:
+        done, failed = metrics["transfers_done"], metrics["transfers_failed"]
+        note = f"{done:,.0f} downloads done, {failed:,.0f} given up"
+        rows.append(Tile(f"{metrics['origin_copies']:.3f}", "copies from the origin", note))
+    if "finish_over_bound" in metrics:
+        note = "of a crowd that wants a file at once"
+        rows.append(Tile(f"{metrics['finish_over_bound']:.3f}", "last finish, times the fluid bound", note))
     if "message_bytes_per_node_per_min" in metrics:
         note = f"{metrics['messages_per_node_per_min']:.3g} envelopes"
         rows.append(Tile(size(metrics["message_bytes_per_node_per_min"]), "per node and minute", note))
@@ -245,6 +261,8 @@ def _template() -> jinja2.Template:
     )
     environment.filters["cell"] = _cell
     environment.filters["when"] = _when
+    environment.filters["size"] = size
+    environment.filters["seconds"] = lambda value: NOTHING if math.isnan(value) else seconds(value)
     environment.filters["code"] = _code
     return environment.get_template(TEMPLATE)
 

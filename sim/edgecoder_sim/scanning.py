@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,9 @@ from edgecoder_sim.radio import AirLink, Antenna, Antennas, BleLink, advertise
 from edgecoder_sim.radio_model import Ble, Radio, WifiDirect
 from edgecoder_sim.wifi_direct import WifiDirectLink
 
+AGAIN_US: Final = 5_000_000
+"""A device that was not heard for so long and then is, is told of again though it says nothing new (I: some advertising
+intervals of a device in the background)."""
 OnRange = Callable[[int, int, int, bool], None]
 """When, µs; the indices of two nodes; whether they are in range of each other now."""
 
@@ -40,6 +43,7 @@ class _Bearer:
     """One node's radio."""
 
     __slots__ = (
+        "again",
         "antenna",
         "bits",
         "due",
@@ -68,6 +72,8 @@ class _Bearer:
         """What it will have heard, by the end of the window, µs."""
         self.silent_since: dict[int, int] = {}
         """Since when those are silent whom its node was told of, µs."""
+        self.again: set[int] = set()
+        """Who was silent for a while, and is told of anew when it is heard."""
         self.links: dict[LinkId, AirLink] = {}
         self.stream = node.stream("radio")
         self.phase = self.stream.uniform()
@@ -260,7 +266,9 @@ class Scanning:
     def _listen(self, scanner: _Bearer, other: _Bearer) -> None:
         if scanner.scan is None or other.bits is None or self._air.is_cut(other.node, scanner.node):
             return
-        scanner.silent_since.pop(other.node.index, None)
+        since_us = scanner.silent_since.pop(other.node.index, None)
+        if since_us is not None and self._kernel.now - since_us >= AGAIN_US:
+            scanner.again.add(other.node.index)
         if not self._is_news(scanner, other):
             return
         listening = Listening(*self._windows_ms(scanner, scanner.scan.mode), self._interval_ms(other))
@@ -273,7 +281,7 @@ class Scanning:
 
     def _is_news(self, scanner: _Bearer, other: _Bearer) -> bool:
         index, heard = other.node.index, scanner.heard
-        return index not in heard or heard[index] != _shown(scanner, other)
+        return index not in heard or index in scanner.again or heard[index] != _shown(scanner, other)
 
     def _windows_ms(self, scanner: _Bearer, mode: ScanMode) -> tuple[float, float]:
         if scanner.antenna.is_in_background:
@@ -296,6 +304,7 @@ class Scanning:
             if self._air.is_lost(other.node, scanner.node):
                 self._listen(scanner, other)
             elif self._is_news(scanner, other):
+                scanner.again.discard(index)
                 scanner.heard[index] = shown = _shown(scanner, other)
                 news.append(Heard(index, scanner.near[index], shown))
         if news:
@@ -310,6 +319,7 @@ class Scanning:
         index, since_us = silence
         if scanner.silent_since.get(index) == since_us:
             del scanner.silent_since[index], scanner.heard[index]
+            scanner.again.discard(index)
             scanner.node.post(PeersSilent((index,)))
 
     # -- links ---------------------------------------------------------------------------------------------------------
@@ -408,6 +418,7 @@ class Scanning:
             self._break(link, self._ble.supervision_us if told_us is None else told_us)
         bearer.bits = bearer.scan = None
         bearer.heard.clear()
+        bearer.again.clear()
         bearer.silent_since.clear()
         bearer.due = {}
         for other in bearer.near:

@@ -399,6 +399,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         known: dict[str, int] = {}
         if cluster.cdn_kbit_per_s == ClusterConfig().cdn_kbit_per_s:
             known["cdn_kbit_per_s"] = max(1, round(cdn.per_connection_mbit_per_s * 1000))
+        if cluster.cdn_first_byte_ms == ClusterConfig().cdn_first_byte_ms:
+            known["cdn_first_byte_ms"] = max(1, round(cdn.ttfb_ms))
         if cluster.cdn_egress_kbit_per_s == 0 and cdn.egress_mbit_per_s is not None:
             known["cdn_egress_kbit_per_s"] = max(1, round(cdn.egress_mbit_per_s * 1000))
         return msgspec.structs.replace(cluster, **known)

@@ -15,8 +15,9 @@ from edgecoder.coordinator.broker import Broker
 from edgecoder.core.effects import FetchPiece
 from edgecoder.core.events import PieceAsked
 from edgecoder.seeding.holdings import Holdings
+from edgecoder.seeding.requests import Request
 from edgecoder.seeding.tickets import issue
-from edgecoder.seeding.transfer import Request, Transfer
+from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.uploads import Uploads
 from edgecoder_sim.bandwidth import FlowNetwork
 from edgecoder_sim.pieces import PieceService

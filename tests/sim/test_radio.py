@@ -13,7 +13,7 @@ from edgecoder.wire.envelope import Envelope, Header
 from edgecoder.wire.messages import LedgerAck, Message, Release
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.profiles import DEVICES
-from edgecoder_sim.radio import Antenna, Antennas, BleLink
+from edgecoder_sim.radio import NEVER_US, Antenna, Antennas, BleLink
 from edgecoder_sim.radio_model import SYSTEMS, Ble, Radio, System
 
 SECOND_US = 1_000_000
@@ -167,3 +167,46 @@ def test_a_share_of_a_system_has_the_app_in_the_background() -> None:
     antennas = Antennas(Radio(), {"desktop": System(in_background_pct=30.0)})
     hidden = [antennas.of(cast("SimNode", FakeNode(index))).is_in_background for index in range(2000)]
     assert sum(hidden) / len(hidden) == pytest.approx(0.3, abs=0.03)
+
+
+def carried(air: Air, link: BleLink, sender: int, parts: int, depart_us: int) -> int:
+    """When so many parts of a piece have arrived, of which the link has two at once."""
+    node = cast("SimNode", air.nodes[sender])
+    ahead = [link.carry(node, link.bulk_bytes, depart_us) for _ in range(2)]
+    for _ in range(parts - 2):
+        ahead.append(link.carry(node, link.bulk_bytes, ahead.pop(0)))
+    return ahead[-1]
+
+
+def test_parts_of_a_piece_follow_one_another_at_the_rate_of_the_link() -> None:
+    air = Air()
+    link = air.link(0, 1, 7)
+    parts = 100
+    end_us = carried(air, link, 0, parts, SECOND_US)
+    kbit_per_s = parts * link.bulk_bytes * 8 * 1000 / (end_us - SECOND_US)
+    assert kbit_per_s == pytest.approx(1229, rel=0.05)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_frame_waits_for_two_parts_of_a_piece_and_no_more(system: str) -> None:
+    air = Air(system=SYSTEMS[system])
+    link = air.link(0, 1, 7)
+    alone_us = air.send(link, 0, 100, SECOND_US) - SECOND_US
+    link = air.link(0, 1, 8)
+    for _ in range(2):
+        link.carry(cast("SimNode", air.nodes[0]), link.bulk_bytes, SECOND_US)
+    assert alone_us < air.send(link, 0, 100, SECOND_US) - SECOND_US <= 200_000
+
+
+def test_pieces_in_both_directions_slow_each_other_down_and_links_do_not_carry_while_parted() -> None:
+    air = Air()
+    one_way, both_ways = air.link(0, 1, 7), air.link(2, 3, 8)
+    alone_us = carried(air, one_way, 0, 50, SECOND_US) - SECOND_US
+    first, second = (cast("SimNode", air.nodes[index]) for index in (2, 3))
+    end_us = SECOND_US
+    for _ in range(50):
+        end_us = both_ways.carry(first, both_ways.bulk_bytes, SECOND_US)
+        both_ways.carry(second, both_ways.bulk_bytes, SECOND_US)
+    assert 1.4 < (end_us - SECOND_US) / alone_us < 2.0
+    both_ways.part()
+    assert both_ways.carry(first, 100, end_us) == NEVER_US

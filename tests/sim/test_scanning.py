@@ -182,6 +182,29 @@ def test_silence_counts_from_the_last_time_that_a_peer_was_heard() -> None:
     assert member(a).peers.rows == {}
 
 
+@pytest.mark.parametrize(("away_s", "times"), [(2, 0), (20, 1)])
+def test_who_was_away_for_seconds_is_told_of_again(away_s: float, times: int) -> None:
+    world = world_of(2, "radio.area_m=[5000, 5000]")
+    a, b = world.nodes
+    told: list[PeersHeard] = []
+    handle = a.node.handle
+
+    def watched(now: int, event: Event) -> list[Effect]:
+        if isinstance(event, PeersHeard):
+            told.append(event)
+        return handle(now, event)
+
+    a.node.handle = watched  # type: ignore[method-assign]
+    world.contacts.contact_begins(a, b, 3.0)
+    world.kernel.run(30 * SECOND_US)
+    world.contacts.contact_ends(a, b)
+    world.kernel.run(round((30 + away_s) * SECOND_US))
+    told.clear()
+    world.contacts.contact_begins(a, b, 3.0)
+    world.kernel.run(70 * SECOND_US)
+    assert len(told) == times
+
+
 @pytest.mark.parametrize(("away_s", "holds"), [(1, True), (5.5, True), (6.5, False)])
 def test_a_link_outlives_a_moment_out_of_range_and_loses_nothing(away_s: float, holds: bool) -> None:
     world = world_of(2, "radio.area_m=[5000, 5000]", *PATIENT)

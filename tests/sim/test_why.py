@@ -386,8 +386,8 @@ def test_the_newest_run_is_meant_where_none_is_named(
         (["swap", "phone-0", "x"], "why: the swap is 'x'; give its number, such as 2"),
         (["swap", "phone-0", "2", "3"], "why: '3' is one word too many; write edgecoder why"),
         (["task", "1", "2"], "why: '2' is one word too many; write edgecoder why"),
-        (["byte"], "why: 'byte' is neither task nor swap; write edgecoder why"),
-        (["tasks"], "why: 'tasks' is neither task nor swap; did you mean task?\n"),
+        (["byte"], "why: 'byte' is neither task, swap nor piece; write edgecoder why"),
+        (["tasks"], "why: 'tasks' is neither task, swap nor piece; did you mean task?\n"),
         ([], " is to be told is not said; write edgecoder why"),
     ],
 )
@@ -402,8 +402,8 @@ def test_a_mistake_is_one_line(run: Run, capsys: pytest.CaptureFixture[str], wor
 @pytest.mark.parametrize(
     ("word", "line"),
     [
-        ("tasks", "why: 'tasks' is neither task, nor swap, nor a run; did you mean task?\n"),
-        ("foo", "why: 'foo' is neither task, nor swap, nor a run; write edgecoder why"),
+        ("tasks", "why: 'tasks' is neither task, swap, piece nor a run; did you mean task?\n"),
+        ("foo", "why: 'foo' is neither task, swap, piece nor a run; write edgecoder why"),
         ("last", "why: what of last is to be told is not said; write edgecoder why"),
     ],
 )

@@ -1,6 +1,6 @@
-"""Tell why a task went where it went, or how a swap of a model went.
+"""Tell why a task went where it went, how a swap of a model went, or why a piece of a file came from there.
 
-Decides what is asked and how it is printed; what there is to tell is said in `stories`.
+Decides what is asked and how it is printed; what there is to tell is said in `stories` and `piece_stories`.
 """
 
 from __future__ import annotations
@@ -14,30 +14,37 @@ import typer
 
 from edgecoder.core.ids import Role
 from edgecoder.errors import ConfigError
-from edgecoder_sim.commands import stories
+from edgecoder_sim.commands import piece_stories, stories
 from edgecoder_sim.results import Run
 
-USAGE: Final = "edgecoder why [RUN] task [ID], or edgecoder why [RUN] swap NODE [N]"
-_SUBJECTS: Final = ("task", "swap")
+USAGE: Final = (
+    "edgecoder why [RUN] task [ID], edgecoder why [RUN] swap NODE [N], or edgecoder why [RUN] piece NODE [MODEL [N]]"
+)
+_SUBJECTS: Final = ("task", "swap", "piece")
+_WORDS_MAX: Final = {"task": 1, "swap": 2, "piece": 3}
+"""Words that may follow a subject."""
 
 
 def command(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RUN] task [ID] | [RUN] swap NODE [N]",
+            metavar="[RUN] task [ID] | [RUN] swap NODE [N] | [RUN] piece NODE [MODEL [N]]",
             help="RUN is a run directory; without it, or with `last`, the newest in ./runs that has ended. ID is a "
             "task's short name, such as phone-7:12, or the beginning or end of its id; without it some tasks are "
-            "listed. NODE is a node's name; without N its swaps are listed.",
+            "listed. NODE is a node's name; without N its swaps are listed. MODEL is a file that it "
+            "downloaded; without N it is told where its pieces came from.",
             show_default=False,
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Tell how a task was routed, refused and served, decision by decision, or how a swap went, phase by phase."""
+    """Tell how a task was routed, refused and served, decision by decision, how a swap went, phase by phase, or why a
+    piece of a file came from there."""
     run_name, subject, rest = _parse(words)
     run = Run(run_name)
-    lines, value = _task(run, rest) if subject == "task" else _swap(run, rest)
+    tell = {"task": _task, "swap": _swap, "piece": _piece}[subject]
+    lines, value = tell(run, rest)
     typer.echo(msgspec.json.encode(value).decode() if as_json else "\n".join(lines))
 
 
@@ -47,9 +54,9 @@ def _parse(words: list[str]) -> tuple[str, str, list[str]]:
     if not rest or rest[0] not in _SUBJECTS:
         raise _no_subject(run, rest)
     subject, rest = rest[0], rest[1:]
-    if len(rest) > (1 if subject == "task" else 2):
+    if len(rest) > _WORDS_MAX[subject]:
         raise ConfigError("why", None, f"{rest[-1]!r} is one word too many", f"write {USAGE}")
-    if subject == "swap" and not rest:
+    if subject != "task" and not rest:
         raise ConfigError("why", None, "no node is given", f"write {USAGE}")
     return run, subject, rest
 
@@ -60,7 +67,9 @@ def _no_subject(run: str, rest: list[str]) -> ConfigError:
     wrong = (rest[0] if rest else "") if is_run else run
     if not wrong:
         return ConfigError("why", None, f"what of {run} is to be told is not said", f"write {USAGE}")
-    problem = f"{wrong!r} is neither task nor swap" if is_run else f"{wrong!r} is neither task, nor swap, nor a run"
+    problem = (
+        f"{wrong!r} is neither task, swap nor piece" if is_run else f"{wrong!r} is neither task, swap, piece nor a run"
+    )
     close = difflib.get_close_matches(wrong, _SUBJECTS, n=1)
     return ConfigError("why", None, problem, f"did you mean {close[0]}?" if close else f"write {USAGE}")
 
@@ -81,6 +90,17 @@ def _task_line(task: dict[str, Any]) -> str:
     outcome = "done" if task["reason"] is None else task["reason"]
     at = stories.clock(task["submitted_s"])
     return f"  {task['name']}  {at}  {task['kind']}: {outcome}, {took}, routes: {task['routes']}"
+
+
+def _piece(run: Run, rest: list[str]) -> tuple[list[str], Any]:
+    node = stories.find_node(run, rest[0])
+    model = piece_stories.find_file(run, node, rest[1] if len(rest) > 1 else None)
+    if len(rest) < 3:
+        return piece_stories.file_summary(run, node, model)
+    if not rest[2].isdecimal():
+        raise ConfigError("why", None, f"the piece is {rest[2]!r}", "give its number, such as 0")
+    told = piece_stories.piece_story(run, node, model, int(rest[2]))
+    return told.lines(), told
 
 
 def _swap(run: Run, rest: list[str]) -> tuple[list[str], Any]:

@@ -66,7 +66,7 @@ CASES = [
         ENTRY.format(sha256="0" * 64).replace("1000", "20000000000000") + "    pieceSizeBytes: 16384\n",
         4,
         "tiny: 1220703125 pieces of 16384 bytes",
-        "there are at most 1048576",
+        "there are at most 65536",
     ),
     broken(
         "bad model name",

@@ -1,0 +1,98 @@
+"""What the CDN would give a node alone: how fast, until when, and in requests of what size.
+
+A download with peers is measured against the one without. What the CDN gives is told by its operator and by the broker,
+who knows how many there are to share it; what was measured can only lower it.
+"""
+
+from __future__ import annotations
+
+from edgecoder.core.context import MILLI, Context
+from edgecoder.core.effects import Source
+from edgecoder.core.ids import Micros
+from edgecoder.seeding.rates import Rates
+
+SECOND_US = 1_000_000
+CDN_REQUEST_S = 2
+"""A request to the CDN asks for no more than it gives in so long, s: what it has in hand nobody else is asked for."""
+CDN_FIRST_BYTES = 4
+"""But for no less than it gives in so many times its first byte takes: then one of two requests is always giving."""
+MEASURED_PIECES = 4
+"""So many pieces have to come from the CDN before its rate counts as measured."""
+
+
+class Alone:
+    """How a download from one source alone would stand now, had it begun when this one did.
+
+    The rate of that source changes, with the number of those who share it: what it would have brought is summed up as
+    time passes, so that a deadline is no promise made once.
+    """
+
+    __slots__ = ("_at", "_left_bytes", "began", "ends")
+
+    def __init__(self, began: Micros, first_byte: Micros, size_bytes: int) -> None:
+        self.began = began
+        self.ends = began
+        """When it would be done."""
+        self._at = began + first_byte
+        """Up to when it is summed up."""
+        self._left_bytes = size_bytes
+
+    def pass_time(self, now: Micros, bytes_per_s: int) -> None:
+        """So much the source would have given since the last time, and would give from now on."""
+        if now > self._at and self._left_bytes:
+            came = (now - self._at) * bytes_per_s // SECOND_US
+            if came >= self._left_bytes:
+                self.ends = self._at + self._left_bytes * SECOND_US // bytes_per_s
+            self._left_bytes = max(0, self._left_bytes - came)
+            self._at = now
+        if self._left_bytes:
+            self.ends = self._at + self._left_bytes * SECOND_US // bytes_per_s
+
+
+class CdnOutlook:
+    """The CDN as one download sees it."""
+
+    def __init__(self, context: Context, rates: Rates, piece_size_bytes: int, size_bytes: int) -> None:
+        """The download lacks `size_bytes`, and begins now."""
+        self._context = context
+        self._rates = rates
+        self._piece_size_bytes = piece_size_bytes
+        self._shares = 1
+        self.first_byte: Micros = context.cluster.cdn_first_byte_ms * MILLI
+        """How long the CDN takes to its first byte."""
+        self.under_way = 0
+        """Requests that the node has made by itself."""
+        self._alone = Alone(context.now, self.first_byte, size_bytes)
+
+    def told(self, shares: int) -> None:
+        """The broker says in how many equal shares the CDN would be."""
+        self._alone.pass_time(self._context.now, self.bytes_per_s())  # at the rate that held until now
+        self._shares = max(1, shares)
+
+    def alone_ends(self) -> Micros:
+        """When the CDN alone would be done, or would have been."""
+        self._alone.pass_time(self._context.now, self.bytes_per_s())
+        return self._alone.ends
+
+    def bytes_per_s(self) -> int:
+        """What it would give this node alone, at least 1."""
+        context, size = self._context, self._piece_size_bytes
+        cluster, down = context.cluster, context.config.download_kbit_per_s
+        most = cluster.cdn_kbit_per_s
+        if cluster.cdn_egress_kbit_per_s:
+            most = min(most, cluster.cdn_egress_kbit_per_s // self._shares)
+        if down:
+            most = min(most, down)
+        rate = most * 125
+        half = self.under_way * size // 2  # of what is on its way, half has come
+        measured = self._rates.bytes_per_s(Source.CDN, context.now, half)
+        if measured and self._rates.total_bytes(Source.CDN) >= MEASURED_PIECES * size:
+            # alone it would have had what the peers took of this node's access as well
+            rate = min(rate, measured + self._rates.peers.bytes_per_s(context.now))
+        return max(1, rate)
+
+    def pieces_per_request(self) -> int:
+        """How many pieces one request asks for, at most."""
+        rate = self.bytes_per_s()
+        size = min(self._context.config.cdn_request_bytes, CDN_REQUEST_S * rate)
+        return max(1, max(size, CDN_FIRST_BYTES * self.first_byte * rate // SECOND_US) // self._piece_size_bytes)

@@ -1,0 +1,107 @@
+"""What the CDN alone would give: to all who want a file, as a broker reckons it, and to one download."""
+
+from __future__ import annotations
+
+from edgecoder.config import ClusterConfig, NodeConfig
+from edgecoder.coordinator.alone import LoneOrigin
+from edgecoder.core.context import Context
+from edgecoder.core.effects import Source
+from edgecoder.core.ids import Micros
+from edgecoder.seeding.outlook import Alone, CdnOutlook
+from edgecoder.seeding.rates import Meter, Rates
+from edgecoder_sim.crypto import crypto, node_id
+
+SECOND: Micros = 1_000_000
+MB = 1_000_000
+PIECE = 1 << 20
+
+
+def name(number: int) -> bytes:
+    return node_id(f"node-{number}")
+
+
+def outlook(size_bytes: int, **cluster: int) -> CdnOutlook:
+    signer, _ = crypto(name(0), "edgecoder", encoded=False)
+    context = Context(ClusterConfig(**cluster), NodeConfig(), signer, 1)  # type: ignore[arg-type]
+    return CdnOutlook(context, Rates(), PIECE, size_bytes)
+
+
+def test_an_origin_without_a_limit_has_as_many_shares_as_receivers() -> None:
+    origin = LoneOrigin(0, MB)
+    origin.join(name(1), 0, 100 * MB, 0)
+    assert origin.shares(7, 0) == 7
+
+
+def test_a_limited_origin_is_shared_evenly_among_those_who_can_take_it() -> None:
+    origin = LoneOrigin(10 * MB, 100 * MB)
+    for number in range(4):
+        origin.join(name(number), 0, 1000 * MB, 0)
+    assert origin.shares(4, 0) == 4
+    for number in range(4, 13):  # nine who take 0.1 MB/s each leave 9.1 MB/s to four
+        origin.join(name(number), MB // 10, 1000 * MB, 0)
+    assert origin.shares(13, 0) == 10 * MB // (9_100_000 // 4)
+
+
+def test_who_the_origin_alone_would_have_served_by_now_takes_no_share() -> None:
+    origin = LoneOrigin(10 * MB, 100 * MB)
+    origin.join(name(1), 0, 10 * MB, 0)
+    origin.join(name(2), 0, 100 * MB, 0)
+    assert origin.shares(2, 0) == 2
+    assert origin.shares(2, 1 * SECOND) == 2
+    assert origin.shares(2, 3 * SECOND) == 1
+    origin.leave(name(2))
+    assert origin.shares(0, 4 * SECOND) == 1
+
+
+def test_one_that_has_peers_is_still_served_by_the_origin_alone() -> None:
+    """Peers may have served it meanwhile: without them it would still take its share."""
+    origin = LoneOrigin(10 * MB, 100 * MB)
+    origin.join(name(1), 0, 100 * MB, 0)
+    origin.join(name(2), 0, 100 * MB, 0)
+    origin.join(name(1), 0, 1 * MB, 2 * SECOND)
+    assert origin.shares(1, 3 * SECOND) == 2
+
+
+def test_a_download_alone_ends_by_the_rates_that_held() -> None:
+    alone = Alone(0, SECOND, 100 * MB)
+    alone.pass_time(0, 10 * MB)
+    assert alone.ends == 11 * SECOND
+    alone.pass_time(6 * SECOND, 10 * MB)  # half has come
+    alone.pass_time(6 * SECOND, 5 * MB)
+    assert alone.ends == 16 * SECOND
+    alone.pass_time(60 * SECOND, 5 * MB)
+    assert alone.ends == 16 * SECOND
+    alone.pass_time(90 * SECOND, MB)
+    assert alone.ends == 16 * SECOND
+
+
+def test_the_time_to_the_first_byte_does_not_make_a_meter_slow() -> None:
+    meter = Meter()
+    meter.begin(0, first_byte=SECOND)
+    meter.note(2 * MB)
+    assert meter.bytes_per_s(3 * SECOND) == MB
+
+
+def test_shares_of_a_limited_cdn_lower_the_rate() -> None:
+    seen = outlook(100 * MB, cdn_kbit_per_s=80_000, cdn_egress_kbit_per_s=80_000)
+    assert seen.bytes_per_s() == 10 * MB
+    seen.told(4)
+    assert seen.bytes_per_s() == 10 * MB // 4
+    assert seen.alone_ends() == seen.first_byte + 40 * SECOND
+
+
+def test_requests_outlast_the_time_to_the_first_byte() -> None:
+    fast = outlook(10_000 * MB, cdn_kbit_per_s=8_000_000, cdn_first_byte_ms=500)
+    assert fast.pieces_per_request() * PIECE > fast.bytes_per_s()
+    slow = outlook(10_000 * MB, cdn_kbit_per_s=8_000, cdn_first_byte_ms=100)
+    assert slow.pieces_per_request() * PIECE <= 2 * slow.bytes_per_s()
+
+
+def test_a_measured_rate_counts_once_enough_has_come() -> None:
+    seen = outlook(100 * MB, cdn_kbit_per_s=80_000)
+    seen._rates.begin(Source.CDN, 0)
+    seen._context.now = 4 * SECOND
+    seen._rates.note(Source.CDN, PIECE)
+    assert seen.bytes_per_s() == 10 * MB
+    seen._rates.note(Source.CDN, 3 * PIECE)
+    assert seen.bytes_per_s() == PIECE

@@ -1,0 +1,159 @@
+"""One file on its way: what the CDN is asked for when peers are late, and what its own cancellations mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgecoder.config import ClusterConfig, NodeConfig
+from edgecoder.core.context import Context
+from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source
+from edgecoder.core.events import AllocateFailed, FileAllocated, PieceFailed, PieceFetched
+from edgecoder.core.ids import LinkId, Micros, NodeId
+from edgecoder.errors import Reason
+from edgecoder.protocol import CDN_ID
+from edgecoder.seeding.holdings import Holding, Holdings
+from edgecoder.seeding.planner import Plan, PortfolioPlanner, View, Why
+from edgecoder.seeding.transfer import Transfer
+from edgecoder.seeding.transfer_table import TransferState
+from edgecoder.wire.messages import Grant, Granted
+from edgecoder_sim.crypto import crypto, node_id
+from tests.catalogs import MIB, entry
+
+FILE = entry("shared", 0.5, file_size_bytes=MIB // 4, piece_root="ab" * 32)
+PIECES = 4
+PEER = node_id("peer")
+SECOND: Micros = 1_000_000
+
+
+class Around:
+    """The node around a transfer: it notes what it is told."""
+
+    def __init__(self) -> None:
+        self.losses: list[tuple[int, NodeId, Reason]] = []
+
+    def got(self, holding: Holding, piece: int, sender: NodeId, size_bytes: int) -> None: ...
+
+    def taking(self, holding: Holding, pieces: range) -> None: ...
+
+    def lost(
+        self,
+        holding: Holding,  # noqa: ARG002
+        piece: int,
+        sender: NodeId,
+        reason: Reason,
+        size_bytes: int = 0,  # noqa: ARG002
+        link: LinkId | None = None,  # noqa: ARG002
+    ) -> None:
+        self.losses.append((piece, sender, reason))
+
+    def freed(self) -> None: ...
+
+    def ready(self, holding: Holding) -> None: ...
+
+    def rtt(self) -> Micros:
+        return 100_000
+
+    def may_use_cdn(self) -> bool:
+        return True
+
+    def pays(self) -> bool:
+        return False
+
+
+class Patient(PortfolioPlanner):
+    """Asks the CDN when the test says so."""
+
+    plan_now = Plan(None, 30 * SECOND)
+
+    def plan(self, view: View) -> Plan:  # noqa: ARG002
+        return self.plan_now
+
+
+class Bench:
+    """A transfer, and what it asks for."""
+
+    def __init__(self) -> None:
+        signer, _ = crypto(node_id("here"), "edgecoder", encoded=False)
+        self.context = Context(ClusterConfig(), NodeConfig(), signer, 1)
+        self.context.epoch = self.context.ops.epoch = 1
+        self.context.out = []
+        holdings = Holdings(self.context)
+        self.holding = holdings.begin(FILE)
+        self.around, self.planner = Around(), Patient()
+        self.ends: list[Reason | None] = []
+        self.transfer = Transfer(
+            self.context, holdings, self.holding, self.planner, self.around, self.ends.append, lambda _: None
+        )
+        self.transfer.start()
+        (allocation,) = [effect for effect in self.context.out if isinstance(effect, AllocateFile)]
+        self.allocation = allocation.op
+
+    def allocate(self) -> None:
+        self.context.ops.complete(FileAllocated(self.allocation))
+
+    def grant(self, *pieces: int, sender: NodeId = PEER) -> None:
+        rows = tuple(Granted(piece, sender, 60_000) for piece in pieces)
+        self.transfer.granted(Grant(file=self.holding.file, broker_epoch=1, receivers=1, finish_ms=0, pieces=rows))
+
+    def asked(self) -> list[FetchPiece]:
+        return [effect for effect in self.context.out if isinstance(effect, FetchPiece)]
+
+    def cancelled(self) -> list[CancelOp]:
+        return [effect for effect in self.context.out if isinstance(effect, CancelOp)]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_full_disk_ends_it_before_anything_is_asked(bench: Bench) -> None:
+    bench.context.ops.complete(AllocateFailed(bench.allocation, Reason.DISK_FULL))
+    assert bench.transfer.state is TransferState.FAILED
+    assert bench.ends == [Reason.DISK_FULL]
+    assert not bench.asked()
+
+
+def test_a_grant_is_asked_of_its_sender_once(bench: Bench) -> None:
+    bench.allocate()
+    bench.grant(0, 0, 1)
+    assert [(effect.piece, effect.peer) for effect in bench.asked()] == [(0, PEER), (1, PEER)]
+    assert bench.around.losses == [(0, PEER, Reason.DUPLICATE)]
+
+
+def test_a_piece_that_came_from_the_cdn_is_not_asked_for_again_while_the_peer_is_called_off(bench: Bench) -> None:
+    """`_late` saw the request to the peer, which ends later, and took its piece for one that was late."""
+    bench.allocate()
+    bench.grant(*range(PIECES))
+    bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND, doubles=True)
+    bench.transfer.look()
+    doubled = [effect for effect in bench.asked() if effect.source is Source.CDN]
+    bench.context.ops.complete(PieceFetched(doubled[0].op))
+    pieces = [effect.piece for effect in bench.asked() if effect.source is Source.CDN]
+    assert len(pieces) == 3
+    assert len(set(pieces)) == 3
+
+
+def test_a_request_to_the_cdn_that_was_called_off_is_no_failure_of_it(bench: Bench) -> None:
+    """The CDN was left alone for two seconds each time that a peer was sooner."""
+    bench.allocate()
+    bench.grant(*range(PIECES))
+    bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND, doubles=True)
+    bench.transfer.look()
+    doubled = [effect for effect in bench.asked() if effect.source is Source.CDN]
+    sooner = next(e for e in bench.asked() if e.source is Source.MESH and e.piece == doubled[0].piece)
+    bench.context.ops.complete(PieceFetched(sooner.op))
+    assert [effect.op for effect in bench.cancelled()] == [doubled[0].op]
+    bench.context.ops.complete(PieceFailed(doubled[0].op, Reason.CANCELLED))
+    assert len([effect for effect in bench.asked() if effect.source is Source.CDN]) == 3
+
+
+def test_pieces_that_only_the_cdn_grants_are_no_sign_of_peers(bench: Bench) -> None:
+    """A node alone got three pieces at a time, each after the time to the first byte, for as long as grants came."""
+    bench.allocate()
+    before = bench.transfer._sign_at
+    bench.context.now = 5 * SECOND
+    bench.grant(0, sender=CDN_ID)
+    assert bench.transfer._sign_at == before
+    bench.grant(1)
+    assert bench.transfer._sign_at == 5 * SECOND
