@@ -277,6 +277,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Where model files come from."""
     seeding: bool = True
     """Whether this node gives others the pieces that it has."""
+    seed_whole_files: bool = True
+    """Whether it goes on giving a file once it has all of it. Off: a release needs its origin for longer, and where
+    more come than the origin alone can serve, those who lack one piece pile up (Hajek and Zhu, 2010)."""
     seed_when_metered: bool = False
     """Whether it does so on a network whose bytes its user pays for."""
     seed_while_busy: bool = False

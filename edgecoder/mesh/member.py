@@ -118,6 +118,7 @@ class Member:
         self.neighbours.start()
         self.models.start(snapshot)
         self.swarms.restore(snapshot)
+        self.models.resume()
         if self.swap.state is SwapState.EMPTY:
             self.announcer.model_changed()
 

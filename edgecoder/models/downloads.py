@@ -89,7 +89,14 @@ class Downloads:
     def __len__(self) -> int:
         return len(self._by_file)
 
-    def want(self, entry: CatalogEntry, command: CommandId, on_end: OnEnd) -> None:
+    def resume(self, find: Callable[[str], CatalogEntry | None]) -> None:
+        """Go on with what an earlier life was fetching; nobody waits for it any more."""
+        for digest in self._inventory.wanted():
+            entry = find(digest)
+            if entry is not None:
+                self.want(entry, None, lambda _: None)
+
+    def want(self, entry: CatalogEntry, command: CommandId | None, on_end: OnEnd) -> None:
         """Fetch `entry`, or join the fetch that is under way; `command` gets the progress."""
         if self._inventory.state(entry) is DownloadState.INSTALLED:
             on_end(None)
@@ -101,11 +108,11 @@ class Downloads:
             on_end(Reason.REMOVED)
         elif fetch is not None:
             fetch.ends.append(on_end)
-            fetch.commands.append(command)
+            fetch.commands += [] if command is None else [command]
         elif not self._inventory.step(entry, DownloadStep.WANTED):
             on_end(Reason.REMOVED)  # by an earlier life, which did not get to the end of it
         else:
-            fetch = self._by_file[entry.sha256] = _Fetch(entry, [on_end], [command])
+            fetch = self._by_file[entry.sha256] = _Fetch(entry, [on_end], [] if command is None else [command])
             self._begin(fetch)
 
     def _begin(self, fetch: _Fetch) -> None:

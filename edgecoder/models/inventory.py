@@ -78,6 +78,8 @@ class FileRow(msgspec.Struct):
     """How often the engine crashed with it, since it was installed."""
     deaths: int = 0
     """How many lives of the node ended before a load of it did, in a row."""
+    is_wanted: bool = False
+    """Whether it is being fetched: a life that ends meanwhile leaves that to the next."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -121,6 +123,10 @@ class Inventory:
         row = self._rows.get(entry.sha256)
         return DownloadState.ABSENT if row is None else row.state
 
+    def wanted(self) -> list[str]:
+        """SHA-256 of the files that an earlier life did not finish fetching."""
+        return [digest for digest, row in self._rows.items() if row.is_wanted and row.state is DownloadState.PARTIAL]
+
     def removing(self) -> list[str]:
         """SHA-256 of the files that an earlier life did not finish removing."""
         return [digest for digest, row in self._rows.items() if row.state is DownloadState.REMOVING]
@@ -140,6 +146,7 @@ class Inventory:
         is_change = DownloadState.INSTALLED in (row.state, following)
         is_anew = following is DownloadState.ABSENT or row.state is DownloadState.QUARANTINED
         row.state = following
+        row.is_wanted = step in (DownloadStep.WANTED, DownloadStep.ARRIVED)
         if is_anew:
             row.bytes_done = row.crashes = row.deaths = 0
         self._digest = None

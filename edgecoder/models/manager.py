@@ -54,6 +54,10 @@ class ModelManager:
         self.downloads.resume_removals(find)
         self.swap.boot(snapshot.get(SWAP_KEY), find)
 
+    def resume(self) -> None:
+        """Go on with the downloads of an earlier life."""
+        self.downloads.resume(self._catalog.by_digest.get)
+
     def find(self, name: str) -> CatalogEntry | Reason:
         """The file that a name means on this platform, or why there is none."""
         entry = self._catalog.find(name, self._platform)

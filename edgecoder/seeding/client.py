@@ -46,8 +46,8 @@ class Files(Protocol):
         """Whether the rest of a file is wanted."""
         ...
 
-    def slots(self) -> int:
-        """Pieces that it sends at once; 0: nothing now."""
+    def slots(self, holding: Holding) -> int:
+        """Pieces of a file that it sends at once; 0: nothing now."""
         ...
 
 
@@ -120,7 +120,7 @@ class BrokerClient:
         config = self._context.config
         known.link, known.broker = link, self._links[link].peer
         known.got, known.taking, known.lost = [], [], []
-        wants, slots = self._files.wants(holding.file), self._files.slots()
+        wants, slots = self._files.wants(holding.file), self._files.slots(holding)
         known.said = (wants, slots)
         self._asked_at[holding.file] = self._context.now
         message = Announce(
@@ -145,10 +145,9 @@ class BrokerClient:
 
     def changed(self) -> None:
         """What this node gives may have changed: tell the brokers that have heard otherwise."""
-        slots = self._files.slots()
         for holding in self._files.announced():
             known = self._by_file.get(holding.file)
-            if known is not None and known.link is not None and known.said[1] != slots:
+            if known is not None and known.link is not None and known.said[1] != self._files.slots(holding):
                 self.announce(holding)
 
     def got(self, file: FileId, piece: int, sender: NodeId, size_bytes: int) -> None:

@@ -170,9 +170,11 @@ class Swarms:
         transfer = self.transfers.get(file)
         return transfer is not None and not transfer.is_over
 
-    def slots(self) -> int:
+    def slots(self, holding: Holding) -> int:
         """See `client.Files`."""
-        return 0 if self.gives_nothing() is not None else self._context.config.upload_slots
+        config = self._context.config
+        is_done = holding.is_whole and not config.seed_whole_files
+        return 0 if is_done or self.gives_nothing() is not None else config.upload_slots
 
     # -- Around of the near peers --------------------------------------------------------------------------------------
 

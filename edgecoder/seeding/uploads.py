@@ -157,6 +157,8 @@ class Uploads:
         reason = self._giver.gives_nothing(over_radio=event.link is not None)
         if reason is not None:
             return reason
+        if holding is not None and holding.is_whole and not config.seed_whole_files:
+            return Reason.NOT_SEEDING
         if holding is None or not 0 <= event.piece < holding.layout.piece_count or not holding.have >> event.piece & 1:
             return Reason.NOT_HELD
         if not 0 <= event.first_leaf < len(holding.layout.leaves_of(event.piece)):

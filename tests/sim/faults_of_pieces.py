@@ -14,11 +14,13 @@ import pytest
 from edgecoder.coordinator.broker import Broker
 from edgecoder.core.effects import FetchPiece
 from edgecoder.core.events import PieceAsked
+from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holdings
 from edgecoder.seeding.requests import Request
 from edgecoder.seeding.tickets import issue
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.uploads import Uploads
+from edgecoder.trace import SenderBanned
 from edgecoder_sim.bandwidth import FlowNetwork
 from edgecoder_sim.pieces import PieceService
 from edgecoder_sim.world import World
@@ -89,7 +91,9 @@ def blame_who_sent_the_piece_before(patch: pytest.MonkeyPatch) -> None:
             last[id(self)] = request.peer
 
     def wrong(self: Transfer, request: Request, completion: Any) -> None:
-        failed(self, msgspec.structs.replace(request, peer=last.get(id(self), request.peer)), completion)
+        failed(self, request, completion)
+        if completion.reason is Reason.PIECE_CORRUPT and id(self) in last:
+            self._context.trace(SenderBanned(self.holding.entry.model_id, last[id(self)]))
 
     patch.setattr(Transfer, "_keep", kept)
     patch.setattr(Transfer, "_failed", wrong)
@@ -105,7 +109,7 @@ def ask_again_who_was_banned(patch: pytest.MonkeyPatch) -> None:
         self.banned.clear()
 
     patch.setattr(Transfer, "_failed", forgiving)
-    patch.setattr(Broker, "_blame", lambda *_: None)
+    patch.setattr(Broker, "_blame", lambda *_, **__: None)
 
 
 @fault("pieces need leave")

@@ -152,3 +152,21 @@ def test_the_list_of_models_shows_what_is_here_and_what_could_be(cluster: Cluste
     }
     assert AGENT_ONLY.platforms == (Platform.NODE,)
     assert LARGE.model_id in shown
+
+
+def test_a_download_goes_on_by_itself_in_the_next_life(cluster: Cluster, phone: Host) -> None:
+    phone.plan(FetchFile, HANGS)
+    phone.ask(PullModel, model="small")
+    cluster.run_for(100)
+    cluster.restart(phone)
+    cluster.drive()
+    assert phone.member.inventory.state(SMALL) is DownloadState.INSTALLED
+
+
+def test_one_that_failed_does_not(cluster: Cluster, phone: Host) -> None:
+    phone.plan(FetchFile, fails(Reason.NO_SOURCE))
+    phone.ask(PullModel, model="small")
+    cluster.drive()
+    cluster.restart(phone)
+    cluster.drive()
+    assert phone.member.inventory.state(SMALL) is DownloadState.PARTIAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgecoder.core.effects import HashFile, Persist
+from edgecoder.core.effects import FetchFile, HashFile, Persist
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.models.inventory import (
@@ -101,10 +101,10 @@ def test_a_file_that_is_gone_or_was_quarantined_begins_anew(
     inventory.note_bytes(SMALL, 7)
     inventory.row(SMALL).crashes = inventory.row(SMALL).deaths = 1
     assert inventory.step(SMALL, step)
-    assert inventory.row(SMALL) == FileRow(following)
+    assert inventory.row(SMALL) == FileRow(following, is_wanted=step is DownloadStep.WANTED)
 
 
-def test_everything_survives_a_restart_but_a_check_under_way(cluster: Cluster) -> None:
+def test_everything_survives_a_restart_and_a_check_under_way_is_made_again(cluster: Cluster) -> None:
     phone = cluster.add("phone", installed=[LARGE])
     cluster.drive()
     phone.member.inventory.row(LARGE).crashes = 1
@@ -115,8 +115,8 @@ def test_everything_survives_a_restart_but_a_check_under_way(cluster: Cluster) -
     cluster.restart(phone)
     cluster.drive()
     inventory = phone.member.inventory
-    assert inventory.state(SMALL) is P
-    assert inventory.row(SMALL).bytes_done == SMALL.file_size_bytes
+    assert inventory.state(SMALL) is I
+    assert [effect.offset_bytes for effect in phone.did(FetchFile)] == [0, SMALL.file_size_bytes]
     assert inventory.row(LARGE) == FileRow(I, LARGE.file_size_bytes, 1)
     assert inventory.state(TINY) is A
 

@@ -1,4 +1,4 @@
-"""Tell why a task went where it went, how a swap of a model went, or why a piece of a file came from there.
+"""Tell why a task, a swap or a piece of a file went the way it did.
 
 Decides what is asked and how it is printed; what there is to tell is said in `stories` and `piece_stories`.
 """
