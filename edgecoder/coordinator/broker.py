@@ -29,13 +29,18 @@ from edgecoder.wire.messages import Announce, Grant, Granted, Have, Redirect, Ti
 
 _TTL_MS = 60_000
 _SWEEP = "broker.sweep"
-SWEEP_MS = 5_000
-LATE_FACTOR = 4
+_DUE = "broker.due"
+DUE_PARTS = 4
+"""Senders whose turn comes within a quarter of the broker's delay are served together."""
+SWEEP_MS = 2_000
+LATE_FACTOR = 2
 """An order is void after so many times the time that it should take"""
-LATE_MS = 20_000
+LATE_MS = 2_000
 """and this."""
 REFUSE_MS = 60_000
 """A sender that did not deliver is not given to the same receiver again for so long."""
+GONE_MS = 5_000
+"""One that could not be reached may be back soon, and then hold what nobody else does."""
 _NEVER: Micros = 1 << 62
 EPOCHS_MAX = 1 << 48
 """Broker epochs that members may name: more than brokerages of a file can move."""
@@ -50,6 +55,8 @@ class _File(msgspec.Struct):
     repute: Repute
     credited_bytes: dict[NodeId, int]
     """For which members have given others credit, whether they are here or not."""
+    due_at: Micros = 0
+    """For which its timer is set."""
     told: tuple[int, int] = (-1, -1)
     shares_told: int = 0
     """The shares of the origin that all who waited were told last."""
@@ -225,7 +232,8 @@ class Broker:
         if other is None or reason in (Reason.DUPLICATE, Reason.CANCELLED):
             return
         is_proof = reason in (Reason.PIECE_CORRUPT, Reason.BANNED)
-        peer.refused[sender] = _NEVER if is_proof else self._context.in_ms(REFUSE_MS)
+        wait_ms = GONE_MS if reason is Reason.PEER_LOST else REFUSE_MS
+        peer.refused[sender] = _NEVER if is_proof else self._context.in_ms(wait_ms)
         if reason is Reason.NO_TICKET:  # it never got the one that it was sent
             peer.tickets.pop(sender, None)
         if is_order:
@@ -308,8 +316,17 @@ class Broker:
 
     # -- grants --------------------------------------------------------------------------------------------------------
 
+    def _fill_due(self, state: _File) -> None:
+        self._grant(state, list(state.swarm.fill_due(self._context.now)))
+
     def _grant(self, state: _File, orders: list[Order], tell: Iterable[Peer] = ()) -> None:
-        """Tell each receiver its orders; `tell` hear how things stand in any case."""
+        """Tell each receiver its orders; `tell` hear how things stand in any case. Then wait for who is next to have
+        little left to send: several at once, so that a crowd costs no timer a piece."""
+        due_at = state.swarm.due_at
+        if due_at is not None and due_at != state.due_at:
+            state.due_at = due_at
+            grid = self._context.config.broker_delay_ms * MILLI // DUE_PARTS
+            self._context.timers.set((_DUE, state.file), -(-due_at // grid) * grid, lambda: self._fill_due(state))
         rows: dict[NodeId, tuple[Peer, list[Granted]]] = {peer.node: (peer, []) for peer in tell}
         for order in orders:
             receiver = order.receiver

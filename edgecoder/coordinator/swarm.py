@@ -11,6 +11,7 @@ by some ten intersections of whole maps.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import heappop, heappush
 
 import msgspec
 
@@ -76,6 +77,10 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """Whether it gives nothing, or is not believed: it is given nothing to send but a trial now and then, and what it
     has counts for nothing."""
     tried_at: Micros = 0
+    busy_until: Micros = 0
+    """When it should have sent what it was given."""
+    is_due: bool = False
+    """Whether it waits for its turn to be given more."""
     is_idle: bool = False
     """Whether it has room to send and nobody to send to."""
     sending: dict[tuple[NodeId, int], Order] = {}
@@ -111,6 +116,8 @@ class Swarm:
         self.origin_target = 1
         self.origin_open = 0
         """Orders to fetch from the CDN that are open."""
+        self._due: list[tuple[Micros, NodeId]] = []
+        """Senders that are to be given more, and when: a heap."""
         self.origin_bytes_per_s = 0
         """What one who fetches from the CDN gets of it when nobody else does; 0: not known."""
         self.seeders = 0
@@ -274,7 +281,13 @@ class Swarm:
         """Orders for a member that has room to send."""
         if sender.is_doubted:
             return
+        sender.is_idle = False
         while len(sender.sending) < sender.target:
+            if sender.sending and sender.busy_until > now + self._delay:
+                if not sender.is_due:
+                    sender.is_due = True
+                    heappush(self._due, (sender.busy_until - self._delay, sender.node))
+                return
             order = self._order(sender, now)
             if order is None and self._rewire(sender, now):
                 order = self._order(sender, now)
@@ -282,7 +295,19 @@ class Swarm:
                 sender.is_idle = True
                 return
             yield order
-        sender.is_idle = False
+
+    @property
+    def due_at(self) -> Micros | None:
+        """When a sender has so little left to send that it should be given more."""
+        return self._due[0][0] if self._due else None
+
+    def fill_due(self, now: Micros) -> Iterator[Order]:
+        """Orders for senders that have little left to send: what is rarest is known better then than before."""
+        while self._due and self._due[0][0] <= now:
+            sender = self.peers.get(heappop(self._due)[1])
+            if sender is not None:
+                sender.is_due = False
+                yield from self.fill(sender, now)
 
     def trial(self, sender: Peer, now: Micros) -> Iterator[Order]:
         """One order for a member that is not believed, now and then: it may have mended its ways."""
@@ -315,8 +340,10 @@ class Swarm:
         if best is None:
             return None
         piece = self._rarest(have & ~(best.have | best.pending))
-        rate = sender.up_bytes_per_s or 125_000
-        expect = (len(sender.sending) + 1) * self.layout.piece_size_bytes * SECOND_US // rate + self._delay
+        takes = self.layout.piece_size_bytes * SECOND_US // (sender.up_bytes_per_s or 125_000)
+        expect = (len(sender.sending) + 1) * takes + self._delay
+        begins = sender.busy_until if sender.sending else 0
+        sender.busy_until = max(begins, now + self._delay // 2) + takes
         return self._place(best, sender, piece, now, expect)
 
     def fill_from_origin(self, now: Micros) -> Iterator[Order]:

@@ -29,6 +29,8 @@ from edgecoder.wire.messages import Grant, Ticket
 _LOOK = "transfer.look"
 _NEAR = (Source.BLE, Source.WIFI_DIRECT)
 SECOND_US = 1_000_000
+FAR_PARTS = 20
+"""The end is near when less than one part of so many is left of what was to come."""
 SLOW_FACTOR = 4
 """A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
 
@@ -75,6 +77,7 @@ class Transfer:
         self._reason: Reason | None = None
         """Why it ended; None: all pieces are here."""
         self._is_over = False
+        self._look_at: Micros = 0
 
     @property
     def bytes_left(self) -> int:
@@ -149,7 +152,7 @@ class Transfer:
                 self._ask(Source.MESH, row.piece, 1, Why.GRANTED, row.sender, row.endpoint, expect=expect)
         if any(row.sender != CDN_ID for row in grant.pieces):
             self._sign_at = self._context.now
-        self.look()
+        self._glance()
 
     def asks_of(self, peer: NodeId) -> int:
         """Requests to a peer that are under way."""
@@ -264,7 +267,7 @@ class Transfer:
             else:
                 if request.source in _NEAR:
                     self._swarm.freed()
-                self.look()
+                self._glance() if isinstance(completion, PieceFetched) else self.look()
 
     def _keep_late(self, request: Request, completion: PieceFetched | PieceFailed) -> None:
         """What comes after the end stays, if the file does; nobody is to blame for what does not."""
@@ -360,6 +363,13 @@ class Transfer:
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
+    def _glance(self) -> None:
+        """Look, unless it will be soon enough when it is time: peers are busy with it, the CDN is not, and the end is
+        far."""
+        is_far = self.bytes_left * FAR_PARTS > self._bytes_begun
+        if not (self._peers and is_far and not self._cdn.under_way and self._context.now < self._look_at):
+            self.look()
+
     def look(self) -> None:
         """Judge whether somebody is too slow, whether the CDN is to be asked, and whether to give up."""
         if self.state is not TransferState.FETCHING:
@@ -379,7 +389,8 @@ class Transfer:
                 self._ask_cdn(plan.why, doubles=plan.doubles)
             else:
                 again = min(again, self._cdn_waits_until)
-        self._context.timers.set(self._timer, max(now + MILLI, min(again, plan.look_again)), self.look)
+        self._look_at = max(now + MILLI, min(again, plan.look_again))
+        self._context.timers.set(self._timer, self._look_at, self.look)
 
     def _view(self, now: Micros) -> View:
         free = self._layout.held_bytes(self._layout.all_pieces & ~self.holding.have & ~self._flying)
