@@ -118,6 +118,7 @@ class Broker:
         peer = Peer(
             link.peer, link.id, have, message.wants, rate, message.slots, message.endpoint, refused={}, tickets={}
         )
+        peer.down_bytes_per_s = message.down_kbit_per_s * 125
         before = state.swarm.peers.get(peer.node)
         if before is None:
             peer.credited_bytes = state.credited_bytes.get(peer.node, 0)

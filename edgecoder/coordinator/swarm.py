@@ -51,6 +51,8 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """What it sends; 0: not known."""
     slots: int
     endpoint: str
+    down_bytes_per_s: int = 0
+    """What it receives; 0: not known."""
     pending: int = 0
     """Pieces that are on their way to it."""
     inbound: int = 0
@@ -176,6 +178,7 @@ class Swarm:
         self.receivers += said.wants - peer.wants
         peer.wants, peer.slots = said.wants, said.slots
         peer.up_bytes_per_s, peer.endpoint = said.up_bytes_per_s, said.endpoint
+        peer.down_bytes_per_s = said.down_bytes_per_s
         peer.target = self._target_of(peer)
 
     def leave(self, node: NodeId) -> list[Order]:
@@ -341,7 +344,7 @@ class Swarm:
             return None
         piece = self._rarest(have & ~(best.have | best.pending))
         takes = self.layout.piece_size_bytes * SECOND_US // (sender.up_bytes_per_s or 125_000)
-        expect = (len(sender.sending) + 1) * takes + self._delay
+        expect = max((len(sender.sending) + 1) * takes, self._arrival(best)) + self._delay
         begins = sender.busy_until if sender.sending else 0
         sender.busy_until = max(begins, now + self._delay // 2) + takes
         return self._place(best, sender, piece, now, expect)
@@ -363,8 +366,13 @@ class Swarm:
                 return
             self.origin_open += 1
             rate = self.origin_bytes_per_s or 125_000
-            expect = self.origin_open * self.layout.piece_size_bytes * SECOND_US // rate
+            expect = max(self.origin_open * self.layout.piece_size_bytes * SECOND_US // rate, self._arrival(receiver))
             yield self._place(receiver, None, self._some(missing), now, expect)
+
+    def _arrival(self, receiver: Peer) -> Micros:
+        """How long one more piece takes through a member's downlink, with all that is on its way to it."""
+        size = (receiver.pending.bit_count() + 1) * self.layout.piece_size_bytes
+        return size * SECOND_US // receiver.down_bytes_per_s if receiver.down_bytes_per_s else 0
 
     def _place(self, receiver: Peer, sender: Peer | None, piece: int, now: Micros, expect: Micros) -> Order:
         receiver.pending |= 1 << piece
