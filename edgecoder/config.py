@@ -311,8 +311,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A download to which no source has given anything for so long ends as without a source; what it has stays."""
     piece_timeout_ms: Millis = 10_000
     """Least time that a peer is given for a piece; by measured rates it may be more."""
-    file_peers_max: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 128
-    """Peers that are remembered for one file."""
     ticket_ms: Millis = 60_000
     """How long a ticket holds. Shorter: revoked sooner; longer: fewer signatures."""
     clock_skew_ms: Millis = 30_000

@@ -181,7 +181,6 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
         file=node_ids,
         broker_epoch=counters,
         receivers=counters,
-        finish_ms=counters,
         pieces=st.lists(
             st.builds(
                 Granted,

@@ -348,9 +348,7 @@ class Broker:
         for peer, granted in rows.values():
             for start in range(0, max(1, len(granted)), PIECES_PER_MESSAGE):
                 part = tuple(granted[start : start + PIECES_PER_MESSAGE])
-                message = Grant(
-                    file=state.file, broker_epoch=state.epoch, receivers=receivers, finish_ms=0, pieces=part
-                )
+                message = Grant(file=state.file, broker_epoch=state.epoch, receivers=receivers, pieces=part)
                 if peer.link in self._links:
                     self._context.send(peer.link, message, _TTL_MS)
 

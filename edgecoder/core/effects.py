@@ -182,8 +182,6 @@ class ServePiece(Operation, frozen=True):
     entry: CatalogEntry
     piece: int
     first_leaf: int
-    have: bytes
-    """What this node has of the file: it goes along with the answer."""
 
 
 class RefusePiece(Effect, frozen=True):
@@ -191,7 +189,6 @@ class RefusePiece(Effect, frozen=True):
 
     request: RequestId
     reason: Reason
-    have: bytes = b""
 
 
 class DialCoordinator(Operation, frozen=True):

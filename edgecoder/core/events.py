@@ -310,9 +310,6 @@ class PieceArrived(Event, frozen=True):
 class PieceFetched(Completion, frozen=True):
     """All pieces that were asked for are verified and synced."""
 
-    have: bytes = b""
-    """What the sender says that it has; empty: nothing was said."""
-
 
 class PieceFailed(Completion, frozen=True):
     """A piece did not come whole. `leaves` of it are verified and synced, from its first one on; PIECE_CORRUPT: the
@@ -320,7 +317,6 @@ class PieceFailed(Completion, frozen=True):
 
     reason: Reason
     leaves: int = 0
-    have: bytes = b""
     wasted_bytes: int = 0
     """Bytes that came and were thrown away."""
 

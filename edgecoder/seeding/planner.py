@@ -32,8 +32,6 @@ class Why(Enum):
     """The broker said so."""
     NEAR = "near"
     """A peer over a radio link has it."""
-    RAREST = "rarest"
-    """No broker can be reached: the piece that fewest known peers have."""
     ALONE = "alone"
     """No peer has given a sign within the grace."""
     BEHIND = "behind"

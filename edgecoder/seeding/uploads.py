@@ -1,8 +1,8 @@
 """Giving pieces to others: who gets one, in what order, and when this node gives nothing.
 
 Requests are served in their order, as many at once as there are slots. A request needs a ticket of the file's broker,
-but for peers over a radio link, who are known to be near; while no broker can be reached, a ticket that has run out
-counts as long as the file's brokers are gone. Tasks of users come first: nothing new is sent while the node runs some.
+but for peers over a radio link, who are known to be near; one that has run out counts as long as no broker of the file
+can be reached. Tasks of users come first: nothing new is sent while the node runs some.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceServed, ServeFa
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId, RequestId
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holding, Holdings
-from edgecoder.seeding.pieces import LEAF_BYTES, bitmap_to_bytes
+from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.seeding.tickets import is_signed
 from edgecoder.trace import PieceRefused
 from edgecoder.wire.envelope import Verifier
@@ -113,7 +113,7 @@ class Uploads:
         holding = self._holdings.by_file.get(event.file)
         reason = self._refusal(event, holding)
         if reason is not None:
-            self._refuse(event.request, event.peer, reason, holding)
+            self._refuse(event.request, event.peer, reason)
             return
         self._of_peer[event.peer] = self._of_peer.get(event.peer, 0) + 1
         upload = _Upload(event.request, event.peer, event.file, event.piece, event.first_leaf, event.link)
@@ -150,7 +150,7 @@ class Uploads:
                 self._waiting.append(upload)
             else:
                 self._release(upload)
-                self._refuse(upload.request, upload.peer, reason, self._holdings.by_file.get(upload.file))
+                self._refuse(upload.request, upload.peer, reason)
 
     def _refusal(self, event: PieceAsked, holding: Holding | None) -> Reason | None:
         config = self._context.config
@@ -204,7 +204,7 @@ class Uploads:
         holding = self._holdings.by_file.get(upload.file)
         if holding is None or not holding.have >> upload.piece & 1:  # removed while it waited
             self._release(upload)
-            self._refuse(upload.request, upload.peer, Reason.NOT_HELD, holding)
+            self._refuse(upload.request, upload.peer, Reason.NOT_HELD)
             return
         context = self._context
         upload.op, upload.began = context.ops.begin(self._served), context.now
@@ -212,8 +212,7 @@ class Uploads:
             self._sending_since = context.now
         self._serving[upload.op] = upload
         upload.beside = len(self._serving)
-        have = bitmap_to_bytes(holding.have, holding.layout.piece_count)
-        context.out.append(ServePiece(upload.op, upload.request, holding.entry, upload.piece, upload.first_leaf, have))
+        context.out.append(ServePiece(upload.op, upload.request, holding.entry, upload.piece, upload.first_leaf))
 
     def _served(self, completion: PieceServed | ServeFailed) -> None:
         upload = self._serving.pop(completion.op)
@@ -247,7 +246,6 @@ class Uploads:
         else:
             del self._of_peer[upload.peer]
 
-    def _refuse(self, request: RequestId, peer: NodeId, reason: Reason, holding: Holding | None) -> None:
-        have = b"" if holding is None else bitmap_to_bytes(holding.have, holding.layout.piece_count)
-        self._context.out.append(RefusePiece(request, reason, have))
+    def _refuse(self, request: RequestId, peer: NodeId, reason: Reason) -> None:
+        self._context.out.append(RefusePiece(request, reason))
         self._context.trace(PieceRefused(peer, reason))

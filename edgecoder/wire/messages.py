@@ -405,8 +405,6 @@ class Grant(Message, frozen=True):
     broker_epoch: Counter
     receivers: Counter
     """Nodes that want the file; where the origin is limited, so many equal shares it would be in if it served alone."""
-    finish_ms: Counter
-    """When the receiver would be done if nobody fetched from the CDN, from now, at best."""
     pieces: Annotated[tuple[Granted, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()
 
 

@@ -34,7 +34,7 @@ PARTS_AHEAD: Final = 2
 class _Fetch:
     """One request over one link."""
 
-    __slots__ = ("came", "effect", "have", "link", "node", "request", "sender", "sent", "serve_op", "size_bytes")
+    __slots__ = ("came", "effect", "link", "node", "request", "sender", "sent", "serve_op", "size_bytes")
 
     def __init__(self, node: SimNode, effect: FetchPiece, link: AirLink, sender: SimNode, request: RequestId) -> None:
         self.node, self.sender = node, sender
@@ -43,7 +43,6 @@ class _Fetch:
         self.request = request
         self.serve_op: OpId | None = None
         """The sender's operation, once it serves."""
-        self.have = b""
         self.size_bytes = effect.entry.layout.piece_bytes(effect.piece) - effect.first_leaf * LEAF_BYTES
         self.sent = self.came = 0
         """Bytes that the link was given, and that have arrived."""
@@ -112,7 +111,7 @@ class AirPieces:
         fetch = self._of_request.get(effect.request)
         if fetch is None or fetch.sender is not node:
             return False
-        fetch.serve_op, fetch.have = effect.op, effect.have
+        fetch.serve_op = effect.op
         for _ in range(PARTS_AHEAD):
             self._send(fetch)
         return True
@@ -126,9 +125,9 @@ class AirPieces:
         def refused(fetch: _Fetch, _: object) -> None:
             if self._is_open(fetch):
                 self._forget(fetch)
-                fetch.node.post(PieceFailed(fetch.effect.op, effect.reason, fetch.leaves, effect.have))
+                fetch.node.post(PieceFailed(fetch.effect.op, effect.reason, fetch.leaves))
 
-        self._say(fetch, node, REFUSAL_BYTES + len(effect.have), refused)
+        self._say(fetch, node, REFUSAL_BYTES, refused)
 
     def _send(self, fetch: _Fetch) -> None:
         """Give the link the next part of a piece."""
@@ -154,7 +153,7 @@ class AirPieces:
             self._send(fetch)
             return
         self._forget(fetch)
-        fetch.node.post(PieceFetched(fetch.effect.op, fetch.have))
+        fetch.node.post(PieceFetched(fetch.effect.op))
         if fetch.serve_op is not None:
             fetch.sender.post(PieceServed(fetch.serve_op))
 

@@ -3,7 +3,8 @@
 A node draws its conduct once for all its lives. Its core is the one that all run; its host lies to others, or to it.
 
 Fidelity boundary: who misbehaves does so always and alone: nobody waits until it is trusted, and no two of them agree
-on what to say. A bad leaf is bad for everybody, and is known as such as soon as it has arrived.
+on what to say. Over links from device to device all keep to the protocol. A bad leaf is bad for everybody, and is known
+as such as soon as it has arrived.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ ROWS_MAX: Final = 40
 WHY_TEXT: Final = {
     Why.GRANTED: "the broker said so",
     Why.NEAR: "a peer over a radio link has it",
-    Why.RAREST: "no broker: rarest first",
     Why.ALONE: "no sign of a peer yet",
     Why.BEHIND: "the CDN can only just make it",
     Why.LATE: "asked of a peer that is late",

@@ -43,7 +43,6 @@ class _Fetch:
         "began_leaf",
         "effect",
         "flow",
-        "have",
         "layout",
         "node",
         "piece",
@@ -64,7 +63,6 @@ class _Fetch:
         self.sender: SimNode | None = None
         self.serve_op: OpId | None = None
         """The sender's operation, once it serves."""
-        self.have = b""
         self.bad_leaf: int | None = None
         """The leaf of the piece that does not fit the tree."""
 
@@ -164,14 +162,14 @@ class PieceService:
         else:
             sender.post_at(at_us, AskWithdrawn(fetch.request))
 
-    def _fail(self, fetch: _Fetch, reason: Reason, have: bytes = b"") -> None:
+    def _fail(self, fetch: _Fetch, reason: Reason) -> None:
         """End a request; what came of the piece that flows now stays, in whole leaves."""
         self._forget(fetch)
         leaves = 0
         if fetch.flow is not None:
             came = self._flows.cancel(fetch.flow)
             leaves = fetch.began_leaf + came // LEAF_BYTES
-        fetch.node.post(PieceFailed(fetch.effect.op, reason, leaves, have))
+        fetch.node.post(PieceFailed(fetch.effect.op, reason, leaves))
 
     def _forget(self, fetch: _Fetch) -> None:
         del self._of_op[fetch.node.index, fetch.effect.op]
@@ -187,7 +185,7 @@ class PieceService:
         if fetch is None or fetch.sender is not node:
             node.post(ServeFailed(effect.op, Reason.PEER_LOST))
             return
-        fetch.serve_op, fetch.have = effect.op, effect.have
+        fetch.serve_op = effect.op
         cap = UNCAPPED
         if node.index in self._conducts:
             conduct, stream = self._conducts[node.index]
@@ -232,10 +230,10 @@ class PieceService:
             if conduct is Conduct.ACCUSER and stream.below(2):
                 bad_leaf = fetch.began_leaf
         if bad_leaf is None:
-            fetch.node.post(PieceFetched(op, fetch.have))
+            fetch.node.post(PieceFetched(op))
         else:
             wasted = fetch.size_bytes - (bad_leaf - fetch.began_leaf) * LEAF_BYTES
-            fetch.node.post(PieceFailed(op, Reason.PIECE_CORRUPT, bad_leaf, fetch.have, wasted))
+            fetch.node.post(PieceFailed(op, Reason.PIECE_CORRUPT, bad_leaf, wasted))
 
     def refuse(self, node: SimNode, effect: RefusePiece) -> None:
         """A node gives nothing."""
@@ -246,7 +244,7 @@ class PieceService:
 
     def _refused(self, fetch: _Fetch, effect: RefusePiece) -> None:
         if fetch.request in self._of_request:
-            self._fail(fetch, effect.reason, effect.have)
+            self._fail(fetch, effect.reason)
 
     # -- the CDN -------------------------------------------------------------------------------------------------------
 

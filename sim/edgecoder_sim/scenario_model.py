@@ -163,7 +163,31 @@ class TaskLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return max(1, round(self.deadline_s * 1000))
 
 
-class SwapLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Burst:
+    """When a load comes all at once: what follows from the fields of that, which each load documents for itself."""
+
+    __slots__ = ()
+    at_s: float | None
+    share_pct: float | None
+    within_s: float | None
+
+    @property
+    def at_us(self) -> int | None:
+        """Begin, µs; None: the load is a steady stream."""
+        return None if self.at_s is None else round(self.at_s * 1_000_000)
+
+    @property
+    def within_us(self) -> int:
+        """Length, µs."""
+        return round((self.within_s or 0) * 1_000_000)
+
+    @property
+    def share(self) -> float:
+        """Share of the source's nodes that it takes, 0 to 1."""
+        return (100.0 if self.share_pct is None else self.share_pct) / 100
+
+
+class SwapLoad(msgspec.Struct, Burst, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Changes of the active model: a Poisson stream at each node (`per_node_per_hour`), or a storm (`at_s`)."""
 
     name: ProfileName
@@ -188,23 +212,8 @@ class SwapLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cause: SwapCause = SwapCause.USER
     """Who wants it: one of `task` is refused within the minimal residency of the active model, one of `user` is not."""
 
-    @property
-    def at_us(self) -> int | None:
-        """Begin of the storm, µs."""
-        return None if self.at_s is None else round(self.at_s * 1_000_000)
 
-    @property
-    def within_us(self) -> int:
-        """Length of the storm, µs."""
-        return round((self.within_s or 0) * 1_000_000)
-
-    @property
-    def share(self) -> float:
-        """Share of the source's nodes that a storm takes, 0 to 1."""
-        return (100.0 if self.share_pct is None else self.share_pct) / 100
-
-
-class PullLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PullLoad(msgspec.Struct, Burst, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Downloads that users ask for: a Poisson stream at each node (`per_node_per_hour`), or a crowd (`at_s`)."""
 
     name: ProfileName
@@ -221,21 +230,6 @@ class PullLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Each of them asks at a uniform time in this window, s; at once where it is not given."""
     to: dict[str, Weight] = {}
     """Models with weights; a node draws among those that fit it and that it has not. Empty means any, alike."""
-
-    @property
-    def at_us(self) -> int | None:
-        """Begin of the crowd, µs."""
-        return None if self.at_s is None else round(self.at_s * 1_000_000)
-
-    @property
-    def within_us(self) -> int:
-        """Length of the crowd, µs."""
-        return round((self.within_s or 0) * 1_000_000)
-
-    @property
-    def share(self) -> float:
-        """Share of the source's nodes that a crowd takes, 0 to 1."""
-        return (100.0 if self.share_pct is None else self.share_pct) / 100
 
 
 class RemovalLoad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,7 +11,8 @@ prompt is filler of the drawn length; answers run to the drawn length.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import TypeVar
 
 from simpy.events import Event as SimpyEvent
 
@@ -24,6 +25,9 @@ from edgecoder_sim.scenario_model import Amount, PullLoad, RemovalLoad, SwapLoad
 from edgecoder_sim.watch import TraceSink
 
 HOUR_US = 3_600_000_000
+LoadT = TypeVar("LoadT", SwapLoad, PullLoad)
+Act = Callable[[LoadT, tuple[Place, Stream]], None]
+"""What one user does."""
 _FILLER = "x" * (1 << 16)
 
 
@@ -45,29 +49,23 @@ class Workload:
 
     def start_swaps(self, load: SwapLoad, places: Sequence[Place]) -> None:
         """Let the users at `places` swap models."""
-        stream = self._stream("swaps", load.name)
-        if not places:
-            return
-        if load.at_us is not None:
-            chosen = stream.shuffled(places)[: round(len(places) * load.share)]
-            for place in chosen:
-                at_us = load.at_us + stream.below(load.within_us + 1)
-                self._kernel.call_at(at_us, self._swap, load, (place, stream))
-        elif load.per_node_per_hour:
-            self._kernel.process(self._change_minds(load, places, stream))
+        self._start(load, places, self._stream("swaps", load.name), self._swap)
 
     def start_pulls(self, load: PullLoad, places: Sequence[Place]) -> None:
         """Let the users at `places` pull models."""
-        stream = self._stream("pulls", load.name)
+        self._start(load, places, self._stream("pulls", load.name), self._pull)
+
+    def _start(self, load: LoadT, places: Sequence[Place], stream: Stream, act: Act[LoadT]) -> None:
+        """Let users act at once, or now and then."""
         if not places:
             return
         if load.at_us is not None:
             chosen = stream.shuffled(places)[: round(len(places) * load.share)]
             for place in chosen:
                 at_us = load.at_us + stream.below(load.within_us + 1)
-                self._kernel.call_at(at_us, self._pull, load, (place, stream))
+                self._kernel.call_at(at_us, act, load, (place, stream))
         elif load.per_node_per_hour:
-            self._kernel.process(self._collect(load, places, stream))
+            self._kernel.process(self._now_and_then(load, load.per_node_per_hour, places, stream, act))
 
     def start_removals(self, load: RemovalLoad, places: Sequence[Place]) -> None:
         """Let the users at `places` remove models."""
@@ -106,25 +104,19 @@ class Workload:
                 )
             )
 
-    def _change_minds(self, load: SwapLoad, places: Sequence[Place], stream: Stream) -> Generator[SimpyEvent]:
-        assert load.per_node_per_hour is not None
-        mean_us = HOUR_US / (load.per_node_per_hour * len(places))
+    def _now_and_then(
+        self, load: LoadT, per_hour: float, places: Sequence[Place], stream: Stream, act: Act[LoadT]
+    ) -> Generator[SimpyEvent]:
+        mean_us = HOUR_US / (per_hour * len(places))
         while True:
             yield self._kernel.timeout(exponential_us(stream, mean_us))
-            self._swap(load, (stream.choice(places), stream))
+            act(load, (stream.choice(places), stream))
 
     def _swap(self, load: SwapLoad, who: tuple[Place, Stream]) -> None:
         place, stream = who
         target = self._target(load, place, stream)
         if target is not None and place.sim.is_up and self._kernel.now < self._until_us:
             place.sim.post(SwapModel(self.next_command(load.name), target, load.cause, load.pull))
-
-    def _collect(self, load: PullLoad, places: Sequence[Place], stream: Stream) -> Generator[SimpyEvent]:
-        assert load.per_node_per_hour is not None
-        mean_us = HOUR_US / (load.per_node_per_hour * len(places))
-        while True:
-            yield self._kernel.timeout(exponential_us(stream, mean_us))
-            self._pull(load, (stream.choice(places), stream))
 
     def _pull(self, load: PullLoad, who: tuple[Place, Stream]) -> None:
         place, stream = who

@@ -163,7 +163,6 @@ MESSAGES: dict[str, Message] = {
         file=FILE,
         broker_epoch=2,
         receivers=1000,
-        finish_ms=60_000,
         pieces=(Granted(11, OTHER, 6700, "10.0.0.8:4303", Ticket(SENDER, 2, 1_767_258_060_000, bytes(range(64)))),),
     ),
     "redirect": Redirect(file=FILE, coordinator=OTHER, endpoint="10.0.0.9:4301"),

@@ -54,14 +54,20 @@ def test_the_ladder_takes_bluetooth_first_all_the_same(tmp_path: Path) -> None:
     assert Source.BLE.value in {record.source for record in air.of(PieceKept)}
 
 
-def test_a_contact_that_breaks_is_resumed_with_another_peer_by_leaves(tmp_path: Path) -> None:
-    air = Air(tmp_path, TWO_HAVE_IT)
+def broken_off(folder: Path) -> tuple[Air, int, int, int]:
+    """Two have the file, and the one who gave it to the third has gone in the middle. The world, and who is who."""
+    air = Air(folder, TWO_HAVE_IT)
     air.run(5)
     first, second = air.holders
     (wants,) = {0, 1, 2} - {first, second}
     air.part(second, wants)
     air.run(18)
     air.part(first, wants)
+    return air, first, second, wants
+
+
+def test_a_contact_that_breaks_is_resumed_with_another_peer_by_leaves(tmp_path: Path) -> None:
+    air, first, second, wants = broken_off(tmp_path)
     air.run(30)
     before = air.came(wants)
     assert 0 < before < FILE_BYTES
@@ -77,13 +83,7 @@ def test_a_contact_that_breaks_is_resumed_with_another_peer_by_leaves(tmp_path: 
 
 
 def test_who_meets_again_goes_on_without_news(tmp_path: Path) -> None:
-    air = Air(tmp_path, TWO_HAVE_IT)
-    air.run(5)
-    first, second = air.holders
-    (wants,) = {0, 1, 2} - {first, second}
-    air.part(second, wants)
-    air.run(18)
-    air.part(first, wants)
+    air, first, _, wants = broken_off(tmp_path)
     air.run(40)
     assert wants not in air.holders
     air.meet(first, wants)

@@ -93,7 +93,7 @@ class Bench:
 
     def grant(self, *pieces: int, sender: NodeId = PEER) -> None:
         rows = tuple(Granted(piece, sender, 60_000) for piece in pieces)
-        self.transfer.granted(Grant(file=self.holding.file, broker_epoch=1, receivers=1, finish_ms=0, pieces=rows))
+        self.transfer.granted(Grant(file=self.holding.file, broker_epoch=1, receivers=1, pieces=rows))
 
     def asked(self) -> list[FetchPiece]:
         return [effect for effect in self.context.out if isinstance(effect, FetchPiece)]
