@@ -47,10 +47,6 @@ class Swarm(Protocol):
         """To the broker and back."""
         ...
 
-    def may_use_cdn(self) -> bool:
-        """Whether this node may fetch from the CDN now."""
-        ...
-
     def pays(self) -> bool:
         """Whether its user pays for what comes over the network."""
         ...

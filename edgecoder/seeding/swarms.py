@@ -226,10 +226,6 @@ class Swarms:
         """See `transfer.Swarm`."""
         return self.client.rtt
 
-    def may_use_cdn(self) -> bool:
-        """See `transfer.Swarm`."""
-        return True
-
     def pays(self) -> bool:
         """See `transfer.Swarm`."""
         return self._is_metered

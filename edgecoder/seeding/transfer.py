@@ -163,7 +163,7 @@ class Transfer:
         wanted = have & ~self.holding.have & ~self._flying
         if not wanted or self.state is not TransferState.FETCHING or peer in self.banned:
             return False
-        is_free = self._swarm.may_use_cdn() and not self._cdn_failures and not self._swarm.pays()
+        is_free = not self._cdn_failures and not self._swarm.pays()
         takes = self._expected(source, self._layout.piece_size_bytes)
         if is_free and not self._planner.is_in_time(self._view(self._context.now), takes):
             return False
@@ -384,7 +384,7 @@ class Transfer:
             return
         again = min(self._give_up_slow(now), self._progress_at + patience if not self.requests else now + patience)
         plan = self._planner.plan(self._view(now))
-        if plan.why is not None and self._swarm.may_use_cdn():
+        if plan.why is not None:
             if now >= self._cdn_waits_until:
                 self._ask_cdn(plan.why, doubles=plan.doubles)
             else:

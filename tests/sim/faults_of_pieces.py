@@ -198,3 +198,9 @@ def send_faster_than_the_uplink(patch: pytest.MonkeyPatch) -> None:
         return start(self, src, dst, max(1, size_bytes // 2), *how)
 
     patch.setattr(FlowNetwork, "start", light)
+
+
+@fault("downloads end")
+def go_on_with_what_is_whole(patch: pytest.MonkeyPatch) -> None:
+    """A transfer that has all pieces does not notice."""
+    patch.setattr(Transfer, "_end", lambda *_: None)

@@ -53,9 +53,6 @@ class Around:
     def rtt(self) -> Micros:
         return 100_000
 
-    def may_use_cdn(self) -> bool:
-        return True
-
     def pays(self) -> bool:
         return False
 

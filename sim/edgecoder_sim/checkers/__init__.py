@@ -16,7 +16,7 @@ from edgecoder_sim.checkers.heartbeats import Heartbeats
 from edgecoder_sim.checkers.homes import OneHome
 from edgecoder_sim.checkers.operations import Operations
 from edgecoder_sim.checkers.panel import Panel, Rule
-from edgecoder_sim.checkers.pieces import Blame, Earned, KeptIsSynced, Leave
+from edgecoder_sim.checkers.pieces import Blame, Earned, KeptIsSynced, Leave, WholeEnds
 from edgecoder_sim.checkers.pieces import Bounds as PieceBounds
 from edgecoder_sim.checkers.probes import PlacesEnd, Promises
 from edgecoder_sim.checkers.radio import IdleLinks, NewsIsRead, Slots
@@ -68,6 +68,7 @@ def make_checkers(rng_seed: int, reproduce: str, *, ends_well: bool = False) -> 
     Leave(panel)
     Earned(panel)
     PieceBounds(panel)
+    WholeEnds(panel)
     Bounds(panel)
     Wakes(panel)
     if ends_well:

@@ -28,9 +28,9 @@ from edgecoder.models.inventory import DownloadState, FileRow
 from edgecoder.seeding.holdings import KEY, decode
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.seeding.tickets import is_signed
-from edgecoder.trace import PieceKept, PieceLost, SeedCredited, SenderBanned
+from edgecoder.trace import PieceKept, PieceLost, SeedCredited, SenderBanned, TransferBegan, TransferEnded
 from edgecoder.wire.envelope import ByteVerifier
-from edgecoder_sim.checkers.panel import Book, Rule
+from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
 from edgecoder_sim.crypto import IdealKeys
 
 SLACK_US: Final[Micros] = 100_000
@@ -246,6 +246,42 @@ class Earned(Rule):
         if paid > came:
             who = f"{record.sender.hex()[:8]} for {record.model}"
             self.fail(book, f"gives {who} credit for {paid} bytes, of which {came} came to {record.receiver.hex()[:8]}")
+
+
+class WholeEnds(Rule):
+    """A download of which all pieces are here ends soon."""
+
+    name = "downloads end"
+
+    def enter(self) -> None:
+        """See `Rule`."""
+        self._missing: dict[int, dict[str, int]] = {}
+        """Pieces that open downloads lack, by model."""
+        self.panel.on(TransferBegan, self._begin_transfer)
+        self.panel.on(PieceKept, self._keep)
+        self.panel.on(TransferEnded, self._end)
+
+    def begin(self, book: Book) -> None:
+        """See `Rule`."""
+        self._missing[book.index] = {}
+
+    def _begin_transfer(self, book: Book, record: TransferBegan) -> None:
+        self._missing[book.index][record.model] = record.of - record.pieces
+
+    def _keep(self, book: Book, record: PieceKept) -> None:
+        missing = self._missing[book.index]
+        if record.model in missing and record.is_new:
+            missing[record.model] -= 1
+            if not missing[record.model]:
+                self.panel.alarm(self.panel.now + GRACE_US, self._overdue, book, (book.life, record.model))
+
+    def _end(self, book: Book, record: TransferEnded) -> None:
+        self._missing[book.index].pop(record.model, None)
+
+    def _overdue(self, book: Book, key: tuple[int, str]) -> None:
+        life, model = key
+        if life == book.life and self._missing[book.index].get(model) == 0:
+            self.fail(book, f"has all pieces of {model}, and goes on downloading it")
 
 
 class Bounds(Rule):
