@@ -275,6 +275,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     counted twice. Refused ones stay in the queues of their servers."""
     distribution: Distribution = Distribution.PORTFOLIO
     """Where model files come from."""
+    disk_mb_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """MB of disk that model files may take together; 0: as much as there is. One more is refused as if the disk were
+    full."""
     seeding: bool = True
     """Whether this node gives others the pieces that it has."""
     seed_whole_files: bool = True

@@ -157,7 +157,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.OUT_OF_MEMORY: ReasonInfo("the engine ran out of memory", "choose a smaller model or context", 507),
     Reason.CHECKSUM_MISMATCH: ReasonInfo("the file is not what the catalog says", "pull it again", 502),
     Reason.NO_SOURCE: ReasonInfo("no source has the file", "check the network, then pull again", 503),
-    Reason.DISK_FULL: ReasonInfo("the disk is full", "free some space", 507),
+    Reason.DISK_FULL: ReasonInfo("the disk has no room for it", "remove a model, or free some space", 507),
     Reason.STORE_FAILED: ReasonInfo("the store could not write", "check the disk", 500),
     Reason.ADVERTISE_FAILED: ReasonInfo("the radio did not take the advertisement", "check Bluetooth", 503),
     Reason.CANCELLED: ReasonInfo("it was cancelled", "nothing to do", 499),

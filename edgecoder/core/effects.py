@@ -135,8 +135,8 @@ class RunTask(Operation, frozen=True):
 
 
 class FetchFile(Operation, frozen=True):
-    """Fetch this file from the CDN, on from `offset_bytes`; from 0 it takes the place of what is there. Completion:
-    FileFetched or FetchFailed."""
+    """Fetch this file from the CDN, on from `offset_bytes`; from 0 it takes the place of what is there. Room for all of
+    it is kept first, as by AllocateFile. Completion: FileFetched or FetchFailed."""
 
     entry: CatalogEntry
     offset_bytes: int
@@ -152,8 +152,8 @@ class Source(Enum):
 
 
 class AllocateFile(Operation, frozen=True):
-    """Check the quota, and keep room on the disk for the whole of this file. Completion: FileAllocated or
-    AllocateFailed; a failure has freed what it took."""
+    """Keep room on the disk for the whole of this file; what is there of it counts. Completion: FileAllocated or
+    AllocateFailed, which has freed what it took."""
 
     entry: CatalogEntry
 

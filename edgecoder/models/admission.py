@@ -1,10 +1,10 @@
-"""Whether this node may run a file: judged before anything is unloaded."""
+"""Whether this node may run a file, judged before anything is unloaded, and whether there may be room for one."""
 
 from __future__ import annotations
 
 from edgecoder.config import NodeConfig
 from edgecoder.errors import Reason
-from edgecoder.models.catalog import CatalogEntry, Platform
+from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.inventory import DownloadState, Inventory
 
 MIB = 1 << 20
@@ -33,3 +33,12 @@ def admit(entry: CatalogEntry, platform: Platform, config: NodeConfig, inventory
     if state is DownloadState.QUARANTINED:
         return Reason.QUARANTINED
     return None if state is DownloadState.INSTALLED else Reason.NOT_INSTALLED
+
+
+def has_room(entry: CatalogEntry, catalog: Catalog, config: NodeConfig, inventory: Inventory) -> bool:
+    """Whether `entry` stays within the quota of model files. One that is partly here takes its whole room already."""
+    if not config.disk_mb_max:
+        return True
+    others = (other for digest, other in catalog.by_digest.items() if digest != entry.sha256)
+    taken = sum(other.file_size_bytes for other in others if inventory.state(other) is not DownloadState.ABSENT)
+    return taken + entry.file_size_bytes <= config.disk_mb_max * MIB

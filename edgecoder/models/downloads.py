@@ -1,9 +1,10 @@
 """Fetching model files, and removing them: piece by piece from everybody, or whole from the CDN; hashed before they
 count as installed.
 
-A file that arrives short is kept and resumed, one whose SHA-256 is not the catalog's is thrown away. One that is to be
-removed is first no longer offered, durably, and then deleted. Who swaps to a file, and whether it may go, is judged in
-`manager`; how pieces come is left to the seeding folder (`Pieces`).
+Nothing is fetched before the row that says so is durable, so no bytes are on the disk that no row tells of. A file that
+arrives short is kept and resumed; one whose SHA-256 is not the catalog's, or that the disk has no room for, is deleted.
+One that is to be removed is first no longer offered, durably, and then deleted. Who swaps to a file, and whether it may
+come or go, is judged in `manager`; how pieces come is left to the seeding folder (`Pieces`).
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class _Fetch(msgspec.Struct):
     entry: CatalogEntry
     ends: list[OnEnd]
     commands: list[CommandId]
+    is_writing: bool = True
+    """Whether its row is not durable yet: then nothing has been asked for."""
     op: OpId = 0
     """What is under way for it; 0: its pieces are."""
     pieces: CallOff | None = None
@@ -109,14 +112,22 @@ class Downloads:
         elif fetch is not None:
             fetch.ends.append(on_end)
             fetch.commands += [] if command is None else [command]
-        elif not self._inventory.step(entry, DownloadStep.WANTED):
-            on_end(Reason.REMOVED)  # by an earlier life, which did not get to the end of it
         else:
-            fetch = self._by_file[entry.sha256] = _Fetch(entry, [on_end], [] if command is None else [command])
-            self._begin(fetch)
+            fetch = _Fetch(entry, [on_end], [] if command is None else [command])
+            if self._inventory.step(entry, DownloadStep.WANTED, on_durable=lambda written: self._begin(fetch, written)):
+                self._by_file[entry.sha256] = fetch
+            else:
+                on_end(Reason.REMOVED)  # by an earlier life, which did not get to the end of it
 
-    def _begin(self, fetch: _Fetch) -> None:
+    def _begin(self, fetch: _Fetch, written: Persisted | PersistFailed) -> None:
         entry = fetch.entry
+        if fetch.removals:
+            self._end(fetch, DownloadStep.INTERRUPTED, Reason.REMOVED)
+            return
+        if isinstance(written, PersistFailed):
+            self._end(fetch, DownloadStep.INTERRUPTED, written.reason)
+            return
+        fetch.is_writing = False
         if self._pieces.is_for(entry):
             fetch.pieces = self._pieces.fetch(
                 entry, lambda reason: self._pieces_ended(fetch, reason), lambda done: self._note(fetch, done)
@@ -177,18 +188,20 @@ class Downloads:
     def _end(self, fetch: _Fetch, step: DownloadStep, reason: Reason | None) -> None:
         entry = fetch.entry
         del self._by_file[entry.sha256]
-        if step is DownloadStep.DIFFERED:
-            self._pieces.removed(entry)
 
         def durable(completion: Persisted | PersistFailed) -> None:
             if step is DownloadStep.MATCHED and isinstance(completion, Persisted):
                 self._pieces.installed(entry)
 
-        self._inventory.step(entry, step, reason, on_durable=durable)
+        is_without_room = reason is Reason.DISK_FULL and not fetch.is_writing
+        if step is DownloadStep.DIFFERED:
+            self._begin_removal(entry, fetch.removals, step, reason)
+        else:
+            self._inventory.step(entry, step, reason, on_durable=durable)
+        if is_without_room or (fetch.removals and step is not DownloadStep.DIFFERED):
+            self._begin_removal(entry, fetch.removals)
         for on_end in fetch.ends:
             on_end(reason)
-        if fetch.removals:
-            self._begin_removal(fetch.entry, fetch.removals)
 
     # -- removal -------------------------------------------------------------------------------------------------------
 
@@ -206,7 +219,7 @@ class Downloads:
             if fetch is not None and len(waiting) == 1:
                 if fetch.pieces is not None:
                     fetch.pieces.call_off(Reason.REMOVED)
-                else:
+                elif not fetch.is_writing:
                     self._context.out.append(CancelOp(fetch.op))
 
     def resume_removals(self, find: Callable[[str], CatalogEntry | None]) -> None:
@@ -217,7 +230,13 @@ class Downloads:
                 self._removals[digest] = []
                 self._delete(entry)
 
-    def _begin_removal(self, entry: CatalogEntry, ends: list[OnEnd]) -> None:
+    def _begin_removal(
+        self,
+        entry: CatalogEntry,
+        ends: list[OnEnd],
+        step: DownloadStep = DownloadStep.REMOVED,
+        why: Reason | None = None,
+    ) -> None:
         def durable(completion: Persisted | PersistFailed) -> None:
             if isinstance(completion, PersistFailed):
                 self._deleted(entry, completion.reason)
@@ -226,7 +245,7 @@ class Downloads:
 
         self._removals[entry.sha256] = ends
         self._pieces.removed(entry)
-        if not self._inventory.step(entry, DownloadStep.REMOVED, on_durable=durable):
+        if not self._inventory.step(entry, step, why, on_durable=durable):
             for on_end in self._removals.pop(entry.sha256):
                 on_end(Reason.NOT_INSTALLED)
 

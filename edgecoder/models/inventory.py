@@ -57,7 +57,7 @@ DOWNLOAD_TABLE: Mapping[tuple[DownloadState, DownloadStep], DownloadState] = Map
         (DownloadState.PARTIAL, DownloadStep.ARRIVED): DownloadState.VERIFYING,
         (DownloadState.PARTIAL, DownloadStep.REMOVED): DownloadState.REMOVING,
         (DownloadState.VERIFYING, DownloadStep.MATCHED): DownloadState.INSTALLED,
-        (DownloadState.VERIFYING, DownloadStep.DIFFERED): DownloadState.ABSENT,
+        (DownloadState.VERIFYING, DownloadStep.DIFFERED): DownloadState.REMOVING,
         (DownloadState.VERIFYING, DownloadStep.UNREADABLE): DownloadState.PARTIAL,
         (DownloadState.INSTALLED, DownloadStep.CRASHED_TOO_OFTEN): DownloadState.QUARANTINED,
         (DownloadState.INSTALLED, DownloadStep.REMOVED): DownloadState.REMOVING,

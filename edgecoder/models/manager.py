@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from edgecoder.core.context import Context
 from edgecoder.core.effects import ModelRow, PullResult, RemoveResult, SwapResult
 from edgecoder.core.events import PullModel, QueryModels, RemoveModel, SwapCause, SwapModel
+from edgecoder.core.ids import CommandId
 from edgecoder.errors import Reason
-from edgecoder.models.admission import admit
+from edgecoder.models.admission import admit, has_room
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder.models.downloads import Downloads, Pieces
+from edgecoder.models.downloads import Downloads, OnEnd, Pieces
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, Inventory
 from edgecoder.models.swap import KEY as SWAP_KEY
@@ -99,7 +100,7 @@ class ModelManager:
             else:
                 self._refuse_swap(command, reason)
 
-        self.downloads.want(entry, command.command, fetched)
+        self._fetch(entry, command.command, fetched)
 
     def _refuse_swap(self, command: SwapModel, reason: Reason) -> None:
         serving = self.swap.serving
@@ -114,9 +115,16 @@ class ModelManager:
             self._context.reply(command.command, PullResult(command.model, entry))
             return
         name = entry.model_id
-        self.downloads.want(
+        self._fetch(
             entry, command.command, lambda reason: self._context.reply(command.command, PullResult(name, reason))
         )
+
+    def _fetch(self, entry: CatalogEntry, command: CommandId, on_end: OnEnd) -> None:
+        """Fetch a file, if the quota has room for it."""
+        if has_room(entry, self._catalog, self._context.config, self.inventory):
+            self.downloads.want(entry, command, on_end)
+        else:
+            on_end(Reason.DISK_FULL)
 
     def remove_model(self, command: RemoveModel) -> None:
         """Remove a file and free its room; a download of it is called off."""

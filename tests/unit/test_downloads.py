@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from edgecoder.core.effects import FetchFile, HashFile, ModelRow, ModelStatus, Progress, PullResult, SwapResult
-from edgecoder.core.events import FetchProgressed, PullModel, QueryModels, QueryStatus
+from edgecoder.config import NodeConfig
+from edgecoder.core.effects import (
+    DeleteFile,
+    FetchFile,
+    HashFile,
+    ModelRow,
+    ModelStatus,
+    Persist,
+    Progress,
+    PullResult,
+    RemoveResult,
+    SwapResult,
+)
+from edgecoder.core.events import FetchProgressed, PullModel, QueryModels, QueryStatus, RemoveModel
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Platform
-from edgecoder.models.inventory import DownloadState, DownloadStep
+from edgecoder.models.inventory import DownloadState, DownloadStep, FileRow
 from edgecoder.trace import DownloadPhase
-from tests.catalogs import AGENT_ONLY, LARGE, SMALL
+from tests.catalogs import AGENT_ONLY, LARGE, SMALL, TINY
 from tests.harness import Cluster
 from tests.hosts import HANGS, Host, Outcome, fails
 
@@ -71,6 +83,15 @@ def test_another_file_than_the_catalogs_is_thrown_away(cluster: Cluster, phone: 
     assert phone.result(command, SwapResult) == SwapResult(None, None, None, Reason.CHECKSUM_MISMATCH)
     assert phone.member.inventory.state(SMALL) is DownloadState.ABSENT
     assert phone.member.inventory.row(SMALL).bytes_done == 0
+    assert [effect.entry for effect in phone.did(DeleteFile)] == [SMALL]
+
+
+def test_another_file_that_cannot_be_deleted_is_never_loaded(cluster: Cluster, phone: Host) -> None:
+    phone.plan(HashFile, Outcome(sha256="0" * 64))
+    phone.plan(DeleteFile, fails(Reason.STORE_FAILED))
+    phone.ask(PullModel, model="small")
+    cluster.drive()
+    assert phone.member.models.admits(SMALL) is Reason.QUARANTINED
 
 
 def test_a_file_that_cannot_be_read_is_kept(cluster: Cluster, phone: Host) -> None:
@@ -86,6 +107,70 @@ def test_a_full_disk_is_said(cluster: Cluster, phone: Host) -> None:
     command = phone.swap("small", pull=True)
     cluster.drive()
     assert phone.result(command, SwapResult).reason is Reason.DISK_FULL
+
+
+def test_a_full_disk_gets_back_what_the_file_took(cluster: Cluster, phone: Host) -> None:
+    phone.plan(FetchFile, fails(Reason.NO_SOURCE), fails(Reason.DISK_FULL))
+    for _ in range(2):
+        phone.ask(PullModel, model="small")
+        cluster.drive()
+    assert [effect.entry for effect in phone.did(DeleteFile)] == [SMALL]
+    assert phone.member.inventory.row(SMALL) == FileRow()
+    phone.ask(PullModel, model="small")
+    cluster.drive()
+    assert [fetch.offset_bytes for fetch in phone.did(FetchFile)] == [0, SMALL.file_size_bytes // 2, 0]
+    assert phone.member.inventory.state(SMALL) is DownloadState.INSTALLED
+
+
+def test_nothing_is_fetched_before_the_row_is_durable(cluster: Cluster, phone: Host) -> None:
+    """A crash in between left bytes on the disk that no row told of."""
+    phone.plan(Persist, Outcome(after_us=50_000))
+    phone.ask(PullModel, model="small")
+    cluster.run_for(49)
+    assert phone.did(FetchFile) == []
+    cluster.run_for(2)
+    assert len(phone.did(FetchFile)) == 1
+
+
+def test_a_row_that_cannot_be_written_ends_it(cluster: Cluster, phone: Host) -> None:
+    phone.plan(Persist, fails(Reason.DISK_FULL))
+    command = phone.ask(PullModel, model="small")
+    cluster.drive()
+    assert phone.result(command, PullResult).reason is Reason.DISK_FULL
+    assert phone.did(FetchFile) == []
+    assert phone.did(DeleteFile) == []
+
+
+def test_a_removal_before_the_row_is_durable_waits_for_it(cluster: Cluster, phone: Host) -> None:
+    pull, removal = phone.ask(PullModel, model="small"), phone.ask(RemoveModel, model="small")
+    cluster.drive()
+    assert phone.result(pull, PullResult).reason is Reason.REMOVED
+    assert phone.result(removal, RemoveResult).reason is None
+    assert phone.did(FetchFile) == []
+    assert phone.member.inventory.state(SMALL) is DownloadState.ABSENT
+
+
+@pytest.mark.parametrize("quota_mb", [191, 192])
+def test_files_stay_within_the_quota(quota_mb: int, cluster: Cluster) -> None:
+    """Three files of 64 MiB: one is here, one is partly here and takes its whole room, and one is wanted."""
+    phone = cluster.add("phone", config=NodeConfig(disk_mb_max=quota_mb), installed=[TINY])
+    cluster.drive()
+    phone.plan(FetchFile, fails(Reason.NO_SOURCE))
+    phone.ask(PullModel, model="small")
+    cluster.drive()
+    command = phone.ask(PullModel, model="large")
+    cluster.drive()
+    is_full = quota_mb < 192
+    assert phone.result(command, PullResult).reason is (Reason.DISK_FULL if is_full else None)
+    assert phone.member.inventory.state(LARGE) is (DownloadState.ABSENT if is_full else DownloadState.INSTALLED)
+    resumed = phone.ask(PullModel, model="small")
+    cluster.drive()
+    assert phone.result(resumed, PullResult).reason is None
+    phone.ask(RemoveModel, model="tiny")
+    cluster.drive()
+    after = phone.ask(PullModel, model="large")
+    cluster.drive()
+    assert phone.result(after, PullResult).reason is None
 
 
 @pytest.mark.parametrize(("model", "reason"), [("nobody", Reason.UNKNOWN_MODEL), ("desk", Reason.INCOMPATIBLE)])

@@ -31,7 +31,7 @@ ROWS: dict[tuple[DownloadState, DownloadStep], DownloadState] = {
     (P, DownloadStep.ARRIVED): V,
     (P, DownloadStep.REMOVED): R,
     (V, DownloadStep.MATCHED): I,
-    (V, DownloadStep.DIFFERED): A,
+    (V, DownloadStep.DIFFERED): R,
     (V, DownloadStep.UNREADABLE): P,
     (I, DownloadStep.CRASHED_TOO_OFTEN): Q,
     (I, DownloadStep.REMOVED): R,
@@ -91,7 +91,7 @@ def test_without_a_row_nothing_changes(pair: tuple[DownloadState, DownloadStep],
 
 @pytest.mark.parametrize(
     ("state", "step", "following"),
-    [(V, DownloadStep.DIFFERED, A), (R, DownloadStep.DELETED, A), (Q, DownloadStep.WANTED, P)],
+    [(R, DownloadStep.DELETED, A), (Q, DownloadStep.WANTED, P)],
 )
 def test_a_file_that_is_gone_or_was_quarantined_begins_anew(
     state: DownloadState, step: DownloadStep, following: DownloadState, phone: Host

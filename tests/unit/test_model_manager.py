@@ -150,6 +150,7 @@ def test_a_part_of_a_file_can_be_removed(cluster: Cluster, phone: Host) -> None:
     cluster.drive()
     assert removed(phone, command) is None
     phone.ask(PullModel, model="tiny")
+    cluster.drive()
     assert [fetch.offset_bytes for fetch in phone.did(FetchFile)] == [0, 0]
 
 
