@@ -16,7 +16,7 @@ from edgecoder.core.events import FetchFailed, FetchProgressed, FileFetched, Fil
 from edgecoder.core.ids import OpId
 from edgecoder.errors import Reason
 from edgecoder_sim.bandwidth import UNCAPPED, Flow, FlowNetwork
-from edgecoder_sim.host import SimNode
+from edgecoder_sim.host import PERSIST_US, SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.profiles import Cdn, Network
 
@@ -81,7 +81,10 @@ class CdnService:
         self._on_outage.append(told)
 
     def fetch(self, node: SimNode, effect: FetchFile) -> None:
-        """Begin a fetch, on from what the node has already."""
+        """Begin a fetch, on from what the node has already, if its disk has room for the whole."""
+        if not node.storage.take(effect.entry):
+            node.post_at(self._kernel.now + PERSIST_US, FetchFailed(effect.op, Reason.DISK_FULL))
+            return
         if self.is_down:
             node.post_at(self._kernel.now + self._cdn.ttfb_us, FetchFailed(effect.op, Reason.NO_SOURCE))
             return

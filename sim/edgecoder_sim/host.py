@@ -4,9 +4,9 @@ Every event passes the node's CPU: a single server, first come first served, whi
 `verify_us` a frame and `sign_us` a sealed envelope. What a node sends leaves when the CPU is done with it.
 
 Fidelity boundary: CPU costs are constants of the device; the engine does not compete with the protocol for the CPU; a
-write to disk takes a fixed time and never fails. A node that crashes loses its memory and what its engine does; a
-write under way is on the disk or it is not, and what was written later never without what was written before. It starts
-with a cold file cache.
+small write to disk takes a fixed time and never fails, however full the disk is. A node that crashes loses its memory
+and what its engine does; a write under way is on the disk or it is not, and what was written later never without what
+was written before; what there is of model files stays. It starts with a cold file cache.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from edgecoder.wire.envelope import Envelope, Frame
 from edgecoder_sim.engine import Engine
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.profiles import Device
+from edgecoder_sim.storage import Storage
 
 PERSIST_US = 5_000
 """A durable write of a small value: one flush of a flash disk (I: 1 to 10 ms)."""
@@ -208,6 +209,7 @@ class SimNode:
         "_watcher",
         "_writes",
         "backup",
+        "backup_files",
         "device",
         "device_name",
         "disk",
@@ -221,6 +223,7 @@ class SimNode:
         "node",
         "node_id",
         "rng_seed",
+        "storage",
     )
 
     def __init__(
@@ -248,7 +251,11 @@ class SimNode:
         self.rng_seed = rng_seed
         self.disk: dict[str, bytes] = {}
         self.backup: dict[str, bytes] | None = None
-        """What `back_up` has copied."""
+        """What `back_up` has copied,"""
+        self.backup_files: dict[str, int] = {}
+        """and the model files that were there then."""
+        self.storage = Storage(device.disk_free_bytes)
+        """The model files that it has, or has a part of."""
         self.is_up = True
         """A node that has not started yet keeps what comes until it has."""
         self.life = 1
@@ -276,7 +283,7 @@ class SimNode:
 
     def back_up(self) -> None:
         """Copy the disk, for a restart with the old copy."""
-        self.backup = dict(self.disk)
+        self.backup, self.backup_files = dict(self.disk), dict(self.storage.files)
 
     def crash(self, told_us: int | None = None) -> None:
         """End this life without a word. Of the writes under way the first ones, a drawn number, are on the disk. Peers
@@ -301,11 +308,11 @@ class SimNode:
         if self.is_up:
             return
         if disk is Disk.LOST:
-            self.disk = {}
+            self.disk, self.storage.files = {}, {}
         elif disk is Disk.OLD_COPY:
             if self.backup is None:
                 raise ValueError(f"{self.name} has no copy of its disk; call back_up before it crashes")
-            self.disk = dict(self.backup)
+            self.disk, self.storage.files = dict(self.backup), dict(self.backup_files)
         before, engine = self.node, self.engine
         rng_seed = self.stream(f"life {self.life}").word() >> 1
         self.node = Node(before.setup, before.context.signer, before.gate.verifier, rng_seed)
@@ -314,6 +321,11 @@ class SimNode:
         self.is_up, self._cpu_free_us = True, self._kernel.now
         self._handle(Started(dict(self.disk), wall_ms))  # before anything that is on its way here
         self._services.started(self)
+
+    @property
+    def disk_free_bytes(self) -> int | None:
+        """Room for model files beside those that are there at first, bytes; None never ends."""
+        return self.device.disk_free_bytes
 
     @property
     def is_behind(self) -> bool:
@@ -434,6 +446,14 @@ class SimNode:
         self.disk[effect.key] = effect.value
         self._arrive(Persisted(effect.op), None)
 
+    def _delete(self, effect: DeleteFile) -> None:
+        self._kernel.call_at(self._kernel.now + DELETE_US, self._deleted, effect, self.life)
+
+    def _deleted(self, effect: DeleteFile, life: int) -> None:
+        if life == self.life:
+            self.storage.free(effect.entry)
+            self._arrive(FileDeleted(effect.op), None)
+
     def _cancel(self, effect: CancelOp) -> None:
         self.engine.cancel(effect.op)
         self._services.cancel(self, effect.op)
@@ -451,7 +471,7 @@ _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
     CancelOp: SimNode._cancel,
     FetchFile: lambda node, effect: node._services.fetch(node, effect),
     HashFile: lambda node, effect: node._services.hash_file(node, effect),
-    DeleteFile: lambda node, effect: node.post_at(node._kernel.now + DELETE_US, FileDeleted(effect.op)),
+    DeleteFile: lambda node, effect: node._delete(effect),
     AllocateFile: lambda node, effect: node._services.pieces.allocate(node, effect),
     FetchPiece: lambda node, effect: node._services.pieces.fetch(node, effect),
     ServePiece: lambda node, effect: node._services.pieces.serve(node, effect),

@@ -7,13 +7,14 @@ and the receiver's downlink, which it shares fairly with everything else that fl
 one way later. Who serves whom, and in what order, is the core's.
 
 Fidelity boundary: there is no TCP, so a flow has its share at once and a request costs no bytes; leaves are verified
-and synced as they come, at no cost of time; disks take bytes as fast as they come, and are never full.
+and synced as they come, at no cost of time; disks take bytes as fast as they come.
 """
 
 from __future__ import annotations
 
 from edgecoder.core.effects import AllocateFile, FetchPiece, RefusePiece, ServePiece, Source
 from edgecoder.core.events import (
+    AllocateFailed,
     AskWithdrawn,
     FileAllocated,
     PieceArrived,
@@ -100,8 +101,10 @@ class PieceService:
     # -- receivers -----------------------------------------------------------------------------------------------------
 
     def allocate(self, node: SimNode, effect: AllocateFile) -> None:
-        """Keep room for a file."""
-        node.post_at(self._kernel.now + PERSIST_US, FileAllocated(effect.op))
+        """Keep room for a file, if there is some."""
+        has_room = node.storage.take(effect.entry)
+        completion = FileAllocated(effect.op) if has_room else AllocateFailed(effect.op, Reason.DISK_FULL)
+        node.post_at(self._kernel.now + PERSIST_US, completion)
 
     def fetch(self, node: SimNode, effect: FetchPiece) -> None:
         """Ask the CDN or a peer."""

@@ -166,6 +166,7 @@ class Population:
             entry = place.find(name)
             if has and entry is not None and self._scenario.fits(entry, place.role, place.sim.device):
                 rows[entry.sha256] = FileRow(DownloadState.INSTALLED, entry.file_size_bytes)
+                place.sim.storage.furnish(entry)
         choices: dict[str, float] = {}
         for name, weight in group.active.items():
             entry = place.find(name)

@@ -26,6 +26,7 @@ PROMPT_BYTES_PER_TOKEN: Final = 4
 
 _NAME_FORM: Final = "1 to 64 lower-case letters, digits, `_` and `-`, a letter or digit first"
 ProfileName = Annotated[str, Meta(pattern=PROFILE_NAME, extra={"noun": "a name", "form": _NAME_FORM})]
+Gigabytes = Annotated[float, Meta(ge=0, le=1_000_000, extra={"noun": "a size in GB"})]
 Percent = Annotated[float, Meta(ge=0, le=100, extra={"noun": "a share in percent"})]
 GigabytesPerS = Annotated[float, Meta(ge=0.001, le=100_000, extra={"noun": "a rate in GB/s"})]
 MegabitsPerS = Annotated[float, Meta(ge=0.001, le=1_000_000, extra={"noun": "a rate in Mbit/s"})]
@@ -161,6 +162,10 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hash_gb_per_s: GigabytesPerS = 1.8
     """Speed of SHA-256 over a file on one core, GB/s (S: OpenSSL with the processor's SHA instructions, 1.8 on an EPYC
     7543P, 2.3 on an i7-13700H, 2.0 on a Cortex-A720, 2.5 and 3.0 on Apple's M1 and M3; lelegard/shabench)."""
+    disk_free_gb: Gigabytes | None = None
+    """Room for model files on its disk beside those that are there at first, GB (10⁹ bytes); null never ends. One for
+    which there is none is refused. (I: an eighth of the storage that such machines are sold with, on phones, which are
+    never empty, and a quarter on others)"""
     languages: tuple[str, ...] = ()
     """Programming languages that the node advertises; empty means those of its active model."""
 
@@ -172,6 +177,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def system_weights(self) -> dict[ProfileName, Weight]:
         """The operating systems, which are never none."""
         return self.systems or _DESKTOP
+
+    @property
+    def disk_free_bytes(self) -> int | None:
+        """Room for model files beside those that are there at first, bytes; None never ends."""
+        return None if self.disk_free_gb is None else _whole(self.disk_free_gb * 1e9)
 
     def load_us(self, file_size_bytes: int, *, warm: bool = False, slow: bool = False) -> int:
         """How long a load of a file takes, µs: base + bytes ÷ rate. `slow` is the bad tail and wins over `warm`."""
@@ -247,6 +257,7 @@ DEVICES: Final[dict[str, Device]] = {
         verify_us=400,
         handle_us=60,
         hash_gb_per_s=1.2,  # D: 5.1 bits a cycle (S: as above, Neoverse N1, a Cortex-A76) at 2 GHz
+        disk_free_gb=8.0,  # I: of 64 GB
     ),
     # 64-bit LPDDR5-6400: 51.2 GB/s (D). Loads 1.2 GB/s cold, 3 to 6 warm (I).
     "phone_mid": Device(
@@ -268,6 +279,7 @@ DEVICES: Final[dict[str, Device]] = {
         verify_us=270,
         handle_us=30,
         hash_gb_per_s=1.6,  # D: the same at 2.5 GHz
+        disk_free_gb=16.0,  # I: of 128 GB
     ),
     # 64 GB/s gives about 100, 45, 25 and 11 tokens/s for 0.5, 1.5, 3 and 7 B (I), and 1.5 GB/s loads a 2 B model cold
     # in 1.2 s (S: iPhone 17 Pro, 1.24 s cold, 39.6 tokens/s). 12 GB of memory (U).
@@ -290,6 +302,7 @@ DEVICES: Final[dict[str, Device]] = {
         verify_us=170,
         handle_us=20,
         hash_gb_per_s=2.5,  # S: as above, M1
+        disk_free_gb=32.0,  # I: of 256 GB
     ),
     # 128-bit LPDDR5X-7500: 120 GB/s (D). Prompts 10.8 times as fast as decoding (S: M4, 224.8 against 20.9 tokens/s,
     # brand-o/normiebench issue 3). Loads 2 to 3 GB/s cold, 8 warm (I). Plugged in at the desk.
@@ -304,6 +317,7 @@ DEVICES: Final[dict[str, Device]] = {
         memory_bandwidth_gb_per_s=120.0,
         prefill_per_decode=10.8,
         hash_gb_per_s=3.0,  # S: as above, M3
+        disk_free_gb=128.0,  # I: of 512 GB
     ),
     # A machine with a card of 24 GB and 936 GB/s (D: 384 bit at 19.5 Gbit/s). Prompts 33 times as fast as decoding (S:
     # RTX 3090, 4744 against 145 tokens/s, calebcoffie.com/benchmarks). `memory_mb` is the card's.
@@ -317,6 +331,7 @@ DEVICES: Final[dict[str, Device]] = {
         memory_bandwidth_gb_per_s=936.0,
         prefill_per_decode=33.0,
         hash_gb_per_s=2.3,  # S: as above, i7-13700H
+        disk_free_gb=512.0,  # I: of 2 TB
     ),
     # A coordinator: runs no model, so only its CPU costs matter. Eight channels of DDR5-4800 are 307 GB/s (D).
     "server": Device(
@@ -328,6 +343,7 @@ DEVICES: Final[dict[str, Device]] = {
         load_warm_gb_per_s=10.0,
         memory_bandwidth_gb_per_s=307.0,
         prefill_per_decode=10.0,
+        disk_free_gb=512.0,  # I: of 2 TB
     ),
 }
 """Devices that a scenario may name without describing them, and override in part."""

@@ -1,5 +1,5 @@
 """Faults to plant where files come piece by piece: bits too soon, blame on the wrong one, leave that nobody gave,
-credit for nothing, bytes that no link carried. See `planted`."""
+credit for nothing, bytes that no link carried or no disk has room for. See `planted`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from edgecoder.seeding.holdings import Holdings
 from edgecoder.seeding.requests import Request
 from edgecoder.seeding.tickets import issue
 from edgecoder.seeding.transfer import Transfer
+from edgecoder.seeding.transfer_table import TransferStep
 from edgecoder.seeding.uploads import Uploads
 from edgecoder.trace import SenderBanned
 from edgecoder_sim.bandwidth import FlowNetwork
 from edgecoder_sim.pieces import PieceService
+from edgecoder_sim.storage import Storage
 from edgecoder_sim.world import World
-from tests.sim.crowd import Crowd
+from tests.sim.crowd import FILE_BYTES, Crowd
 from tests.sim.planted import Faults
 
 FAULTS: Final = Faults()
@@ -37,6 +39,16 @@ def run(*sets: str, rng_seed: int = 1) -> World:
         small = ("agents.count=9", "duration_s=120", "config.agents.upload_slots=1", bad)
         crowd = Crowd(Path(folder), f"rng_seed={rng_seed}", *small, *sets)
         return crowd.run().world
+
+
+def run_full(*sets: str, rng_seed: int = 1) -> World:
+    """The same crowd, of which some have a disk that is a byte too small."""
+    return run(
+        "agents.devices={laptop: 2, workstation: 1}",
+        f"devices.workstation.disk_free_gb={(FILE_BYTES - 1) / 1e9:.9f}",
+        *sets,
+        rng_seed=rng_seed,
+    )
 
 
 fault = partial(FAULTS.enter, where=run)
@@ -204,3 +216,26 @@ def send_faster_than_the_uplink(patch: pytest.MonkeyPatch) -> None:
 def go_on_with_what_is_whole(patch: pytest.MonkeyPatch) -> None:
     """A transfer that has all pieces does not notice."""
     patch.setattr(Transfer, "_end", lambda *_: None)
+
+
+@FAULTS.enter("files have room", where=run_full)
+def write_beyond_the_end_of_the_disk(patch: pytest.MonkeyPatch) -> None:
+    """Every file is given room."""
+
+    def take(self: Storage, entry: Any) -> bool:
+        self.files[entry.sha256] = entry.file_size_bytes
+        return True
+
+    patch.setattr(Storage, "take", take)
+
+
+@fault("files have room")
+def fetch_without_room(patch: pytest.MonkeyPatch) -> None:
+    """A transfer does not ask for its room."""
+
+    def hasty(self: Transfer) -> None:
+        self._step(TransferStep.ALLOCATED)
+        self._swarm.ready(self.holding)
+        self.look()
+
+    patch.setattr(Transfer, "start", hasty)

@@ -116,6 +116,7 @@ class Actor:
         self.counter = 0
         self.swap = 0
         self.disk: dict[str, bytes] = {}
+        self.disk_free_bytes: int | None = None
         self.active: CatalogEntry | None = None
         self.is_behind = False
         """Whether its machine has not got to all that reached it."""

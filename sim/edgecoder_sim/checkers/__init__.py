@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from edgecoder_sim.checkers.bounds import Bounds, NewsIsRecent
 from edgecoder_sim.checkers.clock import Wakes
+from edgecoder_sim.checkers.disks import FilesHaveRoom
 from edgecoder_sim.checkers.endings import AllIsWell, Verdicts
 from edgecoder_sim.checkers.engine import OneModel, Runs
 from edgecoder_sim.checkers.envelopes import Envelopes, Generations
@@ -63,6 +64,7 @@ def make_checkers(rng_seed: int, reproduce: str, *, ends_well: bool = False) -> 
     slots = Slots(panel)
     IdleLinks(panel, slots.links)
     NewsIsRead(panel, slots.links)
+    FilesHaveRoom(panel)
     KeptIsSynced(panel)
     Blame(panel)
     Leave(panel)

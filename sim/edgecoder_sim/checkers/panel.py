@@ -41,6 +41,11 @@ class Watched(Protocol):
     node: Node
 
     @property
+    def disk_free_bytes(self) -> int | None:
+        """Room on its disk beside the model files that are there at first; None never ends."""
+        ...
+
+    @property
     def is_behind(self) -> bool:
         """Whether events wait for its CPU."""
         ...
@@ -67,6 +72,7 @@ class Book:
         "config",
         "coordinator_link",
         "coordinator_told",
+        "disk_free_bytes",
         "early",
         "epoch",
         "inbox",
@@ -105,6 +111,7 @@ class Book:
         self.config: NodeConfig = setup.config
         self.cluster: ClusterConfig = setup.cluster
         self.catalog: Catalog = setup.catalog
+        self.disk_free_bytes = sim.disk_free_bytes
         self.life = 0
         self.sealed_epoch = self.sealed_seq = -1
         """Of the newest envelope, over all lives that could know of it."""
