@@ -60,6 +60,8 @@ class _File(msgspec.Struct):
     told: tuple[int, int] = (-1, -1)
     shares_told: int = 0
     """The shares of the origin that all who waited were told last."""
+    first: NodeId | None = None
+    """The coordinator that is first for it, as it was last looked at."""
 
 
 class Broker:
@@ -152,7 +154,7 @@ class Broker:
         state = self.files.get(message.file)
         if state is None:
             config = self._context.config
-            if len(self.files) >= config.swarm_files_max:
+            if len(self.files) >= config.swarm_files_max and not self._forget_one():
                 return None
             swarm = Swarm(
                 entry.layout,
@@ -168,14 +170,25 @@ class Broker:
             connection = self._context.cluster.cdn_kbit_per_s * 125
             swarm.origin_bytes_per_s = min(egress, connection) if egress else connection
             origin, repute = LoneOrigin(egress, connection), Repute(config.agents_max)
-            state = self.files[message.file] = _File(entry, message.file, swarm, origin, 1, repute, {})
-            self._context.timers.set((_SWEEP, message.file), self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
+            first = self.broker_of(message.file)
+            state = self.files[message.file] = _File(entry, message.file, swarm, origin, 1, repute, {}, first=first)
+        self._sweep_later(state)
         is_sane = message.broker_epoch < EPOCHS_MAX  # or one member could end the grants of a file for good
         if is_sane and message.broker_epoch >= state.epoch and not self._knows(state, message):
             state.epoch = message.broker_epoch + 1
             for peer in state.swarm.peers.values():
                 peer.tickets.clear()
         return state
+
+    def _forget_one(self) -> bool:
+        """Forget the oldest file that nobody has or wants, so that there is room for another."""
+        empty = next((state for state in self.files.values() if not state.swarm.peers), None)
+        if empty is None:
+            return False
+        del self.files[empty.file]
+        self._context.timers.cancel((_DUE, empty.file))
+        self._context.timers.cancel((_SWEEP, empty.file))
+        return True
 
     def _knows(self, state: _File, message: Announce) -> bool:
         """Whether the epoch that a node names is one that this broker has given."""
@@ -293,10 +306,34 @@ class Broker:
             orders += state.swarm.fill(other, now)
         self._grant(state, orders)
 
+    def _hand_over(self, state: _File) -> None:
+        """Another coordinator has become first for a file: send its members there. Who cannot reach it comes back."""
+        first = self.broker_of(state.file)
+        if first == state.first:
+            return
+        state.first = first
+        if first == self._context.node_id:
+            return
+        redirect = Redirect(file=state.file, coordinator=first, endpoint="")
+        for peer in list(state.swarm.peers.values()):
+            state.origin.leave(peer.node)
+            state.swarm.leave(peer.node)
+            if peer.link in self._links:
+                self._context.send(peer.link, redirect, _TTL_MS)
+        self._told(state)
+
+    def _sweep_later(self, state: _File) -> None:
+        name = (_SWEEP, state.file)
+        if self._context.timers.is_idle(name):
+            self._context.timers.set(name, self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
+
     def _sweep(self, state: _File) -> None:
         """Void what is far too late: its receiver may never say so."""
+        self._hand_over(state)
+        if not state.swarm.peers:
+            return
+        self._sweep_later(state)
         now = self._context.now
-        self._context.timers.set((_SWEEP, state.file), self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
         late = [
             order
             for order in state.swarm.orders.values()

@@ -44,7 +44,7 @@ class Hub:
         self.ledger = Ledger(context, gate.verifier, gate.links)
         self.summaries = Summaries(context, self.registry, catalog.same_model)
         router = make_router(context.config, context.stream("routing"))
-        self.broker = Broker(context, gate.links, catalog, self._unix_ms, self.summaries.held)
+        self.broker = Broker(context, gate.links, catalog, self._unix_ms, self.summaries.alive)
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:

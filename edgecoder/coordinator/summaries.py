@@ -84,6 +84,10 @@ class Summaries:
         """The summaries that may be served."""
         return {node: row for node, row in self.rows.items() if row.expires_at > self._context.now}
 
+    def alive(self) -> list[NodeId]:
+        """The coordinators that are there: their summary holds, and the link that it came over is up."""
+        return [node for node, row in self.held().items() if row.link.id in self.links]
+
     def query(self, query: QueryMesh) -> MeshCapabilities:
         """The answer to `GET /mesh/capabilities`: coordinators with a fitting model, this one included, best first:
         most free slots, then least load, then most agents."""

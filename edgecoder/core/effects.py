@@ -182,6 +182,8 @@ class ServePiece(Operation, frozen=True):
     entry: CatalogEntry
     piece: int
     first_leaf: int
+    have: int = 0
+    """The pieces of the file that are here, a bit a piece: the answer says so."""
 
 
 class RefusePiece(Effect, frozen=True):
@@ -189,6 +191,8 @@ class RefusePiece(Effect, frozen=True):
 
     request: RequestId
     reason: Reason
+    have: int = 0
+    """As in ServePiece."""
 
 
 class DialCoordinator(Operation, frozen=True):

@@ -310,6 +310,9 @@ class PieceArrived(Event, frozen=True):
 class PieceFetched(Completion, frozen=True):
     """All pieces that were asked for are verified and synced."""
 
+    have: int = 0
+    """The pieces of the file that the sender said it has, a bit a piece; 0: it did not say."""
+
 
 class PieceFailed(Completion, frozen=True):
     """A piece did not come whole. `leaves` of it are verified and synced, from its first one on; PIECE_CORRUPT: the
@@ -319,6 +322,8 @@ class PieceFailed(Completion, frozen=True):
     leaves: int = 0
     wasted_bytes: int = 0
     """Bytes that came and were thrown away."""
+    have: int = 0
+    """As in PieceFetched."""
 
 
 class PieceAsked(Event, frozen=True):

@@ -213,9 +213,9 @@ class BrokerClient:
         return True
 
     def redirected(self, link: Link, message: Redirect) -> None:
-        """The home names another broker."""
+        """The home, or the broker that there was, names another one."""
         known = self._by_file.get(message.file)
-        if known is None or link.id != self._home() or message.coordinator == link.peer:
+        if known is None or link.id not in (self._home(), known.link) or message.coordinator == link.peer:
             self._context.drop("redirect", Reason.UNKNOWN_SENDER)
             return
         broker = message.coordinator
@@ -254,15 +254,15 @@ class BrokerClient:
             self._move(file, link.id)
 
     def link_down(self, link: LinkId) -> None:
-        """A link to a coordinator is gone: its files go to the home, if there is one."""
+        """A link to a coordinator is gone: its files go to the home, if there is one, which may name another broker."""
         for file, known in self._by_file.items():
             if known.link == link:
                 known.link = None
-                self._move(file, self._home())
+                self._move(file, self._home(), is_redirected=False)
 
-    def _move(self, file: FileId, link: LinkId | None) -> None:
+    def _move(self, file: FileId, link: LinkId | None, *, is_redirected: bool = True) -> None:
         holding = next((holding for holding in self._files.announced() if holding.file == file), None)
         known = self._by_file.get(file)
         if holding is None or known is None or link is None or link not in self._links:
             return
-        self._announce(holding, known, link, is_redirected=True)
+        self._announce(holding, known, link, is_redirected=is_redirected)

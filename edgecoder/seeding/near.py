@@ -166,7 +166,7 @@ class NearPeers:
         near = self._links.get(link)
         if near is None or self._is_spare(near):
             return False
-        is_asked = any(transfer.asks_of(near.peer) for transfer in self._around.transfers.values())
+        is_asked = any(transfer.requests.of_peer(near.peer) for transfer in self._around.transfers.values())
         has_news = not self._context.timers.is_idle(("near.news", link))
         return is_asked or has_news or self._context.now < max(near.hopes_until, near.not_before)
 
@@ -316,7 +316,7 @@ class NearPeers:
                 transfer.leave(near.link)
             return
         room = self._context.config.uploads_per_peer_max - _ASKED_MIN  # some may end over there yet
-        asked = sum(transfer.asks_of(near.peer) for transfer in transfers)
+        asked = sum(transfer.requests.of_peer(near.peer) for transfer in transfers)
         for transfer in transfers:
             row = near.files.get(transfer.holding.file)
             if row is None or not row.slots or self._context.now < near.not_before:

@@ -32,6 +32,8 @@ class Why(Enum):
     """The broker said so."""
     NEAR = "near"
     """A peer over a radio link has it."""
+    RAREST = "rarest"
+    """There is no broker; of what known peers have, the fewest have it."""
     ALONE = "alone"
     """No peer has given a sign within the grace."""
     BEHIND = "behind"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
 
 from edgecoder.core.effects import Source
-from edgecoder.core.ids import LinkId, Micros, NodeId, OpId
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holding
 
@@ -51,6 +52,10 @@ class Swarm(Protocol):
         """Whether its user pays for what comes over the network."""
         ...
 
+    def has_broker(self, file: FileId) -> bool:
+        """Whether the file's broker can be reached."""
+        ...
+
 
 class Request(msgspec.Struct, gc=False):
     """Something that a source was asked for."""
@@ -73,3 +78,73 @@ class Request(msgspec.Struct, gc=False):
     """The node asked the CDN by itself: for so much that the time to the first byte does not matter."""
     gives_way: bool = False
     """Whether that is no fault of the peer's: there is a better link to it."""
+
+    @property
+    def pieces(self) -> int:
+        """The pieces that it is for."""
+        return ((1 << self.count) - 1) << self.piece
+
+
+class Requests:
+    """All that is under way."""
+
+    def __init__(self) -> None:
+        self._of_op: dict[OpId, Request] = {}
+        self.flying = 0
+        """Pieces that somebody was asked for."""
+        self.peers = 0
+        """Requests to others than the CDN."""
+
+    def __contains__(self, op: OpId) -> bool:
+        return op in self._of_op
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self._of_op.values())
+
+    def __len__(self) -> int:
+        return len(self._of_op)
+
+    def get(self, op: OpId) -> Request | None:
+        """The request of an operation."""
+        return self._of_op.get(op)
+
+    def add(self, request: Request) -> None:
+        """One more."""
+        self._of_op[request.op] = request
+        self.flying |= request.pieces
+        self.peers += request.source is not Source.CDN
+
+    def pop(self, op: OpId) -> Request:
+        """One has ended: its pieces are not on their way any more, but for those that others were asked for too."""
+        request = self._of_op.pop(op)
+        self.peers -= request.source is not Source.CDN
+        self.flying &= ~request.pieces
+        for other in self._of_op.values():
+            self.flying |= other.pieces
+        return request
+
+    def of_peer(self, peer: NodeId) -> int:
+        """How many one peer was asked."""
+        return sum(1 for request in self._of_op.values() if request.peer == peer)
+
+    def of_source(self, source: Source) -> int:
+        """How many one kind of source was asked."""
+        return sum(1 for request in self._of_op.values() if request.source is source)
+
+    def peers_end(self, now: Micros) -> Micros:
+        """When the last request to a peer should be done."""
+        ends = (request.ends for request in self._of_op.values() if request.source is not Source.CDN)
+        return max(ends, default=now)
+
+    def latest_of_peers(self, have: int) -> int:
+        """Of the pieces that are on their way from peers alone the one that should be here last; 0: there is none."""
+        asked = have
+        latest: Request | None = None
+        for request in self._of_op.values():
+            if request.source is Source.CDN:
+                asked |= request.pieces
+        for request in self._of_op.values():
+            is_alone = request.source is not Source.CDN and not asked >> request.piece & 1
+            if is_alone and (latest is None or request.ends > latest.ends):
+                latest = request
+        return 0 if latest is None else latest.pieces

@@ -260,6 +260,9 @@ class Swarms:
         """A link is gone."""
         self.client.link_down(link)
         self.near.link_down(link)
+        for transfer in list(self.transfers.values()):
+            if not self.client.has_broker(transfer.holding.file):
+                transfer.broker_lost()
 
     def uses(self, link: LinkId) -> bool:
         """Whether a transfer needs a link, of this node or of the peer."""

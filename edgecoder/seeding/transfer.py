@@ -17,14 +17,15 @@ from edgecoder.core.ids import LinkId, Micros, NodeId, OpId
 from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
+from edgecoder.seeding.known import KnownPeers
 from edgecoder.seeding.outlook import CdnOutlook
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.seeding.planner import Planner, View, Why
 from edgecoder.seeding.rates import Rates
-from edgecoder.seeding.requests import Request, Swarm
+from edgecoder.seeding.requests import Request, Requests, Swarm
 from edgecoder.seeding.transfer_table import TRANSFER_TABLE, TransferState, TransferStep
 from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
-from edgecoder.wire.messages import Grant, Ticket
+from edgecoder.wire.messages import Grant
 
 _LOOK = "transfer.look"
 _NEAR = (Source.BLE, Source.WIFI_DIRECT)
@@ -59,12 +60,9 @@ class Transfer:
         self._on_end = on_end
         self._on_progress = on_progress
         self.state = TransferState.ALLOCATING
-        self.requests: dict[OpId, Request] = {}
-        self._flying = 0
-        """Pieces that somebody was asked for."""
-        self._tickets: dict[NodeId, Ticket] = {}
+        self.requests = Requests()
+        self._known = KnownPeers(self._layout.piece_count)
         self.banned: set[NodeId] = set()
-        self._peers = 0
         self._rates = Rates()
         self._cdn_failures = 0
         self._cdn_waits_until: Micros = 0
@@ -130,11 +128,11 @@ class Transfer:
         """The broker says whom to ask."""
         self._cdn.told(grant.receivers)
         for row in grant.pieces:
-            if row.ticket is not None:
-                self._tickets[row.sender] = row.ticket
             if row.piece >= self._layout.piece_count:
                 self._context.drop("grant", Reason.INVALID)
                 continue
+            if row.sender != CDN_ID:
+                self._known.named(row.sender, row.endpoint, row.ticket, row.piece)
             if self.state is not TransferState.FETCHING:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.CANCELLED)
                 continue
@@ -143,24 +141,41 @@ class Transfer:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.BANNED)
             elif self.holding.have & bit:  # the broker has not heard of it
                 self._swarm.got(self.holding, row.piece, CDN_ID, 0)
-            elif self._flying & bit:
+            elif self.requests.flying & bit:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.DUPLICATE)
             elif row.sender == CDN_ID:
                 self._ask(Source.CDN, row.piece, 1, Why.GRANTED)
             else:
                 expect = row.expect_ms * MILLI
-                self._ask(Source.MESH, row.piece, 1, Why.GRANTED, row.sender, row.endpoint, expect=expect)
+                self._ask(Source.MESH, row.piece, 1, Why.GRANTED, row.sender, expect=expect)
         if any(row.sender != CDN_ID for row in grant.pieces):
             self._sign_at = self._context.now
         self._glance()
 
-    def asks_of(self, peer: NodeId) -> int:
-        """Requests to a peer that are under way."""
-        return sum(1 for request in self.requests.values() if request.peer == peer)
+    def broker_lost(self) -> None:
+        """There is no broker any more: the peers that it has named are asked without one."""
+        self._ask_known()
+        self.look()
+
+    def _ask_known(self) -> None:
+        """Ask known peers for the rarest pieces, one each, where no broker says whom to ask."""
+        if self.state is not TransferState.FETCHING or self._swarm.has_broker(self.holding.file):
+            return
+        requests, most = self.requests, self._context.config.swarm_inbound_max
+        while requests.of_source(Source.MESH) < most:
+            wanted = self._layout.all_pieces & ~self.holding.have & ~requests.flying
+            choice = self._known.choose(wanted, self._is_free, self._first_of, self._context.now)
+            if choice is None:
+                return
+            peer, piece = choice
+            self._ask(Source.MESH, piece, 1, Why.RAREST, peer)
+
+    def _is_free(self, peer: NodeId) -> bool:
+        return peer not in self.banned and not self.requests.of_peer(peer)
 
     def ask_near(self, source: Source, peer: NodeId, link: LinkId, have: int) -> bool:
         """Ask a peer over a radio link for a piece that it has. False: there is nothing to ask it for."""
-        wanted = have & ~self.holding.have & ~self._flying
+        wanted = have & ~self.holding.have & ~self.requests.flying
         if not wanted or self.state is not TransferState.FETCHING or peer in self.banned:
             return False
         is_free = not self._cdn_failures and not self._swarm.pays()
@@ -174,7 +189,7 @@ class Transfer:
 
     def leave(self, link: LinkId) -> None:
         """There is a better link to a peer than this one."""
-        for request in self.requests.values():
+        for request in self.requests:
             if request.link == link and not request.is_given_up:
                 request.is_given_up = request.gives_way = True
                 self._context.out.append(CancelOp(request.op))
@@ -191,7 +206,6 @@ class Transfer:
         count: int,
         why: Why,
         peer: NodeId | None = None,
-        endpoint: str = "",
         link: LinkId | None = None,
         expect: Micros = 0,
     ) -> None:
@@ -201,17 +215,17 @@ class Transfer:
         if not expect:
             expect = self._expected(source, count * self._layout.piece_size_bytes)
         is_bulk = source is Source.CDN and why is not Why.GRANTED
-        self.requests[op] = Request(
-            op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf, link=link, is_bulk=is_bulk
+        self.requests.add(
+            Request(
+                op, piece, count, source, peer, now, now + expect, first_leaf=first_leaf, link=link, is_bulk=is_bulk
+            )
         )
-        self._flying |= ((1 << count) - 1) << piece
         if is_bulk:
             self._cdn.under_way += 1
             self._rates.begin(source, now, self._cdn.first_byte)
         elif source is not Source.CDN:
             self._rates.begin(source, now)
-            self._peers += 1
-        ticket = None if peer is None else self._tickets.get(peer)
+        ticket, endpoint = (None, "") if peer is None or link is not None else self._known.address(peer)
         context.out.append(
             FetchPiece(op, holding.entry, piece, first_leaf, source, count, peer, endpoint, link, ticket)
         )
@@ -222,11 +236,11 @@ class Transfer:
         if source is Source.CDN:
             return size_bytes * SECOND_US // self._cdn.bytes_per_s()
         if source in _NEAR:
-            config, asked = self._context.config, sum(other.source is source for other in self.requests.values())
+            config, asked = self._context.config, self.requests.of_source(source)
             assumed = config.ble_pieces_kbit_per_s if source is Source.BLE else config.wifi_direct_kbit_per_s
             rate = self._rates.bytes_per_s(source, self._context.now) or assumed * 125
             return size_bytes * (asked + 1) * SECOND_US // rate
-        rate = self._rates.peers.bytes_per_s(self._context.now) // max(1, self._peers)
+        rate = self._rates.peers.bytes_per_s(self._context.now) // max(1, self.requests.peers)
         return size_bytes * SECOND_US // rate if rate else self._context.config.piece_timeout_ms * MILLI
 
     # -- what comes ----------------------------------------------------------------------------------------------------
@@ -247,15 +261,15 @@ class Transfer:
             self._cdn.under_way -= 1
             self._rates.end(request.source, now)
         elif request.source is not Source.CDN:
-            self._peers -= 1
             self._rates.end(request.source, now)
-        self._land(request)
         if self._is_forgotten or self.state is not TransferState.FETCHING:
             self._keep_late(request, completion)
             self._end_if_quiet()
             return
         if isinstance(completion, PieceFetched):
             self._cdn_failures = 0 if request.source is Source.CDN else self._cdn_failures
+            if request.source is Source.MESH and request.peer is not None:
+                self._known.gave(request.peer, completion.have)
             for piece in range(request.piece + request.arrived, request.piece + request.count):
                 self._keep(request, piece)
                 request.arrived += 1
@@ -265,6 +279,7 @@ class Transfer:
             if self.holding.is_whole:
                 self._end(TransferStep.WHOLE, None)
             else:
+                self._ask_known()
                 if request.source in _NEAR:
                     self._swarm.freed()
                 self._glance() if isinstance(completion, PieceFetched) else self.look()
@@ -284,12 +299,6 @@ class Transfer:
     def _is_forgotten(self) -> bool:
         """Whether the file was removed meanwhile: then nothing of it is kept."""
         return self._holdings.by_file.get(self.holding.file) is not self.holding
-
-    def _land(self, request: Request) -> None:
-        """Its pieces are not on their way any more, but for those that others were asked for too."""
-        self._flying &= ~(((1 << request.count) - 1) << request.piece)
-        for other in self.requests.values():
-            self._flying |= ((1 << other.count) - 1) << other.piece
 
     def _keep(self, request: Request, piece: int) -> None:
         holding, layout = self.holding, self._layout
@@ -313,7 +322,7 @@ class Transfer:
 
     def _drop_doubles(self, done: Request, piece: int) -> None:
         """Whoever else was asked for this piece alone need not send it."""
-        for request in self.requests.values():
+        for request in self.requests:
             if request is not done and request.piece == piece and request.count == 1 and not request.is_given_up:
                 request.is_given_up = True
                 self._context.out.append(CancelOp(request.op))
@@ -352,6 +361,7 @@ class Transfer:
                 self.banned.add(request.peer)
                 self._context.trace(SenderBanned(holding.entry.model_id, request.peer))
             if not holding.have >> piece & 1:
+                self._known.failed(request.peer, piece, completion.have, self._context.now)
                 self._swarm.lost(holding, piece, request.peer, reason, new * LEAF_BYTES, request.link)
 
     def _cdn_failed(self) -> None:
@@ -367,7 +377,7 @@ class Transfer:
         """Look, unless it will be soon enough when it is time: peers are busy with it, the CDN is not, and the end is
         far."""
         is_far = self.bytes_left * FAR_PARTS > self._bytes_begun
-        if not (self._peers and is_far and not self._cdn.under_way and self._context.now < self._look_at):
+        if not (self.requests.peers and is_far and not self._cdn.under_way and self._context.now < self._look_at):
             self.look()
 
     def look(self) -> None:
@@ -383,6 +393,9 @@ class Transfer:
             self._end(TransferStep.GAVE_UP, Reason.NO_SOURCE)
             return
         again = min(self._give_up_slow(now), self._progress_at + patience if not self.requests else now + patience)
+        self._ask_known()
+        if not self._swarm.has_broker(self.holding.file):
+            again = min(again, self._known.next_at(now) or again)
         plan = self._planner.plan(self._view(now))
         if plan.why is not None:
             if now >= self._cdn_waits_until:
@@ -393,8 +406,7 @@ class Transfer:
         self._context.timers.set(self._timer, self._look_at, self.look)
 
     def _view(self, now: Micros) -> View:
-        free = self._layout.held_bytes(self._layout.all_pieces & ~self.holding.have & ~self._flying)
-        ends = [request.ends for request in self.requests.values() if request.source is not Source.CDN]
+        free = self._layout.held_bytes(self._layout.all_pieces & ~self.holding.have & ~self.requests.flying)
         return View(
             now=now,
             began=self.began,
@@ -402,19 +414,19 @@ class Transfer:
             bytes_begun=self._bytes_begun,
             bytes_left=self.bytes_left,
             bytes_free=free,
-            peers_asked=self._peers,
+            peers_asked=self.requests.peers,
             peer_sign_at=self._sign_at,
             cdn_bytes_per_s=self._cdn.bytes_per_s(),
             cdn_first_byte=self._cdn.first_byte,
             rtt=self._swarm.rtt(),
-            peers_end=max(ends, default=now),
+            peers_end=self.requests.peers_end(now),
         )
 
     def _give_up_slow(self, now: Micros) -> Micros:
         """Call off what takes far too long. Returns when the next would."""
         least = self._context.config.piece_timeout_ms * MILLI
         following = now + SLOW_FACTOR * least
-        for request in self.requests.values():
+        for request in self.requests:
             if request.source is Source.CDN or request.is_given_up:
                 continue
             limit = request.began + max(least, SLOW_FACTOR * (request.ends - request.began))
@@ -431,9 +443,9 @@ class Transfer:
         if self._cdn_failures:  # one piece tells whether it is there again
             most = at_once = 1
         while self._cdn.under_way < at_once:
-            wanted = layout.all_pieces & ~self.holding.have & ~self._flying
+            wanted = layout.all_pieces & ~self.holding.have & ~self.requests.flying
             if not wanted and doubles:
-                wanted, most = self._late(), 1
+                wanted, most = self.requests.latest_of_peers(self.holding.have), 1
             if not wanted:
                 return
             piece = self._first_of(wanted)
@@ -444,19 +456,6 @@ class Transfer:
             self._ask(Source.CDN, piece, count, why)
             self._swarm.taking(self.holding, range(piece, piece + count))
 
-    def _late(self) -> int:
-        """Pieces that are on their way from peers alone, the latest of them."""
-        asked = self.holding.have
-        latest: Request | None = None
-        for request in self.requests.values():
-            if request.source is Source.CDN:
-                asked |= ((1 << request.count) - 1) << request.piece
-        for request in self.requests.values():
-            is_alone = request.source is not Source.CDN and not asked >> request.piece & 1
-            if is_alone and (latest is None or request.ends > latest.ends):
-                latest = request
-        return 0 if latest is None else 1 << latest.piece
-
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _step(self, step: TransferStep) -> None:
@@ -466,7 +465,7 @@ class Transfer:
         self._step(step)
         self._reason = reason
         self._context.timers.cancel(self._timer)
-        for request in self.requests.values():
+        for request in self.requests:
             if not request.is_given_up:
                 request.is_given_up = True
                 self._context.out.append(CancelOp(request.op))

@@ -32,6 +32,8 @@ FEWER_AFTER = 32
 """Uploads after which one fewer at once is tried."""
 _PUMP = ("uploads", 0)
 _DUTY_WINDOW: Micros = 60_000_000
+_SAYS_HAVE = frozenset({Reason.NOT_HELD, Reason.BUSY})
+"""Refusals of those whose ticket holds."""
 
 
 class Giver(Protocol):
@@ -113,7 +115,7 @@ class Uploads:
         holding = self._holdings.by_file.get(event.file)
         reason = self._refusal(event, holding)
         if reason is not None:
-            self._refuse(event.request, event.peer, reason)
+            self._refuse(event.request, event.peer, event.file, reason)
             return
         self._of_peer[event.peer] = self._of_peer.get(event.peer, 0) + 1
         upload = _Upload(event.request, event.peer, event.file, event.piece, event.first_leaf, event.link)
@@ -150,7 +152,7 @@ class Uploads:
                 self._waiting.append(upload)
             else:
                 self._release(upload)
-                self._refuse(upload.request, upload.peer, reason)
+                self._refuse(upload.request, upload.peer, upload.file, reason)
 
     def _refusal(self, event: PieceAsked, holding: Holding | None) -> Reason | None:
         config = self._context.config
@@ -159,12 +161,14 @@ class Uploads:
             return reason
         if holding is not None and holding.is_whole and not config.seed_whole_files:
             return Reason.NOT_SEEDING
-        if holding is None or not 0 <= event.piece < holding.layout.piece_count or not holding.have >> event.piece & 1:
+        if holding is None:
+            return Reason.NOT_HELD
+        if event.link is None and not self._admits(event, event.ticket):
+            return Reason.NO_TICKET
+        if not 0 <= event.piece < holding.layout.piece_count or not holding.have >> event.piece & 1:
             return Reason.NOT_HELD
         if not 0 <= event.first_leaf < len(holding.layout.leaves_of(event.piece)):
             return Reason.INVALID
-        if event.link is None and not self._admits(event, event.ticket):
-            return Reason.NO_TICKET
         is_much = self._of_peer.get(event.peer, 0) >= config.uploads_per_peer_max
         return Reason.BUSY if is_much or len(self._waiting) >= config.upload_queue_max else None
 
@@ -204,7 +208,7 @@ class Uploads:
         holding = self._holdings.by_file.get(upload.file)
         if holding is None or not holding.have >> upload.piece & 1:  # removed while it waited
             self._release(upload)
-            self._refuse(upload.request, upload.peer, Reason.NOT_HELD)
+            self._refuse(upload.request, upload.peer, upload.file, Reason.NOT_HELD)
             return
         context = self._context
         upload.op, upload.began = context.ops.begin(self._served), context.now
@@ -212,7 +216,9 @@ class Uploads:
             self._sending_since = context.now
         self._serving[upload.op] = upload
         upload.beside = len(self._serving)
-        context.out.append(ServePiece(upload.op, upload.request, holding.entry, upload.piece, upload.first_leaf))
+        context.out.append(
+            ServePiece(upload.op, upload.request, holding.entry, upload.piece, upload.first_leaf, holding.have)
+        )
 
     def _served(self, completion: PieceServed | ServeFailed) -> None:
         upload = self._serving.pop(completion.op)
@@ -246,6 +252,9 @@ class Uploads:
         else:
             del self._of_peer[upload.peer]
 
-    def _refuse(self, request: RequestId, peer: NodeId, reason: Reason) -> None:
-        self._context.out.append(RefusePiece(request, reason))
+    def _refuse(self, request: RequestId, peer: NodeId, file: FileId, reason: Reason) -> None:
+        """Say why, and to whom may ask what is here: without a broker it asks for that next."""
+        holding = self._holdings.by_file.get(file)
+        have = holding.have if holding is not None and reason in _SAYS_HAVE else 0
+        self._context.out.append(RefusePiece(request, reason, have))
         self._context.trace(PieceRefused(peer, reason))

@@ -26,6 +26,7 @@ WHY_TEXT: Final = {
     Why.ALONE: "no sign of a peer yet",
     Why.BEHIND: "the CDN can only just make it",
     Why.LATE: "asked of a peer that is late",
+    Why.RAREST: "there is no broker, and few peers have it",
     Why.NEXT_RUNG: "the rung before gives nothing",
 }
 """Reason codes of the planner in plain words."""

@@ -49,6 +49,7 @@ class _Fetch:
         "piece",
         "request",
         "sender",
+        "sender_have",
         "serve_op",
     )
 
@@ -64,6 +65,8 @@ class _Fetch:
         self.sender: SimNode | None = None
         self.serve_op: OpId | None = None
         """The sender's operation, once it serves."""
+        self.sender_have = 0
+        """What the sender says that it has."""
         self.bad_leaf: int | None = None
         """The leaf of the piece that does not fit the tree."""
 
@@ -172,7 +175,7 @@ class PieceService:
         if fetch.flow is not None:
             came = self._flows.cancel(fetch.flow)
             leaves = fetch.began_leaf + came // LEAF_BYTES
-        fetch.node.post(PieceFailed(fetch.effect.op, reason, leaves))
+        fetch.node.post(PieceFailed(fetch.effect.op, reason, leaves, have=fetch.sender_have))
 
     def _forget(self, fetch: _Fetch) -> None:
         del self._of_op[fetch.node.index, fetch.effect.op]
@@ -188,7 +191,7 @@ class PieceService:
         if fetch is None or fetch.sender is not node:
             node.post(ServeFailed(effect.op, Reason.PEER_LOST))
             return
-        fetch.serve_op = effect.op
+        fetch.serve_op, fetch.sender_have = effect.op, effect.have
         cap = UNCAPPED
         if node.index in self._conducts:
             conduct, stream = self._conducts[node.index]
@@ -212,7 +215,7 @@ class PieceService:
             reason = Reason.NOT_HELD
         if reason is not None:
             at_us = self._kernel.now + self._flight_us(fetch)
-            self._kernel.call_at(at_us, self._refused, fetch, RefusePiece(fetch.request, reason))
+            self._kernel.call_at(at_us, self._refused, fetch, RefusePiece(fetch.request, reason, fetch.sender_have))
         return reason is not None or conduct is Conduct.SILENT
 
     def _served(self, fetch: _Fetch) -> None:
@@ -233,7 +236,7 @@ class PieceService:
             if conduct is Conduct.ACCUSER and stream.below(2):
                 bad_leaf = fetch.began_leaf
         if bad_leaf is None:
-            fetch.node.post(PieceFetched(op))
+            fetch.node.post(PieceFetched(op, fetch.sender_have))
         else:
             wasted = fetch.size_bytes - (bad_leaf - fetch.began_leaf) * LEAF_BYTES
             fetch.node.post(PieceFailed(op, Reason.PIECE_CORRUPT, bad_leaf, wasted))
@@ -247,6 +250,7 @@ class PieceService:
 
     def _refused(self, fetch: _Fetch, effect: RefusePiece) -> None:
         if fetch.request in self._of_request:
+            fetch.sender_have = effect.have
             self._fail(fetch, effect.reason)
 
     # -- the CDN -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from edgecoder.errors import Reason
 from edgecoder.trace import PieceKept, PieceRefused, PieceSought, SeedCredited, TransferBegan, TransferEnded
 from edgecoder_sim.host import Disk
 from edgecoder_sim.world import WALL_START_MS
-from tests.sim.crowd import FILE_BYTES, PIECES, Crowd
+from tests.sim.crowd import FILE_BYTES, PIECES, UPLINK, Crowd
 
 SLOT_S = 0.5
 
@@ -94,6 +94,26 @@ def test_a_broker_that_dies_takes_nothing_along(tmp_path: Path) -> None:
     assert crowd.figures["transfers_done"] == 12
 
 
+def test_several_coordinators_broker_a_file_as_one_and_the_next_takes_it_over(tmp_path: Path) -> None:
+    """Nodes of three homes: one swarm, so one copy from the origin; when its broker dies, one swarm again."""
+    crowd = Crowd(tmp_path, "coordinators.count=3", "coordinators.federation_network=wan").run(25)
+    hubs = [sim.node.part for sim in crowd.world.coordinators]
+
+    def members() -> list[int]:
+        found = [hub.broker.files.get(bytes.fromhex("5c" * 32)) for hub in hubs]  # type: ignore[union-attr]
+        return sorted(0 if file is None else len(file.swarm.peers) for file in found)
+
+    assert members() == [0, 0, 12]
+    first = next(index for index, hub in enumerate(hubs) if hub.broker.files)  # type: ignore[union-attr]
+    crowd.world.coordinators[first].crash()
+    del hubs[first]
+    crowd.run(55)
+    assert members() == [0, 12]
+    crowd.run()
+    assert crowd.figures["transfers_done"] == 12
+    assert crowd.figures["transfer_cdn_bytes"] < 1.6 * FILE_BYTES
+
+
 def test_refusals_name_their_reason(tmp_path: Path) -> None:
     crowd = Crowd(tmp_path, "config.agents.upload_queue_max=0").run(60)
     assert {record.reason for record in crowd.of(PieceRefused)} == {Reason.BUSY}
@@ -113,3 +133,17 @@ def test_nothing_is_ordered_twice_where_nothing_fails(tmp_path: Path, monkeypatc
     crowd = Crowd(tmp_path).run()
     assert crowd.figures["transfers_done"] == 12
     assert not void
+
+
+def test_without_broker_and_cdn_the_rarest_of_what_known_peers_have_is_fetched(tmp_path: Path) -> None:
+    """All pieces are among the nodes by then, none has all of them."""
+    fast = 4 * UPLINK
+    sets = (f"cdn.egress_mbit_per_s={fast}", f"cdn.per_connection_mbit_per_s={fast}")
+    outage = "{kind: cdn_outage, at_s: 24, for_s: 270}"
+    crowd = Crowd(tmp_path, *sets, f"faults.plan=[{outage}]").run(24)
+    assert not crowd.of(TransferEnded)
+    crowd.world.coordinators[0].crash()
+    crowd.run(110)
+    late = {record.why for at_us, _, record in crowd.records if isinstance(record, PieceSought) and at_us > 40e6}
+    assert late == {"rarest"}
+    assert [record.reason for record in crowd.of(TransferEnded)] == [None] * 12

@@ -8,14 +8,14 @@ from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.context import Context
 from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source
 from edgecoder.core.events import AllocateFailed, FileAllocated, PieceFailed, PieceFetched
-from edgecoder.core.ids import LinkId, Micros, NodeId
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
 from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.planner import Plan, PortfolioPlanner, View, Why
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.transfer_table import TransferState
-from edgecoder.wire.messages import Grant, Granted
+from edgecoder.wire.messages import Grant, Granted, Ticket
 from edgecoder_sim.crypto import crypto, node_id
 from tests.catalogs import MIB, entry
 
@@ -23,6 +23,7 @@ FILE = entry("shared", 0.5, file_size_bytes=MIB // 4, piece_root="ab" * 32)
 PIECES = 4
 PEER = node_id("peer")
 SECOND: Micros = 1_000_000
+TICKET = Ticket(node_id("broker"), 1, 60_000, b"s" * 64)
 
 
 class Around:
@@ -30,6 +31,7 @@ class Around:
 
     def __init__(self) -> None:
         self.losses: list[tuple[int, NodeId, Reason]] = []
+        self.broker = True
 
     def got(self, holding: Holding, piece: int, sender: NodeId, size_bytes: int) -> None: ...
 
@@ -55,6 +57,9 @@ class Around:
 
     def pays(self) -> bool:
         return False
+
+    def has_broker(self, file: FileId) -> bool:  # noqa: ARG002
+        return self.broker
 
 
 class Patient(PortfolioPlanner):
@@ -88,8 +93,8 @@ class Bench:
     def allocate(self) -> None:
         self.context.ops.complete(FileAllocated(self.allocation))
 
-    def grant(self, *pieces: int, sender: NodeId = PEER) -> None:
-        rows = tuple(Granted(piece, sender, 60_000) for piece in pieces)
+    def grant(self, *pieces: int, sender: NodeId = PEER, ticket: Ticket | None = None) -> None:
+        rows = tuple(Granted(piece, sender, 60_000, ticket=ticket) for piece in pieces)
         self.transfer.granted(Grant(file=self.holding.file, broker_epoch=1, receivers=1, pieces=rows))
 
     def asked(self) -> list[FetchPiece]:
@@ -154,3 +159,39 @@ def test_pieces_that_only_the_cdn_grants_are_no_sign_of_peers(bench: Bench) -> N
     assert bench.transfer._sign_at == before
     bench.grant(1)
     assert bench.transfer._sign_at == 5 * SECOND
+
+
+def test_without_a_broker_those_whom_it_has_named_are_asked_one_piece_each(bench: Bench) -> None:
+    others = [node_id(f"peer {number}") for number in range(2)]
+    bench.allocate()
+    for sender, piece in ((PEER, 0), (others[0], 1), (others[1], 2)):
+        bench.grant(piece, sender=sender, ticket=TICKET)
+    asked = bench.asked()
+    bench.around.broker = False
+    bench.context.ops.complete(PieceFetched(asked[0].op, 0b1111))
+    bench.context.ops.complete(PieceFailed(asked[1].op, Reason.BUSY, have=0b0110))
+    again = bench.asked()[3:]
+    assert [(effect.peer, effect.piece) for effect in again] == [(PEER, 3)]
+    bench.transfer.broker_lost()
+    assert len(bench.asked()) == 4  # one has just been busy, the others are at it
+    bench.context.now += SECOND
+    bench.transfer.look()
+    assert [(effect.peer, effect.piece, effect.ticket) for effect in bench.asked()[4:]] == [(others[0], 1, TICKET)]
+
+
+def test_with_a_broker_nobody_is_asked_without_a_grant(bench: Bench) -> None:
+    bench.allocate()
+    bench.grant(0, ticket=TICKET)
+    bench.context.ops.complete(PieceFetched(bench.asked()[0].op, 0b1111))
+    bench.transfer.look()
+    assert len(bench.asked()) == 1
+
+
+def test_who_sent_what_does_not_fit_is_not_asked_without_a_broker_either(bench: Bench) -> None:
+    bench.allocate()
+    bench.grant(0, ticket=TICKET)
+    bench.around.broker = False
+    bench.context.ops.complete(PieceFailed(bench.asked()[0].op, Reason.PIECE_CORRUPT, have=0b1111))
+    bench.context.now += 60 * SECOND
+    bench.transfer.look()
+    assert len(bench.asked()) == 1

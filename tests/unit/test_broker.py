@@ -1,0 +1,302 @@
+"""Coordinators that broker files: which of them, in which epoch, with what leave, and for how long."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from edgecoder.config import ClusterConfig, NodeConfig
+from edgecoder.coordinator.broker import EPOCHS_MAX, GONE_MS, REFUSE_MS, Broker
+from edgecoder.core.context import Context
+from edgecoder.core.effects import Send, Trace
+from edgecoder.core.ids import LinkId, Medium, NodeId, Role
+from edgecoder.errors import Reason
+from edgecoder.mesh.gate import Link
+from edgecoder.models.catalog import Catalog
+from edgecoder.protocol import CDN_ID
+from edgecoder.seeding.pieces import bitmap_to_bytes
+from edgecoder.seeding.tickets import is_signed
+from edgecoder.trace import Dropped
+from edgecoder.wire.messages import Announce, Got, Grant, Have, Lost, Message, Redirect
+from edgecoder_sim.crypto import crypto, node_id
+from tests.catalogs import MIB, entry
+
+FILE = entry("shared", 0.5, file_size_bytes=MIB, piece_root="ab" * 32)
+SECOND_FILE = entry("second", 0.5, file_size_bytes=MIB, piece_root="cd" * 32)
+PIECES = 16
+ALL = (1 << PIECES) - 1
+DIGEST = bytes.fromhex(FILE.sha256)
+NAMES = ("north", "south", "west")
+SECOND = 1_000_000
+
+
+class Bench:
+    """A coordinator, and nodes that have links to it."""
+
+    def __init__(self, name: str = NAMES[0], others: tuple[str, ...] = (), **config: Any) -> None:
+        signer, self.verifier = crypto(node_id(name), "edgecoder", encoded=False)
+        self.context = Context(ClusterConfig(), NodeConfig(**config), signer, 1)
+        self.context.epoch = self.context.ops.epoch = 1
+        self.links: dict[LinkId, Link] = {}
+        self.others = [node_id(other) for other in others]
+        self.broker = Broker(
+            self.context,
+            self.links,
+            Catalog((FILE, SECOND_FILE)),
+            lambda: self.context.now // 1000,
+            lambda: self.others,
+        )
+
+    def link(self, number: int, name: str, role: Role = Role.AGENT) -> Link:
+        link = self.links[number] = Link(number, Medium.LAN, peer=node_id(name), role=role)
+        return link
+
+    def announce(self, number: int, name: str, have: int = 0, **more: Any) -> None:
+        """A node tells what it has over its link, which is made where it is not there."""
+        said = {"wants": have != ALL, "slots": 4, "up_kbit_per_s": 8000, **more}
+        link = self.links.get(number) or self.link(number, name)
+        self.broker.announce(link, Announce(file=DIGEST, have=bitmap_to_bytes(have, PIECES), **said))
+
+    def sent(self) -> list[tuple[LinkId, Message]]:
+        """What was sent since it was asked last."""
+        found = [(effect.link, effect.frame) for effect in self.context.out if isinstance(effect, Send)]
+        self.context.out[:] = [effect for effect in self.context.out if not isinstance(effect, Send)]
+        return [(link, self.verifier.open(frame).message) for link, frame in found]
+
+    def grants(self) -> list[tuple[LinkId, Grant]]:
+        return [(link, message) for link, message in self.sent() if isinstance(message, Grant)]
+
+    def granted(self) -> list[tuple[LinkId, int, NodeId]]:
+        return [(link, row.piece, row.sender) for link, grant in self.grants() for row in grant.pieces]
+
+    def drops(self) -> list[tuple[str, Reason]]:
+        found = [effect.record for effect in self.context.out if isinstance(effect, Trace)]
+        return [(record.what, record.reason) for record in found if isinstance(record, Dropped)]
+
+    def pass_s(self, seconds: float) -> None:
+        until = self.context.now + round(seconds * SECOND)
+        while (deadline := self.context.timers.next_deadline) is not None and deadline <= until:
+            self.context.now = max(self.context.now, deadline)
+            self.context.timers.fire_due(self.context.now)
+        self.context.now = until
+
+
+def test_all_coordinators_name_the_same_broker_and_each_file_its_own() -> None:
+    named = {
+        bytes([number]) * 32: {
+            Bench(name, tuple(other for other in NAMES if other != name)).broker.broker_of(bytes([number]) * 32)
+            for name in NAMES
+        }
+        for number in range(50)
+    }
+    assert all(len(brokers) == 1 for brokers in named.values())
+    assert set().union(*named.values()) == {node_id(name) for name in NAMES}
+
+
+def first(bench: Bench) -> str:
+    """The coordinator that is first for the file."""
+    return next(name for name in NAMES if bench.broker.broker_of(DIGEST) == node_id(name))
+
+
+def test_who_is_not_first_names_who_is_and_takes_whom_another_has_sent() -> None:
+    broker = first(Bench(NAMES[0], NAMES[1:]))
+    name = next(name for name in NAMES if name != broker)
+    bench = Bench(name, tuple(other for other in NAMES if other != name))
+    bench.announce(1, "ada")
+    ((link, message),) = bench.sent()
+    assert isinstance(message, Redirect)
+    assert (link, message.coordinator) == (1, node_id(broker))
+    assert not bench.broker.files
+    bench.announce(1, "ada", redirected=True)
+    assert isinstance(bench.sent()[0][1], Grant)
+
+
+def test_who_was_first_and_is_gone_is_named_no_more() -> None:
+    broker = first(Bench(NAMES[0], NAMES[1:]))
+    left = [name for name in NAMES if name != broker]
+    named = {Bench(name, tuple(other for other in left if other != name)).broker.broker_of(DIGEST) for name in left}
+    assert len(named) == 1
+    assert node_id(broker) not in named
+
+
+def test_who_comes_from_an_older_brokerage_begins_a_newer_one() -> None:
+    bench = Bench()
+    bench.announce(1, "ada")
+    assert {grant.broker_epoch for _, grant in bench.grants()} == {1}
+    bench.announce(2, "ben", broker_epoch=6)
+    assert {grant.broker_epoch for _, grant in bench.grants()} == {7}
+    bench.announce(1, "ada", broker_epoch=7)
+    bench.announce(3, "cy", broker_epoch=2)
+    assert {grant.broker_epoch for _, grant in bench.grants()} == {7}
+
+
+def test_no_member_can_end_the_epochs() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", broker_epoch=EPOCHS_MAX)
+    assert {grant.broker_epoch for _, grant in bench.grants()} == {1}
+
+
+def test_tickets_of_an_older_epoch_are_given_anew() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    bench.announce(2, "ben")
+    rows = [row for _, grant in bench.grants() for row in grant.pieces if row.sender != CDN_ID]
+    assert rows[0].ticket is not None
+    assert all(row.ticket is None for row in rows[1:])  # the one that it has still holds
+    ticket = rows[0].ticket
+    assert is_signed("edgecoder", bench.verifier, ticket, node_id("ben"), node_id("ada"), DIGEST)
+    bench.announce(3, "cy", 0, broker_epoch=9)
+    bench.sent()
+    bench.broker.have(bench.links[2], Have(file=DIGEST, got=(Got(rows[0].piece, node_id("ada"), 65_536),)))
+    bench.pass_s(10)
+    renewed = [
+        row.ticket for link, grant in bench.grants() for row in grant.pieces if link == 2 and row.ticket is not None
+    ]
+    assert renewed
+    assert renewed[0].broker_epoch == 10
+
+
+def test_a_ticket_is_renewed_when_half_of_its_time_is_over() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL, up_kbit_per_s=80)
+    bench.announce(2, "ben")
+    tickets, piece = [], 0
+    for _ in range(12):
+        for link, grant in bench.grants():
+            for row in grant.pieces:
+                if link == 2 and row.sender == node_id("ada"):
+                    piece = row.piece
+                    if row.ticket is not None:
+                        tickets.append(row.ticket.expires_ms)
+        bench.pass_s(6)
+        bench.broker.have(bench.links[2], Have(file=DIGEST, got=(Got(piece, node_id("ada"), 65_536),)))
+    assert tickets[0] == 60_000
+    assert len(tickets) >= 2
+    assert all(late - soon >= 30_000 for soon, late in pairwise(tickets))
+
+
+def test_what_was_to_come_from_who_leaves_is_given_to_another() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    bench.announce(2, "ben", ALL)
+    bench.announce(3, "cy")
+    granted = bench.granted()
+    gone = granted[0][2]
+    (left,) = {node_id("ada"), node_id("ben")} - {gone}
+    pieces = [piece for _, piece, sender in granted if sender == gone]
+    number = 1 if gone == node_id("ada") else 2
+    bench.broker.link_down(number)
+    del bench.links[number]
+    bench.broker.have(
+        bench.links[3], Have(file=DIGEST, lost=tuple(Lost(piece, gone, Reason.PEER_LOST) for piece in pieces))
+    )
+    again = bench.granted()
+    assert {sender for _, _, sender in again} == {left}
+
+
+def test_a_receiver_that_leaves_frees_its_senders() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    bench.announce(2, "ben")
+    bench.announce(3, "cy")
+    bench.sent()
+    bench.broker.link_down(2)
+    del bench.links[2]
+    bench.pass_s(5)
+    assert {link for link, _, _ in bench.granted()} == {3}
+    swarm = bench.broker.files[DIGEST].swarm
+    assert {order.receiver.node for order in swarm.orders.values()} == {node_id("cy")}
+
+
+@pytest.mark.parametrize(
+    ("reason", "again_s"), [(Reason.PEER_LOST, GONE_MS / 1000), (Reason.TOO_SLOW, REFUSE_MS / 1000)]
+)
+def test_a_pair_that_failed_is_kept_apart_for_a_while(reason: Reason, again_s: float) -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    bench.announce(2, "ben")
+    asked = [piece for _, piece, sender in bench.granted() if sender == node_id("ada")]
+    lost = tuple(Lost(piece, node_id("ada"), reason) for piece in asked)
+    bench.broker.have(bench.links[2], Have(file=DIGEST, lost=lost))
+    bench.pass_s(again_s - 2.5)
+    assert all(sender == CDN_ID for _, _, sender in bench.granted())
+    bench.pass_s(5)
+    assert node_id("ada") in {sender for _, _, sender in bench.granted()}
+
+
+def test_a_pair_whose_bytes_did_not_fit_is_kept_apart_for_good() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    bench.announce(2, "ben")
+    asked = [piece for _, piece, sender in bench.granted() if sender == node_id("ada")]
+    lost = tuple(Lost(piece, node_id("ada"), Reason.PIECE_CORRUPT) for piece in asked)
+    bench.broker.have(bench.links[2], Have(file=DIGEST, lost=lost))
+    bench.pass_s(600)
+    assert all(sender == CDN_ID for _, _, sender in bench.granted())
+
+
+def test_what_no_member_may_say_is_dropped() -> None:
+    bench = Bench()
+    bench.broker.announce(bench.link(1, "ada"), Announce(file=bytes(32), have=b"", wants=True))
+    bench.broker.announce(bench.link(2, "south", Role.COORDINATOR), Announce(file=DIGEST, have=b"", wants=True))
+    bench.broker.announce(bench.links[1], Announce(file=DIGEST, have=b"\x00" * 99, wants=True))
+    bench.broker.have(bench.links[1], Have(file=DIGEST))
+    assert bench.drops() == [
+        ("announce", Reason.UNKNOWN_MODEL),
+        ("announce", Reason.UNKNOWN_SENDER),
+        ("announce", Reason.INVALID),
+        ("have", Reason.UNKNOWN_SENDER),
+    ]
+    assert bench.sent() == []
+
+
+def test_who_has_nothing_and_wants_nothing_is_no_member() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    bench.announce(1, "ada", 0, wants=False)
+    assert not bench.broker.files[DIGEST].swarm.peers
+
+
+def test_when_another_becomes_first_all_members_are_sent_there_once() -> None:
+    broker = first(Bench(NAMES[0], NAMES[1:]))
+    name = next(name for name in NAMES if name != broker)
+    bench = Bench(name, tuple(other for other in NAMES if other not in (name, broker)))
+    if first(bench) != name:
+        name = first(bench)
+        bench = Bench(name, tuple(other for other in NAMES if other not in (name, broker)))
+    bench.announce(1, "ada", ALL)
+    bench.announce(2, "ben")
+    bench.pass_s(10)
+    bench.sent()
+    bench.others.append(node_id(broker))
+    bench.pass_s(3)
+    sent = bench.sent()
+    assert {link for link, _ in sent} == {1, 2}
+    assert {message.coordinator for _, message in sent if isinstance(message, Redirect)} == {node_id(broker)}
+    assert not bench.broker.files[DIGEST].swarm.peers
+    bench.announce(2, "ben", redirected=True)  # it could not get there
+    bench.pass_s(10)
+    assert not any(isinstance(message, Redirect) for _, message in bench.sent())
+
+
+def test_a_file_that_nobody_has_or_wants_makes_room_for_another() -> None:
+    bench = Bench(swarm_files_max=1)
+    bench.announce(1, "ada")
+    second = Announce(file=bytes.fromhex(SECOND_FILE.sha256), have=b"\x00\x00", wants=True)
+    bench.broker.announce(bench.links[1], second)
+    assert bench.drops() == [("announce", Reason.OVERFLOW)]
+    bench.broker.link_down(1)
+    bench.broker.announce(bench.link(2, "ben"), second)
+    assert list(bench.broker.files) == [second.file]
+
+
+def test_a_file_without_members_costs_nothing() -> None:
+    bench = Bench()
+    bench.announce(1, "ada")
+    bench.broker.link_down(1)
+    bench.pass_s(5)
+    assert bench.context.timers.next_deadline is None
+    bench.announce(2, "ben")
+    assert bench.context.timers.next_deadline is not None
