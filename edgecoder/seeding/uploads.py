@@ -173,14 +173,14 @@ class Uploads:
         return Reason.BUSY if is_much or len(self._waiting) >= config.upload_queue_max else None
 
     def _admits(self, event: PieceAsked, ticket: Ticket | None) -> bool:
-        """Whether a ticket holds. One that was verified once is only looked at for its time."""
+        """Whether a ticket holds. One that was verified once is only looked at for its epoch and its time."""
         if ticket is None:
             return False
         key, giver = (event.peer, event.file), self._giver
+        if ticket.broker_epoch < giver.broker_epoch(event.file):
+            return False
         if self._tickets.get(key) != ticket:
-            if not giver.trusts_broker(ticket.broker, event.file) or ticket.broker_epoch < giver.broker_epoch(
-                event.file
-            ):
+            if not giver.trusts_broker(ticket.broker, event.file):
                 return False
             context = self._context
             network = context.cluster.network_id

@@ -116,6 +116,8 @@ def _distribution(figures: _Figures) -> list[str]:
         text = f"p50 {figures['transfer_p50_s']:,.0f} s, p99 {figures['transfer_p99_s']:,.0f} s"
         if "finish_over_bound" in figures:
             text += f"; the last was there after {figures['finish_over_bound']:.3f} times the fluid bound"
+            pieces = figures.get("finish_over_piece_bound")
+            text += ", no piece bound applies" if pieces is None else f", {pieces:.3f} times that of whole pieces"
         lines.append(_row("", text))
     parts = []
     if "offload_share" in figures:

@@ -115,6 +115,9 @@ METRICS: Final[dict[str, Metric]] = {
     "finish_over_bound": Metric(
         "Distribution", "Last finish over the fluid bound", "times the bound", "Of a crowd that wants a file at once."
     ),
+    "finish_over_piece_bound": Metric(
+        "Distribution", "Last finish over the piece bound", "times the bound", "Where all uplinks are equal."
+    ),
     "upload_gini": Metric(
         "Distribution", "Gini of what nodes gave", "Gini", "0: all gave alike; near 1: one gave all."
     ),

@@ -131,7 +131,8 @@ def tiles(summary: dict[str, Any]) -> list[Tile]:
         note = f"{done:,.0f} downloads done, {failed:,.0f} given up"
         rows.append(Tile(f"{metrics['origin_copies']:.3f}", "copies from the origin", note))
     if "finish_over_bound" in metrics:
-        note = "of a crowd that wants a file at once"
+        pieces = metrics.get("finish_over_piece_bound")
+        note = "of a crowd that wants a file at once" if pieces is None else f"{pieces:.3f} times that of whole pieces"
         rows.append(Tile(f"{metrics['finish_over_bound']:.3f}", "last finish, times the fluid bound", note))
     if "message_bytes_per_node_per_min" in metrics:
         note = f"{metrics['messages_per_node_per_min']:.3g} envelopes"

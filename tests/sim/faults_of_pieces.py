@@ -11,18 +11,20 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from edgecoder.coordinator import broker
 from edgecoder.coordinator.broker import Broker
 from edgecoder.core.effects import FetchPiece
 from edgecoder.core.events import PieceAsked
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holdings
 from edgecoder.seeding.requests import Request
-from edgecoder.seeding.tickets import issue
+from edgecoder.seeding.tickets import is_signed, issue
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.transfer_table import TransferStep
 from edgecoder.seeding.uploads import Uploads
 from edgecoder.trace import SenderBanned
 from edgecoder_sim.bandwidth import FlowNetwork
+from edgecoder_sim.checkers import flows
 from edgecoder_sim.pieces import PieceService
 from edgecoder_sim.storage import Storage
 from edgecoder_sim.world import World
@@ -165,6 +167,41 @@ def sign_tickets_for_oneself(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PieceService, "_ask", forged)
 
 
+def run_on_short_tickets(*sets: str, rng_seed: int = 1) -> World:
+    """The crowd, with tickets that hold for two seconds. Raises InvariantViolated."""
+    return run("config.coordinators.ticket_ms=2000", "config.agents.clock_skew_ms=1", *sets, rng_seed=rng_seed)
+
+
+def look_at_signatures_only(self: Uploads, event: PieceAsked, ticket: Any) -> bool:
+    """What a sender does that looks at no time and no epoch."""
+    context = self._context
+    network, node = context.cluster.network_id, context.node_id
+    return ticket is not None and is_signed(network, self._verifier, ticket, event.peer, node, event.file)
+
+
+@FAULTS.enter("pieces need leave", where=run_on_short_tickets)
+def take_tickets_that_have_run_out(patch: pytest.MonkeyPatch) -> None:
+    """A broker renews no ticket, and senders do not look at the time."""
+    ticket = Broker._ticket
+
+    def once(self: Broker, state: Any, receiver: Any, sender: Any) -> Any:
+        return None if sender in receiver.tickets else ticket(self, state, receiver, sender)
+
+    patch.setattr(Broker, "_ticket", once)
+    patch.setattr(Uploads, "_admits", look_at_signatures_only)
+
+
+@fault("pieces need leave")
+def take_tickets_of_an_older_epoch(patch: pytest.MonkeyPatch) -> None:
+    """A broker signs tickets in the epoch before its own, and senders do not mind."""
+
+    def older(network: str, signer: Any, receiver: Any, sender: Any, file: Any, epoch: int, expires_ms: int) -> Any:
+        return issue(network, signer, receiver, sender, file, epoch - 1, expires_ms)
+
+    patch.setattr(broker, "issue", older)
+    patch.setattr(Uploads, "_admits", look_at_signatures_only)
+
+
 @fault("pieces need leave")
 def serve_all_at_once(patch: pytest.MonkeyPatch) -> None:
     """Slots do not count."""
@@ -201,7 +238,7 @@ def pay_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Broker, "_credit", twice)
 
 
-@fault("pieces keep to the bounds")
+@fault("pieces keep to the links")
 def send_faster_than_the_uplink(patch: pytest.MonkeyPatch) -> None:
     """Flows count half of their bytes."""
     start = FlowNetwork.start
@@ -210,6 +247,61 @@ def send_faster_than_the_uplink(patch: pytest.MonkeyPatch) -> None:
         return start(self, src, dst, max(1, size_bytes // 2), *how)
 
     patch.setattr(FlowNetwork, "start", light)
+
+
+def look_at_no_link(patch: pytest.MonkeyPatch) -> None:
+    """The rule that looks at single links is blind, so that the bounds of a swarm have to see it."""
+    patch.setattr(flows.Links, "_judge", lambda *_: None)
+
+
+@fault("swarms keep to the bounds")
+def send_bytes_that_no_link_carries(patch: pytest.MonkeyPatch) -> None:
+    """Flows count a third of their bytes."""
+    start = FlowNetwork.start
+
+    def light(self: FlowNetwork, src: int, dst: int, size_bytes: int, *how: Any) -> Any:
+        return start(self, src, dst, max(1, size_bytes // 3), *how)
+
+    patch.setattr(FlowNetwork, "start", light)
+    look_at_no_link(patch)
+
+
+def run_on_large_pieces(*sets: str, rng_seed: int = 1) -> World:
+    """An honest crowd of a hundred and eight pieces, so that six doublings show. Raises InvariantViolated."""
+    large = ("agents.count=100", "agents.conduct={honest: 1}", f"catalog[0].pieceSizeBytes={FILE_BYTES // 8}")
+    return run(*large, *sets, rng_seed=rng_seed)
+
+
+@FAULTS.enter("swarms keep to the bounds", where=run_on_large_pieces)
+def forward_what_has_not_come(patch: pytest.MonkeyPatch) -> None:
+    """Who gets a piece has it to give on as soon as its first byte is on the way."""
+    serve = PieceService.serve
+
+    def cut_through(self: PieceService, node: Any, effect: Any) -> None:
+        serve(self, node, effect)
+        fetch = self._of_request.get(effect.request)
+        if fetch is not None:
+            self._kernel.call_at(self._kernel.now + self._flight_us(fetch), self._fetched, fetch)
+
+    patch.setattr(PieceService, "serve", cut_through)
+    look_at_no_link(patch)
+
+
+@fault("kept pieces are synced")
+def give_what_is_not_here(patch: pytest.MonkeyPatch) -> None:
+    """A sender takes the pieces that it has asked for as held."""
+    asked = Uploads.asked
+
+    def eager(self: Uploads, event: PieceAsked) -> None:
+        holding = self._holdings.by_file.get(event.file)
+        if holding is None:
+            return asked(self, event)
+        have, holding.have = holding.have, holding.layout.all_pieces
+        asked(self, msgspec.structs.replace(event, piece=(event.piece + 1) % holding.layout.piece_count))
+        holding.have = have
+        return None
+
+    patch.setattr(Uploads, "asked", eager)
 
 
 @fault("downloads end")

@@ -86,19 +86,24 @@ def test_no_line_names_an_interval_that_a_scenario_may_change() -> None:
 
 
 def test_downloads_are_told_where_files_came_piece_by_piece() -> None:
-    said = told(
-        transfers_done=100,
-        transfers_failed=1,
-        transfer_p50_s=1949.2,
-        transfer_p99_s=1960.0,
-        finish_over_bound=1.0344,
-        offload_share=0.99,
-        offload_bound_share=0.9901,
-        origin_copies=1.0,
-        upload_gini=0.013,
-    )
+    crowd = {
+        "transfers_done": 100,
+        "transfers_failed": 1,
+        "transfer_p50_s": 1949.2,
+        "transfer_p99_s": 1960.0,
+        "finish_over_bound": 1.0344,
+        "offload_share": 0.99,
+        "offload_bound_share": 0.9901,
+        "origin_copies": 1.0,
+        "upload_gini": 0.013,
+    }
+    said = told(**crowd)
     assert "  downloads   100 done piece by piece, 1 given up\n" in said
-    assert "p50 1,949 s, p99 1,960 s; the last was there after 1.034 times the fluid bound\n" in said
+    assert (
+        "p50 1,949 s, p99 1,960 s; the last was there after 1.034 times the fluid bound, no piece bound applies\n"
+        in said
+    )
+    assert "the fluid bound, 1.014 times that of whole pieces\n" in told(**crowd, finish_over_piece_bound=1.0138)
     given_by = "99.00 % of the bytes from peers (at most 99.01 %), the origin sent 1.000 copies"
     assert f"{given_by}, Gini of what nodes gave 0.01\n" in said
     assert "downloads" not in told()

@@ -99,6 +99,19 @@ def test_shares_and_copies_are_those_of_the_tables(tmp_path: Path) -> None:
     assert figures["upload_gini"] == 0.5  # one of two gave all
     # two nodes with downlinks of a piece a second, an origin of as much, five uplinks of a quarter: two s is the bound
     assert figures["finish_over_bound"] == pytest.approx(3.0 / 2.0)
+    assert "finish_over_piece_bound" not in figures  # uplinks are not as fast as the origin
+
+
+@pytest.mark.parametrize("comes_in_parts", [False, True])
+def test_the_piece_bound_is_for_equal_uplinks_and_whole_pieces(tmp_path: Path, *, comes_in_parts: bool) -> None:
+    slow = 16_384
+    steps = fetched(PHONE, (0, None), (1, None), every_s=5.0)
+    steps += fetched(AGENT, (0, PHONE), (1, PHONE), began_s=2.0, every_s=5.0)
+    if comes_in_parts:
+        steps.append((3.0, AGENT, PieceLost(LARGE, 0, "mesh", IDS[PEER], Reason.PEER_LOST, slow, 0)))
+    figures = told(tmp_path, *sorted(steps, key=lambda step: step[0]), origin_bytes_per_s=slow)
+    # two pieces of four s each, one after the other, and one doubling for two receivers: 12 s; both are done after 11
+    assert figures.get("finish_over_piece_bound") == (None if comes_in_parts else pytest.approx(11 / 12))
 
 
 def test_a_file_that_somebody_had_needs_no_copy_of_the_origin(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from edgecoder_sim.checkers.endings import AllIsWell, Verdicts
 from edgecoder_sim.checkers.engine import OneModel, Runs
 from edgecoder_sim.checkers.envelopes import Envelopes, Generations
 from edgecoder_sim.checkers.files import Files
+from edgecoder_sim.checkers.flows import Links, Swarms
 from edgecoder_sim.checkers.heartbeats import Heartbeats
 from edgecoder_sim.checkers.homes import OneHome
+from edgecoder_sim.checkers.leave import Leave
 from edgecoder_sim.checkers.operations import Operations
 from edgecoder_sim.checkers.panel import Panel, Rule
-from edgecoder_sim.checkers.pieces import Blame, Earned, KeptIsSynced, Leave, WholeEnds
-from edgecoder_sim.checkers.pieces import Bounds as PieceBounds
+from edgecoder_sim.checkers.pieces import Blame, Earned, KeptIsSynced, WholeEnds
 from edgecoder_sim.checkers.probes import PlacesEnd, Promises
 from edgecoder_sim.checkers.radio import IdleLinks, NewsIsRead, Slots
 from edgecoder_sim.checkers.receipts import Arrived, Counted, Kept, Paid
@@ -65,11 +66,12 @@ def make_checkers(rng_seed: int, reproduce: str, *, ends_well: bool = False) -> 
     IdleLinks(panel, slots.links)
     NewsIsRead(panel, slots.links)
     FilesHaveRoom(panel)
-    KeptIsSynced(panel)
+    synced = KeptIsSynced(panel)
     Blame(panel)
     Leave(panel)
     Earned(panel)
-    PieceBounds(panel)
+    Links(panel)
+    Swarms(panel, synced)
     WholeEnds(panel)
     Bounds(panel)
     Wakes(panel)

@@ -1,41 +1,43 @@
-"""Pieces: none counts as here before its bytes are synced, none is blamed on or asked of the wrong one, none is given
-away without leave, none earns what was not sent, and none comes faster than links carry.
+"""Pieces: none counts as here or is given away before its bytes are synced, none is blamed on or asked of the wrong
+one, and none earns what was not sent.
 
 What is synced is known from the completions of the host and from what a life starts with.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
 
 import msgspec
 
-from edgecoder.core.effects import DeleteFile, FetchPiece, HashFile, Persist, ServePiece, Source
+from edgecoder.core.effects import DeleteFile, FetchPiece, HashFile, Persist, ServePiece
 from edgecoder.core.events import (
     PieceArrived,
-    PieceAsked,
     PieceFailed,
     PieceFetched,
-    PieceServed,
-    ServeFailed,
     Started,
 )
-from edgecoder.core.ids import Micros, NodeId, OpId, RequestId, Role
+from edgecoder.core.ids import NodeId, OpId
 from edgecoder.errors import Reason
-from edgecoder.models.catalog import CatalogEntry
+from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, FileRow
 from edgecoder.seeding.holdings import KEY, decode
 from edgecoder.seeding.pieces import LEAF_BYTES
-from edgecoder.seeding.tickets import is_signed
 from edgecoder.trace import PieceKept, PieceLost, SeedCredited, SenderBanned, TransferBegan, TransferEnded
-from edgecoder.wire.envelope import ByteVerifier
 from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
-from edgecoder_sim.crypto import IdealKeys
 
-SLACK_US: Final[Micros] = 100_000
-"""Shares of links change at quanta of 50 ms, so that bytes may be early by one at each end."""
 _rows = msgspec.msgpack.Decoder(dict[str, FileRow])
+
+
+def installed_in(snapshot: Mapping[str, bytes], catalog: Catalog) -> list[CatalogEntry]:
+    """The files that are whole at the begin of a life; none where the inventory cannot be read."""
+    try:
+        rows = _rows.decode(snapshot.get(INVENTORY_KEY, b"\x80"))
+    except msgspec.DecodeError:
+        return []
+    installed = [digest for digest, row in rows.items() if row.state is DownloadState.INSTALLED]
+    return [catalog.by_digest[digest] for digest in installed if digest in catalog.by_digest]
 
 
 class Synced:
@@ -49,7 +51,8 @@ class Synced:
 
 
 class KeptIsSynced(Rule):
-    """What is written to be here has been verified and synced, and a file is hashed when all of it is."""
+    """What is written to be here has been verified and synced, a piece is given away when all of it is, and a file is
+    hashed when all of that is."""
 
     name = "kept pieces are synced"
 
@@ -64,6 +67,7 @@ class KeptIsSynced(Rule):
         self.panel.on(Persist, self._write)
         self.panel.on(HashFile, self._hash)
         self.panel.on(DeleteFile, self._delete)
+        self.panel.on(ServePiece, self._serve)
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
@@ -75,14 +79,8 @@ class KeptIsSynced(Rule):
             entry = book.catalog.by_digest.get(name.removeprefix(KEY))
             if name.startswith(KEY) and value and entry is not None:
                 files[entry.sha256] = Synced(*decode(value, entry.layout))
-        try:
-            rows = _rows.decode(event.snapshot.get(INVENTORY_KEY, b"\x80"))
-        except msgspec.DecodeError:
-            return
-        for digest, row in rows.items():
-            entry = book.catalog.by_digest.get(digest)
-            if entry is not None and row.state is DownloadState.INSTALLED:
-                files[digest] = Synced(entry.layout.all_pieces)
+        for entry in installed_in(event.snapshot, book.catalog):
+            files[entry.sha256] = Synced(entry.layout.all_pieces)
 
     def _file(self, book: Book, entry: CatalogEntry) -> Synced:
         return self._of[book.index].setdefault(entry.sha256, Synced())
@@ -133,6 +131,16 @@ class KeptIsSynced(Rule):
     def _delete(self, book: Book, effect: DeleteFile) -> None:
         self._of[book.index].pop(effect.entry.sha256, None)
 
+    def _serve(self, book: Book, effect: ServePiece) -> None:
+        if not self._file(book, effect.entry).have >> effect.piece & 1:
+            self.fail(book, f"sends piece {effect.piece} of {effect.entry.model_id}, which it has not whole")
+
+    def bytes_of(self, book: Book, entry: CatalogEntry) -> int:
+        """Bytes of a file that are synced at a node."""
+        file = self._file(book, entry)
+        leaves = sum(count for piece, count in file.leaves.items() if not file.have >> piece & 1)
+        return min(entry.file_size_bytes, entry.layout.held_bytes(file.have) + leaves * LEAF_BYTES)
+
 
 class Blame(Rule):
     """Only a sender whose bytes did not fit is banned, and who is banned is not asked again."""
@@ -170,56 +178,6 @@ class Blame(Rule):
         if (record.model, record.peer) not in self._proven[book.index]:
             self.fail(book, f"bans {record.peer.hex()[:8]} for {record.model}, whose bytes have all fitted")
         self._banned[book.index].add((record.model, record.peer))
-
-
-class Leave(Rule):
-    """A piece goes to who asked for it, with a ticket for just that, or near by; and no more at once than there are
-    slots."""
-
-    name = "pieces need leave"
-
-    def enter(self) -> None:
-        """See `Rule`."""
-        self._asked: dict[int, dict[RequestId, PieceAsked]] = {}
-        self._serving: dict[int, set[OpId]] = {}
-        self.panel.on(PieceAsked, self._take)
-        self.panel.on(ServePiece, self._serve)
-        self.panel.on((PieceServed, ServeFailed), self._served)
-
-    def begin(self, book: Book) -> None:
-        """See `Rule`."""
-        self._asked[book.index], self._serving[book.index] = {}, set()
-
-    def _take(self, book: Book, event: PieceAsked) -> None:
-        self._asked[book.index][event.request] = event
-
-    def _serve(self, book: Book, effect: ServePiece) -> None:
-        asked = self._asked[book.index].pop(effect.request, None)
-        what = f"piece {effect.piece} of {effect.entry.model_id}"
-        if asked is None:
-            self.fail(book, f"sends {what}, for which nobody asked")
-        if (asked.file.hex(), asked.piece, asked.first_leaf) != (
-            effect.entry.sha256,
-            effect.piece,
-            effect.first_leaf,
-        ):
-            self.fail(book, f"sends {what} in place of what was asked for")
-        self._serving[book.index].add(effect.op)
-        if len(self._serving[book.index]) > book.config.upload_slots:
-            self.fail(book, f"sends {len(self._serving[book.index])} pieces at once, more than its slots")
-        if asked.link is None:
-            self._judge(book, asked, what)
-
-    def _judge(self, book: Book, asked: PieceAsked, what: str) -> None:
-        ticket, network = asked.ticket, book.cluster.network_id
-        if ticket is None:
-            self.fail(book, f"sends {what} to {asked.peer.hex()[:8]}, who has shown no ticket")
-        verifier = ByteVerifier(IdealKeys(), network)
-        if not is_signed(network, verifier, ticket, asked.peer, book.node, asked.file):
-            self.fail(book, f"sends {what} to {asked.peer.hex()[:8]} on a ticket that is not for that")
-
-    def _served(self, book: Book, event: PieceServed | ServeFailed) -> None:
-        self._serving[book.index].discard(event.op)
 
 
 class Earned(Rule):
@@ -282,56 +240,3 @@ class WholeEnds(Rule):
         life, model = key
         if life == book.life and self._missing[book.index].get(model) == 0:
             self.fail(book, f"has all pieces of {model}, and goes on downloading it")
-
-
-class Bounds(Rule):
-    """Nothing comes faster than links carry: not out of an uplink, not into a downlink, not from the origin. The fluid
-    bound of a swarm follows."""
-
-    name = "pieces keep to the bounds"
-
-    def enter(self) -> None:
-        """See `Rule`."""
-        self._sent: dict[NodeId, list[int]] = {}
-        """First request and bytes, by sender."""
-        self._received: dict[NodeId, list[int]] = {}
-        self._origin = [0, 0]
-        self._up: dict[NodeId, int] = {}
-        self.panel.on(Started, self._start)
-        self.panel.on(FetchPiece, self._ask)
-        self.panel.on((PieceKept, PieceLost), self._note)
-
-    def _start(self, book: Book, _: Started) -> None:
-        if book.role is not Role.COORDINATOR:
-            self._up[book.node] = book.config.upload_kbit_per_s * 125
-
-    def _ask(self, book: Book, effect: FetchPiece) -> None:
-        if effect.source in (Source.BLE, Source.WIFI_DIRECT):
-            return
-        now = self.panel.now
-        self._received.setdefault(book.node, [now, 0])
-        if effect.peer is not None:
-            self._sent.setdefault(effect.peer, [now, 0])
-        elif not self._origin[0]:
-            self._origin[0] = now
-
-    def _note(self, book: Book, record: PieceKept | PieceLost) -> None:
-        if record.source in (Source.BLE.value, Source.WIFI_DIRECT.value) or not record.size_bytes:
-            return
-        down = book.config.download_kbit_per_s * 125
-        self._judge(book, self._received.get(book.node), record.size_bytes, down, "into its downlink")
-        if record.peer is not None:
-            sender = self._sent.get(record.peer)
-            up = self._up.get(record.peer, 0)
-            self._judge(book, sender, record.size_bytes, up, f"out of the uplink of {record.peer.hex()[:8]}")
-        else:
-            egress = book.cluster.cdn_egress_kbit_per_s * 125
-            self._judge(book, self._origin, record.size_bytes, egress, "from the origin")
-
-    def _judge(self, book: Book, flow: list[int] | None, size_bytes: int, bytes_per_s: int, where: str) -> None:
-        if flow is None:
-            return
-        flow[1] += size_bytes
-        most = bytes_per_s * (self.panel.now - flow[0] + SLACK_US) // 1_000_000 + LEAF_BYTES
-        if bytes_per_s and flow[1] > most:
-            self.fail(book, f"gets {flow[1]} bytes {where} where {most} fit")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from edgecoder_sim.bounds.closed import Peer, fluid_s
+from edgecoder_sim.bounds.closed import Peer, fluid_s, pieces_s
 from edgecoder_sim.file_tables import FileRow
 from edgecoder_sim.recording.transfers import CDN, SOURCES, Crowd, TransferBook
 from edgecoder_sim.tables import NodeRow
@@ -42,25 +42,31 @@ class Shares:
             found["offload_bound_share"] = max(0.0, 1 - needed / all_bytes)
         if any(book.bytes_of[source] for source in SOURCES if source != CDN):
             found["upload_gini"] = gini(given_bytes(book).values())
-        ratio = self._finish_over_bound(book)
-        if ratio is not None:
-            found["finish_over_bound"] = ratio
-        return found
+        return found | self._finish_over_bounds(book)
 
-    def _finish_over_bound(self, book: TransferBook) -> float | None:
-        """Of the file that most nodes wanted; None where the bound does not apply: it is for a crowd that comes at
-        once, has nothing of the file before, and gets all of it over the IP network."""
+    def _finish_over_bounds(self, book: TransferBook) -> dict[str, float]:
+        """Of the file that most nodes wanted; nothing where the bounds do not apply: they are for a crowd that comes at
+        once, has nothing of the file before, and gets all of it over the IP network. That of pieces is for equal
+        uplinks, for a file that only the origin has at first, and for pieces that come whole from one sender."""
         if any(book.bytes_of[source] for source in SOURCES[:2]):
-            return None
+            return {}
         crowds = [(len(crowd.nodes), model, crowd) for model, crowd in book.crowds.items() if model in self._files]
         if not crowds:
-            return None
+            return {}
         _, model, crowd = max(crowds, key=lambda each: each[0])
         bound_s = self.crowd_bound_s(self._files[model], crowd)
         took_s = (crowd.last_done_us - crowd.first_us) / 1e6
         came_s = (crowd.last_began_us - crowd.first_us) / 1e6
         is_whole = crowd.done == crowd.nodes and not crowd.had_pieces
-        return took_s / bound_s if bound_s > 0 and is_whole and came_s <= bound_s else None
+        if bound_s <= 0 or not is_whole or came_s > bound_s:
+            return {}
+        found = {"finish_over_bound": took_s / bound_s}
+        file, uplink = self._files[model], self._origin_bytes_per_s
+        is_equal = all(self._nodes[each].up_bytes_per_s == uplink for each in crowd.nodes)
+        if is_equal and not file.holders and not book.came_in_parts(model):
+            pieces = pieces_s(file.size_bytes, file.piece_bytes, len(crowd.nodes), uplink)
+            found["finish_over_piece_bound"] = took_s / pieces
+        return found
 
     def crowd_bound_s(self, file: FileRow, crowd: Crowd) -> float:
         """The least time in which the nodes of a crowd can have a file, if all came at once."""

@@ -136,6 +136,10 @@ class TransferBook:
         for key, sums in self._lost.items():
             self._tables.losses((*key, *sums))
 
+    def came_in_parts(self, model: str) -> bool:
+        """Whether some piece of a file came from more than one, one after the other."""
+        return any(size for (of, *_), (_, size, _) in self._lost.items() if of == model)
+
     def metrics(self) -> dict[str, float]:
         """The figures; nothing where no file came piece by piece."""
         if not self.is_used:
