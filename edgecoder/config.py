@@ -303,7 +303,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Requests of one peer that wait or are served."""
     cdn_requests_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
     """Requests to the CDN at once: with a second one under way no time is lost between two."""
-    cdn_request_bytes: Annotated[int, msgspec.Meta(ge=16_384, le=1 << 30)] = 16 << 20
+    cdn_request_bytes: Annotated[int, msgspec.Meta(ge=16_384, le=1 << 30)] = 128 << 20
     """A request to the CDN asks for pieces in a row up to about so much. More: fewer requests; less: less is fetched
     twice where peers were sooner."""
     cdn_retry_ms: Millis = 2_000

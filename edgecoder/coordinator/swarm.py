@@ -18,7 +18,7 @@ import msgspec
 from edgecoder.core.ids import LinkId, Micros, NodeId
 from edgecoder.core.rng import Stream
 from edgecoder.protocol import CDN_ID
-from edgecoder.seeding.pieces import Layout
+from edgecoder.seeding.pieces import Layout, first_from
 
 SECOND_US = 1_000_000
 LEVELS_EXACT = 16
@@ -410,9 +410,7 @@ class Swarm:
 
     def _some(self, pieces: int) -> int:
         """One of a set, by lot: the first from a random place on."""
-        start = self._stream.below(self.layout.piece_count)
-        ahead = pieces >> start
-        return start + (ahead & -ahead).bit_length() - 1 if ahead else (pieces & -pieces).bit_length() - 1
+        return first_from(pieces, self._stream.below(self.layout.piece_count))
 
 
 def _before(peer: Peer) -> tuple[bool, int, int]:

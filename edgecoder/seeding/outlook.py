@@ -13,9 +13,12 @@ from edgecoder.seeding.rates import Rates
 
 SECOND_US = 1_000_000
 CDN_REQUEST_S = 2
-"""A request to the CDN asks for no more than it gives in so long, s: what it has in hand nobody else is asked for."""
+"""A request to the CDN asks for no more than it gives in so long, s: nobody else is asked for what it has in hand;"""
+CDN_PARTS = 32
+"""and for no more than one part of so many of the file."""
 CDN_FIRST_BYTES = 4
-"""But for no less than it gives in so many times its first byte takes: then one of two requests is always giving."""
+"""But for no less than it gives in so many times its first byte takes, or half of the file: then one of two requests is
+always giving."""
 MEASURED_PIECES = 4
 """So many pieces have to come from the CDN before its rate counts as measured."""
 
@@ -57,25 +60,36 @@ class CdnOutlook:
         self._context = context
         self._rates = rates
         self._piece_size_bytes = piece_size_bytes
+        self._size_bytes = size_bytes
         self._shares = 1
         self.first_byte: Micros = context.cluster.cdn_first_byte_ms * MILLI
         """How long the CDN takes to its first byte."""
         self.under_way = 0
         """Requests that the node has made by itself."""
+        self.granted = 0
+        """Requests that the broker has sent it for."""
         self._alone = Alone(context.now, self.first_byte, size_bytes)
 
     def told(self, shares: int) -> None:
         """The broker says in how many equal shares the CDN would be."""
-        self._alone.pass_time(self._context.now, self.bytes_per_s())  # at the rate that held until now
+        self._pass_time()  # at the rate that held until now
         self._shares = max(1, shares)
 
     def alone_ends(self) -> Micros:
         """When the CDN alone would be done, or would have been."""
-        self._alone.pass_time(self._context.now, self.bytes_per_s())
+        self._pass_time()
         return self._alone.ends
+
+    def _pass_time(self) -> None:
+        """Sum up what it would have given. It is not taken for slower than it is, or the download would be."""
+        self._alone.pass_time(self._context.now, self._rate(came_pct=100))
 
     def bytes_per_s(self) -> int:
         """What it would give this node alone, at least 1."""
+        return self._rate(came_pct=50)
+
+    def _rate(self, came_pct: int) -> int:
+        """The same, where so much has come of the pieces that are on their way."""
         context, size = self._context, self._piece_size_bytes
         cluster, down = context.cluster, context.config.download_kbit_per_s
         most = cluster.cdn_kbit_per_s
@@ -84,8 +98,8 @@ class CdnOutlook:
         if down:
             most = min(most, down)
         rate = most * 125
-        half = self.under_way * size // 2  # of what is on its way, half has come
-        measured = self._rates.bytes_per_s(Source.CDN, context.now, half)
+        came = (self.under_way + self.granted) * size * came_pct // 100
+        measured = self._rates.bytes_per_s(Source.CDN, context.now, came)
         if measured and self._rates.total_bytes(Source.CDN) >= MEASURED_PIECES * size:
             # alone it would have had what the peers took of this node's access as well
             rate = min(rate, measured + self._rates.peers.bytes_per_s(context.now))
@@ -94,5 +108,6 @@ class CdnOutlook:
     def pieces_per_request(self) -> int:
         """How many pieces one request asks for, at most."""
         rate = self.bytes_per_s()
-        size = min(self._context.config.cdn_request_bytes, CDN_REQUEST_S * rate)
-        return max(1, max(size, CDN_FIRST_BYTES * self.first_byte * rate // SECOND_US) // self._piece_size_bytes)
+        size = min(self._context.config.cdn_request_bytes, CDN_REQUEST_S * rate, self._size_bytes // CDN_PARTS)
+        size = max(size, min(CDN_FIRST_BYTES * self.first_byte * rate // SECOND_US, self._size_bytes // 2))
+        return max(1, size // self._piece_size_bytes)

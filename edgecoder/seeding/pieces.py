@@ -155,3 +155,32 @@ def bytes_to_bitmap(data: bytes, piece_count: int) -> int:
     if have >> piece_count:
         raise RemoteProtocolError(Reason.INVALID, f"piece {have.bit_length() - 1} of {piece_count}")
     return have
+
+
+def first_from(pieces: int, start: int) -> int:
+    """The first piece of a set from `start` on, or the first of all where there is none."""
+    ahead = pieces >> start
+    return start + (ahead & -ahead).bit_length() - 1 if ahead else (pieces & -pieces).bit_length() - 1
+
+
+def row_starts(pieces: int, length: int) -> int:
+    """The pieces of a set at which `length` of it follow each other, as a set; `length` is at least 1."""
+    done = 1
+    while done < length:
+        step = min(done, length - done)
+        pieces &= pieces >> step
+        done += step
+    return pieces
+
+
+def row_from(pieces: int, start: int, limit: int) -> range:
+    """Pieces of a set that follow each other, from `start` on where that may be: up to `limit`, at least half of that
+    where there is such a row, else at least a quarter, and so on."""
+    least, starts = limit, 0
+    while not starts:
+        starts = row_starts(pieces, least)
+        least //= 2
+    first = end = first_from(starts, start)
+    while end < first + limit and pieces >> end & 1:
+        end += 1
+    return range(first, end)

@@ -131,6 +131,11 @@ class Requests:
         """How many one kind of source was asked."""
         return sum(1 for request in self._of_op.values() if request.source is source)
 
+    @property
+    def bulk_pieces(self) -> int:
+        """Pieces that the node has asked the CDN for by itself, and that are not here."""
+        return sum(request.count - request.arrived for request in self._of_op.values() if request.is_bulk)
+
     def peers_end(self, now: Micros) -> Micros:
         """When the last request to a peer should be done."""
         ends = (request.ends for request in self._of_op.values() if request.source is not Source.CDN)

@@ -19,7 +19,7 @@ from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.known import KnownPeers
 from edgecoder.seeding.outlook import CdnOutlook
-from edgecoder.seeding.pieces import LEAF_BYTES
+from edgecoder.seeding.pieces import LEAF_BYTES, first_from, row_from
 from edgecoder.seeding.planner import Planner, View, Why
 from edgecoder.seeding.rates import Rates
 from edgecoder.seeding.requests import Request, Requests, Swarm
@@ -32,6 +32,8 @@ _NEAR = (Source.BLE, Source.WIFI_DIRECT)
 SECOND_US = 1_000_000
 FAR_PARTS = 20
 """The end is near when less than one part of so many is left of what was to come."""
+GAPS_FACTOR = 4
+"""Where what the CDN is to be asked for lies in short rows, it is asked for so many times as many at once."""
 SLOW_FACTOR = 4
 """A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
 
@@ -196,8 +198,7 @@ class Transfer:
 
     def _first_of(self, wanted: int) -> int:
         """A piece of a set, from this node's own starting point on: others begin elsewhere."""
-        ahead = wanted >> self._start_piece
-        return self._start_piece + (ahead & -ahead).bit_length() - 1 if ahead else (wanted & -wanted).bit_length() - 1
+        return first_from(wanted, self._start_piece)
 
     def _ask(
         self,
@@ -223,7 +224,9 @@ class Transfer:
         if is_bulk:
             self._cdn.under_way += 1
             self._rates.begin(source, now, self._cdn.first_byte)
-        elif source is not Source.CDN:
+        elif source is Source.CDN:
+            self._cdn.granted += 1
+        else:
             self._rates.begin(source, now)
         ticket, endpoint = (None, "") if peer is None or link is not None else self._known.address(peer)
         context.out.append(
@@ -260,7 +263,9 @@ class Transfer:
         if request.is_bulk:
             self._cdn.under_way -= 1
             self._rates.end(request.source, now)
-        elif request.source is not Source.CDN:
+        elif request.source is Source.CDN:
+            self._cdn.granted -= 1
+        else:
             self._rates.end(request.source, now)
         if self._is_forgotten or self.state is not TransferState.FETCHING:
             self._keep_late(request, completion)
@@ -442,19 +447,18 @@ class Transfer:
         most, at_once = self._cdn.pieces_per_request(), config.cdn_requests_max
         if self._cdn_failures:  # one piece tells whether it is there again
             most = at_once = 1
-        while self._cdn.under_way < at_once:
+        asked = self.requests.bulk_pieces
+        while self._cdn.under_way < at_once or (asked < most and self._cdn.under_way < GAPS_FACTOR * at_once):
             wanted = layout.all_pieces & ~self.holding.have & ~self.requests.flying
-            if not wanted and doubles:
+            if not wanted and doubles and self._cdn.under_way < at_once:
                 wanted, most = self.requests.latest_of_peers(self.holding.have), 1
             if not wanted:
                 return
-            piece = self._first_of(wanted)
             limit = most if self._cdn.under_way else -(-most // 2)  # so that two requests never end at the same time
-            count = 1
-            while count < limit and wanted >> (piece + count) & 1:
-                count += 1
-            self._ask(Source.CDN, piece, count, why)
-            self._swarm.taking(self.holding, range(piece, piece + count))
+            row = row_from(wanted, self._start_piece, limit)
+            self._ask(Source.CDN, row.start, len(row), why)
+            self._swarm.taking(self.holding, row)
+            asked += len(row)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -105,3 +105,21 @@ def test_a_measured_rate_counts_once_enough_has_come() -> None:
     assert seen.bytes_per_s() == 10 * MB
     seen._rates.note(Source.CDN, 3 * PIECE)
     assert seen.bytes_per_s() == PIECE
+
+
+def test_what_is_on_its_way_does_not_make_the_cdn_alone_late() -> None:
+    """A download that had measured little so far gave itself more time than the CDN alone would have taken."""
+    seen = outlook(100 * MB, cdn_kbit_per_s=80_000)
+    ends = seen.alone_ends()
+    seen._rates.begin(Source.CDN, 0)
+    seen.under_way, seen.granted = 2, 3
+    seen._context.now = SECOND
+    seen._rates.note(Source.CDN, 5 * PIECE)
+    assert seen.bytes_per_s() == 5 * PIECE + 5 * PIECE // 2
+    assert seen.alone_ends() == ends
+
+
+def test_a_request_is_a_small_part_of_a_file() -> None:
+    """One that asked for all that the CDN gives in two seconds asked for most of a small file."""
+    seen = outlook(64 * PIECE, cdn_kbit_per_s=160_000, cdn_first_byte_ms=1)
+    assert seen.pieces_per_request() == 2

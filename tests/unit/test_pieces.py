@@ -18,6 +18,8 @@ from edgecoder.seeding.pieces import (
     bytes_to_bitmap,
     layout_of,
     piece_size_bytes,
+    row_from,
+    row_starts,
 )
 from tests.catalogs import SMALL, entry
 
@@ -149,3 +151,18 @@ def test_an_entry_has_a_root_or_none(root: str) -> None:
 def test_an_entry_has_a_piece_size_or_none(piece_bytes: int) -> None:
     with pytest.raises(ValueError, match=f"cut: {piece_bytes} is no piece size"):
         entry("cut", piece_size_bytes=piece_bytes)
+
+
+@given(pieces=st.integers(0, (1 << 40) - 1), length=st.integers(1, 12))
+def test_rows_are_found_where_pieces_follow_each_other(pieces: int, length: int) -> None:
+    row = (1 << length) - 1
+    assert row_starts(pieces, length) == sum(1 << start for start in range(40) if pieces >> start & row == row)
+
+
+@given(pieces=st.integers(1, (1 << 40) - 1), start=st.integers(0, 39), limit=st.integers(1, 12))
+def test_a_row_is_as_long_as_there_are_such_rows(pieces: int, start: int, limit: int) -> None:
+    row = row_from(pieces, start, limit)
+    assert 1 <= len(row) <= limit
+    assert all(pieces >> piece & 1 for piece in row)
+    longest = max(len(part) for part in f"{pieces:b}".split("0"))
+    assert 2 * len(row) > min(limit, longest)

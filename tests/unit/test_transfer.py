@@ -10,6 +10,7 @@ from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source
 from edgecoder.core.events import AllocateFailed, FileAllocated, PieceFailed, PieceFetched
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
 from edgecoder.errors import Reason
+from edgecoder.models.catalog import CatalogEntry
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.planner import Plan, PortfolioPlanner, View, Why
@@ -74,13 +75,13 @@ class Patient(PortfolioPlanner):
 class Bench:
     """A transfer, and what it asks for."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: CatalogEntry = FILE) -> None:
         signer, _ = crypto(node_id("here"), "edgecoder", encoded=False)
         self.context = Context(ClusterConfig(), NodeConfig(), signer, 1)
         self.context.epoch = self.context.ops.epoch = 1
         self.context.out = []
         holdings = Holdings(self.context)
-        self.holding = holdings.begin(FILE)
+        self.holding = holdings.begin(file)
         self.around, self.planner = Around(), Patient()
         self.ends: list[Reason | None] = []
         self.transfer = Transfer(
@@ -195,3 +196,14 @@ def test_who_sent_what_does_not_fit_is_not_asked_without_a_broker_either(bench: 
     bench.context.now += 60 * SECOND
     bench.transfer.look()
     assert len(bench.asked()) == 1
+
+
+def test_the_cdn_is_asked_for_rows_and_for_more_of_them_where_they_are_short() -> None:
+    """Requests for single pieces between those that are here left the CDN idle in the time to each first byte."""
+    bench = Bench(entry("long", 0.5, file_size_bytes=8 * MIB, piece_root="ab" * 32))
+    bench.holding.have = sum(1 << piece for piece in range(0, 128, 2)) & ~(0xFF << 80)
+    bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND)
+    bench.allocate()
+    rows = [(effect.piece, effect.count) for effect in bench.asked()]
+    assert rows[0] == (79, 9)
+    assert [count for _, count in rows[1:]] == [1] * 7
