@@ -19,6 +19,7 @@ from edgecoder.errors import ConfigError
 Millis = Annotated[int, msgspec.Meta(ge=1, le=7 * 86_400_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
+Price = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 Kbits = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
 
 
@@ -73,6 +74,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     share among those that want the same file."""
     cdn_first_byte_ms: Millis = 100
     """Time from a request to the CDN to its first byte. Longer: nodes ask the CDN sooner, and for more at once."""
+    cdn_price_microusd_per_gb: Price = 85_000
+    """What the operator pays for what the CDN sends, millionths of a dollar a GB (Amazon CloudFront, first 10 TB)."""
 
     def validate(self) -> None:
         """Check the relations between values. Raises ConfigError with the field's name in place of a path."""
@@ -263,6 +266,14 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     forum 770717). Higher: BLE is asked for what the CDN would have brought sooner."""
     wifi_direct_kbit_per_s: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 100_000
     """The same over Wi-Fi Direct, which shares its channel: a third of the 320 Mbit/s of one link alone."""
+    metered_price_microusd_per_gb: Price = 620_000
+    """What its user pays for what comes over a metered network, millionths of a dollar a GB (a gigabyte costs 0.62 in
+    Britain and 6.00 in America: Cable, 2023). Higher than the price of a radio: with a peer that is fast enough near by
+    nothing comes over that network."""
+    ble_price_microusd_per_gb: Price = 4_000
+    """What the charge costs that Bluetooth takes, on battery: at 300 kbit/s a GB takes 7.4 hours of 50 mW, a fortieth
+    of a phone's 15 Wh, and a full charge a 500th of a battery of 80 dollars. Higher than the mesh's price: where the
+    mesh is fast enough the radio rests."""
     receipts_max: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 1024
     """Receipts that may wait for a coordinator, 300 bytes of disk each, and those that may wait for their servers. Who
     served refuses one more; who pays forgets the oldest."""

@@ -1,18 +1,22 @@
-"""Planners: whether the CDN is asked for a part of a file, and why.
+"""Planners: which sources a file comes from, and why the CDN is asked for a part of it.
 
-What peers offer for nothing is always taken. The CDN is for what they cannot bring in time: `PortfolioPlanner` asks it
-where the rest of the file, fetched from it alone, would only just be there by the deadline, which is a little after the
-time that the CDN alone would have taken; so no download is slower than without peers, and few bytes come from the CDN
-that need not. `LadderPlanner` takes the next source where the one before it gives nothing (seed).
+`PortfolioPlanner` takes what costs least among what is in time. In time is what is there by the deadline, a little
+after the CDN alone would have been done; so no download is slower than without peers. A kind of peer is left alone
+while a cheaper one brings all by then: the mesh over a metered network beside a fast radio, Bluetooth on battery beside
+a fast mesh. The CDN, the dearest, is asked where the rest of the file, fetched from it alone, would only just be there
+by the deadline. `LadderPlanner` takes the next source where the one before it gives nothing (seed).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple, Protocol
 
 from edgecoder.config import Distribution
+from edgecoder.core.effects import Source
 from edgecoder.core.ids import Micros
+from edgecoder.seeding.prices import Prices, is_cheaper
 
 SLACK_PCT = 3
 """So much longer than with the CDN alone a download may take, percent."""
@@ -66,10 +70,15 @@ class View(NamedTuple):
     """What the CDN would give this node alone, at least 1."""
     cdn_first_byte: Micros
     """How long the CDN takes to its first byte."""
+    is_cdn_up: bool
+    """Whether it gave something when it was asked last, or has not been asked."""
     rtt: Micros
     """To the broker and back."""
     peers_end: Micros
     """When the last request to a peer should be done."""
+    prices: Prices
+    alone_end: Mapping[Source, Micros]
+    """Of those kinds of peers that were asked for something: when one kind alone would bring all that is left."""
 
 
 class Plan(NamedTuple):
@@ -90,8 +99,12 @@ class Planner(Protocol):
         """Whether the CDN is asked now."""
         ...
 
-    def is_in_time(self, view: View, takes: Micros) -> bool:
-        """Whether a piece that takes so long over a radio link is worth asking for, where the CDN can be had."""
+    def takes_near(self, view: View, source: Source, takes: Micros) -> bool:
+        """Whether a peer over a radio link is asked for a piece that takes it so long."""
+        ...
+
+    def takes_mesh(self, view: View) -> bool:
+        """Whether brokers hear that more is wanted, and those whom they have named are asked."""
         ...
 
 
@@ -101,7 +114,7 @@ class PortfolioPlanner:
     def plan(self, view: View) -> Plan:
         """See `Planner`."""
         now, rate, alone = view.now, view.cdn_bytes_per_s, _alone(view)
-        deadline = view.began + alone + alone * SLACK_PCT // 100
+        deadline = _deadline(view)
         grace = max(2 * view.rtt, alone * GRACE_PCT // 100)
         if not view.peers_asked and now >= view.peer_sign_at + grace:
             return Plan(Why.ALONE, now + _LOOK_US_MAX)
@@ -115,10 +128,17 @@ class PortfolioPlanner:
         again = latest if view.peers_asked else min(latest, view.peer_sign_at + grace)
         return Plan(None, min(max(again, now + _LOOK_US_MIN), now + _LOOK_US_MAX))
 
-    def is_in_time(self, view: View, takes: Micros) -> bool:
-        """See `Planner`: what comes after the deadline the CDN brings anyhow, and two radios have worked in vain."""
-        alone = _alone(view)
-        return view.now + takes <= view.began + alone + alone * SLACK_PCT // 100
+    def takes_near(self, view: View, source: Source, takes: Micros) -> bool:
+        """See `Planner`: what comes after the deadline the CDN brings anyhow, and two radios have worked in vain,
+        unless the CDN is down or the access has its price."""
+        late = view.now + takes > _deadline(view)
+        if late and view.is_cdn_up and not view.prices[Source.MESH]:
+            return False
+        return not _is_served_cheaper(view, source)
+
+    def takes_mesh(self, view: View) -> bool:
+        """See `Planner`."""
+        return not _is_served_cheaper(view, Source.MESH)
 
 
 class LadderPlanner:
@@ -133,9 +153,25 @@ class LadderPlanner:
             return Plan(None, view.now + _LOOK_US_MAX)
         return Plan(None, max(view.peer_sign_at + grace, view.now + _LOOK_US_MIN))
 
-    def is_in_time(self, view: View, takes: Micros) -> bool:  # noqa: ARG002
+    def takes_near(self, view: View, source: Source, takes: Micros) -> bool:  # noqa: ARG002
         """See `Planner`: the seed takes a peer over Bluetooth for the fastest source."""
         return True
+
+    def takes_mesh(self, view: View) -> bool:
+        """See `Planner`: where nobody near gives anything."""
+        return not view.alone_end.keys() - {Source.MESH}
+
+
+def _is_served_cheaper(view: View, source: Source) -> bool:
+    """Whether a kind of peer that costs less, ties aside, would bring all that is left by the deadline."""
+    prices, deadline = view.prices, _deadline(view)
+    return any(end <= deadline and is_cheaper(prices[other], prices[source]) for other, end in view.alone_end.items())
+
+
+def _deadline(view: View) -> Micros:
+    """By when it is no slower than from the CDN alone."""
+    alone = _alone(view)
+    return view.began + alone + alone * SLACK_PCT // 100
 
 
 def _alone(view: View) -> Micros:

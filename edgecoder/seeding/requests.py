@@ -11,6 +11,7 @@ from edgecoder.core.effects import Source
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holding
+from edgecoder.seeding.prices import Prices
 
 
 class Swarm(Protocol):
@@ -48,8 +49,12 @@ class Swarm(Protocol):
         """To the broker and back."""
         ...
 
-    def pays(self) -> bool:
-        """Whether its user pays for what comes over the network."""
+    def prices(self) -> Prices:
+        """What each kind of source costs now."""
+        ...
+
+    def wish_changed(self, holding: Holding) -> None:
+        """Brokers are to hear whether more is wanted of them."""
         ...
 
     def has_broker(self, file: FileId) -> bool:

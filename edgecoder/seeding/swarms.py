@@ -21,6 +21,7 @@ from edgecoder.seeding.client import BrokerClient
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.near import SOURCES, NearPeers
 from edgecoder.seeding.planner import make_planner
+from edgecoder.seeding.prices import Prices, prices_of
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.uploads import Uploads
 from edgecoder.wire.messages import Announce, Grant, Have, Redirect
@@ -168,7 +169,7 @@ class Swarms:
     def wants(self, file: FileId) -> bool:
         """See `client.Files`."""
         transfer = self.transfers.get(file)
-        return transfer is not None and not transfer.is_over
+        return transfer is not None and transfer.takes_mesh and not transfer.is_over
 
     def slots(self, holding: Holding) -> int:
         """See `client.Files`."""
@@ -226,9 +227,14 @@ class Swarms:
         """See `transfer.Swarm`."""
         return self.client.rtt
 
-    def pays(self) -> bool:
+    def prices(self) -> Prices:
         """See `transfer.Swarm`."""
-        return self._is_metered
+        context, on_battery = self._context, not self._around.on_external_power()
+        return prices_of(context.cluster, context.config, is_metered=self._is_metered, on_battery=on_battery)
+
+    def wish_changed(self, holding: Holding) -> None:
+        """See `transfer.Swarm`."""
+        self.client.announce(holding)
 
     # -- the node around -----------------------------------------------------------------------------------------------
 

@@ -23,12 +23,12 @@ from edgecoder.seeding.pieces import LEAF_BYTES, first_from, row_from
 from edgecoder.seeding.planner import Planner, View, Why
 from edgecoder.seeding.rates import Rates
 from edgecoder.seeding.requests import Request, Requests, Swarm
+from edgecoder.seeding.speeds import Speeds
 from edgecoder.seeding.transfer_table import TRANSFER_TABLE, TransferState, TransferStep
 from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
 from edgecoder.wire.messages import Grant
 
 _LOOK = "transfer.look"
-_NEAR = (Source.BLE, Source.WIFI_DIRECT)
 SECOND_US = 1_000_000
 FAR_PARTS = 20
 """The end is near when less than one part of so many is left of what was to come."""
@@ -71,9 +71,12 @@ class Transfer:
         self._sign_at = self._progress_at = self.began = context.now
         self._bytes_begun = self.bytes_left
         self._cdn = CdnOutlook(context, self._rates, self._layout.piece_size_bytes, self._bytes_begun)
+        self._speeds = Speeds(context, self._rates, self._cdn, self.requests)
         self._start_piece = context.stream(f"transfer {holding.entry.sha256[:16]}").below(self._layout.piece_count)
         self._allocation: OpId | None = None
         """Until there is room, or there is none."""
+        self.takes_mesh = True
+        """Whether brokers are told that more is wanted."""
         self._reason: Reason | None = None
         """Why it ended; None: all pieces are here."""
         self._is_over = False
@@ -161,7 +164,7 @@ class Transfer:
 
     def _ask_known(self) -> None:
         """Ask known peers for the rarest pieces, one each, where no broker says whom to ask."""
-        if self.state is not TransferState.FETCHING or self._swarm.has_broker(self.holding.file):
+        if self.state is not TransferState.FETCHING or not self.takes_mesh or self._swarm.has_broker(self.holding.file):
             return
         requests, most = self.requests, self._context.config.swarm_inbound_max
         while requests.of_source(Source.MESH) < most:
@@ -180,10 +183,11 @@ class Transfer:
         wanted = have & ~self.holding.have & ~self.requests.flying
         if not wanted or self.state is not TransferState.FETCHING or peer in self.banned:
             return False
-        is_free = not self._cdn_failures and not self._swarm.pays()
-        takes = self._expected(source, self._layout.piece_size_bytes)
-        if is_free and not self._planner.is_in_time(self._view(self._context.now), takes):
+        takes = self._speeds.expected(source, self._layout.piece_size_bytes)
+        if not self._planner.takes_near(self._view(self._context.now), source, takes):
             return False
+        if not self.requests.of_source(source):  # others may be dearer
+            self._context.timers.set(self._timer, self._context.now, self.look)
         begun = [piece for piece in self.holding.leaves if wanted >> piece & 1]
         piece = begun[0] if begun else self._first_of(wanted)
         self._ask(source, piece, 1, Why.NEAR, peer, link=link)
@@ -214,7 +218,7 @@ class Transfer:
         first_leaf = holding.leaves.get(piece, 0)
         op = context.ops.begin(self._completed)
         if not expect:
-            expect = self._expected(source, count * self._layout.piece_size_bytes)
+            expect = self._speeds.expected(source, count * self._layout.piece_size_bytes)
         is_bulk = source is Source.CDN and why is not Why.GRANTED
         self.requests.add(
             Request(
@@ -233,18 +237,6 @@ class Transfer:
             FetchPiece(op, holding.entry, piece, first_leaf, source, count, peer, endpoint, link, ticket)
         )
         context.trace(PieceSought(holding.entry.model_id, piece, count, source.value, peer, why.value))
-
-    def _expected(self, source: Source, size_bytes: int) -> Micros:
-        """How long a request should take, by what was measured."""
-        if source is Source.CDN:
-            return size_bytes * SECOND_US // self._cdn.bytes_per_s()
-        if source in _NEAR:
-            config, asked = self._context.config, self.requests.of_source(source)
-            assumed = config.ble_pieces_kbit_per_s if source is Source.BLE else config.wifi_direct_kbit_per_s
-            rate = self._rates.bytes_per_s(source, self._context.now) or assumed * 125
-            return size_bytes * (asked + 1) * SECOND_US // rate
-        rate = self._rates.peers.bytes_per_s(self._context.now) // max(1, self.requests.peers)
-        return size_bytes * SECOND_US // rate if rate else self._context.config.piece_timeout_ms * MILLI
 
     # -- what comes ----------------------------------------------------------------------------------------------------
 
@@ -285,7 +277,7 @@ class Transfer:
                 self._end(TransferStep.WHOLE, None)
             else:
                 self._ask_known()
-                if request.source in _NEAR:
+                if request.link is not None:
                     self._swarm.freed()
                 self._glance() if isinstance(completion, PieceFetched) else self.look()
 
@@ -401,7 +393,11 @@ class Transfer:
         self._ask_known()
         if not self._swarm.has_broker(self.holding.file):
             again = min(again, self._known.next_at(now) or again)
-        plan = self._planner.plan(self._view(now))
+        view = self._view(now)
+        if self._planner.takes_mesh(view) is not self.takes_mesh:
+            self.takes_mesh = not self.takes_mesh
+            self._swarm.wish_changed(self.holding)
+        plan = self._planner.plan(view)
         if plan.why is not None:
             if now >= self._cdn_waits_until:
                 self._ask_cdn(plan.why, doubles=plan.doubles)
@@ -425,6 +421,9 @@ class Transfer:
             cdn_first_byte=self._cdn.first_byte,
             rtt=self._swarm.rtt(),
             peers_end=self.requests.peers_end(now),
+            is_cdn_up=not self._cdn_failures,
+            prices=self._swarm.prices(),
+            alone_end=self._speeds.alone_end(self.bytes_left),
         )
 
     def _give_up_slow(self, now: Micros) -> Micros:

@@ -88,6 +88,8 @@ class Cdn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ttfb_ms: LatencyMs = 100.0
     """Time from a request to the first byte of the answer, ms, both ways included (S: 100 to 200 from S3, by Amazon's
     guide; I: an edge cache is at the lower end)."""
+    price_usd_per_gb: Annotated[float, Meta(ge=0, le=1000, extra={"noun": "a price in dollars a GB"})] = 0.085
+    """What its operator pays for what it sends, dollars a GB (S: Amazon CloudFront, first 10 TB a month)."""
     reachable: bool = True
     """Whether nodes reach it at all; false is a place without internet."""
 

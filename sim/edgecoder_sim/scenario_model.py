@@ -397,6 +397,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             known["cdn_first_byte_ms"] = max(1, round(cdn.ttfb_ms))
         if cluster.cdn_egress_kbit_per_s == 0 and cdn.egress_mbit_per_s is not None:
             known["cdn_egress_kbit_per_s"] = max(1, round(cdn.egress_mbit_per_s * 1000))
+        if cluster.cdn_price_microusd_per_gb == ClusterConfig().cdn_price_microusd_per_gb:
+            known["cdn_price_microusd_per_gb"] = round(cdn.price_usd_per_gb * 1_000_000)
         return msgspec.structs.replace(cluster, **known)
 
     def models(self) -> Catalog:

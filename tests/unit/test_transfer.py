@@ -14,6 +14,7 @@ from edgecoder.models.catalog import CatalogEntry
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.planner import Plan, PortfolioPlanner, View, Why
+from edgecoder.seeding.prices import Prices
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.transfer_table import TransferState
 from edgecoder.wire.messages import Grant, Granted, Ticket
@@ -56,8 +57,10 @@ class Around:
     def rtt(self) -> Micros:
         return 100_000
 
-    def pays(self) -> bool:
-        return False
+    def prices(self) -> Prices:
+        return dict.fromkeys(Source, 0)
+
+    def wish_changed(self, holding: Holding) -> None: ...
 
     def has_broker(self, file: FileId) -> bool:  # noqa: ARG002
         return self.broker
