@@ -49,6 +49,31 @@ def test_who_pays_for_the_network_gives_over_the_radio_and_takes_from_it_first(t
     assert air.figures["pieces_refused"] == 0
 
 
+def mesh_bytes(folder: Path, *sets: str) -> float:
+    """What comes over the access network where a phone near by and two agents far away have 128 MiB of model."""
+    far = (
+        "coordinators={count: 1, device: server, network: lan}",
+        "networks.desk={latency_ms: 5, up_mbit_per_s: 100, down_mbit_per_s: 100}",
+        "agents={count: 2, network: desk, devices: {laptop: 1}, installed: {adapter: 1}}",
+        "cdn={per_connection_mbit_per_s: 20}",
+        f"catalog.0.fileSizeBytes={128 << 20}",
+        "catalog.0.platforms=[ios, node]",
+    )
+    air = Air(folder, ONE_HAS_IT, WIDE, *far, *sets).run()
+    assert air.holders == [0, 1, 2, 3, 4]
+    assert air.figures["transfer_cdn_bytes"] == 0
+    return float(air.figures["transfer_mesh_bytes"])
+
+
+def test_a_paid_network_carries_nothing_while_a_radio_is_fast_enough(tmp_path: Path) -> None:
+    """But for what comes before there is a group over Wi-Fi Direct."""
+    free = mesh_bytes(tmp_path)
+    paid = mesh_bytes(tmp_path, "networks.line.metered=true")
+    for_nothing = mesh_bytes(tmp_path, "networks.line.metered=true", "config.phones.metered_price_microusd_per_gb=0")
+    assert paid < 0.5 * free
+    assert for_nothing > 0.9 * free
+
+
 def test_the_ladder_takes_bluetooth_first_all_the_same(tmp_path: Path) -> None:
     air = Air(tmp_path, ONE_HAS_IT, "cdn.reachable=true", "config.distribution=ladder").run()
     assert Source.BLE.value in {record.source for record in air.of(PieceKept)}
