@@ -55,6 +55,11 @@ class Pieces(Protocol):
         """Get all pieces; `on_end` comes later, once."""
         ...
 
+    def first_bytes(self, entry: CatalogEntry) -> int | None:
+        """How many bytes are there from the first one on, where some of the file came piece by piece; None: nothing
+        did."""
+        ...
+
     def installed(self, entry: CatalogEntry) -> None:
         """The file is whole and durable."""
         ...
@@ -135,7 +140,9 @@ class Downloads:
             return
         fetch.op = self._context.ops.begin(self._fetched)
         self._by_op[fetch.op] = fetch
-        self._context.out.append(FetchFile(fetch.op, entry, self._inventory.row(entry).bytes_done))
+        first_bytes = self._pieces.first_bytes(entry)
+        offset_bytes = self._inventory.row(entry).bytes_done if first_bytes is None else first_bytes
+        self._context.out.append(FetchFile(fetch.op, entry, offset_bytes))
 
     def progressed(self, event: FetchProgressed) -> None:
         """Some more of a file is on disk."""

@@ -121,7 +121,8 @@ class Holdings:
     def keep_leaves(self, holding: Holding, piece: int, leaves: int) -> int:
         """So many leaves of a piece, from its first one on, are verified and synced. How many are new."""
         before = holding.leaves.get(piece, 0)
-        if holding.have >> piece & 1 or not before < leaves < len(holding.layout.leaves_of(piece)):
+        leaves = min(leaves, len(holding.layout.leaves_of(piece)) - 1)  # a whole piece would have been said to be one
+        if holding.have >> piece & 1 or leaves <= before:
             return 0
         holding.leaves[piece] = leaves
         self._write(holding)

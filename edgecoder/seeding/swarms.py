@@ -71,11 +71,9 @@ class Swarms:
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
         """Take what earlier lives kept."""
-        if self._context.config.distribution is Distribution.CDN:
-            return
         self.holdings.restore(snapshot, self._find_partial)
         for entry in self._catalog.entries:
-            if entry.piece_root and self._inventory.state(entry) is DownloadState.INSTALLED:
+            if self.is_for(entry) and self._inventory.state(entry) is DownloadState.INSTALLED:
                 self.holdings.installed(entry)
 
     def _find_partial(self, digest: str) -> CatalogEntry | None:
@@ -109,8 +107,16 @@ class Swarms:
 
     def installed(self, entry: CatalogEntry) -> None:
         """The whole file has the SHA-256 that it should, and its row is durable."""
-        if self.is_for(entry):
+        if bytes.fromhex(entry.sha256) in self.holdings.by_file:
             self.holdings.drop_record(entry)
+
+    def first_bytes(self, entry: CatalogEntry) -> int | None:
+        """See `downloads.Pieces`."""
+        holding = self.holdings.by_file.get(bytes.fromhex(entry.sha256))
+        if holding is None:
+            return None
+        pieces = (~holding.have & (holding.have + 1)).bit_length() - 1  # in a row, from the first one on
+        return min(pieces * holding.layout.piece_size_bytes, entry.file_size_bytes)
 
     def removed(self, entry: CatalogEntry) -> None:
         """The file is about to be deleted, or has turned out to be another."""
@@ -132,7 +138,7 @@ class Swarms:
         """See `uploads.Giver`."""
         config = self._context.config
         is_dear = self._is_metered and not over_radio and not config.seed_when_metered
-        if not config.seeding or is_dear:
+        if not config.seeding or is_dear or config.distribution is Distribution.CDN:
             return Reason.NOT_SEEDING
         return self._around.gives_nothing()
 
@@ -164,6 +170,8 @@ class Swarms:
 
     def announced(self) -> list[Holding]:
         """See `client.Files`."""
+        if self._context.config.distribution is Distribution.CDN:
+            return []
         return [holding for holding in self.holdings.by_file.values() if holding.have or holding.file in self.transfers]
 
     def wants(self, file: FileId) -> bool:

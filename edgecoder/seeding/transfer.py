@@ -341,8 +341,8 @@ class Transfer:
                 request.source.value,
                 request.peer,
                 reason,
-                came,
-                completion.wasted_bytes,
+                new * LEAF_BYTES,
+                completion.wasted_bytes + came - new * LEAF_BYTES,
             )
         )
         if reason is Reason.DISK_FULL:

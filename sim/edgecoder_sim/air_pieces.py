@@ -52,6 +52,10 @@ class _Fetch:
         """Leaves of the piece that are there, from its first one on."""
         return self.effect.first_leaf + self.came // LEAF_BYTES
 
+    def broken_off(self, reason: Reason) -> PieceFailed:
+        """What its receiver is told; the leaf that has not come whole is waste."""
+        return PieceFailed(self.effect.op, reason, self.leaves, self.came % LEAF_BYTES)
+
 
 class AirPieces:
     """The pieces on the links from device to device."""
@@ -92,7 +96,7 @@ class AirPieces:
         fetch = self._of_op.get((node.index, op))
         if fetch is not None:
             self._forget(fetch)
-            node.post(PieceFailed(op, Reason.CANCELLED, fetch.leaves))
+            node.post(fetch.broken_off(Reason.CANCELLED))
             self._let_go(fetch, self._kernel.now + fetch.link.ack_us)
 
     def _let_go(self, fetch: _Fetch, at_us: int) -> None:
@@ -125,7 +129,7 @@ class AirPieces:
         def refused(fetch: _Fetch, _: object) -> None:
             if self._is_open(fetch):
                 self._forget(fetch)
-                fetch.node.post(PieceFailed(fetch.effect.op, effect.reason, fetch.leaves))
+                fetch.node.post(fetch.broken_off(effect.reason))
 
         self._say(fetch, node, REFUSAL_BYTES, refused)
 
@@ -174,7 +178,7 @@ class AirPieces:
         for fetch in self._of_link.get(link.id, [])[:]:
             self._forget(fetch)
             if fetch.node.is_up:
-                fetch.node.post_at(at_us, PieceFailed(fetch.effect.op, Reason.PEER_LOST, fetch.leaves))
+                fetch.node.post_at(at_us, fetch.broken_off(Reason.PEER_LOST))
             self._let_go(fetch, at_us)
 
     def _is_open(self, fetch: _Fetch) -> bool:

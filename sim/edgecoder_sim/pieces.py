@@ -171,11 +171,11 @@ class PieceService:
     def _fail(self, fetch: _Fetch, reason: Reason) -> None:
         """End a request; what came of the piece that flows now stays, in whole leaves."""
         self._forget(fetch)
-        leaves = 0
+        leaves = wasted = 0
         if fetch.flow is not None:
-            came = self._flows.cancel(fetch.flow)
-            leaves = fetch.began_leaf + came // LEAF_BYTES
-        fetch.node.post(PieceFailed(fetch.effect.op, reason, leaves, have=fetch.sender_have))
+            whole, wasted = divmod(self._flows.cancel(fetch.flow), LEAF_BYTES)
+            leaves = fetch.began_leaf + whole
+        fetch.node.post(PieceFailed(fetch.effect.op, reason, leaves, wasted, fetch.sender_have))
 
     def _forget(self, fetch: _Fetch) -> None:
         del self._of_op[fetch.node.index, fetch.effect.op]

@@ -6,17 +6,19 @@ import pytest
 
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.context import Context
-from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source
+from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source, Trace
 from edgecoder.core.events import AllocateFailed, FileAllocated, PieceFailed, PieceFetched
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
+from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.seeding.planner import Plan, PortfolioPlanner, View, Why
 from edgecoder.seeding.prices import Prices
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.transfer_table import TransferState
+from edgecoder.trace import PieceLost
 from edgecoder.wire.messages import Grant, Granted, Ticket
 from edgecoder_sim.crypto import crypto, node_id
 from tests.catalogs import MIB, entry
@@ -210,3 +212,20 @@ def test_the_cdn_is_asked_for_rows_and_for_more_of_them_where_they_are_short() -
     rows = [(effect.piece, effect.count) for effect in bench.asked()]
     assert rows[0] == (79, 9)
     assert [count for _, count in rows[1:]] == [1] * 7
+
+
+def test_leaves_that_come_twice_are_waste(bench: Bench) -> None:
+    """A second source is asked for the first one's piece; both break off."""
+    bench.allocate()
+    bench.grant(0)
+    bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND, doubles=True)
+    for other in range(1, PIECES):
+        bench.holding.have |= 1 << other
+    bench.transfer.look()
+    first, second = bench.asked()
+    bench.context.ops.complete(PieceFailed(first.op, Reason.PEER_LOST, 2, 100))
+    bench.context.ops.complete(PieceFailed(second.op, Reason.NO_SOURCE, 3, 7))
+    traced = [effect.record for effect in bench.context.out if isinstance(effect, Trace)]
+    lost = [(row.size_bytes, row.wasted_bytes) for row in traced if isinstance(row, PieceLost)]
+    assert lost == [(2 * LEAF_BYTES, 100), (LEAF_BYTES, 2 * LEAF_BYTES + 7)]
+    assert bench.holding.leaves == {0: 3}
