@@ -70,11 +70,12 @@ def gallery(run: Run) -> Gallery:
     who = _WHO if (run.nodes["role"] == Role.COORDINATOR.value).any() else _WHO[:1]
     found = data.availability(run.timeline, unit)
     models = _by_size(run, {model: frame[frame["who"].isin(who)] for model, frame in found.items()})
+    is_served = bool(models) or len(run.swaps) > 0 or run.nodes["model"].notna().any()
     return Gallery(
         tasks=_tasks(run),
         availability=[_model(number, names, frame, sim_s, unit) for number, (names, frame) in enumerate(models)],
         availability_legend=Legend(who),
-        loading=_loading(run, sim_s, unit),
+        loading=_loading(run, sim_s, unit) if is_served else [],  # else nobody was to have a model
         swaps=_swaps(run),
         news=_news(run),
         ages=_ages(run, sim_s, unit),

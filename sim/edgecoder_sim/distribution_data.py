@@ -6,6 +6,7 @@ Decides bins, classes, and against what a download is measured; how it is drawn 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 
 from edgecoder.seeding.planner import Why
 from edgecoder_sim import chart_data as data
+from edgecoder_sim.counterfactual import alone_s, oracle
 from edgecoder_sim.results import Run
 
 SOURCE_NAMES: Final = {"cdn": "CDN", "mesh": "mesh", "wifi_direct": "Wi-Fi Direct", "ble": "Bluetooth"}
@@ -45,7 +47,7 @@ def downloads(run: Run) -> pd.DataFrame:
     )
     found = found.join(done).reset_index()
     found = found.join(run.nodes.set_index("node")[["device", "up_bytes_per_s", "down_bytes_per_s"]], on="node")
-    found = found.join(run.files.set_index("model")[["size_bytes", "holders"]], on="model")
+    found = found.join(run.files.set_index("model")[["size_bytes", "holders", "holders_up_bytes_per_s"]], on="model")
     found["took_s"] = found["ended_s"] - found["began_s"]
     found["least_s"] = _least_s(run, found)
     return found
@@ -167,7 +169,7 @@ def _row_labels(run: Run) -> dict[int, str]:
     if len(senders) <= ROWS_MAX:
         return labels | {int(node): str(names[node]) for node in senders.index}
     for part in np.array_split(np.arange(len(senders)), ROWS_MAX):
-        label = f"{part[0] + 1:,} to {part[-1] + 1:,}"
+        label = f"{part[0] + 1:,} to {part[-1] + 1:,}" if len(part) > 1 else f"{part[0] + 1:,}"
         labels |= {int(senders.index[each]): label for each in part}
     return labels
 
@@ -196,11 +198,13 @@ def sought(metrics: dict[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["why", "code", "value"])
 
 
+@lru_cache(maxsize=1)
 def files_table(run: Run) -> list[dict[str, Any]]:
-    """One row a file that came piece by piece, for the table of the report."""
+    """One row a file that came piece by piece, for the table of the report and the terminal; the last run's is kept."""
     found = downloads(run)
     if found.empty:
         return []
+    found = found.assign(alone_s=alone_s(run, found))
     uploads = run.uploads
     rows: list[dict[str, Any]] = []
     for model, group in found.groupby("model", sort=True):
@@ -210,6 +214,8 @@ def files_table(run: Run) -> list[dict[str, Any]]:
         cdn_bytes = float(of_model.loc[of_model["source"] == "cdn", "bytes"].sum())
         done = group.dropna(subset="ended_s")
         is_new = len(done) and not group["holders"].iloc[0] and not group["had_pieces"].any()
+        ideal = oracle(run, group)
+        last_s = done["ended_s"].max() - group["began_s"].min()
         rows.append(
             {
                 "model": model,
@@ -217,11 +223,14 @@ def files_table(run: Run) -> list[dict[str, Any]]:
                 "wanted": len(group),
                 "done": len(done),
                 "copies": cdn_bytes / size,
-                "copies_least": 1.0 if is_new else 0.0,
+                "copies_oracle": ideal.copies,
                 "offload_pct": 100 * (1 - cdn_bytes / all_bytes) if all_bytes else math.nan,
                 "offload_most_pct": 100 * (1 - size / all_bytes) if is_new else 100.0,
                 "p50_s": data.quantile(done["took_s"], 0.5),
                 "last_s": float(done["took_s"].max()) if len(done) else math.nan,
+                "last_over_oracle": last_s / ideal.last_s,
+                "over_alone": float((done["took_s"] / done["alone_s"]).max()) if len(done) else math.nan,
+                "why_no_oracle": ideal.why_not,
             }
         )
     return rows

@@ -29,6 +29,7 @@ FILES: Final = Table(
         Column("piece_bytes", INTEGER, "Size of a piece, bytes; the last one may be shorter."),
         Column("pieces", INTEGER, "Pieces of the file."),
         Column("holders", INTEGER, "Nodes that have it when the run begins."),
+        Column("holders_up_bytes_per_s", INTEGER, "Their uplinks together, bytes a second."),
     ),
 )
 

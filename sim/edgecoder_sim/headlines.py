@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from edgecoder_sim.tables import BELIEF_NAMES
 
 _Figures = Mapping[str, float]
+FILES_MAX: Final = 3
+"""Files that have a line."""
 _WAYS: Final = {
     "tasks_via_self_share": "on the asking node",
     "tasks_via_peer_share": "by a peer",
@@ -17,14 +20,16 @@ _WAYS: Final = {
 """How answers come, as the terminal says it."""
 
 
-def outcome_lines(summary: Mapping[str, Any], *, has_report: bool) -> list[str]:
-    """The lines for a run's summary (see `rundir`)."""
+def outcome_lines(
+    summary: Mapping[str, Any], *, has_report: bool, files: Sequence[Mapping[str, Any]] = ()
+) -> list[str]:
+    """The lines for a run's summary (see `rundir`) and its files (see `distribution_data.files_table`)."""
     figures: _Figures = summary["metrics"]
     sim_s, wall_s = summary["sim_s"], summary["wall_s"]
     head = f"{summary['scenario']}: {summary['nodes']} nodes, {sim_s:,.0f} s simulated in {wall_s:.1f} s"
     lines = [f"{head} ({speed(sim_s / max(wall_s, 1e-3))} × real time), {summary['events']:,} events"]
     lines += [*_tasks(figures), *_swaps(figures), *_knowledge(figures), *_receipts(figures)]
-    lines += [*_distribution(figures), *_messages(figures)]
+    lines += [*_distribution(figures), *_compared(files), *_messages(figures)]
     lines.append(_invariants(summary["invariants"]))
     lines.append(_row("digest", f"{summary['digest']}, rng_seed {summary['rng_seed']}"))
     directory = summary["run_dir"]
@@ -129,6 +134,22 @@ def _distribution(figures: _Figures) -> list[str]:
     if "upload_gini" in figures:
         parts.append(f"Gini of what nodes gave {figures['upload_gini']:.2f}")
     return [*lines, _row("", ", ".join(parts))] if parts else lines
+
+
+def _compared(files: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The files that most nodes wanted, beside what else could have come of them."""
+    lines: list[str] = []
+    for file in sorted(files, key=lambda file: file["wanted"], reverse=True)[:FILES_MAX]:
+        parts = []
+        if not math.isnan(file["last_over_oracle"]):
+            parts.append(f"last finish {file['last_over_oracle']:.3f} × the oracle's")
+        if not math.isnan(file["copies_oracle"]):
+            parts.append(f"{file['copies']:.3f} copies from the origin, by the oracle {file['copies_oracle']:.3f}")
+        if file["over_alone"] > 0:
+            parts.append(f"slowest {file['over_alone']:.3g} × the CDN alone")
+        if parts:
+            lines.append(_row("" if lines else "compared", f"{file['model']}: {'; '.join(parts)}"))
+    return lines
 
 
 def percents(shares: Sequence[float]) -> list[str]:

@@ -104,8 +104,10 @@ class Recorder:
             access = (node.up_bytes_per_s, node.down_bytes_per_s)
             add_node((node.index, node.name, node.node_id.hex(), *what, *place, node.home, node.model, *access))
         add_file = adder(FILES)
+        up_of = {node.index: node.up_bytes_per_s for node in nodes}
         for file in files:
-            add_file((file.model, file.size_bytes, file.piece_bytes, file.pieces, len(file.holders)))
+            up = sum(up_of[holder] for holder in file.holders)
+            add_file((file.model, file.size_bytes, file.piece_bytes, file.pieces, len(file.holders), up))
         self._files.flush(NODES)  # it is complete, and without it the others say little
 
     @property

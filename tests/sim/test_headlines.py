@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -108,3 +109,13 @@ def test_downloads_are_told_where_files_came_piece_by_piece() -> None:
     assert f"{given_by}, Gini of what nodes gave 0.01\n" in said
     assert "downloads" not in told()
     assert told(transfers_done=0, transfers_failed=1).count("downloads") == 1
+
+
+def test_files_stand_beside_what_else_could_have_come_of_them() -> None:
+    known = {"last_over_oracle": 1.04, "copies_oracle": 1.0}
+    file = {"model": "one", "wanted": 5, "copies": 1.5, "over_alone": 0.2, **known}
+    less = file | dict.fromkeys(known, math.nan)
+    files = [less | {"model": "few", "wanted": 4}, less | {"over_alone": 0.0}, file]
+    said = "\n".join(outcome_lines(SUMMARY | {"metrics": {}}, has_report=False, files=files))
+    assert "  compared    one: last finish 1.040 × the oracle's; 1.500 copies from the origin, by the oracle 1" in said
+    assert "slowest 0.2 × the CDN alone\n              few: slowest 0.2 × the CDN alone\n" in said

@@ -71,8 +71,8 @@ def test_a_minute_of_everything_fills_the_tables(tmp_path: Path) -> None:
         (29.0, 1, "kept", "mesh", PHONE, None, 49_152, 0),
     ]
     assert [tuple(row.values()) for row in rows(tmp_path, "files")] == [
-        (SMALL, 65_536, 65_536, 1, 3),
-        (LARGE, 131_072, 65_536, 2, 0),
+        (SMALL, 65_536, 65_536, 1, 3, 3 * 16_384),
+        (LARGE, 131_072, 65_536, 2, 0, 0),
     ]
 
 

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from edgecoder.errors import ConfigError, DiskFull, DriverError
 from edgecoder.settings import ENV_PREFIX, SECTIONS
 from edgecoder_sim.commands.explore import parse_seeds, reduce, sweep
+from edgecoder_sim.distribution_data import files_table
 from edgecoder_sim.headlines import outcome_lines, speed
 from edgecoder_sim.report import write_report
 from edgecoder_sim.results import Run
@@ -87,12 +88,14 @@ def command(
             raise
         hint = "give --out a directory that you can write to"
         raise DriverError(f"--out {out}: {error.filename or out}: {error.strerror}; {hint}") from None
-    failure = _report(console, outcome) if report and outcome.summary["sim_s"] else None
+    read = None if outcome.directory is None else Run(outcome.directory)
+    failure = _report(console, read) if report and outcome.summary["sim_s"] and read is not None else None
     if as_json:
         typer.echo(msgspec.json.encode(outcome.summary).decode())
     else:
-        has_report = outcome.directory is not None and (outcome.directory / REPORT).is_file()
-        typer.echo("\n".join(outcome_lines(outcome.summary, has_report=has_report)))
+        has_report = read is not None and (read.path / REPORT).is_file()
+        files = files_table(read) if read is not None and has_report else []
+        typer.echo("\n".join(outcome_lines(outcome.summary, has_report=has_report, files=files)))
     _end(outcome, failure)
 
 
@@ -129,13 +132,11 @@ def _warn_of_environment() -> None:
         typer.echo(f"{', '.join(names)}: not used in a simulation; {hint}", err=True)
 
 
-def _report(console: Console, outcome: Outcome) -> BaseException | None:
+def _report(console: Console, run: Run) -> BaseException | None:
     """Write the report of a run; what kept it from being written, if anything did."""
-    if outcome.directory is None:
-        return None
     console.print("writing the report", style="dim")
     try:
-        write_report(Run(outcome.directory))
+        write_report(run)
     except (KeyboardInterrupt, DiskFull) as failure:
         return failure
     return None
