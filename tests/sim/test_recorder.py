@@ -459,7 +459,9 @@ def test_figures_are_documented_and_need_no_directory(tmp_path: Path) -> None:
         figures.append(recorder.close(made.MINUTE))
     assert figures[0] == figures[1]
     assert figures[0].keys() <= METRICS.keys()
-    absent = {name for name in METRICS if name.startswith(("probes_", "contact", "discover", "receipt", "finish_over_piece"))}
+    absent = {
+        name for name in METRICS if name.startswith(("probes_", "contact", "discover", "receipt", "finish_over_piece"))
+    }
     absent |= {f"pieces_sought_{why}" for why in ("near", "rarest", "behind", "late", "next_rung")}
     assert METRICS.keys() - figures[0].keys() == absent | {
         "peers_wrong_p50_s",
