@@ -20,29 +20,23 @@ from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder_sim.bounds.epidemic import spread
 from edgecoder_sim.bounds.meetings import Meeting, MeetingGraph, steps_of
+from edgecoder_sim.encounters import Radio, meetings_of
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.scenario import load_scenario
 from edgecoder_sim.traces import STEP_S, load_trace
 from edgecoder_sim.world import World
 
 
-def meetings_of(world: World) -> list[Meeting]:
-    """The contacts of the run as links could use them: over Bluetooth, and over Wi-Fi Direct beside it."""
+def meetings(world: World) -> list[Meeting]:
+    """The contacts of the run as links could use them."""
     scenario, antennas = world.scenario, world.antennas
-    replay, ble, wifi = scenario.contacts, scenario.radio.ble, scenario.radio.wifi_direct
+    replay = scenario.contacts
     assert replay is not None, "the village replays a trace"
-    setup_s = ble.setup_us / 1e6
-    found: list[Meeting] = []
-    for contact in load_trace(replay.trace).window(round(replay.starts_at_s), round(scenario.duration_s)):
-        if contact.second >= len(world.phones):
-            continue
-        ends = [antennas.of(world.phones[index].sim) for index in (contact.first, contact.second)]
-        times = (float(contact.begin_s), float(contact.end_s), contact.first, contact.second)
-        found.append(Meeting(*times, antennas.timing(*ends).goodput_kbit_per_s * 125, setup_s))
-        if wifi is not None and all(antennas.has_wifi_direct(end) for end in ends):
-            group_s = wifi.setup_ms / 2 / 1e3  # a group takes half of the mean at least
-            found.append(Meeting(*times, float(wifi.bytes_per_s), setup_s + group_s))
-    return found
+    ends = {place.sim.index: antennas.of(place.sim) for place in world.phones}
+    radios = {index: Radio(end.system_name, antennas.has_wifi_direct(end)) for index, end in ends.items()}
+    trace = load_trace(replay.trace).window(round(replay.starts_at_s), round(scenario.duration_s))
+    contacts = ((float(each.begin_s), float(each.end_s), each.first, each.second) for each in trace)
+    return meetings_of(scenario, contacts, radios)
 
 
 def held_bytes(world: World, index: int, entry: CatalogEntry) -> int:
@@ -67,7 +61,7 @@ def measure(name: str, sets: list[str]) -> tuple[dict[str, float], dict[str, int
     wants = {index: [n for n in range(len(scenario.catalog)) if n not in seeds[index]] for index in phones}
     world.kernel.run(scenario.duration_us)
     recorder.close(world.kernel.now)
-    steps = steps_of(meetings_of(world), STEP_S, scenario.duration_s)
+    steps = steps_of(meetings(world), STEP_S, scenario.duration_s)
     graph = MeetingGraph(steps)
     sizes = [entry.file_size_bytes for entry in scenario.catalog]
     naive = spread(steps, sizes, seeds, wants)

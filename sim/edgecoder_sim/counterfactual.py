@@ -43,11 +43,11 @@ class Oracle(NamedTuple):
 
 
 def alone_s(run: Run, found: pd.DataFrame) -> pd.Series:
-    """How long each download of `distribution_data.downloads` would have taken from the CDN alone, seconds; infinite
-    where that cannot be reached."""
+    """How long each download of `distribution_data.downloads` would have taken from the CDN alone, seconds; NaN where
+    that cannot be reached."""
     cdn = _cdn(run, connections=1)
     if cdn is None:
-        return pd.Series(math.inf, index=found.index)
+        return pd.Series(math.nan, index=found.index)
     columns = ("began_s", "size_bytes", "node", "down_bytes_per_s")
     began_s, size, node, down = (found[column].to_numpy(dtype=float) for column in columns)
     limits = cdn.egress_bytes_per_s, cdn.per_connection_bytes_per_s

@@ -15,6 +15,7 @@ import pandas as pd
 from edgecoder.seeding.planner import Why
 from edgecoder_sim import chart_data as data
 from edgecoder_sim.counterfactual import alone_s, oracle
+from edgecoder_sim.encounters import over_bound
 from edgecoder_sim.results import Run
 
 SOURCE_NAMES: Final = {"cdn": "CDN", "mesh": "mesh", "wifi_direct": "Wi-Fi Direct", "ble": "Bluetooth"}
@@ -204,7 +205,7 @@ def files_table(run: Run) -> list[dict[str, Any]]:
     found = downloads(run)
     if found.empty:
         return []
-    found = found.assign(alone_s=alone_s(run, found))
+    found, carried = found.assign(alone_s=alone_s(run, found)), over_bound(run, found)
     uploads = run.uploads
     rows: list[dict[str, Any]] = []
     for model, group in found.groupby("model", sort=True):
@@ -231,6 +232,7 @@ def files_table(run: Run) -> list[dict[str, Any]]:
                 "last_over_oracle": last_s / ideal.last_s,
                 "over_alone": float((done["took_s"] / done["alone_s"]).max()) if len(done) else math.nan,
                 "why_no_oracle": ideal.why_not,
+                "radio_pct": 100 * carried.get(str(model), math.nan),
             }
         )
     return rows

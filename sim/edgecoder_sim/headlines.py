@@ -145,8 +145,10 @@ def _compared(files: Sequence[Mapping[str, Any]]) -> list[str]:
             parts.append(f"last finish {file['last_over_oracle']:.3f} × the oracle's")
         if not math.isnan(file["copies_oracle"]):
             parts.append(f"{file['copies']:.3f} copies from the origin, by the oracle {file['copies_oracle']:.3f}")
-        if file["over_alone"] > 0:
+        if not math.isnan(file["over_alone"]):
             parts.append(f"slowest {file['over_alone']:.3g} × the CDN alone")
+        if not math.isnan(file["radio_pct"]):
+            parts.append(f"{file['radio_pct']:.1f} % of what those who met could have carried")
         if parts:
             lines.append(_row("" if lines else "compared", f"{file['model']}: {'; '.join(parts)}"))
     return lines

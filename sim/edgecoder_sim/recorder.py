@@ -102,7 +102,8 @@ class Recorder:
             place = (node.x_m, node.y_m)
             what = (node.role, node.device, node.memory_mb)
             access = (node.up_bytes_per_s, node.down_bytes_per_s)
-            add_node((node.index, node.name, node.node_id.hex(), *what, *place, node.home, node.model, *access))
+            rest = (node.system, " ".join(node.holds))
+            add_node((node.index, node.name, node.node_id.hex(), *what, *place, node.home, node.model, *access, *rest))
         add_file = adder(FILES)
         up_of = {node.index: node.up_bytes_per_s for node in nodes}
         for file in files:

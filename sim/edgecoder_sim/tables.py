@@ -39,6 +39,10 @@ class NodeRow(msgspec.Struct, frozen=True):
     up_bytes_per_s: int = 0
     down_bytes_per_s: int = 0
     """Its access to the IP network."""
+    system: str | None = None
+    """The operating system that drives its radio; None without one."""
+    holds: tuple[str, ...] = ()
+    """Models whose file it has at first."""
 
 
 def page() -> str:
@@ -85,6 +89,8 @@ NODES: Final = Table(
         maybe("model", TEXT, "Model that it starts with."),
         Column("up_bytes_per_s", INTEGER, "Capacity of its access to the IP network, from it, bytes a second."),
         Column("down_bytes_per_s", INTEGER, "The same, to it."),
+        maybe("system", TEXT, "Operating system that drives its radio; empty without one."),
+        Column("holds", TEXT, "Models whose file it has when the run begins, by spaces."),
     ),
 )
 

@@ -298,7 +298,14 @@ class World:
             model=None if place is None or place.first is None else place.first.model_id,
             up_bytes_per_s=self._access[sim.index].up_bytes_per_s,
             down_bytes_per_s=self._access[sim.index].down_bytes_per_s,
+            system=self.antennas.of(sim).system_name if sim.node.setup.config.links_max else None,
+            holds=() if place is None else _held(place),
         )
+
+
+def _held(place: Place) -> tuple[str, ...]:
+    """Models whose file a node has at first."""
+    return tuple(entry.model_id for entry in place.catalog.entries if entry.sha256 in place.files)
 
 
 def _start(sim: SimNode, _: object) -> None:

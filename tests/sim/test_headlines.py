@@ -113,9 +113,10 @@ def test_downloads_are_told_where_files_came_piece_by_piece() -> None:
 
 def test_files_stand_beside_what_else_could_have_come_of_them() -> None:
     known = {"last_over_oracle": 1.04, "copies_oracle": 1.0}
-    file = {"model": "one", "wanted": 5, "copies": 1.5, "over_alone": 0.2, **known}
+    file = {"model": "one", "wanted": 5, "copies": 1.5, "over_alone": 0.2, "radio_pct": math.nan, **known}
     less = file | dict.fromkeys(known, math.nan)
-    files = [less | {"model": "few", "wanted": 4}, less | {"over_alone": 0.0}, file]
+    files = [file, less | {"model": "few", "wanted": 4}, less | {"over_alone": math.nan, "radio_pct": 88.26}]
     said = "\n".join(outcome_lines(SUMMARY | {"metrics": {}}, has_report=False, files=files))
     assert "  compared    one: last finish 1.040 × the oracle's; 1.500 copies from the origin, by the oracle 1" in said
-    assert "slowest 0.2 × the CDN alone\n              few: slowest 0.2 × the CDN alone\n" in said
+    assert "              one: 88.3 % of what those who met could have carried\n" in said
+    assert "              few: slowest 0.2 × the CDN alone\n" in said
