@@ -28,6 +28,7 @@ from edgecoder.core.events import (
     PersistFailed,
 )
 from edgecoder.core.ids import CommandId, OpId
+from edgecoder.core.ops import OnCompletion
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.models.inventory import DownloadState, DownloadStep, Inventory
@@ -65,7 +66,11 @@ class Pieces(Protocol):
         ...
 
     def removed(self, entry: CatalogEntry) -> None:
-        """Its bytes are not there any more, or about to go."""
+        """It is about to be deleted: none of it is given or counted any more."""
+        ...
+
+    def erase(self, entry: CatalogEntry, on_durable: OnCompletion) -> None:
+        """Take off the disk what says which of its pieces are here."""
         ...
 
 
@@ -235,7 +240,7 @@ class Downloads:
             entry = find(digest)
             if entry is not None:
                 self._removals[digest] = []
-                self._delete(entry)
+                self._erase(entry)
 
     def _begin_removal(
         self,
@@ -248,13 +253,27 @@ class Downloads:
             if isinstance(completion, PersistFailed):
                 self._deleted(entry, completion.reason)
             else:
-                self._delete(entry)
+                self._erase(entry)
 
         self._removals[entry.sha256] = ends
         self._pieces.removed(entry)
         if not self._inventory.step(entry, step, why, on_durable=durable):
             for on_end in self._removals.pop(entry.sha256):
                 on_end(Reason.NOT_INSTALLED)
+
+    def _erase(self, entry: CatalogEntry) -> None:
+        """Delete a file, but first what tells of its pieces: else the next download of it might believe that."""
+
+        def durable(completion: Persisted | PersistFailed) -> None:
+            if isinstance(completion, PersistFailed):
+                self._deleted(entry, completion.reason)
+            else:
+                self._delete(entry)
+
+        if entry.piece_root:
+            self._pieces.erase(entry, durable)
+        else:
+            self._delete(entry)
 
     def _delete(self, entry: CatalogEntry) -> None:
         def completed(completion: FileDeleted | DeleteFailed) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from edgecoder.core.context import Context
 from edgecoder.core.events import Persisted, PersistFailed
 from edgecoder.core.ids import FileId
+from edgecoder.core.ops import OnCompletion
 from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.pieces import Layout, bitmap_to_bytes, bytes_to_bitmap
@@ -129,13 +130,12 @@ class Holdings:
         return leaves - before
 
     def forget(self, entry: CatalogEntry) -> None:
-        """The bytes are gone, or about to be."""
-        if self.by_file.pop(bytes.fromhex(entry.sha256), None) is not None:
-            self._context.persist(KEY + entry.sha256, b"")
+        """The bytes are about to go."""
+        self.by_file.pop(bytes.fromhex(entry.sha256), None)
 
-    def drop_record(self, entry: CatalogEntry) -> None:
-        """The row of the whole file is durable: take the record of its pieces off the disk."""
-        self._context.persist(KEY + entry.sha256, b"")
+    def drop_record(self, entry: CatalogEntry, on_durable: OnCompletion | None = None) -> None:
+        """Take the record of a file's pieces off the disk."""
+        self._context.persist(KEY + entry.sha256, b"", on_durable)
 
     def _write(self, holding: Holding) -> None:
         """Make the map durable; what comes while that is under way is written together, next."""

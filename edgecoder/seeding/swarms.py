@@ -13,6 +13,7 @@ from edgecoder.config import Distribution
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.events import AccessChanged, AskWithdrawn, PieceArrived, PieceAsked
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
+from edgecoder.core.ops import OnCompletion
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.models.catalog import Catalog, CatalogEntry
@@ -119,11 +120,15 @@ class Swarms:
         return min(pieces * holding.layout.piece_size_bytes, entry.file_size_bytes)
 
     def removed(self, entry: CatalogEntry) -> None:
-        """The file is about to be deleted, or has turned out to be another."""
+        """The file is about to be deleted."""
         holding = self.holdings.by_file.get(bytes.fromhex(entry.sha256))
         if holding is not None:
             self.holdings.forget(entry)
             self.client.forget(holding)
+
+    def erase(self, entry: CatalogEntry, on_durable: OnCompletion) -> None:
+        """See `downloads.Pieces`."""
+        self.holdings.drop_record(entry, on_durable)
 
     def piece_arrived(self, event: PieceArrived) -> None:
         """One of several pieces that one request fetches."""

@@ -19,12 +19,12 @@ from edgecoder.core.effects import (
 )
 from edgecoder.core.events import FetchProgressed, PullModel, QueryModels, QueryStatus, RemoveModel
 from edgecoder.errors import Reason
-from edgecoder.models.catalog import Platform
+from edgecoder.models.catalog import Catalog, Platform
 from edgecoder.models.inventory import DownloadState, DownloadStep, FileRow
 from edgecoder.trace import DownloadPhase
-from tests.catalogs import AGENT_ONLY, LARGE, SMALL, TINY
+from tests.catalogs import AGENT_ONLY, LARGE, SMALL, TINY, entry
 from tests.harness import Cluster
-from tests.hosts import HANGS, Host, Outcome, fails
+from tests.hosts import FINE, HANGS, Host, Outcome, fails
 
 
 @pytest.fixture
@@ -255,3 +255,31 @@ def test_one_that_failed_does_not(cluster: Cluster, phone: Host) -> None:
     cluster.restart(phone)
     cluster.drive()
     assert phone.member.inventory.state(SMALL) is DownloadState.PARTIAL
+
+
+def test_what_tells_of_pieces_goes_before_the_file() -> None:
+    """A life that fetched a file anew believed the record of one that was deleted, if that was written late."""
+    shared = entry("shared", piece_root="ab" * 32)
+    cluster = Cluster(catalog=Catalog([shared]))
+    phone = cluster.add("phone", installed=[shared])
+    cluster.drive()
+    phone.plan(Persist, FINE, Outcome(after_us=50_000))
+    phone.ask(RemoveModel, model="shared")
+    cluster.run_for(50)
+    assert [effect.key for effect in phone.opened(Persist)] == [f"pieces/{shared.sha256}"]
+    assert phone.did(DeleteFile) == []
+    cluster.drive()
+    assert len(phone.did(DeleteFile)) == 1
+
+
+def test_a_record_of_pieces_that_cannot_be_erased_keeps_the_file() -> None:
+    shared = entry("shared", piece_root="ab" * 32)
+    cluster = Cluster(catalog=Catalog([shared]))
+    phone = cluster.add("phone", installed=[shared])
+    cluster.drive()
+    phone.plan(Persist, FINE, fails(Reason.STORE_FAILED))
+    command = phone.ask(RemoveModel, model="shared")
+    cluster.drive()
+    assert phone.result(command, RemoveResult).reason is Reason.STORE_FAILED
+    assert phone.member.inventory.state(shared) is DownloadState.QUARANTINED
+    assert phone.did(DeleteFile) == []
