@@ -148,6 +148,8 @@ class _Group:
                 fitting = [n for n, d in self.scenario.devices.items() if d.platform is self.platform]
                 raise self.document.error(where, problem, one_of("use", fitting))
         weights(self.document, (self.key, "devices"), self.group.devices)
+        conduct = {each.value: weight for each, weight in self.group.conduct.items()}
+        weights(self.document, (self.key, "conduct"), conduct)
         if self.group.network:
             _known(self.document, (self.key, "network"), self.group.network, self.scenario.networks, "network")
         if self.group.count > 0 and not self.group.devices:

@@ -182,6 +182,20 @@ def _pull(document: Document, scenario: Scenario, catalog: Catalog, where: Where
             keys = " and ".join(KEYS[role] for role in groups)
             problem = f"{pull.name} pulls {name}, which all nodes of {pull.source.value} have from the beginning"
             raise document.error(place, problem, f"install it on fewer of {keys}, or choose another")
+        is_nowhere = not scenario.cdn.reachable and not any(_is_somewhere(scenario, found[role]) for role in groups)
+        if weight > 0 and is_nowhere:
+            problem = f"{pull.name} pulls {name}, which nobody has, and cdn.reachable is false"
+            raise document.error(place, problem, "install it on some nodes, or let the CDN be reached")
+
+
+def _is_somewhere(scenario: Scenario, entry: CatalogEntry | None) -> bool:
+    """Whether some node may have a file from the beginning."""
+    catalog, groups = scenario.models(), scenario.groups(Source.ALL)
+    return any(
+        group.count > 0 and probability > 0 and catalog.find(name, PLATFORM_OF[role]) == entry
+        for role, group in groups.items()
+        for name, probability in group.installed.items()
+    )
 
 
 def _is_everywhere(catalog: Catalog, role: Role, group: Group, entry: CatalogEntry) -> bool:

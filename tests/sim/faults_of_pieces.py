@@ -16,7 +16,9 @@ from edgecoder.coordinator.broker import Broker
 from edgecoder.core.effects import FetchPiece
 from edgecoder.core.events import PieceAsked
 from edgecoder.errors import Reason
+from edgecoder.seeding import client
 from edgecoder.seeding.holdings import Holdings
+from edgecoder.seeding.pieces import bitmap_to_bytes
 from edgecoder.seeding.requests import Request
 from edgecoder.seeding.tickets import is_signed, issue
 from edgecoder.seeding.transfer import Transfer
@@ -302,6 +304,16 @@ def give_what_is_not_here(patch: pytest.MonkeyPatch) -> None:
         return None
 
     patch.setattr(Uploads, "asked", eager)
+
+
+@fault("kept pieces are synced")
+def announce_what_is_on_its_way(patch: pytest.MonkeyPatch) -> None:
+    """Brokers and peers are told of one piece more than there is."""
+
+    def more(have: int, piece_count: int) -> bytes:
+        return bitmap_to_bytes(have | (have + 1 & (1 << piece_count) - 1), piece_count)
+
+    patch.setattr(client, "bitmap_to_bytes", more)
 
 
 @fault("downloads end")

@@ -17,14 +17,16 @@ from edgecoder.core.events import (
     PieceFetched,
     Started,
 )
-from edgecoder.core.ids import NodeId, OpId
+from edgecoder.core.ids import LinkId, NodeId, OpId
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, FileRow
 from edgecoder.seeding.holdings import KEY, decode
-from edgecoder.seeding.pieces import LEAF_BYTES
+from edgecoder.seeding.pieces import LEAF_BYTES, bytes_to_bitmap
 from edgecoder.trace import PieceKept, PieceLost, SeedCredited, SenderBanned, TransferBegan, TransferEnded
+from edgecoder.wire.envelope import Header
+from edgecoder.wire.messages import Announce
 from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
 
 _rows = msgspec.msgpack.Decoder(dict[str, FileRow])
@@ -51,8 +53,8 @@ class Synced:
 
 
 class KeptIsSynced(Rule):
-    """What is written to be here has been verified and synced, a piece is given away when all of it is, and a file is
-    hashed when all of that is."""
+    """What is written or told to be here has been verified and synced, a piece is given away when all of it is, and a
+    file is hashed when all of that is."""
 
     name = "kept pieces are synced"
 
@@ -68,6 +70,7 @@ class KeptIsSynced(Rule):
         self.panel.on(HashFile, self._hash)
         self.panel.on(DeleteFile, self._delete)
         self.panel.on(ServePiece, self._serve)
+        self.panel.on_sent(Announce, self._announce)
 
     def begin(self, book: Book) -> None:
         """See `Rule`."""
@@ -134,6 +137,17 @@ class KeptIsSynced(Rule):
     def _serve(self, book: Book, effect: ServePiece) -> None:
         if not self._file(book, effect.entry).have >> effect.piece & 1:
             self.fail(book, f"sends piece {effect.piece} of {effect.entry.model_id}, which it has not whole")
+        self._tell(book, effect.entry, effect.have)
+
+    def _announce(self, book: Book, _: LinkId, __: Header, message: Announce) -> None:
+        entry = book.catalog.by_digest.get(message.file.hex())
+        if entry is not None:
+            self._tell(book, entry, bytes_to_bitmap(message.have, entry.layout.piece_count))
+
+    def _tell(self, book: Book, entry: CatalogEntry, have: int) -> None:
+        early = have & ~self._file(book, entry).have
+        if early:
+            self.fail(book, f"tells that piece {early.bit_length() - 1} of {entry.model_id} is here, which it is not")
 
     def bytes_of(self, book: Book, entry: CatalogEntry) -> int:
         """Bytes of a file that are synced at a node."""
