@@ -85,12 +85,12 @@ class Bench:
         self.context = Context(ClusterConfig(), NodeConfig(), signer, 1)
         self.context.epoch = self.context.ops.epoch = 1
         self.context.out = []
-        holdings = Holdings(self.context)
-        self.holding = holdings.begin(file)
+        self.holdings = Holdings(self.context)
+        self.holding = self.holdings.begin(file)
         self.around, self.planner = Around(), Patient()
         self.ends: list[Reason | None] = []
         self.transfer = Transfer(
-            self.context, holdings, self.holding, self.planner, self.around, self.ends.append, lambda _: None
+            self.context, self.holdings, self.holding, self.planner, self.around, self.ends.append, lambda _: None
         )
         self.transfer.start()
         (allocation,) = [effect for effect in self.context.out if isinstance(effect, AllocateFile)]
