@@ -42,40 +42,31 @@ from edgecoder.core.effects import (
 )
 from edgecoder.core.events import (
     Advertised,
-    AdvertiseFailed,
-    AllocateFailed,
     Command,
     Completion,
     Connected,
     ConnectFailed,
-    DeleteFailed,
     EngineFailed,
     Event,
-    FetchFailed,
     FetchProgressed,
     FileAllocated,
     FileDeleted,
     FileFetched,
     FileHashed,
-    HashFailed,
     ModelLoaded,
-    ModelLoadFailed,
     ModelUnloaded,
     Persisted,
-    PersistFailed,
-    PieceFailed,
     PieceFetched,
     PieceServed,
-    ServeFailed,
     Started,
     SubmitTask,
     SwapModel,
     TaskChunk,
     TaskDone,
     TaskFailed,
-    UnloadFailed,
     Wake,
 )
+from edgecoder.core.failures import FAILURES
 from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, OpId
 from edgecoder.core.node import Node, Setup
 from edgecoder.errors import Reason
@@ -95,23 +86,6 @@ TOKENS_PER_S: Final = 20
 T = TypeVar("T")
 R = TypeVar("R", bound=Record)
 E = TypeVar("E", bound=Effect)
-
-FAILURES: Final[dict[type[Operation], Callable[[OpId, Reason], Completion]]] = {
-    Persist: PersistFailed,
-    Advertise: AdvertiseFailed,
-    Connect: ConnectFailed,
-    LoadModel: ModelLoadFailed,
-    UnloadModel: UnloadFailed,
-    RunTask: TaskFailed,
-    FetchFile: FetchFailed,
-    HashFile: HashFailed,
-    DeleteFile: DeleteFailed,
-    AllocateFile: AllocateFailed,
-    FetchPiece: PieceFailed,
-    ServePiece: ServeFailed,
-    DialCoordinator: ConnectFailed,
-}
-"""How each operation fails."""
 
 _PLAIN: Final[dict[type[Operation], Callable[[OpId], Completion]]] = {
     Persist: Persisted,

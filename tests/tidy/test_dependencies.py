@@ -33,12 +33,17 @@ def imported(folder: str) -> set[str]:
 def test_each_part_declares_what_it_imports() -> None:
     assert imported("edgecoder") <= declared(BASE)
     assert imported("sim") <= declared(BASE) | declared("sim")
-    assert imported("drivers") <= declared(BASE)
+    assert imported("drivers") <= declared(BASE) | declared("agent")
 
 
 @pytest.mark.parametrize("package", sorted(declared("sim")))
 def test_no_package_of_the_simulator_is_for_nothing(package: str) -> None:
     assert package in imported("sim") | USED_UNSEEN
+
+
+@pytest.mark.parametrize("package", sorted(declared("agent")))
+def test_no_package_of_the_drivers_is_for_nothing(package: str) -> None:
+    assert package in imported("drivers")
 
 
 @pytest.mark.parametrize("package", sorted(declared(BASE)))
@@ -47,5 +52,5 @@ def test_no_package_of_the_base_is_for_nothing(package: str) -> None:
 
 
 def test_tests_and_benchmarks_import_what_dev_installs() -> None:
-    everything = declared(BASE) | declared("sim") | declared("dev")
+    everything = declared(BASE) | declared("agent") | declared("sim") | declared("dev")
     assert imported("tests") | imported("benchmarks") <= everything

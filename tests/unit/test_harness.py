@@ -6,12 +6,13 @@ import pytest
 
 from edgecoder.core.effects import LoadModel, ModelStatus, Operation, Reply, SwapResult
 from edgecoder.core.events import QueryStatus
+from edgecoder.core.failures import FAILURES
 from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
 from edgecoder.wire.messages import Heartbeat, HeartbeatAck
 from tests.catalogs import LARGE, SMALL
 from tests.harness import Cluster, Livelock, Pair
-from tests.hosts import FAILURES, HANGS, fails
+from tests.hosts import HANGS, fails
 
 
 def test_every_operation_can_fail() -> None:
