@@ -101,7 +101,7 @@ def test_a_broken_base_always_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_extra_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["doctor", "--extra", "simm"]) == 2
-    assert "there is no extra simm; the extras are all, dev, sim" in capsys.readouterr().err
+    assert "there is no extra simm; the extras are agent, all, dev, sim" in capsys.readouterr().err
 
 
 def planted() -> list[Check]:

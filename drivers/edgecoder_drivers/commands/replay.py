@@ -1,4 +1,4 @@
-"""Live a journalled life of an agent or device again, and compare what the core answers.
+"""Live a journalled life of a node again and compare its answers.
 
 Decides what is printed; the life is lived in `replay`.
 """
