@@ -1,8 +1,8 @@
 """Engines: what runs a model, behind one small port, and the driver that makes one of it.
 
 An engine holds one model or none. Which one, when it changes and what is drained before is the core's; an engine does
-what it is told and says why it could not. Loading may take minutes and a task too: whoever waits may be cancelled at any
-time, and then the engine is as `close` or the end of the operation would have left it.
+what it is told and says why it could not. Loading may take minutes, and a task too: whoever waits may be cancelled at
+any time. A load that is cancelled leaves the engine empty.
 """
 
 from __future__ import annotations
