@@ -33,10 +33,20 @@ _DUE = "broker.due"
 DUE_PARTS = 4
 """Senders whose turn comes within a quarter of the broker's delay are served together."""
 SWEEP_MS = 2_000
+"""Orders are looked at so often, or four times in the time that one takes, but no less often than"""
+SWEEP_MS_MAX = 8_000
+"""this and no more often than"""
+SWEEP_MS_MIN = 500
+"""this."""
+SWEEP_PARTS = 4
+LATE_PARTS = 4
+"""An order is told again when it is late by one part of so many of the time that it should take,"""
 LATE_FACTOR = 2
-"""An order is void after so many times the time that it should take"""
+"""and is void after so many times that time"""
 LATE_MS = 2_000
 """and this."""
+MISSED_BY = 2
+"""A sender that so many receivers could not reach is gone until it says something."""
 REFUSE_MS = 60_000
 """A sender that did not deliver is not given to the same receiver again for so long."""
 GONE_MS = 5_000
@@ -125,6 +135,7 @@ class Broker:
         if before is None:
             peer.credited_bytes = state.credited_bytes.get(peer.node, 0)
         peer = state.swarm.join(peer)
+        self._heard(state, peer)
         self._judge(state, peer)
         if message.wants:
             left_bytes = entry.file_size_bytes - entry.layout.held_bytes(have)
@@ -195,16 +206,22 @@ class Broker:
         return message.broker_epoch == state.epoch and bool(state.swarm.peers)
 
     def have(self, link: Link, message: Have) -> None:
-        """A member tells what came and what did not."""
+        """A member tells what came and what did not; with neither, that it does nothing."""
         state = self.files.get(message.file)
         peer = None if state is None or link.peer is None else state.swarm.peers.get(link.peer)
         if state is None or peer is None:
             self._context.drop("have", Reason.UNKNOWN_SENDER)
             return
         swarm, now = state.swarm, self._context.now
+        self._heard(state, peer)
         settled = self._settle(state, peer, message)
         self._told(state)
         orders: list[Order] = []
+        if not (message.got or message.taking or message.lost):
+            delay = self._context.config.broker_delay_ms * MILLI
+            open_orders = swarm.open_orders(peer)
+            orders += self._again(order for order in open_orders if now > max(order.at, order.repeated_at) + delay)
+            orders += swarm.fill(peer, now)
         if message.lost or any(order.sender is None for order in settled):
             orders += swarm.fill_from_origin(now)
         for sender in {order.sender.node: order.sender for order in settled if order.sender is not None}.values():
@@ -248,6 +265,9 @@ class Broker:
         is_proof = reason in (Reason.PIECE_CORRUPT, Reason.BANNED)
         wait_ms = GONE_MS if reason is Reason.PEER_LOST else REFUSE_MS
         peer.refused[sender] = _NEVER if is_proof else self._context.in_ms(wait_ms)
+        if reason is Reason.PEER_LOST:
+            other.missed_by.add(peer.node)
+            self._judge(state, other)
         if reason is Reason.NO_TICKET:  # it never got the one that it was sent
             peer.tickets.pop(sender, None)
         if is_order:
@@ -256,7 +276,24 @@ class Broker:
 
     def _judge(self, state: _File, peer: Peer) -> None:
         """What a member has counts if it gives, and is believed."""
-        state.swarm.doubt(peer, is_doubted=not peer.slots or state.repute.is_doubted(peer.node))
+        is_gone = len(peer.missed_by) >= MISSED_BY
+        state.swarm.doubt(peer, is_doubted=is_gone or not peer.slots or state.repute.is_doubted(peer.node))
+
+    def _heard(self, state: _File, peer: Peer) -> None:
+        """A member has said something: it is there."""
+        state.swarm.heard(peer, self._context.now)
+        if peer.missed_by:
+            peer.missed_by.clear()
+            self._judge(state, peer)
+
+    def _again(self, orders: Iterable[Order]) -> list[Order]:
+        """Orders to be told again, as the grant may have got lost, and the ticket with it; or the news that it came."""
+        again = list(orders)
+        for order in again:
+            order.repeated_at = self._context.now
+            if order.sender is not None:
+                order.receiver.tickets.pop(order.sender.node, None)
+        return again
 
     def _praise(self, state: _File, peer: Peer, sender: NodeId) -> None:
         """A sender has delivered."""
@@ -322,35 +359,45 @@ class Broker:
                 self._context.send(peer.link, redirect, _TTL_MS)
         self._told(state)
 
-    def _sweep_later(self, state: _File) -> None:
+    def _sweep_later(self, state: _File, after_ms: int = SWEEP_MS) -> None:
         name = (_SWEEP, state.file)
         if self._context.timers.is_idle(name):
-            self._context.timers.set(name, self._context.in_ms(SWEEP_MS), lambda: self._sweep(state))
+            self._context.timers.set(name, self._context.in_ms(after_ms), lambda: self._sweep(state))
 
     def _sweep(self, state: _File) -> None:
-        """Void what is far too late: its receiver may never say so."""
+        """Look for orders that are late, and for members that could be given something again."""
         self._hand_over(state)
         if not state.swarm.peers:
             return
+        open_orders = state.swarm.orders
+        if open_orders:
+            takes_ms = sum(order.expect for order in open_orders.values()) // (len(open_orders) * MILLI)
+            self._sweep_later(state, min(max(takes_ms // SWEEP_PARTS, SWEEP_MS_MIN), SWEEP_MS_MAX))
         self._sweep_later(state)
         now = self._context.now
-        late = [
-            order
-            for order in state.swarm.orders.values()
-            if now > order.at + LATE_FACTOR * order.expect + LATE_MS * MILLI
-        ]
-        orders: list[Order] = []
-        for order in late:
-            state.swarm.settle(order.receiver, order.piece, arrived=False)
-            if order.sender is not None:  # the grant may have got lost, and the ticket with it
-                order.receiver.tickets.pop(order.sender.node, None)
-        if late:
-            orders += state.swarm.fill_from_origin(now)
+        orders = self._late(state)
         for peer in state.swarm.peers.values():
             if peer.refused:
                 peer.refused = {node: until for node, until in peer.refused.items() if until > now}
             orders += state.swarm.trial(peer, now) if peer.is_doubted else state.swarm.fill(peer, now)
         self._grant(state, orders, self._all_to_tell(state))
+
+    def _late(self, state: _File) -> list[Order]:
+        """Tell orders again that are late, and void what is far too late: its receiver may never say so. Who is not
+        heard of is sent nothing until it is."""
+        swarm, now, slack = state.swarm, self._context.now, 2 * self._context.config.broker_delay_ms * MILLI
+        late = [
+            order
+            for order in swarm.orders.values()
+            if now > order.at + order.expect + order.expect // LATE_PARTS + slack
+        ]
+        orders = self._again(order for order in late if not order.repeated_at)
+        for order in late:
+            if order.receiver.heard_at < order.at:
+                order.receiver.inbound_max = 0
+            if now > order.at + LATE_FACTOR * order.expect + LATE_MS * MILLI:
+                swarm.settle(order.receiver, order.piece, arrived=False)
+        return [*orders, *swarm.fill_from_origin(now)] if late else []
 
     # -- grants --------------------------------------------------------------------------------------------------------
 

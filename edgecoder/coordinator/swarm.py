@@ -60,7 +60,8 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     held: int = 0
     """How many pieces it has."""
     inbound_max: int = 3
-    """Orders that may be open to it: more where pieces are short beside the way to the broker and back."""
+    """Orders that may be open to it: more where pieces are short beside the way to the broker and back, none where it
+    has not said a word though something should have come."""
     target: int = 2
     """How many it is given to send at once."""
     targets: dict[NodeId, Peer] = {}
@@ -78,6 +79,10 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     is_doubted: bool = False
     """Whether it gives nothing, or is not believed: it is given nothing to send but a trial now and then, and what it
     has counts for nothing."""
+    heard_at: Micros = 0
+    """When it said something last."""
+    missed_by: set[NodeId] = set()
+    """Who could not reach it since then."""
     tried_at: Micros = 0
     busy_until: Micros = 0
     """When it should have sent what it was given."""
@@ -89,7 +94,7 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """The orders that it is to send, by receiver and piece."""
 
 
-class Order(msgspec.Struct, gc=False, frozen=True):
+class Order(msgspec.Struct, gc=False, eq=False):
     """A piece that goes from one member, or the CDN (`sender` None), to another."""
 
     receiver: Peer
@@ -98,6 +103,8 @@ class Order(msgspec.Struct, gc=False, frozen=True):
     at: Micros
     expect: Micros
     """How long it should take."""
+    repeated_at: Micros = 0
+    """When it was told again; 0: it was told once."""
 
 
 class Swarm:
@@ -144,6 +151,7 @@ class Swarm:
         self.seeders += peer.held == self.layout.piece_count
         self.receivers += peer.wants
         peer.targets, peer.sources, peer.sending, peer.place = {}, {}, {}, len(self._list)
+        peer.missed_by = set()
         self._list.append(peer)
         for piece in bits(peer.have):
             self._count(piece, 1)
@@ -180,6 +188,17 @@ class Swarm:
         peer.up_bytes_per_s, peer.endpoint = said.up_bytes_per_s, said.endpoint
         peer.down_bytes_per_s = said.down_bytes_per_s
         peer.target = self._target_of(peer)
+
+    def heard(self, peer: Peer, now: Micros) -> None:
+        """A member has said something."""
+        peer.heard_at = now
+        if not peer.inbound_max:
+            peer.target = self._target_of(peer)
+
+    def open_orders(self, peer: Peer) -> list[Order]:
+        """What a member is to send; where that is nothing, what it is to be sent."""
+        to_it = (self.orders.get((peer.node, piece)) for piece in bits(peer.pending))
+        return list(peer.sending.values()) or [order for order in to_it if order is not None]
 
     def leave(self, node: NodeId) -> list[Order]:
         """A member is gone. Returns the orders that it was to send, which are void."""

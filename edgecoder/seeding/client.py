@@ -27,8 +27,10 @@ _TTL_MS = 120_000
 _FLUSH = "seeding.flush"
 _AGAIN = "seeding.announce"
 _LOST = "seeding.redirect"
-_ANSWER_MS = 5_000
-"""A broker that has not answered an announcement by then is told again."""
+_ANSWER_MS = 1_000
+"""A broker that has not answered an announcement by then is told again,"""
+_ANSWER_MS_MAX = 8_000
+"""and again after twice as long each time, up to this."""
 _DIAL_MS = 20_000
 """A link to a broker that is not there and identified by then is given up."""
 DIALS_MAX = 16
@@ -56,6 +58,10 @@ class _Brokered(msgspec.Struct):
 
     link: LinkId | None = None
     """Over which it was announced; None: not yet."""
+    since: Micros = 0
+    """When it was first."""
+    unanswered: int = 0
+    """Announcements in a row."""
     broker: NodeId | None = None
     epoch: int = 0
     got: list[Got] = msgspec.field(default_factory=list)
@@ -91,6 +97,16 @@ class BrokerClient:
         known = self._by_file.get(file)
         return known is not None and known.link is not None
 
+    def offers(self, file: FileId) -> bool:
+        """Whether a broker knows that this node sends pieces of a file."""
+        known = self._by_file.get(file)
+        return known is not None and known.link is not None and known.said[1] > 0
+
+    def asked_since(self, file: FileId) -> Micros:
+        """When the broker that there is, or was last, was first told of a file."""
+        known = self._by_file.get(file)
+        return 0 if known is None else known.since
+
     def trusts(self, broker: NodeId, file: FileId) -> bool:
         """Whether a coordinator may give tickets for a file: it is the broker, or one that this node has a link to."""
         known = self._by_file.get(file)
@@ -118,6 +134,8 @@ class BrokerClient:
 
     def _announce(self, holding: Holding, known: _Brokered, link: LinkId, *, is_redirected: bool) -> None:
         config = self._context.config
+        if link != known.link:
+            known.since = self._context.now
         known.link, known.broker = link, self._links[link].peer
         known.got, known.taking, known.lost = [], [], []
         wants, slots = self._files.wants(holding.file), self._files.slots(holding)
@@ -134,7 +152,8 @@ class BrokerClient:
             redirected=is_redirected,
         )
         self._context.send(link, message, _TTL_MS)
-        again = self._context.in_ms(_ANSWER_MS)
+        again = self._context.in_ms(min(_ANSWER_MS << min(known.unanswered, 8), _ANSWER_MS_MAX))
+        known.unanswered += 1
         self._context.timers.set((_AGAIN, holding.file), again, lambda: self._announce_again(holding))
 
     def _announce_again(self, holding: Holding) -> None:
@@ -170,6 +189,12 @@ class BrokerClient:
         if known is not None and known.link is not None:
             known.lost.append(Lost(piece, sender, reason, size_bytes))
             self._flush_soon(file)
+
+    def idle(self, file: FileId) -> None:
+        """Nothing of a file is on its way, or nothing is sent: orders may have got lost."""
+        known = self._by_file.get(file)
+        if known is not None and known.link is not None:
+            self._context.send(known.link, Have(file=file), _TTL_MS)
 
     def _flush_soon(self, file: FileId) -> None:
         """At the end of what happens now: several things may."""
@@ -208,7 +233,9 @@ class BrokerClient:
         known.epoch = grant.broker_epoch
         asked_at = self._asked_at.pop(grant.file, None)
         if asked_at is not None:
-            self.rtt = self._context.now - asked_at
+            if known.unanswered == 1:  # of one that was repeated nobody knows which was answered (Karn, RFC 6298)
+                self.rtt = self._context.now - asked_at
+            known.unanswered = 0
             self._context.timers.cancel((_AGAIN, grant.file))
         return True
 

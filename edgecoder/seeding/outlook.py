@@ -61,7 +61,8 @@ class CdnOutlook:
         self._rates = rates
         self._piece_size_bytes = piece_size_bytes
         self._size_bytes = size_bytes
-        self._shares = 1
+        self._shares = 0
+        """0: nobody has said."""
         self.first_byte: Micros = context.cluster.cdn_first_byte_ms * MILLI
         """How long the CDN takes to its first byte."""
         self.under_way = 0
@@ -71,8 +72,11 @@ class CdnOutlook:
         self._alone = Alone(context.now, self.first_byte, size_bytes)
 
     def told(self, shares: int) -> None:
-        """The broker says in how many equal shares the CDN would be."""
-        self._pass_time()  # at the rate that held until now
+        """The broker says in how many equal shares the CDN would be; what it says first has held before."""
+        if self._shares:
+            self._pass_time()  # at the rate that held until now
+        else:
+            self._alone = Alone(self._alone.began, self.first_byte, self._size_bytes)
         self._shares = max(1, shares)
 
     def alone_ends(self) -> Micros:
@@ -94,7 +98,7 @@ class CdnOutlook:
         cluster, down = context.cluster, context.config.download_kbit_per_s
         most = cluster.cdn_kbit_per_s
         if cluster.cdn_egress_kbit_per_s:
-            most = min(most, cluster.cdn_egress_kbit_per_s // self._shares)
+            most = min(most, cluster.cdn_egress_kbit_per_s // max(1, self._shares))
         if down:
             most = min(most, down)
         rate = most * 125
@@ -102,7 +106,8 @@ class CdnOutlook:
         measured = self._rates.bytes_per_s(Source.CDN, context.now, came)
         if measured and self._rates.total_bytes(Source.CDN) >= MEASURED_PIECES * size:
             # alone it would have had what the peers took of this node's access as well
-            rate = min(rate, measured + self._rates.peers.bytes_per_s(context.now))
+            peers = self._rates.peers
+            rate = min(rate, measured + peers.bytes_per_s(context.now, peers.under_way * size * came_pct // 100))
         return max(1, rate)
 
     def pieces_per_request(self) -> int:

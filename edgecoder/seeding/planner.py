@@ -21,7 +21,9 @@ from edgecoder.seeding.prices import Prices, is_cheaper
 SLACK_PCT = 3
 """So much longer than with the CDN alone a download may take, percent."""
 GRACE_PCT = 1
-"""Peers get so much of the CDN's time to give a sign, percent."""
+"""Peers get so much of the CDN's time to give a sign, percent,"""
+AHEAD_PCT = 5
+"""and so much where the download is as far ahead of the CDN alone, percent: it can afford to wait for them."""
 DOUBLED_PCT = 2
 """The last so much of a file is asked of a second source where the first is late, percent."""
 SECOND_US = 1_000_000
@@ -115,10 +117,11 @@ class PortfolioPlanner:
         """See `Planner`."""
         now, rate, alone = view.now, view.cdn_bytes_per_s, _alone(view)
         deadline = _deadline(view)
-        grace = max(2 * view.rtt, alone * GRACE_PCT // 100)
+        rest = view.cdn_first_byte + view.bytes_left * SECOND_US // rate
+        is_ahead = (view.alone_ends - now - rest) * 100 >= AHEAD_PCT * alone
+        grace = max(2 * view.rtt, alone * (AHEAD_PCT if is_ahead else GRACE_PCT) // 100)
         if not view.peers_asked and now >= view.peer_sign_at + grace:
             return Plan(Why.ALONE, now + _LOOK_US_MAX)
-        rest = view.cdn_first_byte + view.bytes_left * SECOND_US // rate
         latest = deadline - rest  # then the CDN must be asked for all that is left
         is_end = view.bytes_left * 100 <= view.bytes_begun * DOUBLED_PCT
         if now >= latest:

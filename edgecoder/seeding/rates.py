@@ -12,26 +12,27 @@ SECOND_US = 1_000_000
 class Meter:
     """The rate of one kind of source. Older bytes count less: by half after 20 s of work."""
 
-    __slots__ = ("_busy", "_bytes", "_since", "_under_way", "total_bytes")
+    __slots__ = ("_busy", "_bytes", "_since", "total_bytes", "under_way")
 
     def __init__(self) -> None:
         self._bytes = 0
         self._busy: Micros = 0
         self._since: Micros = 0
-        self._under_way = 0
         self.total_bytes = 0
+        self.under_way = 0
+        """Requests."""
 
     def begin(self, now: Micros, first_byte: Micros = 0) -> None:
         """One more request is under way, of which nothing can come before the first byte."""
         self._settle(now)
-        if not self._under_way:
+        if not self.under_way:
             self._since = now + first_byte
-        self._under_way += 1
+        self.under_way += 1
 
     def end(self, now: Micros) -> None:
         """One is no more."""
         self._settle(now)
-        self._under_way -= 1
+        self.under_way -= 1
 
     def note(self, size_bytes: int) -> None:
         """Bytes came."""
@@ -44,11 +45,11 @@ class Meter:
     def bytes_per_s(self, now: Micros, unnoted_bytes: int = 0) -> int:
         """The rate, with bytes that have come and were not noted yet; 0 as long as nothing was measured."""
         self._settle(now)
-        return (self._bytes + unnoted_bytes) * SECOND_US // self._busy if self._busy and self._bytes else 0
+        return (self._bytes + unnoted_bytes) * SECOND_US // self._busy if self._busy else 0
 
     def _settle(self, now: Micros) -> None:
         if now > self._since:
-            if self._under_way:
+            if self.under_way:
                 self._busy += now - self._since
             self._since = now
 

@@ -10,6 +10,7 @@ import msgspec
 from edgecoder.core.effects import Source
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId
 from edgecoder.errors import Reason
+from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding
 from edgecoder.seeding.prices import Prices
 
@@ -43,6 +44,18 @@ class Swarm(Protocol):
 
     def ready(self, holding: Holding) -> None:
         """There is room for the file: whoever can give it may be asked."""
+        ...
+
+    def worked(self) -> None:
+        """A request has ended."""
+        ...
+
+    def settles_at(self) -> Micros:
+        """When this life should have the links that the one before had."""
+        ...
+
+    def asked_since(self, file: FileId) -> Micros:
+        """When the broker that there is, or was last, was first told of a file."""
         ...
 
     def rtt(self) -> Micros:
@@ -131,6 +144,11 @@ class Requests:
     def of_peer(self, peer: NodeId) -> int:
         """How many one peer was asked."""
         return sum(1 for request in self._of_op.values() if request.peer == peer)
+
+    def is_asked(self, sender: NodeId, piece: int) -> bool:
+        """Whether a sender, or the CDN, was asked for a piece alone."""
+        of = self._of_op.values()
+        return any(each.piece == piece and each.count == 1 and (each.peer or CDN_ID) == sender for each in of)
 
     def of_source(self, source: Source) -> int:
         """How many one kind of source was asked."""

@@ -6,7 +6,7 @@ rest of the node sees of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Protocol
 
 from edgecoder.config import Distribution
@@ -20,12 +20,16 @@ from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.inventory import DownloadState, Inventory
 from edgecoder.seeding.client import BrokerClient
 from edgecoder.seeding.holdings import Holding, Holdings
+from edgecoder.seeding.idle import REST_MS, Idle
 from edgecoder.seeding.near import SOURCES, NearPeers
 from edgecoder.seeding.planner import make_planner
 from edgecoder.seeding.prices import Prices, prices_of
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.uploads import Uploads
 from edgecoder.wire.messages import Announce, Grant, Have, Redirect
+
+SETTLE_MS = 3_000
+"""A node that comes back should have its links to coordinators again by then."""
 
 
 class Surroundings(Protocol):
@@ -62,6 +66,7 @@ class Swarms:
         self._is_metered = False
         self._clock_ms = context.wall_at_zero_ms
         """Unix time at moment 0, by a coordinator's clock where one has told it."""
+        self._settles_at: Micros = 0
         self._home: LinkId | None = None
         """The home that was told of all files."""
         self.holdings = Holdings(context)
@@ -69,9 +74,12 @@ class Swarms:
         self.client = BrokerClient(context, gate.links, surroundings.home_link, self)
         self.transfers: dict[FileId, Transfer] = {}
         self.near = NearPeers(context, self)
+        self._rests = Idle(context, "seeding.rests", self._is_resting, self._say_resting, self._rest_us)
+        self._starves = Idle(context, "seeding.starves", self._is_starving, self._say_starving)
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
         """Take what earlier lives kept."""
+        self._settles_at = self._context.in_ms(SETTLE_MS)
         self.holdings.restore(snapshot, self._find_partial)
         for entry in self._catalog.entries:
             if self.is_for(entry) and self._inventory.state(entry) is DownloadState.INSTALLED:
@@ -236,6 +244,14 @@ class Swarms:
         self.near.began(holding)
         self.near.ask()
 
+    def settles_at(self) -> Micros:
+        """See `transfer.Swarm`."""
+        return self._settles_at
+
+    def asked_since(self, file: FileId) -> Micros:
+        """See `transfer.Swarm`."""
+        return self.client.asked_since(file)
+
     def rtt(self) -> Micros:
         """See `transfer.Swarm`."""
         return self.client.rtt
@@ -248,6 +264,36 @@ class Swarms:
     def wish_changed(self, holding: Holding) -> None:
         """See `transfer.Swarm`."""
         self.client.announce(holding)
+
+    def worked(self) -> None:
+        """See `transfer.Swarm` and `uploads.Giver`."""
+        self._rests.look()
+        self._starves.look()
+
+    # -- idle times ----------------------------------------------------------------------------------------------------
+
+    def _is_resting(self) -> bool:
+        """Whether it sends nothing, and could."""
+        return not len(self.uploads) and any(self._offered())
+
+    def _offered(self) -> Iterator[FileId]:
+        return (file for file, holding in self.holdings.by_file.items() if holding.have and self.client.offers(file))
+
+    def _rest_us(self) -> Micros:
+        return max(2 * self.client.rtt, REST_MS * MILLI)
+
+    def _say_resting(self) -> None:
+        for file in self._offered():
+            self.client.idle(file)
+
+    def _is_starving(self) -> bool:
+        """Whether it gets nothing of a file that it wants."""
+        return any(transfer.starves for transfer in self.transfers.values())
+
+    def _say_starving(self) -> None:
+        for file, transfer in self.transfers.items():
+            if transfer.starves:
+                self.client.idle(file)
 
     # -- the node around -----------------------------------------------------------------------------------------------
 
@@ -262,10 +308,14 @@ class Swarms:
         self.uploads.pump()
 
     def home_answered(self, link: LinkId, time_ms: int) -> None:
-        """The home has acknowledged a heartbeat. One that was another before is told of all files."""
+        """The home has acknowledged a heartbeat."""
         self._clock_ms = time_ms - self._context.now // MILLI
-        if link != self._home:
-            self._home = link
+        self._report_to(link)
+
+    def _report_to(self, home: LinkId) -> None:
+        """A home that was another before is told of all files."""
+        if home != self._home:
+            self._home = home
             self.client.announce_all()
 
     def link_bound(self, link: Link) -> None:
@@ -274,6 +324,8 @@ class Swarms:
             self.near.link_bound(link)
         else:
             self.client.link_bound(link)
+            if link.id == self._around.home_link():
+                self._report_to(link.id)
 
     def link_down(self, link: LinkId) -> None:
         """A link is gone."""
@@ -294,6 +346,7 @@ class Swarms:
         transfer = self.transfers.get(grant.file)
         if self.client.granted(link, grant) and transfer is not None:
             transfer.granted(grant)
+        self.worked()
 
     def on_redirect(self, link: Link, message: Redirect) -> None:
         """The home names another broker."""

@@ -67,7 +67,7 @@ class Transfer:
         self.banned: set[NodeId] = set()
         self._rates = Rates()
         self._cdn_failures = 0
-        self._cdn_waits_until: Micros = 0
+        self._cdn_waits_until = swarm.settles_at() if holding.have else 0
         self._sign_at = self._progress_at = self.began = context.now
         self._bytes_begun = self.bytes_left
         self._cdn = CdnOutlook(context, self._rates, self._layout.piece_size_bytes, self._bytes_begun)
@@ -95,6 +95,11 @@ class Transfer:
     def is_over(self) -> bool:
         """Whether it asks nobody any more."""
         return self.state in (TransferState.DONE, TransferState.FAILED)
+
+    @property
+    def starves(self) -> bool:
+        """Whether it lacks something and has asked nobody for it."""
+        return self.state is TransferState.FETCHING and not self.requests
 
     @property
     def bytes_done(self) -> int:
@@ -146,6 +151,8 @@ class Transfer:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.BANNED)
             elif self.holding.have & bit:  # the broker has not heard of it
                 self._swarm.got(self.holding, row.piece, CDN_ID, 0)
+            elif self.requests.is_asked(row.sender, row.piece):
+                continue  # the broker says it again, since it has not heard of it
             elif self.requests.flying & bit:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.DUPLICATE)
             elif row.sender == CDN_ID:
@@ -280,6 +287,7 @@ class Transfer:
                 if request.link is not None:
                     self._swarm.freed()
                 self._glance() if isinstance(completion, PieceFetched) else self.look()
+                self._swarm.worked()
 
     def _keep_late(self, request: Request, completion: PieceFetched | PieceFailed) -> None:
         """What comes after the end stays, if the file does; nobody is to blame for what does not."""
@@ -416,7 +424,7 @@ class Transfer:
             bytes_left=self.bytes_left,
             bytes_free=free,
             peers_asked=self.requests.peers,
-            peer_sign_at=self._sign_at,
+            peer_sign_at=max(self._sign_at, self._swarm.asked_since(self.holding.file)),
             cdn_bytes_per_s=self._cdn.bytes_per_s(),
             cdn_first_byte=self._cdn.first_byte,
             rtt=self._swarm.rtt(),

@@ -1,4 +1,4 @@
-"""A flash crowd of which a fifth leaves every minute; who has been away helps on, and does not ask again."""
+"""A flash crowd of which a fifth leaves every minute, and that loses messages; who has been away helps on."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ AWAY_S = 10
 OVER_BOUND_MAX = 1.3
 
 
-@pytest.mark.parametrize("rng_seed", [1, 2])
-def test_the_last_is_done_soon_after_the_bound_of_who_is_alive(tmp_path: Path, rng_seed: int) -> None:
+@pytest.mark.parametrize(("rng_seed", "loss_pct"), [(1, 0), (2, 5), (3, 5), (4, 5), (5, 5), (6, 5)])
+def test_the_last_is_done_soon_after_the_bound_of_who_is_alive(tmp_path: Path, rng_seed: int, loss_pct: int) -> None:
     sets = [
         f"agents.count={NODES}",
         f"networks.line.up_mbit_per_s={UPLINK}",
         f"cdn.egress_mbit_per_s={UPLINK}",
         f"cdn.per_connection_mbit_per_s={UPLINK}",
         f"rng_seed={rng_seed}",
+        f"networks.line.loss_pct={loss_pct}",
     ]
     crowd = Crowd(tmp_path, *sets)
     spans: list[list[float]] = [[0.0] for _ in range(NODES)]

@@ -111,7 +111,7 @@ def test_several_coordinators_broker_a_file_as_one_and_the_next_takes_it_over(tm
     assert members() == [0, 12]
     crowd.run()
     assert crowd.figures["transfers_done"] == 12
-    assert crowd.figures["transfer_cdn_bytes"] < 1.6 * FILE_BYTES
+    assert crowd.figures["transfer_cdn_bytes"] < 1.4 * FILE_BYTES
 
 
 def test_refusals_name_their_reason(tmp_path: Path) -> None:
@@ -144,6 +144,6 @@ def test_without_broker_and_cdn_the_rarest_of_what_known_peers_have_is_fetched(t
     assert not crowd.of(TransferEnded)
     crowd.world.coordinators[0].crash()
     crowd.run(110)
-    late = {record.why for at_us, _, record in crowd.records if isinstance(record, PieceSought) and at_us > 40e6}
-    assert late == {"rarest"}
+    late = [record for at_us, _, record in crowd.records if isinstance(record, PieceSought) and at_us > 40e6]
+    assert {record.why for record in late if record.source == "mesh"} == {"rarest"}
     assert [record.reason for record in crowd.of(TransferEnded)] == [None] * 12

@@ -123,3 +123,28 @@ def test_a_request_is_a_small_part_of_a_file() -> None:
     """One that asked for all that the CDN gives in two seconds asked for most of a small file."""
     seen = outlook(64 * PIECE, cdn_kbit_per_s=160_000, cdn_first_byte_ms=1)
     assert seen.pieces_per_request() == 2
+
+
+def test_shares_that_are_told_first_have_held_before() -> None:
+    """A node that came back took the whole CDN for its own until its broker answered, and was behind at once."""
+    seen = outlook(100 * MB, cdn_kbit_per_s=80_000, cdn_egress_kbit_per_s=80_000)
+    for second in (2, 4):
+        seen._context.now = second * SECOND
+        seen.alone_ends()
+    seen.told(4)
+    assert seen.alone_ends() == seen.first_byte + 40 * SECOND
+    seen._context.now += 10 * SECOND
+    seen.told(2)
+    left = 100 * MB - (14 * SECOND - seen.first_byte) * 10 * MB // 4 // SECOND
+    assert abs(seen.alone_ends() - (14 * SECOND + left * 2 // 10)) < 10
+
+
+def test_what_peers_have_on_its_way_does_not_make_the_cdn_alone_late() -> None:
+    seen = outlook(100 * MB, cdn_kbit_per_s=80_000)
+    ends = seen.alone_ends()
+    seen._rates.begin(Source.CDN, 0)
+    seen._rates.begin(Source.MESH, 0)
+    seen._context.now = SECOND
+    seen._rates.note(Source.CDN, 9 * PIECE)
+    assert seen.bytes_per_s() < 10 * MB
+    assert seen.alone_ends() == ends

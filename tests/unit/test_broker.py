@@ -204,7 +204,7 @@ def test_a_receiver_that_leaves_frees_its_senders() -> None:
     bench.sent()
     bench.broker.link_down(2)
     del bench.links[2]
-    bench.pass_s(5)
+    bench.pass_s(1)
     assert {link for link, _, _ in bench.granted()} == {3}
     swarm = bench.broker.files[DIGEST].swarm
     assert {order.receiver.node for order in swarm.orders.values()} == {node_id("cy")}
@@ -300,3 +300,72 @@ def test_a_file_without_members_costs_nothing() -> None:
     assert bench.context.timers.next_deadline is None
     bench.announce(2, "ben")
     assert bench.context.timers.next_deadline is not None
+
+
+SLOW = 524
+"""Kbit/s: a piece a second."""
+
+
+def test_a_member_that_does_nothing_is_told_its_orders_again_with_a_ticket() -> None:
+    """A grant that was lost left its sender idle until the order was void, and the next one had no ticket."""
+    bench = Bench()
+    bench.announce(1, "ada", ALL, up_kbit_per_s=SLOW)
+    bench.announce(2, "ben")
+    ((_, told),) = [(link, grant) for link, grant in bench.grants() if grant.pieces]
+    for link in (1, 2):
+        bench.pass_s(0.1)
+        bench.broker.have(bench.links[link], Have(file=DIGEST))
+        assert not bench.granted(), "it may be on its way"
+        bench.pass_s(0.2)
+        bench.broker.have(bench.links[link], Have(file=DIGEST))
+        ((receiver, grant),) = bench.grants()
+        assert receiver == 2
+        assert [(row.piece, row.sender) for row in grant.pieces] == [(row.piece, row.sender) for row in told.pieces]
+        assert grant.pieces[0].ticket is not None
+
+
+def test_an_order_that_is_late_is_told_again_once_then_void() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL, up_kbit_per_s=SLOW)
+    bench.announce(2, "ben")
+    (first,) = bench.granted()
+    bench.pass_s(1.6)
+    bench.granted()
+    bench.pass_s(2)
+    assert bench.granted().count(first) == 1
+    orders = bench.broker.files[DIGEST].swarm.orders
+    assert (node_id("ben"), first[1]) in orders
+    bench.pass_s(3)
+    assert (node_id("ben"), first[1]) not in orders
+
+
+def test_who_says_nothing_though_something_should_have_come_is_sent_nothing_until_it_does() -> None:
+    """The slots of senders were full of orders for a node that had crashed."""
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    bench.announce(2, "ben")
+    bench.pass_s(5)
+    bench.granted()
+    bench.pass_s(60)
+    assert not bench.granted()
+    bench.broker.have(bench.links[2], Have(file=DIGEST))
+    assert bench.granted()
+
+
+def test_a_sender_whom_two_could_not_reach_gives_nothing_until_it_says_something() -> None:
+    """Each receiver found out by itself that a node had crashed; what only that node had was not sought elsewhere."""
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    for number, name in ((2, "ben"), (3, "cy")):
+        bench.announce(number, name)
+    for number in (2, 3):
+        granted = [(piece, sender) for link, piece, sender in bench.granted() if link == number]
+        lost = tuple(Lost(piece, sender, Reason.PEER_LOST) for piece, sender in granted)
+        bench.broker.have(bench.links[number], Have(file=DIGEST, lost=lost))
+    assert CDN_ID in {sender for _, _, sender in bench.granted()}
+    bench.pass_s(GONE_MS / 1000 + 2)
+    for number in (2, 3):
+        bench.broker.have(bench.links[number], Have(file=DIGEST))
+    assert {sender for _, _, sender in bench.granted()} <= {CDN_ID}
+    bench.broker.have(bench.links[1], Have(file=DIGEST))
+    assert {sender for _, _, sender in bench.granted()} == {node_id("ada")}

@@ -34,6 +34,7 @@ class Around:
     """The node around a transfer: it notes what it is told."""
 
     def __init__(self) -> None:
+        self.since = self.settled = 0
         self.losses: list[tuple[int, NodeId, Reason]] = []
         self.broker = True
 
@@ -53,6 +54,14 @@ class Around:
         self.losses.append((piece, sender, reason))
 
     def freed(self) -> None: ...
+
+    def worked(self) -> None: ...
+
+    def asked_since(self, file: FileId) -> Micros:  # noqa: ARG002
+        return self.since
+
+    def settles_at(self) -> Micros:
+        return self.settled
 
     def ready(self, holding: Holding) -> None: ...
 
@@ -80,14 +89,16 @@ class Patient(PortfolioPlanner):
 class Bench:
     """A transfer, and what it asks for."""
 
-    def __init__(self, file: CatalogEntry = FILE) -> None:
+    def __init__(self, file: CatalogEntry = FILE, have: int = 0, settles_at: Micros = 0) -> None:
         signer, _ = crypto(node_id("here"), "edgecoder", encoded=False)
         self.context = Context(ClusterConfig(), NodeConfig(), signer, 1)
         self.context.epoch = self.context.ops.epoch = 1
         self.context.out = []
         self.holdings = Holdings(self.context)
         self.holding = self.holdings.begin(file)
+        self.holding.have = have
         self.around, self.planner = Around(), Patient()
+        self.around.settled = settles_at
         self.ends: list[Reason | None] = []
         self.transfer = Transfer(
             self.context, self.holdings, self.holding, self.planner, self.around, self.ends.append, lambda _: None
@@ -124,9 +135,11 @@ def test_a_full_disk_ends_it_before_anything_is_asked(bench: Bench) -> None:
 
 def test_a_grant_is_asked_of_its_sender_once(bench: Bench) -> None:
     bench.allocate()
-    bench.grant(0, 0, 1)
+    another = node_id("another")
+    bench.grant(0, 1)
+    bench.grant(0, sender=another)
     assert [(effect.piece, effect.peer) for effect in bench.asked()] == [(0, PEER), (1, PEER)]
-    assert bench.around.losses == [(0, PEER, Reason.DUPLICATE)]
+    assert bench.around.losses == [(0, another, Reason.DUPLICATE)]
 
 
 def test_a_piece_that_came_from_the_cdn_is_not_asked_for_again_while_the_peer_is_called_off(bench: Bench) -> None:
@@ -229,3 +242,30 @@ def test_leaves_that_come_twice_are_waste(bench: Bench) -> None:
     lost = [(row.size_bytes, row.wasted_bytes) for row in traced if isinstance(row, PieceLost)]
     assert lost == [(2 * LEAF_BYTES, 100), (LEAF_BYTES, 2 * LEAF_BYTES + 7)]
     assert bench.holding.leaves == {0: 3}
+
+
+def test_what_is_granted_again_is_asked_for_once_and_is_no_duplicate(bench: Bench) -> None:
+    bench.allocate()
+    for _ in range(2):
+        bench.grant(0)
+        bench.grant(1, sender=CDN_ID)
+    assert [(effect.piece, effect.source) for effect in bench.asked()] == [(0, Source.MESH), (1, Source.CDN)]
+    assert bench.around.losses == []
+
+
+def test_the_grace_of_peers_begins_when_the_broker_is_asked(bench: Bench) -> None:
+    """A node that came back asked the CDN while its link to the broker was being made."""
+    bench.allocate()
+    bench.around.since = 5 * SECOND
+    bench.context.now = 6 * SECOND
+    assert bench.transfer._view(6 * SECOND).peer_sign_at == 5 * SECOND
+
+
+def test_a_download_that_goes_on_in_a_new_life_gives_its_links_time_before_the_cdn_is_asked() -> None:
+    bench = Bench(have=0b1, settles_at=3 * SECOND)
+    bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND)
+    bench.allocate()
+    assert not bench.asked()
+    bench.context.now = 3 * SECOND
+    bench.context.timers.fire_due(bench.context.now)
+    assert bench.asked()
