@@ -341,7 +341,8 @@ class Transfer:
         if new:
             self._note_bytes(request, came)
         if reason is Reason.CANCELLED and request.is_given_up and not holding.have >> piece & 1:
-            reason = Reason.SUPERSEDED if request.gives_way else Reason.TOO_SLOW
+            is_banned = request.peer in self.banned
+            reason = Reason.BANNED if is_banned else Reason.SUPERSEDED if request.gives_way else Reason.TOO_SLOW
         self._context.trace(
             PieceLost(
                 holding.entry.model_id,
@@ -363,11 +364,19 @@ class Transfer:
                     self._swarm.lost(holding, missed, CDN_ID, reason)
         elif request.peer is not None:
             if reason is Reason.PIECE_CORRUPT:
-                self.banned.add(request.peer)
-                self._context.trace(SenderBanned(holding.entry.model_id, request.peer))
+                self._ban(request.peer)
             if not holding.have >> piece & 1:
                 self._known.failed(request.peer, piece, completion.have, self._context.now)
                 self._swarm.lost(holding, piece, request.peer, reason, new * LEAF_BYTES, request.link)
+
+    def _ban(self, peer: NodeId) -> None:
+        """Take nothing more from a peer, not even what it was asked for."""
+        self.banned.add(peer)
+        self._context.trace(SenderBanned(self.holding.entry.model_id, peer))
+        for request in self.requests:
+            if request.peer == peer and not request.is_given_up:
+                request.is_given_up = True
+                self._context.out.append(CancelOp(request.op))
 
     def _cdn_failed(self) -> None:
         config = self._context.config

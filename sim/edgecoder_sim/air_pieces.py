@@ -19,6 +19,8 @@ from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceFailed, PieceFe
 from edgecoder.core.ids import LinkId, OpId, RequestId
 from edgecoder.errors import Reason
 from edgecoder.seeding.pieces import LEAF_BYTES
+from edgecoder_sim.bandwidth import SECOND_US
+from edgecoder_sim.conduct import Conducts
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
 from edgecoder_sim.radio import NEVER_US, AirLink
@@ -34,7 +36,7 @@ PARTS_AHEAD: Final = 2
 class _Fetch:
     """One request over one link."""
 
-    __slots__ = ("came", "effect", "link", "node", "request", "sender", "sent", "serve_op", "size_bytes")
+    __slots__ = ("bad_leaf", "came", "effect", "link", "node", "request", "sender", "sent", "serve_op", "size_bytes")
 
     def __init__(self, node: SimNode, effect: FetchPiece, link: AirLink, sender: SimNode, request: RequestId) -> None:
         self.node, self.sender = node, sender
@@ -43,6 +45,8 @@ class _Fetch:
         self.request = request
         self.serve_op: OpId | None = None
         """The sender's operation, once it serves."""
+        self.bad_leaf: int | None = None
+        """The leaf that does not fit the tree: the last that comes."""
         self.size_bytes = effect.entry.layout.piece_bytes(effect.piece) - effect.first_leaf * LEAF_BYTES
         self.sent = self.came = 0
         """Bytes that the link was given, and that have arrived."""
@@ -52,6 +56,13 @@ class _Fetch:
         """Leaves of the piece that are there, from its first one on."""
         return self.effect.first_leaf + self.came // LEAF_BYTES
 
+    def ended(self, bad_leaf: int | None) -> PieceFetched | PieceFailed:
+        """What its receiver is told when all has come; a bad leaf is waste, and what follows it."""
+        if bad_leaf is None:
+            return PieceFetched(self.effect.op)
+        wasted = self.came - (bad_leaf - self.effect.first_leaf) * LEAF_BYTES
+        return PieceFailed(self.effect.op, Reason.PIECE_CORRUPT, bad_leaf, wasted)
+
     def broken_off(self, reason: Reason) -> PieceFailed:
         """What its receiver is told; the leaf that has not come whole is waste."""
         return PieceFailed(self.effect.op, reason, self.leaves, self.came % LEAF_BYTES)
@@ -60,8 +71,9 @@ class _Fetch:
 class AirPieces:
     """The pieces on the links from device to device."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, conducts: Conducts) -> None:
         self._kernel = kernel
+        self._conducts = conducts
         self._of_op: dict[tuple[int, OpId], _Fetch] = {}
         self._of_request: dict[RequestId, _Fetch] = {}
         self._of_link: dict[LinkId, list[_Fetch]] = {}
@@ -115,8 +127,18 @@ class AirPieces:
         fetch = self._of_request.get(effect.request)
         if fetch is None or fetch.sender is not node:
             return False
+        layout, conducts = effect.entry.layout, self._conducts
+        if conducts.keeps(node.index, is_last_piece=effect.piece == layout.piece_count - 1):
+            node.post(PieceServed(effect.op))  # as it tells its own core
+            excuse = conducts.excuse(node.index)
+            if excuse is not None:
+                self.refuse(node, RefusePiece(effect.request, excuse))
+            return True
         fetch.serve_op = effect.op
-        for _ in range(PARTS_AHEAD):
+        fetch.bad_leaf = conducts.bad_leaf(node.index, effect.first_leaf, fetch.size_bytes)
+        if fetch.bad_leaf is not None:
+            fetch.size_bytes = min(fetch.size_bytes, (fetch.bad_leaf + 1 - effect.first_leaf) * LEAF_BYTES)
+        for _ in range(PARTS_AHEAD if conducts.bytes_per_s(node.index) is None else 1):
             self._send(fetch)
         return True
 
@@ -133,9 +155,10 @@ class AirPieces:
 
         self._say(fetch, node, REFUSAL_BYTES, refused)
 
-    def _send(self, fetch: _Fetch) -> None:
+    def _send(self, fetch: _Fetch, _: object = None) -> None:
         """Give the link the next part of a piece."""
-        size = min(fetch.link.bulk_bytes, fetch.size_bytes - fetch.sent)
+        most = self._conducts.bytes_per_s(fetch.sender.index) or fetch.link.bulk_bytes
+        size = min(most, fetch.link.bulk_bytes, fetch.size_bytes - fetch.sent)
         if size <= 0 or not self._is_open(fetch):
             return
         at_us = fetch.link.carry(fetch.sender, size, self._kernel.now)
@@ -154,10 +177,15 @@ class AirPieces:
             return
         fetch.came += size
         if fetch.came < fetch.size_bytes:
-            self._send(fetch)
+            slow = self._conducts.bytes_per_s(fetch.sender.index)
+            if slow is None:
+                self._send(fetch)
+            else:
+                self._kernel.call_at(self._kernel.now + size * SECOND_US // slow, self._send, fetch)
             return
         self._forget(fetch)
-        fetch.node.post(PieceFetched(fetch.effect.op))
+        is_accused = self._conducts.accuses(fetch.node.index)
+        fetch.node.post(fetch.ended(fetch.effect.first_leaf if is_accused else fetch.bad_leaf))
         if fetch.serve_op is not None:
             fetch.sender.post(PieceServed(fetch.serve_op))
 

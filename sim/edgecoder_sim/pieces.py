@@ -25,13 +25,12 @@ from edgecoder.core.events import (
     ServeFailed,
 )
 from edgecoder.core.ids import NodeId, OpId, RequestId
-from edgecoder.core.rng import Stream
 from edgecoder.errors import Reason
 from edgecoder.seeding.pieces import LEAF_BYTES, Layout
 from edgecoder_sim.air_pieces import AirPieces
 from edgecoder_sim.bandwidth import UNCAPPED, Flow
 from edgecoder_sim.cdn import CdnService
-from edgecoder_sim.conduct import DRIP_BYTES_PER_S, Conduct
+from edgecoder_sim.conduct import Conduct, Conducts
 from edgecoder_sim.host import PERSIST_US, SimNode
 from edgecoder_sim.kernel import Kernel
 
@@ -90,16 +89,15 @@ class PieceService:
         self._of_request: dict[RequestId, _Fetch] = {}
         self._nodes: dict[NodeId, SimNode] = {}
         self._requests = 0
-        self._conducts: dict[int, tuple[Conduct, Stream]] = {}
-        """Of those who do not keep to the protocol."""
-        self._air = AirPieces(kernel)
+        self._conducts = Conducts()
+        self._air = AirPieces(kernel, self._conducts)
         cdn.on_outage(self._break_off_cdn)
 
     def connect(self, node: SimNode, conduct: Conduct = Conduct.HONEST) -> None:
         """A node that others may fetch from, and how it behaves."""
         self._nodes[node.node_id] = node
         if conduct is not Conduct.HONEST:
-            self._conducts[node.index] = (conduct, node.stream("conduct"))
+            self._conducts.add(node.index, conduct, node.stream("conduct"))
 
     # -- receivers -----------------------------------------------------------------------------------------------------
 
@@ -192,31 +190,25 @@ class PieceService:
             node.post(ServeFailed(effect.op, Reason.PEER_LOST))
             return
         fetch.serve_op, fetch.sender_have = effect.op, effect.have
-        cap = UNCAPPED
-        if node.index in self._conducts:
-            conduct, stream = self._conducts[node.index]
-            if self._keeps(fetch, conduct):
-                fetch.serve_op = None
-                node.post(PieceServed(effect.op))  # as it tells its own core
-                return
-            if conduct is Conduct.DRIP:
-                cap = DRIP_BYTES_PER_S
-            elif conduct in (Conduct.POISONER, Conduct.WRONG_PROOF):
-                leaves = -(-fetch.size_bytes // LEAF_BYTES) if conduct is Conduct.POISONER else 1
-                fetch.bad_leaf = fetch.began_leaf + stream.below(leaves)
-        ports = self._cdn.port(node), self._cdn.port(fetch.node)
-        fetch.flow = self._flows.start(*ports, fetch.size_bytes, lambda _: self._served(fetch), cap)
+        conducts, is_last = self._conducts, fetch.piece == fetch.layout.piece_count - 1
+        if conducts.keeps(node.index, is_last_piece=is_last):
+            self._keep(fetch)
+            return
+        fetch.bad_leaf = conducts.bad_leaf(node.index, fetch.began_leaf, fetch.size_bytes)
+        ports, cap = (self._cdn.port(node), self._cdn.port(fetch.node)), conducts.bytes_per_s(node.index)
+        fetch.flow = self._flows.start(*ports, fetch.size_bytes, lambda _: self._served(fetch), cap or UNCAPPED)
 
-    def _keeps(self, fetch: _Fetch, conduct: Conduct) -> bool:
-        """Whether a node keeps to itself what it was to send; what it says in place of it."""
-        is_last = fetch.piece == fetch.layout.piece_count - 1
-        reason = {Conduct.LIAR: Reason.NOT_HELD, Conduct.FREE_RIDER: Reason.BUSY}.get(conduct)
-        if conduct is Conduct.WITHHOLDER and is_last:
-            reason = Reason.NOT_HELD
-        if reason is not None:
+    def _keep(self, fetch: _Fetch) -> None:
+        """A node keeps to itself what it was to send, and tells its own core that it has sent it."""
+        sender, op = fetch.sender, fetch.serve_op
+        assert sender is not None
+        assert op is not None
+        fetch.serve_op = None
+        sender.post(PieceServed(op))
+        excuse = self._conducts.excuse(sender.index)
+        if excuse is not None:
             at_us = self._kernel.now + self._flight_us(fetch)
-            self._kernel.call_at(at_us, self._refused, fetch, RefusePiece(fetch.request, reason, fetch.sender_have))
-        return reason is not None or conduct is Conduct.SILENT
+            self._kernel.call_at(at_us, self._refused, fetch, RefusePiece(fetch.request, excuse, fetch.sender_have))
 
     def _served(self, fetch: _Fetch) -> None:
         sender, op = fetch.sender, fetch.serve_op
@@ -231,10 +223,8 @@ class PieceService:
             return
         self._forget(fetch)
         op, bad_leaf = fetch.effect.op, fetch.bad_leaf
-        if fetch.node.index in self._conducts:
-            conduct, stream = self._conducts[fetch.node.index]
-            if conduct is Conduct.ACCUSER and stream.below(2):
-                bad_leaf = fetch.began_leaf
+        if self._conducts.accuses(fetch.node.index):
+            bad_leaf = fetch.began_leaf
         if bad_leaf is None:
             fetch.node.post(PieceFetched(op, fetch.sender_have))
         else:

@@ -142,6 +142,18 @@ def test_a_grant_is_asked_of_its_sender_once(bench: Bench) -> None:
     assert bench.around.losses == [(0, another, Reason.DUPLICATE)]
 
 
+def test_a_sender_whose_bytes_do_not_fit_need_not_send_what_else_it_was_asked_for(bench: Bench) -> None:
+    bench.allocate()
+    bench.grant(0, 1)
+    bench.grant(2, sender=node_id("other"))
+    first, second, third = bench.asked()
+    bench.context.ops.complete(PieceFailed(first.op, Reason.PIECE_CORRUPT, 0, 16_384))
+    assert [effect.op for effect in bench.cancelled()] == [second.op]
+    bench.context.ops.complete(PieceFailed(second.op, Reason.CANCELLED))
+    assert bench.around.losses == [(0, PEER, Reason.PIECE_CORRUPT), (1, PEER, Reason.BANNED)]
+    assert third.op in bench.transfer.requests
+
+
 def test_a_piece_that_came_from_the_cdn_is_not_asked_for_again_while_the_peer_is_called_off(bench: Bench) -> None:
     """`_late` saw the request to the peer, which ends later, and took its piece for one that was late."""
     bench.allocate()
