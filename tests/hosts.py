@@ -29,6 +29,7 @@ from edgecoder.core.effects import (
     Operation,
     Persist,
     Progress,
+    RefusePiece,
     Reply,
     Result,
     RunTask,
@@ -319,7 +320,7 @@ class Host:
                 self.replies[command] = result
             case Progress():
                 self.progress.append(effect)
-            case Scan():
+            case Scan() | RefusePiece():
                 pass
             case Disconnect(link=link):
                 self._world.disconnect(link)
