@@ -266,7 +266,7 @@ class Transfer:
             self._cdn.granted -= 1
         else:
             self._rates.end(request.source, now)
-        if self._is_forgotten or self.state is not TransferState.FETCHING:
+        if self.state is not TransferState.FETCHING:
             self._keep_late(request, completion)
             self._end_if_quiet()
             return
@@ -290,20 +290,13 @@ class Transfer:
                 self._swarm.worked()
 
     def _keep_late(self, request: Request, completion: PieceFetched | PieceFailed) -> None:
-        """What comes after the end stays, if the file does; nobody is to blame for what does not."""
-        if self._is_forgotten:
-            return
+        """What comes after the end stays; nobody is to blame for what does not."""
         if isinstance(completion, PieceFetched):
             for piece in range(request.piece + request.arrived, request.piece + request.count):
                 self._keep(request, piece)
         else:
             piece = request.piece + request.arrived
             self._holdings.keep_leaves(self.holding, piece, completion.leaves)
-
-    @property
-    def _is_forgotten(self) -> bool:
-        """Whether the file was removed meanwhile: then nothing of it is kept."""
-        return self._holdings.by_file.get(self.holding.file) is not self.holding
 
     def _keep(self, request: Request, piece: int) -> None:
         holding, layout = self.holding, self._layout
