@@ -20,6 +20,25 @@ SMALL = {
 """Flags that make a scenario one of 100 to 200 nodes and four minutes."""
 
 
+SWARMS = {
+    "flash_crowd": ("agents.count=30", "catalog[0].fileSizeBytes=268435456", "duration_s=300"),
+    "steady_release": ("agents.count=30", "duration_s=900", "workload.pulls[0].per_node_per_hour=3"),
+    "missing_piece": ("agents.count=100", "duration_s=1800"),
+    "cdn_outage": ("agents.count=12", "duration_s=600", "faults.plan[0].for_s=200"),
+    "mixed_city": ("phones.count=40", "agents.count=10", "radio.area_m=[60, 60]", "duration_s=300"),
+    "village": ("duration_s=2400",),
+}
+"""Flags that make a scenario of files one of a minute or two of work for the swarm."""
+
+
+@pytest.mark.parametrize("name", SWARMS)
+def test_files_come_within_the_bounds(name: str) -> None:
+    outcome = run_scenario(load_scenario(name, SWARMS[name]), root=None, reproduce="")
+    assert outcome.violation is None
+    assert outcome.summary["invariants"]["checked"] == outcome.summary["events"]
+    assert outcome.summary["metrics"]["transfers_done"] >= 5
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_it_runs_and_serves(name: str) -> None:
     outcome = run_scenario(load_scenario(name, SMALL[name]), root=None, reproduce="")
