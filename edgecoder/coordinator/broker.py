@@ -154,9 +154,9 @@ class Broker:
         return self._all_to_tell(state) or [peer]
 
     def _all_to_tell(self, state: _File) -> list[Peer]:
-        """All who wait, where they know a share of the origin that is half as much again as it is, or two thirds."""
+        """All who wait, where they know a share of the origin that is a quarter more than it is, or a fifth less."""
         shares, told = state.origin.shares(state.swarm.receivers, self._context.now), state.shares_told
-        if 2 * told <= 3 * shares and 2 * shares <= 3 * told and told:
+        if 4 * told <= 5 * shares and 4 * shares <= 5 * told and told:
             return []
         state.shares_told = shares
         return [other for other in state.swarm.peers.values() if other.wants]

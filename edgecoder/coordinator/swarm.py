@@ -369,12 +369,16 @@ class Swarm:
         return self._place(best, sender, piece, now, expect)
 
     def fill_from_origin(self, now: Micros) -> Iterator[Order]:
-        """Orders to fetch what nobody holds from the CDN."""
+        """Orders to fetch what nobody holds from the CDN, for those who pass it on: others know when to ask it."""
         while self.origin_open < self.origin_target:
             missing = self._levels[0]
             if not missing:
                 return
-            wanting = [peer for peer in self.peers.values() if peer.wants and peer.inbound < peer.inbound_max]
+            wanting = [
+                peer
+                for peer in self.peers.values()
+                if peer.wants and peer.inbound < peer.inbound_max and not peer.is_doubted
+            ]
             if not wanting:
                 return
             least = min(_before(peer) for peer in wanting)
@@ -432,9 +436,9 @@ class Swarm:
         return first_from(pieces, self._stream.below(self.layout.piece_count))
 
 
-def _before(peer: Peer) -> tuple[bool, int, int]:
-    """Who gets what nobody has: those who pass it on, then who has least on its way, then who has least."""
-    return peer.is_doubted, peer.inbound, peer.held
+def _before(peer: Peer) -> tuple[int, int]:
+    """Who gets what nobody has: who has least on its way, then who has least."""
+    return peer.inbound, peer.held
 
 
 def bits(pieces: int) -> Iterator[int]:

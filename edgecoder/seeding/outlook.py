@@ -79,6 +79,11 @@ class CdnOutlook:
             self._alone = Alone(self._alone.began, self.first_byte, self._size_bytes)
         self._shares = max(1, shares)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it gives this node less because there are others."""
+        return self._shares > 1 and self._context.cluster.cdn_egress_kbit_per_s > 0
+
     def alone_ends(self) -> Micros:
         """When the CDN alone would be done, or would have been."""
         self._pass_time()

@@ -20,6 +20,8 @@ from edgecoder.seeding.prices import Prices, is_cheaper
 
 SLACK_PCT = 3
 """So much longer than with the CDN alone a download may take, percent."""
+SHARED_SLACK_PCT = 1
+"""The same, where the CDN is divided among those who want the file: who is later leaves others their share later."""
 GRACE_PCT = 1
 """Peers get so much of the CDN's time to give a sign, percent,"""
 AHEAD_PCT = 5
@@ -72,6 +74,8 @@ class View(NamedTuple):
     """What the CDN would give this node alone, at least 1."""
     cdn_first_byte: Micros
     """How long the CDN takes to its first byte."""
+    is_cdn_shared: bool
+    """Whether it gives less because there are others."""
     is_cdn_up: bool
     """Whether it gave something when it was asked last, or has not been asked."""
     rtt: Micros
@@ -174,7 +178,7 @@ def _is_served_cheaper(view: View, source: Source) -> bool:
 def _deadline(view: View) -> Micros:
     """By when it is no slower than from the CDN alone."""
     alone = _alone(view)
-    return view.began + alone + alone * SLACK_PCT // 100
+    return view.began + alone + alone * (SHARED_SLACK_PCT if view.is_cdn_shared else SLACK_PCT) // 100
 
 
 def _alone(view: View) -> Micros:

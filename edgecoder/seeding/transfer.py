@@ -431,6 +431,7 @@ class Transfer:
             cdn_first_byte=self._cdn.first_byte,
             rtt=self._swarm.rtt(),
             peers_end=self.requests.peers_end(now),
+            is_cdn_shared=self._cdn.is_shared,
             is_cdn_up=not self._cdn_failures,
             prices=self._swarm.prices(),
             alone_end=self._speeds.alone_end(self.bytes_left),

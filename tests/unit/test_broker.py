@@ -35,9 +35,11 @@ SECOND = 1_000_000
 class Bench:
     """A coordinator, and nodes that have links to it."""
 
-    def __init__(self, name: str = NAMES[0], others: tuple[str, ...] = (), **config: Any) -> None:
+    def __init__(
+        self, name: str = NAMES[0], others: tuple[str, ...] = (), cluster: ClusterConfig | None = None, **config: Any
+    ) -> None:
         signer, self.verifier = crypto(node_id(name), "edgecoder", encoded=False)
-        self.context = Context(ClusterConfig(), NodeConfig(**config), signer, 1)
+        self.context = Context(cluster or ClusterConfig(), NodeConfig(**config), signer, 1)
         self.context.epoch = self.context.ops.epoch = 1
         self.links: dict[LinkId, Link] = {}
         self.others = [node_id(other) for other in others]
@@ -369,3 +371,22 @@ def test_a_sender_whom_two_could_not_reach_gives_nothing_until_it_says_something
     assert {sender for _, _, sender in bench.granted()} <= {CDN_ID}
     bench.broker.have(bench.links[1], Have(file=DIGEST))
     assert {sender for _, _, sender in bench.granted()} == {node_id("ada")}
+
+
+def test_who_gives_nothing_is_not_sent_to_the_origin() -> None:
+    """It knows itself when to ask the CDN; five that did both had shares of an origin that were not equal."""
+    bench = Bench()
+    bench.announce(1, "ada", slots=0)
+    assert not bench.granted()
+    bench.announce(2, "ben")
+    assert {(link, sender) for link, _, sender in bench.granted()} == {(2, CDN_ID)}
+
+
+def test_all_hear_of_a_share_of_the_origin_that_has_changed_by_more_than_a_quarter() -> None:
+    bench = Bench(cluster=ClusterConfig(cdn_egress_kbit_per_s=80))
+    told = []
+    for number in range(1, 9):
+        bench.announce(number, f"node-{number}")
+        bench.pass_s(1.5)
+        told.append({grant.receivers for link, grant in bench.grants() if link == 1})
+    assert [max(shares, default=0) for shares in told[1:6]] == [2, 3, 4, 0, 6]

@@ -29,6 +29,7 @@ START = View(
     cdn_first_byte=0,
     rtt=SECOND // 10,
     peers_end=BEGAN,
+    is_cdn_shared=False,
     is_cdn_up=True,
     prices=dict.fromkeys(Source, 0),
     alone_end={},
@@ -67,6 +68,13 @@ def test_peers_have_more_time_for_a_sign_where_the_download_is_ahead_of_the_cdn_
     grace = grace_s * SECOND
     assert portfolio(grace - SECOND // 10, **left) == Plan(None, BEGAN + grace)
     assert portfolio(grace, **left).why is Why.ALONE
+
+
+def test_there_is_less_slack_where_others_wait_for_their_share_of_the_cdn() -> None:
+    """Those who come last were later by the slack of all before them."""
+    asked = {"bytes_left": 400 * MB, "peers_asked": 1, "is_cdn_shared": True}
+    assert portfolio(61 * SECOND - 1, **asked).why is None
+    assert portfolio(61 * SECOND, **asked).why is Why.BEHIND
 
 
 def test_or_two_round_trips_where_those_take_longer() -> None:

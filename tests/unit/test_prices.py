@@ -34,6 +34,7 @@ def view(prices: Prices, ends_s: dict[str, float] | None = None, *, is_cdn_up: b
         cdn_first_byte=0,
         rtt=0,
         peers_end=0,
+        is_cdn_shared=False,
         is_cdn_up=is_cdn_up,
         prices=prices,
         alone_end={Source[kind.upper()]: round(end_s * SECOND) for kind, end_s in ends_s.items()},
