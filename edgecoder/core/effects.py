@@ -258,6 +258,14 @@ class TaskResult(msgspec.Struct, frozen=True, gc=False):
     reason: Reason | None = None
 
 
+class Pulling(msgspec.Struct, frozen=True, gc=False):
+    """A file on its way here."""
+
+    model: str
+    bytes_done: int
+    size_bytes: int
+
+
 class ModelStatus(msgspec.Struct, frozen=True, gc=False):
     """What `GET /model/status` shows."""
 
@@ -268,6 +276,9 @@ class ModelStatus(msgspec.Struct, frozen=True, gc=False):
     load: Load
     generation: int
     online: bool
+    reason: Reason | None = None
+    """Why the last change of the model did not come to what was asked for."""
+    pulling: tuple[Pulling, ...] = ()
 
 
 class ModelRow(msgspec.Struct, frozen=True, gc=False):

@@ -362,7 +362,7 @@ class Member:
     def _query_status(self, command: QueryStatus) -> None:
         current = self.announcer.current
         generation = 0 if current is None else current.generation
-        status = model_status(self.swap, len(self.downloads), self.load(), generation, self.heartbeat.is_online)
+        status = model_status(self.swap, self.downloads.under_way(), self.load(), generation, self.heartbeat.is_online)
         self._context.reply(command.command, status)
 
     # -- news ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgecoder.core.effects import ModelStatus
+from edgecoder.core.effects import ModelStatus, Pulling
 from edgecoder.models.swap import Swap, SwapState
 from edgecoder.wire.messages import Load
 
@@ -19,15 +19,17 @@ SHOWN_STATUS: dict[SwapState, str] = {
 """What `GET /model/status` calls the states of the swap table."""
 
 
-def model_status(swap: Swap, pulls: int, load: Load, generation: int, is_online: bool) -> ModelStatus:
-    """The active model and how it is; `pulls` downloads are under way."""
+def model_status(swap: Swap, pulling: tuple[Pulling, ...], load: Load, generation: int, is_online: bool) -> ModelStatus:
+    """The active model and how it is; `pulling` is on its way here."""
     serving = swap.serving
     status = SHOWN_STATUS[swap.state]
     return ModelStatus(
         None if serving is None else serving.model_id,
         None if serving is None else serving.param_size,
-        "pulling" if pulls and status in ("ready", "no_model") else status,
+        "pulling" if pulling and status in ("ready", "no_model") else status,
         load,
         generation,
         is_online,
+        swap.failure,
+        pulling,
     )

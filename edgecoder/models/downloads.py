@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from edgecoder.core.context import Context
-from edgecoder.core.effects import CancelOp, DeleteFile, FetchFile, HashFile, Progress
+from edgecoder.core.effects import CancelOp, DeleteFile, FetchFile, HashFile, Progress, Pulling
 from edgecoder.core.events import (
     DeleteFailed,
     FetchFailed,
@@ -101,6 +101,13 @@ class Downloads:
 
     def __len__(self) -> int:
         return len(self._by_file)
+
+    def under_way(self) -> tuple[Pulling, ...]:
+        """What is being fetched, and how far it is."""
+        return tuple(
+            Pulling(fetch.entry.model_id, self._inventory.row(fetch.entry).bytes_done, fetch.entry.file_size_bytes)
+            for fetch in self._by_file.values()
+        )
 
     def resume(self, find: Callable[[str], CatalogEntry | None]) -> None:
         """Go on with what an earlier life was fetching; nobody waits for it any more."""

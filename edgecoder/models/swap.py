@@ -142,6 +142,11 @@ class Swap:
         return self.active if self._in_engine else None
 
     @property
+    def failure(self) -> Reason | None:
+        """Why the last change did not come to what was asked for; None while one is under way."""
+        return self._failure if self.is_settled else None
+
+    @property
     def is_settled(self) -> bool:
         """Whether no change is under way."""
         state = self.state

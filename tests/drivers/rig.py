@@ -19,7 +19,7 @@ from edgecoder.models.inventory import DownloadState, FileRow, encode_rows
 from edgecoder.trace import Record
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
 from edgecoder_drivers.driver import Driver
-from edgecoder_drivers.host import AsyncHost
+from edgecoder_drivers.host import AsyncHost, Observer
 from edgecoder_drivers.identity import Identity, KeyRing
 from edgecoder_drivers.journal import FileJournal, Keys
 from tests.catalogs import CATALOG
@@ -45,7 +45,7 @@ async def living(
     config: NodeConfig | None = None,
     catalog: Catalog = CATALOG,
     journal: Path | None = None,
-    seen: Seen | None = None,
+    seen: Observer | None = None,
 ) -> AsyncIterator[AsyncHost]:
     """A life, which ends with the block."""
     identity, ring = Identity(Ed25519PrivateKey.from_private_bytes(bytes(32))), KeyRing()

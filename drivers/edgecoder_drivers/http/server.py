@@ -1,0 +1,130 @@
+"""Serves the application: on loopback as it is, elsewhere with a token and TLS only."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import uvicorn
+from starlette.types import ASGIApp
+
+from edgecoder.errors import ConfigError
+from edgecoder_drivers.http.guard import HEADER_BYTES_MAX, LOOPBACK
+
+PORT = 4302
+"""The seed's."""
+CONNECTIONS_MAX = 512
+KEEP_ALIVE_S = 15
+STOP_S = 5
+
+
+class Binding(msgspec.Struct, frozen=True):
+    """Where the control server listens."""
+
+    host: str = "127.0.0.1"
+    port: int = PORT
+    token: str | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    names: tuple[str, ...] = ()
+    """Further names under which it may be asked."""
+
+    def validate(self) -> None:
+        """Raises ConfigError where others could reach it without a token, or in the clear."""
+        if self.is_loopback:
+            return
+        if not self.token:
+            hint = "set a token, or bind to 127.0.0.1"
+            raise ConfigError("http.host", None, f"{self.host} can be reached by others, and there is no token", hint)
+        if self.certificate is None or self.key is None:
+            hint = "give a certificate and its key, or bind to 127.0.0.1"
+            raise ConfigError("http.host", None, f"{self.host} can be reached by others, and there is no TLS", hint)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody else can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names that a request may be addressed to."""
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        return LOOPBACK | {own.lower(), *(name.lower() for name in self.names)}
+
+
+class _Quiet(uvicorn.Server):
+    """Leaves signals to the agent."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing is captured."""
+        yield
+
+
+class ControlServer:
+    """One server on the running loop."""
+
+    def __init__(self, app: ASGIApp, binding: Binding) -> None:
+        """Raises ConfigError where the binding is not allowed, or the port is taken."""
+        binding.validate()
+        self._socket = _listen(binding)
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            lifespan="off",
+            server_header=False,
+            access_log=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_S,
+            h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+            http="h11",
+            ws="none",
+            ssl_certfile=binding.certificate,
+            ssl_keyfile=binding.key,
+        )
+        try:
+            config.load()
+        except (OSError, ValueError) as error:
+            self._socket.close()
+            hint = "give a PEM certificate and its key"
+            raise ConfigError(str(binding.certificate), None, f"no certificate: {error}", hint) from None
+        self._server = _Quiet(config)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]), name="edgecoder http")
+
+    async def stop(self) -> None:
+        """Take no more requests and let those that are under way end."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._socket.close()
+
+
+def _listen(binding: Binding) -> socket.socket:
+    family = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((binding.host, binding.port))
+    except OSError as error:
+        listening.close()
+        hint = "another agent may be running; stop it, or choose another port with --port"
+        raise ConfigError("http.port", None, f"{binding.host}:{binding.port}: {error.strerror}", hint) from None
+    listening.listen(128)
+    listening.setblocking(False)
+    return listening

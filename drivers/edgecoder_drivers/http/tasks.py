@@ -1,0 +1,100 @@
+"""The route of tasks: a prompt is answered by the mesh, at once or part by part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from edgecoder.core.effects import Progress, Result, TaskResult
+from edgecoder.core.events import CancelTask, SubmitTask
+from edgecoder.core.ids import CommandId
+from edgecoder.errors import Reason
+from edgecoder_drivers.http.backend import Backend
+from edgecoder_drivers.http.contract import Answered, TaskBody, TaskPart
+from edgecoder_drivers.http.models import kind_of
+from edgecoder_drivers.http.problems import Rejected, problem_of
+from edgecoder_drivers.http.wire import answer, events, read
+
+TASKS_MAX = 256
+"""Tasks that are open over HTTP."""
+TURN_S = 0.5
+"""How often is looked whether who asked is still there."""
+
+
+class TaskRoutes:
+    """What is asked of the mesh by the user of one node."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._open = 0
+
+    def routes(self) -> list[Route]:
+        """The routes."""
+        return [Route("/task", self.task, methods=["POST"])]
+
+    async def task(self, request: Request) -> Response:
+        """Have a prompt answered. Who goes away meanwhile does not want it any more: the task is cancelled."""
+        body = await read(request, TaskBody, missing="prompt_required")
+        if self._open >= TASKS_MAX:
+            raise Rejected(problem_of(Reason.BUSY))
+        if body.stream:
+            return events(self._parts(body))
+        command, reply = self._submit(body, None)
+        try:
+            while not reply.done():
+                await asyncio.wait({reply}, timeout=TURN_S)
+                if await request.is_disconnected():
+                    break
+        finally:
+            if not reply.done():
+                self._backend.begin(CancelTask, task=command)
+        result = kind_of(await reply, TaskResult)
+        if result.reason is not None:
+            raise Rejected(problem_of(result.reason))
+        return answer(_answered(result))
+
+    async def _parts(self, body: TaskBody) -> AsyncIterator[tuple[str, msgspec.Struct]]:
+        parts: asyncio.Queue[Progress | None] = asyncio.Queue()
+        command, reply = self._submit(body, parts.put_nowait)
+        reply.add_done_callback(lambda _: parts.put_nowait(None))
+        try:
+            while (part := await parts.get()) is not None:
+                yield "part", TaskPart(part.text, part.tokens)
+        finally:
+            if not reply.done():
+                self._backend.begin(CancelTask, task=command)
+        result = kind_of(await reply, TaskResult)
+        if result.reason is None:
+            yield "done", _answered(result)
+        else:
+            yield "failed", problem_of(result.reason)
+
+    def _submit(
+        self, body: TaskBody, on_progress: Callable[[Progress], None] | None
+    ) -> tuple[CommandId, asyncio.Future[Result]]:
+        command, reply = self._backend.begin(
+            SubmitTask,
+            on_progress=on_progress,
+            prompt=body.prompt,
+            model=body.model,
+            min_param_size=body.min_param_size,
+            max_tokens=body.max_tokens,
+            deadline_ms=body.deadline_ms,
+            stream=body.stream,
+        )
+        self._open += 1
+        reply.add_done_callback(lambda _: self._closed())
+        return command, reply
+
+    def _closed(self) -> None:
+        self._open -= 1
+
+
+def _answered(result: TaskResult) -> Answered:
+    served_by = None if result.served_by is None else result.served_by.hex()
+    return Answered(result.text, result.tokens, result.model, served_by)

@@ -1,0 +1,54 @@
+"""Prometheus metrics: one counter for each kind of record of the trace, under the record's own name.
+
+`swap.ended` is `edgecoder_swap_ended_total`; where a record has a reason, the counter has it as a label, with `none`
+for what ended well. So what a scenario's charts count and what a running agent counts are the same thing.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+
+import edgecoder.trace
+from edgecoder.core.ids import Micros
+from edgecoder.trace import Record
+
+RECORDS: tuple[type[Record], ...] = tuple(
+    kind
+    for kind in vars(edgecoder.trace).values()
+    if isinstance(kind, type) and issubclass(kind, Record) and kind is not Record
+)
+
+
+def metric_name(kind: type[Record]) -> str:
+    """The name of a record's counter, without its `_total`."""
+    tag = str(kind.__struct_config__.tag)
+    words = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in tag)
+    return f"edgecoder_{words.replace('.', '_')}"
+
+
+class TraceMetrics:
+    """Counts the trace of a node. An observer of its host."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._counters: dict[type[Record], Counter] = {}
+        self._has_reason: set[type[Record]] = set()
+        for kind in RECORDS:
+            labels = ["reason"] if "reason" in kind.__struct_fields__ else []
+            line = (kind.__doc__ or "").partition("\n")[0]
+            self._counters[kind] = Counter(metric_name(kind), line, labels, registry=self._registry)
+            if labels:
+                self._has_reason.add(kind)
+
+    def record(self, now: Micros, record: Record) -> None:  # noqa: ARG002
+        """See `host.Observer`."""
+        kind = type(record)
+        if kind in self._has_reason:
+            reason = record.reason  # type: ignore[attr-defined]
+            self._counters[kind].labels("none" if reason is None else reason.value).inc()
+        else:
+            self._counters[kind].inc()
+
+    def shown(self) -> bytes:
+        """The exposition, as GET /metrics gives it."""
+        return generate_latest(self._registry)
