@@ -23,8 +23,8 @@ from tests.drivers.memory import MemoryDriver
 from tests.drivers.rig import has, living
 
 
-class MemoryBackend:
-    """A `Backend` on a host."""
+class MemoryNode:
+    """A `ServedNode` on a host."""
 
     node_id: NodeId = bytes(32)
     engine = "llama.cpp"
@@ -118,9 +118,9 @@ async def controlled(folder: Path, *, token: str | None = None, swap_wait_s: flo
     """An agent that has two models."""
     driver, metrics = MemoryDriver(), TraceMetrics()
     async with living([driver], has(SMALL, LARGE), seen=metrics) as host:
-        backend = MemoryBackend(host, folder)
+        node = MemoryNode(host, folder)
         binding = Binding(port=0)
-        app = make_app(backend, metrics.shown, hosts=binding.hosts, token=token, swap_wait_s=swap_wait_s)
+        app = make_app(node, metrics.shown, hosts=binding.hosts, token=token, swap_wait_s=swap_wait_s)
         server = ControlServer(app, binding)
         server.start()
         try:

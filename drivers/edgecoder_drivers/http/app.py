@@ -14,13 +14,13 @@ from starlette.types import ASGIApp
 
 from edgecoder import __version__
 from edgecoder.errors import Reason
-from edgecoder_drivers.http.backend import Backend
 from edgecoder_drivers.http.contract import Health, Problem
 from edgecoder_drivers.http.guard import Guard
 from edgecoder_drivers.http.models import ModelRoutes
 from edgecoder_drivers.http.openapi import contract_of
 from edgecoder_drivers.http.page import PAGE
 from edgecoder_drivers.http.problems import Rejected, problem_of, respond
+from edgecoder_drivers.http.served import ServedNode
 from edgecoder_drivers.http.tasks import TaskRoutes
 from edgecoder_drivers.http.wire import answer
 
@@ -28,7 +28,7 @@ _log = structlog.get_logger("edgecoder.http")
 
 
 def make_app(
-    backend: Backend,
+    node: ServedNode,
     metrics: Callable[[], bytes],
     *,
     hosts: frozenset[str],
@@ -39,8 +39,8 @@ def make_app(
     document = contract_of(has_token=token is not None)
 
     async def healthz(request: Request) -> Response:  # noqa: ARG001
-        is_healthy = backend.is_engine_healthy()
-        return answer(Health("ok", backend.node_id.hex(), backend.engine, is_healthy, __version__))
+        is_healthy = node.is_engine_healthy()
+        return answer(Health("ok", node.node_id.hex(), node.engine, is_healthy, __version__))
 
     async def exposition(request: Request) -> Response:  # noqa: ARG001
         return Response(metrics(), media_type="text/plain; version=0.0.4")
@@ -52,8 +52,8 @@ def make_app(
         return HTMLResponse(PAGE, headers={"content-security-policy": "default-src 'self' 'unsafe-inline'"})
 
     routes = [
-        *ModelRoutes(backend, swap_wait_s).routes(),
-        *TaskRoutes(backend).routes(),
+        *ModelRoutes(node, swap_wait_s).routes(),
+        *TaskRoutes(node).routes(),
         Route("/healthz", healthz),
         Route("/metrics", exposition),
         Route("/openapi.json", openapi),

@@ -15,9 +15,9 @@ from edgecoder.core.effects import Progress, PullResult, Result, SwapResult
 from edgecoder.core.events import Command, PullModel, SwapModel
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
-from edgecoder_drivers.http.backend import Backend
 from edgecoder_drivers.http.contract import Operation, Pulled, Swapped
 from edgecoder_drivers.http.problems import problem_of, reject
+from edgecoder_drivers.http.served import ServedNode
 
 RUNNING_MAX = 256
 """Operations that may be under way: as many commands as one swap lets join."""
@@ -94,8 +94,8 @@ class Job:
 class Jobs:
     """The operations of a node."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, node: ServedNode) -> None:
+        self._node = node
         self._jobs: dict[str, Job] = {}
 
     def begin(self, kind: type[SwapModel | PullModel], entry: CatalogEntry | None, model: str, **fields: Any) -> Job:
@@ -104,7 +104,7 @@ class Jobs:
         if running >= RUNNING_MAX:
             raise reject(503, "busy", "too many swaps and pulls are under way", "ask again later")
         job = Job(_NAMES[kind], model, 0 if entry is None else entry.file_size_bytes)
-        _, reply = self._backend.begin(kind, on_progress=job.told, model=model, **fields)
+        _, reply = self._node.begin(kind, on_progress=job.told, model=model, **fields)
         reply.add_done_callback(lambda reply: job.ended(Reason.RESTARTED if reply.cancelled() else reply.result()))
         self._jobs[job.id] = job
         finished = [job.id for job in self._jobs.values() if job.is_done]

@@ -18,7 +18,6 @@ from edgecoder.core.events import Command, PullModel, QueryModels, QueryStatus, 
 from edgecoder.errors import REASONS, Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Refused
-from edgecoder_drivers.http.backend import Backend
 from edgecoder_drivers.http.contract import (
     Accepted,
     ImportBody,
@@ -33,6 +32,7 @@ from edgecoder_drivers.http.contract import (
 )
 from edgecoder_drivers.http.jobs import Job, Jobs, done_of, wait
 from edgecoder_drivers.http.problems import Rejected, problem_of
+from edgecoder_drivers.http.served import ServedNode
 from edgecoder_drivers.http.wire import answer, events, read
 
 K = TypeVar("K")
@@ -41,10 +41,10 @@ K = TypeVar("K")
 class ModelRoutes:
     """What is asked of the models of one node."""
 
-    def __init__(self, backend: Backend, swap_wait_s: float) -> None:
+    def __init__(self, node: ServedNode, swap_wait_s: float) -> None:
         """A swap or pull that takes longer than `swap_wait_s` is answered before its end."""
-        self._backend = backend
-        self._jobs = Jobs(backend)
+        self._node = node
+        self._jobs = Jobs(node)
         self._swap_wait_s = swap_wait_s
 
     def routes(self) -> list[Route]:
@@ -64,14 +64,14 @@ class ModelRoutes:
     async def swap(self, request: Request) -> Response:
         """Make a model active."""
         body = await read(request, SwapBody, missing="model_required")
-        entry = self._backend.find(body.model)
+        entry = self._node.find(body.model)
         job = self._jobs.begin(SwapModel, entry, body.model, pull=body.pull)
         return await self._end_of(job, body.wait)
 
     async def pull(self, request: Request) -> Response:
         """Fetch a model without activating it."""
         body = await read(request, PullBody, missing="model_required")
-        job = self._jobs.begin(PullModel, self._backend.find(body.model), body.model)
+        job = self._jobs.begin(PullModel, self._node.find(body.model), body.model)
         return await self._end_of(job, body.wait)
 
     async def _end_of(self, job: Job, is_waited_for: bool | None) -> Response:
@@ -87,8 +87,8 @@ class ModelRoutes:
     async def status(self, request: Request) -> Response:  # noqa: ARG002
         """What is active, and how it is."""
         status = await self._ask(QueryStatus, ModelStatus)
-        backend, reason = self._backend, status.reason
-        is_healthy = backend.is_engine_healthy()
+        node, reason = self._node, status.reason
+        is_healthy = node.is_engine_healthy()
         return answer(
             Status(
                 status.model,
@@ -96,8 +96,8 @@ class ModelRoutes:
                 status.status,
                 -1 if status.load.is_loading else status.load.tasks,
                 status.generation,
-                backend.engine == "ollama" and is_healthy,
-                backend.engine,
+                node.engine == "ollama" and is_healthy,
+                node.engine,
                 status.online,
                 None if reason is None else reason.value,
                 None if reason is None else REASONS[reason].message,
@@ -121,7 +121,7 @@ class ModelRoutes:
             is_installed,
             row.active,
             row.compatible,
-            "local" if is_installed else self._backend.source_of(entry),
+            "local" if is_installed else self._node.source_of(entry),
             int(is_installed),
             row.state,
         )
@@ -137,7 +137,7 @@ class ModelRoutes:
         """Take a model from a file on this machine."""
         body = await read(request, ImportBody, missing="path_required")
         try:
-            model = await self._backend.import_model(Path(body.path))
+            model = await self._node.import_model(Path(body.path))
         except Refused as refused:
             raise Rejected(problem_of(refused.reason, str(refused))) from None
         return answer(Pulled(model, "installed"))
@@ -146,7 +146,7 @@ class ModelRoutes:
         """The bytes of a model."""
         entry = self._known(request.path_params["model"])
         try:
-            path = await self._backend.export_model(entry)
+            path = await self._node.export_model(entry)
         except Refused as refused:
             raise Rejected(problem_of(refused.reason, str(refused))) from None
         info = await anyio.Path(path).stat()
@@ -170,13 +170,13 @@ class ModelRoutes:
         return events(told())
 
     def _known(self, model: str) -> CatalogEntry:
-        entry = self._backend.find(model)
+        entry = self._node.find(model)
         if entry is None:
             raise Rejected(problem_of(Reason.UNKNOWN_MODEL, model))
         return entry
 
     async def _ask(self, kind: type[Command], result: type[K], **fields: Any) -> K:
-        _, reply = self._backend.begin(kind, **fields)
+        _, reply = self._node.begin(kind, **fields)
         return kind_of(await reply, result)
 
 

@@ -14,10 +14,10 @@ from edgecoder.core.effects import Progress, Result, TaskResult
 from edgecoder.core.events import CancelTask, SubmitTask
 from edgecoder.core.ids import CommandId
 from edgecoder.errors import Reason
-from edgecoder_drivers.http.backend import Backend
 from edgecoder_drivers.http.contract import Answered, TaskBody, TaskPart
 from edgecoder_drivers.http.models import kind_of
 from edgecoder_drivers.http.problems import Rejected, problem_of
+from edgecoder_drivers.http.served import ServedNode
 from edgecoder_drivers.http.wire import answer, events, read
 
 TASKS_MAX = 256
@@ -29,8 +29,8 @@ TURN_S = 0.5
 class TaskRoutes:
     """What is asked of the mesh by the user of one node."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, node: ServedNode) -> None:
+        self._node = node
         self._open = 0
 
     def routes(self) -> list[Route]:
@@ -52,7 +52,7 @@ class TaskRoutes:
                     break
         finally:
             if not reply.done():
-                self._backend.begin(CancelTask, task=command)
+                self._node.begin(CancelTask, task=command)
         result = kind_of(await reply, TaskResult)
         if result.reason is not None:
             raise Rejected(problem_of(result.reason))
@@ -67,7 +67,7 @@ class TaskRoutes:
                 yield "part", TaskPart(part.text, part.tokens)
         finally:
             if not reply.done():
-                self._backend.begin(CancelTask, task=command)
+                self._node.begin(CancelTask, task=command)
         result = kind_of(await reply, TaskResult)
         if result.reason is None:
             yield "done", _answered(result)
@@ -77,7 +77,7 @@ class TaskRoutes:
     def _submit(
         self, body: TaskBody, on_progress: Callable[[Progress], None] | None
     ) -> tuple[CommandId, asyncio.Future[Result]]:
-        command, reply = self._backend.begin(
+        command, reply = self._node.begin(
             SubmitTask,
             on_progress=on_progress,
             prompt=body.prompt,

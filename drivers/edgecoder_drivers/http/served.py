@@ -15,7 +15,7 @@ from edgecoder.models.catalog import CatalogEntry
 C = TypeVar("C", bound=Command)
 
 
-class Backend(Protocol):
+class ServedNode(Protocol):
     """A node, its engine and its store."""
 
     @property
