@@ -2,7 +2,8 @@
 
 The CDN alone (`bounds.alone`) serves all downloads of the run. The oracle (`bounds.oracle`) has everybody done when
 they were in the run, with the fewest bytes from the CDN that this takes, and of all such ways by the one that brings
-bytes soonest. It sees one file at a time, as if links were free of all others.
+bytes soonest. It sees one file at a time, as if links were free of all others. Where some of a file came over radios,
+all radios reach each other, at the rate of the fastest, so that only its copies are worth telling.
 
 Fidelity boundary: the CDN is never out of order here, and nodes count as there from when they ask to the end. Nodes
 that ask within a fiftieth of the time ask together for the oracle, when the first of them does, and its finishes are
@@ -19,9 +20,10 @@ import pandas as pd
 from edgecoder.config import NodeConfig
 from edgecoder_sim.bounds.alone import ends_s
 from edgecoder_sim.bounds.oracle import Cdn, NodeClass, fewest_cdn_bytes
+from edgecoder_sim.radio_model import agreed
 from edgecoder_sim.results import Run
 
-CLASSES_MAX: Final = 60
+CLASSES_MAX: Final = 120
 """The linear program takes a few seconds with so many kinds of nodes."""
 SLOTS: Final = 100
 COME_PARTS: Final = 50
@@ -60,13 +62,12 @@ def oracle(run: Run, rows: pd.DataFrame) -> Oracle:
     lives = run.transfers[run.transfers["model"] == rows["model"].iloc[0]]
     if cdn is None:
         return Oracle(why_not="there is no CDN")
-    if rows["radio_bytes"].any():
-        return Oracle(why_not="some of it came over the radio")
     if len(lives) > len(rows) or rows["had_pieces"].any():
         return Oracle(why_not="some downloads outlived their node's life")
     if rows["ended_s"].isna().all():
         return Oracle(why_not="nobody was done")
-    classes, deadlines_s = _classes(rows)
+    near = _fastest_radio_bytes_per_s(run) if rows["radio_bytes"].any() else 0.0
+    classes, deadlines_s = _classes(rows, near)
     if len(classes) > CLASSES_MAX:
         return Oracle(why_not=f"{len(classes)} kinds of nodes, more than {CLASSES_MAX}")
     size = float(rows["size_bytes"].iloc[0])
@@ -76,8 +77,15 @@ def oracle(run: Run, rows: pd.DataFrame) -> Oracle:
         return Oracle(why_not=str(error))
     done = [each for each, due_s in zip(classes, deadlines_s, strict=True) if each.wants and due_s < math.inf]
     last_s = max(outcome.finish_s[each.name] for each in done)
-    is_crowd = rows["took_s"].median() >= CROWD_SHARE * last_s
+    is_crowd = not near and rows["took_s"].median() >= CROWD_SHARE * last_s
     return Oracle(outcome.cdn_bytes / size, last_s if is_crowd else math.nan)
+
+
+def _fastest_radio_bytes_per_s(run: Run) -> float:
+    """What no link from device to device is faster than, both directions together."""
+    radio, systems = run.scenario.radio, run.scenario.systems.values()
+    ble = max(agreed(radio.ble, one, other).goodput_kbit_per_s for one in systems for other in systems) * 125
+    return 2 * max(ble, 0 if radio.wifi_direct is None else radio.wifi_direct.bytes_per_s)
 
 
 def _cdn(run: Run, *, connections: int) -> Cdn | None:
@@ -92,9 +100,9 @@ def _cdn(run: Run, *, connections: int) -> Cdn | None:
     )
 
 
-def _classes(rows: pd.DataFrame) -> tuple[list[NodeClass], list[float]]:
+def _classes(rows: pd.DataFrame, near_bytes_per_s: float) -> tuple[list[NodeClass], list[float]]:
     """Equal nodes together, those who hold the file at first too, and when each class was done; times from when the
-    first node asked."""
+    first node asked. `near_bytes_per_s` is what each radio carries."""
     first_s = rows["began_s"].min()
     part_s = max((rows["ended_s"].max() - first_s) / COME_PARTS, 1e-6)
     part = ((rows["began_s"] - first_s) // part_s).astype(int)
@@ -103,13 +111,14 @@ def _classes(rows: pd.DataFrame) -> tuple[list[NodeClass], list[float]]:
     deadlines_s: list[float] = []
     for number, (_, each) in enumerate(keyed.groupby(["part", "up_bytes_per_s", "down_bytes_per_s", "is_done"])):
         up, down, come = (float(each[key].iloc[0]) for key in ("up_bytes_per_s", "down_bytes_per_s", "part"))
-        rates: dict[str, Any] = {"up_bytes_per_s": up, "down_bytes_per_s": down}
-        classes.append(NodeClass(name=str(number), count=len(each), come_s=come * part_s, wants=(0,), **rates))
+        rates: dict[str, Any] = {"up_bytes_per_s": up, "near_bytes_per_s": near_bytes_per_s}
+        when: dict[str, Any] = {"come_s": come * part_s, "down_bytes_per_s": down}
+        classes.append(NodeClass(name=str(number), count=len(each), wants=(0,), **rates, **when))
         ends_s = each["ended_s"].max()
         deadlines_s.append(math.inf if math.isnan(ends_s) else (ends_s - first_s) * (1 + _EARLY))
     holders, all_up = (int(rows[column].iloc[0]) for column in ("holders", "holders_up_bytes_per_s"))
     if holders:
-        rates = {"up_bytes_per_s": all_up / holders, "down_bytes_per_s": 0.0}
-        classes.append(NodeClass(name="holders", count=holders, holds=(0,), **rates))
+        rates = {"up_bytes_per_s": all_up / holders, "near_bytes_per_s": near_bytes_per_s}
+        classes.append(NodeClass(name="holders", count=holders, down_bytes_per_s=0.0, holds=(0,), **rates))
         deadlines_s.append(math.inf)
     return classes, deadlines_s

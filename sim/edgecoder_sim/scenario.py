@@ -186,9 +186,11 @@ def _complete_profiles(document: Document, kind: str, known: Mapping[str, msgspe
 
 
 def _cut(scenario: Scenario) -> Scenario:
-    """The scenario without the storms that begin after its end."""
-    swaps = tuple(swap for swap in scenario.workload.swaps if (swap.at_s or 0) < scenario.duration_s)
-    return msgspec.structs.replace(scenario, workload=msgspec.structs.replace(scenario.workload, swaps=swaps))
+    """The scenario without the storms and crowds that begin after its end."""
+    workload = scenario.workload
+    swaps = tuple(swap for swap in workload.swaps if (swap.at_s or 0) < scenario.duration_s)
+    pulls = tuple(pull for pull in workload.pulls if (pull.at_s or 0) < scenario.duration_s)
+    return msgspec.structs.replace(scenario, workload=msgspec.structs.replace(workload, swaps=swaps, pulls=pulls))
 
 
 def _used_alone(scenario: Scenario) -> Scenario:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import strategies as st
 
 from edgecoder_sim.bounds.alone import ends_s
 from edgecoder_sim.bounds.oracle import Cdn, NodeClass, cdn_alone_s
+from edgecoder_sim.distribution_data import files_table
+from edgecoder_sim.results import Run
+from edgecoder_sim.runner import run_scenario
+from edgecoder_sim.scenario import load_scenario
 
 
 def alone(*downloads: tuple[float, float, int, float], egress: float = inf, connection: float = inf) -> list[float]:
@@ -48,3 +53,25 @@ def test_it_is_the_cdn_of_the_oracle(drawn: list[tuple[float, float, float]], eg
     cdn = Cdn(egress_bytes_per_s=egress, per_connection_bytes_per_s=connection)
     expected = cdn_alone_s([1e3, 1e4], classes, cdn)
     assert alone(*rows, egress=egress, connection=connection) == pytest.approx(expected, rel=1e-6)
+
+
+MIXED = ("phones.count=40", "agents.count=10", "radio.area_m=[60, 60]", "duration_s=300", "checkers=false")
+
+
+@pytest.mark.parametrize(
+    ("name", "sets", "are_new"),
+    [
+        ("missing_piece", ("agents.count=100", "duration_s=1800", "checkers=false"), True),
+        ("mixed_city", MIXED, False),
+    ],
+)
+def test_the_oracle_needs_no_more_copies_than_the_run(
+    tmp_path: Path, name: str, sets: tuple[str, ...], *, are_new: bool
+) -> None:
+    outcome = run_scenario(load_scenario(name, sets), root=tmp_path, reproduce="")
+    assert outcome.directory is not None
+    rows = [row for row in files_table(Run(outcome.directory)) if not row["why_no_oracle"]]
+    assert rows
+    for row in rows:
+        assert (1 - 1e-6 if are_new else 0) <= row["copies_oracle"] <= row["copies"] + 1e-6
+        assert np.isnan(row["last_over_oracle"]) or row["last_over_oracle"] >= 1 - 1e-6

@@ -254,9 +254,17 @@ def test_a_run_shorter_than_the_sample_interval_is_sampled_at_its_end(base: Path
 @pytest.mark.parametrize("duration_s", [1, 5, 120, 1000])
 def test_a_shortened_run_is_the_beginning_of_the_whole_one(name: str, duration_s: int) -> None:
     whole, short = load_scenario(name), load_scenario(name, [f"duration_s={duration_s}"])
-    begun = tuple(swap for swap in whole.workload.swaps if (swap.at_s or 0) < duration_s)
-    workload = msgspec.structs.replace(whole.workload, swaps=begun)
+    swaps = tuple(swap for swap in whole.workload.swaps if (swap.at_s or 0) < duration_s)
+    pulls = tuple(pull for pull in whole.workload.pulls if (pull.at_s or 0) < duration_s)
+    workload = msgspec.structs.replace(whole.workload, swaps=swaps, pulls=pulls)
     assert short == msgspec.structs.replace(whole, duration_s=duration_s, workload=workload)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shortened_run_runs_again_from_its_directory(name: str, tmp_path: Path) -> None:
+    short = load_scenario(name, ["duration_s=70"])
+    (tmp_path / "short.yaml").write_text(resolved_yaml(short), encoding="utf-8")
+    assert load_scenario(tmp_path / "short.yaml") == short
 
 
 def test_a_pull_may_name_what_nobody_has(base: Path) -> None:
