@@ -33,7 +33,8 @@ class Engine(Protocol):
 
     async def load(self, entry: CatalogEntry, context_tokens: int) -> int:
         """Load a model, where there is none. Returns the tokens a second that it writes, for one task. Raises Refused
-        (load_failed, load_timeout, out_of_memory, engine_crashed, unavailable); then there is none, as before."""
+        (load_failed, load_timeout, out_of_memory, engine_crashed, unavailable, or that the file cannot be loaded as it
+        is: not_installed, checksum_mismatch, insufficient_memory); then there is none, as before."""
         ...
 
     async def unload(self) -> None:

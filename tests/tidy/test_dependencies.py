@@ -16,14 +16,22 @@ USED_UNSEEN = {"vl-convert-python"}
 """Packages that no import of ours names: altair puts the chart library into the report with this one."""
 
 
+SOURCE_ONLY = {"llama_cpp": "llama-cpp-python"}
+"""Modules of packages that most installations do without, since they are built from source."""
+
+
 def declared(scope: str) -> set[str]:
     return {canonicalize_name(requirement.package) for requirement in requirements() if requirement.scope == scope}
+
+
+def of_drivers() -> set[str]:
+    return declared("agent") | declared("llama") | declared("llama-source")
 
 
 def imported(folder: str) -> set[str]:
     """The distributions whose modules the code in a folder imports."""
     tops = {name.partition(".")[0] for path in python_files(folder) for _, name in imports(tree(path))}
-    owners = packages_distributions()
+    owners = {**packages_distributions(), **{module: [package] for module, package in SOURCE_ONLY.items()}}
     return {
         canonicalize_name(owners[top][0]) if top in owners else f"{top}, which is not installed"
         for top in tops - OURS - sys.stdlib_module_names
@@ -33,7 +41,7 @@ def imported(folder: str) -> set[str]:
 def test_each_part_declares_what_it_imports() -> None:
     assert imported("edgecoder") <= declared(BASE)
     assert imported("sim") <= declared(BASE) | declared("sim")
-    assert imported("drivers") <= declared(BASE) | declared("agent")
+    assert imported("drivers") <= declared(BASE) | of_drivers()
 
 
 @pytest.mark.parametrize("package", sorted(declared("sim")))
@@ -41,7 +49,7 @@ def test_no_package_of_the_simulator_is_for_nothing(package: str) -> None:
     assert package in imported("sim") | USED_UNSEEN
 
 
-@pytest.mark.parametrize("package", sorted(declared("agent")))
+@pytest.mark.parametrize("package", sorted(of_drivers()))
 def test_no_package_of_the_drivers_is_for_nothing(package: str) -> None:
     assert package in imported("drivers")
 
@@ -52,5 +60,5 @@ def test_no_package_of_the_base_is_for_nothing(package: str) -> None:
 
 
 def test_tests_and_benchmarks_import_what_dev_installs() -> None:
-    everything = declared(BASE) | declared("agent") | declared("sim") | declared("dev")
+    everything = declared(BASE) | of_drivers() | declared("sim") | declared("dev")
     assert imported("tests") | imported("benchmarks") <= everything

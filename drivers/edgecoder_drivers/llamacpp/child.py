@@ -1,0 +1,213 @@
+"""The process in which llama.cpp runs: one model, from its load to the end of the process.
+
+It is told what to do on its standard input, answers on what was its standard output, and ends when its parent does.
+Whatever llama.cpp prints goes to standard error. `python -m edgecoder_drivers.llamacpp.child MODULE` starts it with
+a library (`port.LIBRARIES`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from edgecoder.errors import Reason
+from edgecoder_drivers.llamacpp.header import BadHeader, Header, read_header
+from edgecoder_drivers.llamacpp.memory import SLACK_BYTES, available_bytes, limit_memory
+from edgecoder_drivers.llamacpp.messages import (
+    FRAME_BYTES_MAX,
+    LENGTH,
+    Alive,
+    Cancel,
+    Ended,
+    FromChild,
+    Generate,
+    Load,
+    Loaded,
+    NotLoaded,
+    ToChild,
+    Wrote,
+    frame,
+    to_child,
+)
+from edgecoder_drivers.llamacpp.port import Library, Model, Settings, TooLarge
+
+BEAT_S: Final = 1.0
+WARM_UP_TOKENS: Final = 16
+WARM_UP_S: Final = 1.0
+DETAIL_MAX: Final = 500
+_PR_SET_PDEATHSIG: Final = 1
+MIB: Final = 1 << 20
+
+
+class Refusal(Exception):
+    """A file that is not loaded."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Child:
+    """One model and the tasks that it answers."""
+
+    def __init__(self, library: Library, requests: BinaryIO, answers: BinaryIO) -> None:
+        self._library = library
+        self._requests = requests
+        self._answers = answers
+        self._writing = threading.Lock()
+        self._tasks: dict[int, bool] = {}
+        """Those that are open, and whether they go on."""
+
+    def run(self) -> None:
+        """Load what is to be loaded, then answer until the parent hangs up."""
+        requests = self._messages()
+        first = next(requests)
+        assert isinstance(first, Load), "a child is told what to load"
+        model = self._load(first)
+        if model is None:
+            return
+        threading.Thread(target=self._beat, daemon=True).start()
+        slots = ThreadPoolExecutor(first.slots)
+        for request in requests:
+            match request:
+                case Generate(task=task):
+                    self._tasks[task] = True
+                    slots.submit(self._generate, model, request)
+                case Cancel(task=task) if task in self._tasks:
+                    self._tasks[task] = False
+
+    def _messages(self) -> Iterator[ToChild]:
+        while len(head := self._requests.read(LENGTH.size)) == LENGTH.size:
+            (length,) = LENGTH.unpack(head)
+            assert length <= FRAME_BYTES_MAX
+            yield to_child.decode(self._requests.read(length))
+
+    def _say(self, message: FromChild) -> None:
+        data = frame(message)
+        with self._writing:
+            self._answers.write(data)
+            self._answers.flush()
+
+    def _beat(self) -> None:
+        while True:
+            self._say(Alive())
+            time.sleep(BEAT_S)
+
+    def _load(self, load: Load) -> Model | None:
+        try:
+            header = check_file(load)
+            needs = bytes_needed(load, header)
+            check_memory(needs)
+            limit_memory(needs + SLACK_BYTES)
+            settings = Settings(load.context_tokens, load.slots, load.threads, header.has_chat_template)
+            model = self._library.load(Path(load.path), settings)
+            self._say(Loaded(speed(model)))
+        except Refusal as refusal:
+            self._say(NotLoaded(refusal.reason, _short(refusal)))
+        except MemoryError as error:
+            self._say(NotLoaded(Reason.OUT_OF_MEMORY, _short(error)))
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, the parent is told
+            self._say(NotLoaded(Reason.LOAD_FAILED, _short(error)))
+        else:
+            return model
+        return None
+
+    def _generate(self, model: Model, request: Generate) -> None:
+        task = request.task
+
+        def goes_on(text: str, tokens: int) -> bool:
+            if self._tasks[task]:
+                self._say(Wrote(task, text, tokens))
+            return self._tasks[task]
+
+        ended = Ended(task)
+        try:
+            if self._tasks[task]:
+                model.answer(request.prompt, max(1, request.max_tokens), goes_on)
+        except TooLarge as error:
+            ended = Ended(task, Reason.TOO_LARGE, _short(error))
+        except MemoryError:
+            os.abort()  # who knows what of the model is left
+        except Exception as error:  # noqa: BLE001 - as above
+            ended = Ended(task, Reason.UNAVAILABLE, _short(error))
+        del self._tasks[task]
+        self._say(ended)
+
+
+def check_file(load: Load) -> Header:
+    """The header of the file, which is the one that was hashed. Raises Refusal."""
+    with Path(load.path).open("rb") as file:
+        is_now = os.fstat(file.fileno())
+        if (is_now.st_size, is_now.st_mtime_ns, is_now.st_ino) != (load.size_bytes, load.mtime_ns, load.inode):
+            raise Refusal(Reason.CHECKSUM_MISMATCH, "the file has changed since its digest was computed")
+        try:
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+                return read_header(data)
+        except BadHeader as error:
+            raise Refusal(Reason.LOAD_FAILED, f"no sound GGUF: {error}") from None
+
+
+def bytes_needed(load: Load, header: Header) -> int:
+    """What the model takes, by the catalog or by its header, whichever is more."""
+    per_token = max(load.cache_bytes_per_token, header.cache_bytes_per_token)
+    return load.size_bytes + per_token * load.context_tokens + load.overhead_bytes
+
+
+def check_memory(needs: int) -> None:
+    """Raises Refusal where so many bytes are not free now."""
+    free = available_bytes()
+    if free is not None and needs > free:
+        detail = f"it takes {needs // MIB} MB, and {free // MIB} MB are free"
+        raise Refusal(Reason.INSUFFICIENT_MEMORY, detail)
+
+
+def speed(model: Model) -> int:
+    """Tokens a second that it writes, for one task; the first shows when the prompt has been read."""
+    times: list[float] = []
+    total = 0
+
+    def count(_: str, tokens: int) -> bool:
+        nonlocal total
+        if tokens:
+            times.append(time.perf_counter())
+            total += tokens if len(times) > 1 else 0
+        return len(times) < 2 or times[-1] - times[0] < WARM_UP_S
+
+    model.warm_up(WARM_UP_TOKENS, count)
+    took = times[-1] - times[0] if times else 0.0
+    return max(1, int(total / took)) if took else 1
+
+
+def _short(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:DETAIL_MAX]
+
+
+def _die_with_parent() -> None:
+    """A parent that is killed closes our input, but a load may keep us from reading it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    """See the module."""
+    _die_with_parent()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    library = cast("Library", importlib.import_module(sys.argv[1]))
+    Child(library, sys.stdin.buffer, answers).run()
+    answers.flush()
+    os._exit(0)  # threads of llama.cpp may be under way
+
+
+if __name__ == "__main__":
+    main()

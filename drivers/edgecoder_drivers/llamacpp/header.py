@@ -1,0 +1,219 @@
+"""The header of a GGUF file, looked at before llama.cpp may: every count, length and offset is checked against a bound
+and against the file, in Python, where a lie costs an exception and no more.
+
+What a header says beyond that (whether the tensors make a model) is left to llama.cpp. The format:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from mmap import mmap
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+MAGIC: Final = b"GGUF"
+VERSIONS: Final = (2, 3)
+HEADER_BYTES_MAX: Final = 1 << 26
+"""Vocabularies of 262,144 tokens with their scores take some 10 MB."""
+KEYS_MAX: Final = 4096
+TENSORS_MAX: Final = 65_536
+ITEMS_MAX: Final = 1 << 22
+"""Items of all arrays together: what bounds the time that a header takes."""
+KEY_BYTES_MAX: Final = 65_535
+TEXT_BYTES_MAX: Final = 1 << 20
+"""Chat templates are the longest texts, some 20 KB."""
+NAME_BYTES_MAX: Final = 63
+DIMENSIONS_MAX: Final = 4
+ELEMENTS_MAX: Final = 1 << 40
+ALIGNMENT_MAX: Final = 65_536
+LAYERS_MAX: Final = 1024
+KEPT_ITEMS_MAX: Final = LAYERS_MAX
+"""Arrays up to this length are kept; the longer ones are vocabularies, which nobody here asks for."""
+CACHE_BYTES_PER_VALUE: Final = 2
+"""The cache holds keys and values as F16."""
+
+_UINT32: Final = 4
+_BOOL: Final = 7
+_STRING: Final = 8
+_ARRAY: Final = 9
+_SCALARS: Final[Mapping[int, struct.Struct]] = MappingProxyType(
+    {number: struct.Struct("<" + code) for number, code in enumerate("BbHhIif?")}
+    | {number: struct.Struct("<" + code) for number, code in ((10, "Q"), (11, "q"), (12, "d"))}
+)
+BLOCKS: Final[Mapping[int, tuple[int, int]]] = MappingProxyType(
+    {
+        0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40),
+        10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
+        16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+        23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
+        34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18),
+    }
+)  # fmt: skip
+"""Elements and bytes of a block of each type of tensor (ggml.c)."""
+
+Scalar = int | float | bool | str
+Value = Scalar | tuple[Scalar, ...] | None
+
+
+class BadHeader(ValueError):
+    """The file is no GGUF, or lies about itself. `str()` says where."""
+
+
+class Header(NamedTuple):
+    """What is worth knowing of a file before it is loaded."""
+
+    architecture: str
+    has_chat_template: bool
+    cache_bytes_per_token: int
+    """Of keys and values, by the header; 0 where it does not say."""
+
+
+class _Reader:
+    """Takes values off a buffer, from the front on."""
+
+    def __init__(self, data: bytes | mmap) -> None:
+        self._data = data
+        self._end = min(len(data), HEADER_BYTES_MAX)
+        self._items = 0
+        self.position = 0
+
+    def skip(self, count: int) -> int:
+        """Where `count` bytes begin that are passed over."""
+        start = self.position
+        if count > self._end - start:
+            raise BadHeader(f"byte {start}: {count} more of the header are not there")
+        self.position = start + count
+        return start
+
+    def scalar(self, kind: int) -> int | float | bool:
+        """A number or truth value."""
+        form = _SCALARS.get(kind)
+        if form is None:
+            raise BadHeader(f"byte {self.position}: no type of value is {kind}")
+        value: int | float | bool = form.unpack_from(self._data, self.skip(form.size))[0]
+        return value
+
+    def count(self, bound: int, what: str, kind: int = 10) -> int:
+        """A number that may be at most `bound`."""
+        start, value = self.position, int(self.scalar(kind))
+        if value > bound:
+            raise BadHeader(f"byte {start}: {value} {what}, of which there may be {bound}")
+        return value
+
+    def text(self, bound: int, what: str) -> str:
+        """A string."""
+        length = self.count(bound, f"bytes of {what}")
+        start = self.skip(length)
+        try:
+            return self._data[start : start + length].decode()
+        except UnicodeDecodeError:
+            raise BadHeader(f"byte {start}: {what} is no UTF-8") from None
+
+    def value(self, kind: int) -> Value:
+        """A value of any type; None for one that is too long to be kept."""
+        if kind == _ARRAY:
+            return self._array()
+        return self.text(TEXT_BYTES_MAX, "text") if kind == _STRING else self.scalar(kind)
+
+    def _array(self) -> Value:
+        kind, start = int(self.scalar(_UINT32)), self.position
+        length = self.count(ITEMS_MAX, "items")
+        self._items += length
+        if self._items > ITEMS_MAX:
+            raise BadHeader(f"byte {start}: more than {ITEMS_MAX} items in all arrays")
+        if kind == _STRING:
+            self._skip_texts(length)
+            return None
+        if kind not in _SCALARS:  # arrays of arrays are allowed by the format, but llama.cpp knows none
+            raise BadHeader(f"byte {start}: no array holds values of type {kind}")
+        if length > KEPT_ITEMS_MAX:
+            self.skip(length * _SCALARS[kind].size)
+            return None
+        return tuple(self.scalar(kind) for _ in range(length))
+
+    def _skip_texts(self, count: int) -> None:
+        """Pass over a vocabulary. Tokens need not be text."""
+        unpack, data, end, position = struct.Struct("<Q").unpack_from, self._data, self._end, self.position
+        for _ in range(count):
+            if position + 8 > end:
+                raise BadHeader(f"byte {position}: the header ends among {count} texts")
+            length = unpack(data, position)[0]
+            if length > TEXT_BYTES_MAX:
+                raise BadHeader(f"byte {position}: {length} bytes of text, of which there may be {TEXT_BYTES_MAX}")
+            position += 8 + length
+        if position > end:
+            raise BadHeader(f"byte {position}: the header ends among {count} texts")
+        self.position = position
+
+
+def read_header(data: bytes | mmap) -> Header:
+    """Check the header of a whole file. Raises BadHeader."""
+    reader = _Reader(data)
+    if bytes(data[:4]) != MAGIC:
+        raise BadHeader("byte 0: no GGUF file begins so")
+    reader.skip(4)
+    version = int(reader.scalar(_UINT32))
+    if version not in VERSIONS:
+        raise BadHeader(f"byte 4: version {version}, of which 2 and 3 are known")
+    tensors = reader.count(TENSORS_MAX, "tensors")
+    keys = reader.count(KEYS_MAX, "keys")
+    values: dict[str, Value] = {}
+    for _ in range(keys):
+        start, key = reader.position, reader.text(KEY_BYTES_MAX, "key")
+        if key in values:
+            raise BadHeader(f"byte {start}: {key[:80]!r} is there twice")
+        values[key] = reader.value(int(reader.scalar(_UINT32)))
+    _check_tensors(reader, tensors, _alignment(values), len(data))
+    architecture = values.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise BadHeader("no general.architecture")
+    return Header(architecture, "tokenizer.chat_template" in values, _cache_bytes_per_token(architecture, values))
+
+
+def _alignment(values: Mapping[str, Value]) -> int:
+    alignment = values.get("general.alignment", 32)
+    if not isinstance(alignment, int) or not 0 < alignment <= ALIGNMENT_MAX or alignment & (alignment - 1):
+        raise BadHeader(f"general.alignment is {alignment!r}, which is no power of two up to {ALIGNMENT_MAX}")
+    return alignment
+
+
+def _check_tensors(reader: _Reader, count: int, alignment: int, file_bytes: int) -> None:
+    """Whether all tensors lie in the file, behind the header."""
+    names: set[str] = set()
+    ends = 0
+    for _ in range(count):
+        start, name = reader.position, reader.text(NAME_BYTES_MAX, "name")
+        if name in names:
+            raise BadHeader(f"byte {start}: tensor {name!r} is there twice")
+        names.add(name)
+        elements = 1
+        for _ in range(reader.count(DIMENSIONS_MAX, "dimensions", _UINT32)):
+            elements *= reader.count(ELEMENTS_MAX, "elements")
+        kind, offset = int(reader.scalar(_UINT32)), int(reader.scalar(10))
+        block = BLOCKS.get(kind)
+        if block is None:
+            raise BadHeader(f"tensor {name!r}: no type is {kind}")
+        if not 0 < elements <= ELEMENTS_MAX or elements % block[0]:
+            raise BadHeader(f"tensor {name!r}: {elements} elements")
+        if offset % alignment:
+            raise BadHeader(f"tensor {name!r}: begins at {offset}, which is no multiple of {alignment}")
+        ends = max(ends, offset + elements // block[0] * block[1])
+    data_start = -(-reader.position // alignment) * alignment
+    if count and data_start + ends > file_bytes:
+        raise BadHeader(f"the tensors end at byte {data_start + ends}, the file at {file_bytes}")
+
+
+def _cache_bytes_per_token(architecture: str, values: Mapping[str, Value]) -> int:
+    def number(name: str) -> int:
+        value = values.get(f"{architecture}.{name}")
+        return value if isinstance(value, int) else 0
+
+    layers, heads, width = number("block_count"), number("attention.head_count"), number("embedding_length")
+    key = number("attention.key_length") or (width // heads if heads else 0)
+    value = number("attention.value_length") or key
+    per_layer = values.get(f"{architecture}.attention.head_count_kv", heads)
+    in_all = sum(int(each) for each in per_layer if not isinstance(each, str)) if isinstance(per_layer, tuple) else 0
+    cached = in_all or number("attention.head_count_kv") * layers or heads * layers
+    return cached * (key + value) * CACHE_BYTES_PER_VALUE

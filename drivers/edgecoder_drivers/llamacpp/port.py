@@ -1,0 +1,68 @@
+"""The port to llama.cpp: what a library has to do for the child. A library is a module with a function `load`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
+
+from edgecoder.errors import DriverError
+
+LIBRARIES: Final = MappingProxyType(
+    {
+        "xllamacpp": "edgecoder_drivers.llamacpp.with_xllamacpp",
+        "llama_cpp": "edgecoder_drivers.llamacpp.with_llama_cpp",
+    }
+)
+"""The modules of ours by the module that they need, the one that is preferred first."""
+BATCH_TOKENS: Final = 256
+"""Tokens of a prompt that are read at once. Between two batches a task can be cancelled, and is seen to get on."""
+
+OnPart = Callable[[str, int], bool]
+"""Takes a text and how many tokens it is; says whether to go on."""
+
+
+class Settings(NamedTuple):
+    """How a model is loaded."""
+
+    context_tokens: int
+    """In all; the slots share it evenly."""
+    slots: int
+    threads: int | None
+    """None leaves it to llama.cpp."""
+    is_chat: bool
+    """Whether the file brings a template for prompts."""
+
+
+class TooLarge(ValueError):
+    """The prompt is longer than the context of a slot."""
+
+
+class Model(Protocol):
+    """A model in memory. Calls come from several threads."""
+
+    def answer(self, prompt: str, max_tokens: int, on_part: OnPart) -> None:
+        """Answer a prompt, in the file's template where it has one. Raises TooLarge."""
+        ...
+
+    def warm_up(self, tokens: int, on_part: OnPart) -> None:
+        """Write so many tokens, whatever they say."""
+        ...
+
+
+class Library(Protocol):
+    """A binding to llama.cpp."""
+
+    def load(self, path: Path, settings: Settings) -> Model:
+        """Load a file. Raises whatever it likes where that fails."""
+        ...
+
+
+def installed_library() -> str:
+    """The module of the first library that is there. Raises DriverError."""
+    for needs, module in LIBRARIES.items():
+        if find_spec(needs) is not None:
+            return module
+    raise DriverError("llama.cpp is not installed: pip install 'edgecoder[llama]'")
