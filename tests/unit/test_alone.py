@@ -90,6 +90,29 @@ def test_shares_of_a_limited_cdn_lower_the_rate() -> None:
     assert seen.alone_ends() == seen.first_byte + 40 * SECOND
 
 
+def test_a_download_is_no_faster_than_the_way_to_this_node() -> None:
+    signer, _ = crypto(name(0), "edgecoder", encoded=False)
+    context = Context(ClusterConfig(cdn_kbit_per_s=80_000), NodeConfig(download_kbit_per_s=8_000), signer, 1)
+    seen = CdnOutlook(context, Rates(), PIECE, 100 * MB)
+    assert seen.bytes_per_s() == MB
+    assert seen.alone_ends() == seen.first_byte + 100 * SECOND
+
+
+def test_what_peers_took_of_the_access_the_cdn_alone_would_have_had() -> None:
+    seen = outlook(100 * MB, cdn_kbit_per_s=80_000)
+    for source in (Source.CDN, Source.MESH):
+        seen._rates.begin(source, 0)
+        seen._rates.note(source, 4 * PIECE)
+        seen._rates.end(source, 4 * SECOND)
+    assert seen.bytes_per_s() == 2 * PIECE
+
+
+def test_nobody_to_share_it_with_is_one_share() -> None:
+    seen = outlook(100 * MB, cdn_kbit_per_s=80_000, cdn_egress_kbit_per_s=80_000)
+    seen.told(0)
+    assert seen.bytes_per_s() == 10 * MB
+
+
 def test_requests_outlast_the_time_to_the_first_byte() -> None:
     fast = outlook(10_000 * MB, cdn_kbit_per_s=8_000_000, cdn_first_byte_ms=500)
     assert fast.pieces_per_request() * PIECE > fast.bytes_per_s()
