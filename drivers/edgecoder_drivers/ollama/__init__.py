@@ -1,0 +1,1 @@
+"""The driver of Ollama: models that a server runs which other programs use too."""

@@ -1,0 +1,282 @@
+"""Ollama's HTTP API through the official client: every request with a time limit, and whatever goes wrong as one of two
+exceptions.
+
+`Unreachable` says that nothing sensible came back, `Said` what Ollama answered in place of what was asked. What to make
+of either is left to the engine and the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import httpx
+import msgspec
+from ollama import AsyncClient, GenerateResponse, ProgressResponse, ResponseError
+
+from edgecoder.errors import Reason
+from edgecoder_drivers.driver import Refused
+
+VERSION_FLOOR: Final = (0, 17, 1)
+"""The oldest Ollama that this was made for."""
+FOR_EVER: Final = -1
+"""The `keep_alive` of a model that stays until it is told to go."""
+_BLOB: Final = re.compile(r"^FROM .*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
+_PATH: Final = re.compile(r"^FROM (.*sha256-[0-9a-f]{64})\s*$", re.MULTILINE)
+_CHUNK_BYTES: Final = 1 << 20
+_NONSENSE: Final = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What the client raises at an answer that is no JSON, or not of the right shape."""
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """How long Ollama may take, in seconds."""
+
+    connect: float = 3.0
+    answer: float = 10.0
+    """For what it knows without work."""
+    load: float = 600.0
+    """The core gives up sooner; this is for who has lost interest."""
+    first_part: float = 120.0
+    """Until the first part of an answer: a long prompt takes a slow machine that long to read."""
+    next_part: float = 60.0
+    silence: float = 300.0
+    """Without a line of a pull or an import: a large file is hashed meanwhile."""
+    unload: float = 30.0
+
+
+class Unreachable(Refused):
+    """Ollama cannot be asked. `is_down`: nobody listens there, so it runs nothing either."""
+
+    def __init__(self, detail: str, *, is_down: bool = False) -> None:
+        super().__init__(Reason.UNAVAILABLE, detail)
+        self.is_down = is_down
+
+
+class Said(Exception):
+    """What Ollama answered in place of what was asked."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        """Of HTTP; -1 where it came within a stream."""
+
+
+class Model(NamedTuple):
+    """A model that Ollama holds, or runs."""
+
+    name: str
+    manifest: str
+    """Digest of its manifest, hexadecimal."""
+    size_bytes: int
+    """On disk, or in memory where it runs."""
+
+
+class _Requests(AsyncClient):
+    """The official client, and what it does not offer."""
+
+    async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        answer: httpx.Response = await self._request_raw(method, path, **more)  # type: ignore[no-untyped-call]
+        return answer
+
+    async def version(self) -> str:
+        return str((await self._ask("GET", "/api/version")).json()["version"])
+
+    async def has_blob(self, sha256: str) -> bool:
+        try:
+            await self._ask("HEAD", f"/api/blobs/sha256:{sha256}")
+        except ResponseError as error:
+            if error.status_code == httpx.codes.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def send_blob(self, sha256: str, path: Path) -> None:
+        size = await asyncio.to_thread(lambda: path.stat().st_size)
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        await self._ask("POST", f"/api/blobs/sha256:{sha256}", content=_chunks(path), headers=headers)
+
+
+class Client:
+    """One Ollama server."""
+
+    def __init__(self, host: str | None = None, timeouts: Timeouts | None = None) -> None:
+        """`host` as Ollama writes it, such as `127.0.0.1:11434`; None: what OLLAMA_HOST says, else that one."""
+        self.timeouts = timeouts or Timeouts()
+        limit = httpx.Timeout(self.timeouts.silence, connect=self.timeouts.connect)
+        # No proxies from the environment: httpx would send what is for this machine there too. No connections kept: one
+        # that a restart of the server broke would fail the next request, which may be a swap.
+        self._requests = _Requests(
+            host, timeout=limit, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+        self._files: dict[str, frozenset[str]] = {}
+        """SHA-256 of the model files that a manifest names; what a digest means never changes."""
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._requests.close()  # type: ignore[no-untyped-call]
+
+    # -- what there is -------------------------------------------------------------------------------------------------
+
+    async def check(self) -> str:
+        """Its version. Raises Unreachable, also where that is too old."""
+        with _told():
+            async with asyncio.timeout(self.timeouts.answer):
+                version = await self._requests.version()
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+        if numbers < VERSION_FLOOR:
+            floor = ".".join(map(str, VERSION_FLOOR))
+            raise Unreachable(f"Ollama {version} is too old: install {floor} or later from https://ollama.com/download")
+        return version
+
+    async def held(self) -> list[Model]:
+        """The models on its disk."""
+        with _told():
+            async with asyncio.timeout(self.timeouts.answer):
+                answer = await self._requests.list()
+            return [Model(row.model or "", row.digest or "", int(row.size or 0)) for row in answer.models]
+
+    async def running(self) -> list[Model]:
+        """The models in its memory, whoever loaded them."""
+        with _told():
+            async with asyncio.timeout(self.timeouts.answer):
+                answer = await self._requests.ps()
+            return [Model(row.model or "", row.digest or "", int(row.size or 0)) for row in answer.models]
+
+    async def files_of(self, model: Model) -> frozenset[str]:
+        """SHA-256 of the files that a model is made of; none where Ollama does not tell."""
+        if not model.manifest:
+            return frozenset()  # it runs in a cloud
+        if model.manifest not in self._files:
+            try:
+                modelfile = await self._modelfile(model.name)
+            except Said:
+                return frozenset()  # it is gone
+            self._files[model.manifest] = frozenset(_BLOB.findall(modelfile))
+        return self._files[model.manifest]
+
+    async def path_of(self, name: str, sha256: str) -> Path | None:
+        """Where Ollama says that it keeps a file of a model."""
+        paths = _PATH.findall(await self._modelfile(name))
+        return next((Path(path) for path in paths if path.endswith(sha256)), None)
+
+    async def _modelfile(self, name: str) -> str:
+        with _told():
+            async with asyncio.timeout(self.timeouts.answer):
+                return (await self._requests.show(name)).modelfile or ""
+
+    # -- running -------------------------------------------------------------------------------------------------------
+
+    async def load(self, name: str, context_tokens: int, keep_alive: int | str = FOR_EVER) -> None:
+        """Have a model loaded, or kept where it is."""
+        await self._empty(name, keep_alive, {"num_ctx": context_tokens})
+
+    async def free(self, name: str) -> None:
+        """Have a model freed as soon as nobody uses it."""
+        await self._empty(name, 0, {})
+
+    async def _empty(self, name: str, keep_alive: int | str, options: dict[str, int]) -> None:
+        with _told():
+            async with asyncio.timeout(self.timeouts.load):
+                answer = await self._requests.generate(name, keep_alive=keep_alive, options=options or None)
+            if not answer.done:
+                raise ValueError("an empty prompt was not answered at once")
+
+    async def generate(
+        self, name: str, prompt: str, *, context_tokens: int, max_tokens: int
+    ) -> AsyncGenerator[GenerateResponse, None]:
+        """Answer a prompt, part by part; the last part is `done`. The context must be the one of the load: another one
+        makes Ollama load the model again."""
+        options = {"num_ctx": context_tokens, "num_predict": max_tokens}
+        with _told():
+            # no thinking: it would use up the tokens before there is an answer
+            parts = await self._requests.generate(
+                name, prompt, stream=True, think=False, keep_alive=FOR_EVER, options=options
+            )
+            async with aclosing(_within(parts, self.timeouts.first_part, self.timeouts.next_part)) as timely:
+                async for part in timely:
+                    yield part
+                    if part.done:
+                        return
+            raise ValueError("the answer broke off")
+
+    # -- the disk ------------------------------------------------------------------------------------------------------
+
+    async def pull(self, name: str) -> AsyncGenerator[ProgressResponse, None]:
+        """Have a model fetched from Ollama's registry, on from what there is of it."""
+        with _told():
+            lines = await self._requests.pull(name, stream=True)
+            async with aclosing(_within(lines, self.timeouts.silence, self.timeouts.silence)) as timely:
+                async for line in timely:
+                    yield line
+                    if line.status == "success":
+                        return
+            raise ValueError("the pull broke off")
+
+    async def delete(self, name: str) -> None:
+        """Delete a model; one that is not there is no error."""
+        with _told():
+            try:
+                async with asyncio.timeout(self.timeouts.answer):
+                    await self._requests.delete(name)
+            except ResponseError as error:
+                if error.status_code != httpx.codes.NOT_FOUND:
+                    raise
+
+    async def create(self, name: str, sha256: str, path: Path) -> None:
+        """Make a model of a GGUF file, which is sent where Ollama does not have it."""
+        with _told():
+            async with asyncio.timeout(self.timeouts.answer):
+                is_there = await self._requests.has_blob(sha256)
+            if not is_there:
+                await self._requests.send_blob(sha256, path)
+            files = {f"{sha256}.gguf": f"sha256:{sha256}"}
+            lines = await self._requests.create(name, files=files, stream=True)
+            async with aclosing(_within(lines, self.timeouts.silence, self.timeouts.silence)) as timely:
+                async for line in timely:
+                    if line.status == "success":
+                        return
+            raise ValueError("the import broke off")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the client raises, as what this module says."""
+    try:
+        yield
+    except ResponseError as error:
+        raise Said(error.status_code, str(error.error)) from None
+    except (ConnectionError, httpx.ConnectError) as error:
+        raise Unreachable(f"no Ollama listens there: {error}", is_down=True) from None
+    except (TimeoutError, httpx.TimeoutException):
+        raise Unreachable("Ollama did not answer in time") from None
+    except httpx.HTTPError as error:
+        raise Unreachable(f"the connection to Ollama broke: {error}") from None
+    except _NONSENSE as error:
+        raise Unreachable(f"Ollama's answer makes no sense: {error}") from None
+
+
+async def _within(parts: AsyncIterator[Any], first_s: float, next_s: float) -> AsyncGenerator[Any, None]:
+    """Parts of a stream, each of which comes in its time. Ends the stream when it is closed."""
+    limit_s = first_s
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(limit_s):
+                    part = await anext(parts)
+            except StopAsyncIteration:
+                return
+            yield part
+            limit_s = next_s
+    finally:
+        await parts.aclose()  # type: ignore[attr-defined]
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    """The bytes of a file, read beside the loop."""
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,321 @@
+"""The engine that is an Ollama server, which this node shares with other programs.
+
+It loads with an empty prompt and a `keep_alive` without end, and looks every few seconds whether the model is still
+there: others may free it, or restart the server. It frees only what it loaded itself, or an earlier life of this node
+did; a note on the disk tells which. Models of others count as used memory. What follows when the model is lost is the
+core's to decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+from ollama import GenerateResponse
+
+from edgecoder.config import NodeConfig
+from edgecoder.errors import Reason
+from edgecoder.models.admission import MIB, memory_needed_mb
+from edgecoder.models.catalog import CatalogEntry
+from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.engine import Part
+from edgecoder_drivers.ollama.client import Client, Model, Said, Unreachable
+from edgecoder_drivers.ollama.names import names_held, of_file
+
+POLL_S: Final = 5.0
+MISSES_MAX: Final = 3
+"""How often in a row Ollama may fail to say what it runs, before its model counts as lost."""
+GONE_POLL_S: Final = 0.1
+"""How often it is asked whether a model that is to go is gone."""
+CLOSE_S: Final = 5.0
+"""How long an end waits for a model to be freed."""
+GIVEN_BACK: Final = "5m"
+"""The `keep_alive` of a model of others when we need it no more: Ollama's own default."""
+SAMPLE_PROMPT: Final = "def add(a, b):\n    return"
+SAMPLE_TOKENS: Final = 16
+_NS_PER_S: Final = 1_000_000_000
+_CRASHES: Final = ("has terminated", "has unexpectedly stopped", "error was encountered while running the model")
+"""How Ollama says that the process which ran a model is gone."""
+_LOST: Final = frozenset((Reason.ENGINE_CRASHED, Reason.OUT_OF_MEMORY, Reason.NO_MODEL))
+_log = structlog.get_logger("edgecoder.ollama")
+
+
+class _Held:
+    """The model that is there, or on its way, and who waits for its answers."""
+
+    def __init__(self, entry: CatalogEntry, name: str, context_tokens: int, *, is_ours: bool) -> None:
+        self.entry = entry
+        self.name = name
+        self.context_tokens = context_tokens
+        self.is_ours = is_ours
+        """Whether it was this node that had it loaded."""
+        self.ended: Reason | None = None
+        """Why its answers are called off."""
+        self._waits: set[asyncio.Timeout] = set()
+
+    async def part(self, parts: AsyncGenerator[GenerateResponse, None]) -> GenerateResponse | None:
+        """The next part of an answer; None after the last. Raises Refused when the model goes meanwhile."""
+        part, wait = None, asyncio.timeout(None)
+        try:
+            with suppress(TimeoutError):
+                async with wait:
+                    self._waits.add(wait)
+                    part = await anext(parts, None) if self.ended is None else None
+        finally:
+            self._waits.discard(wait)
+        if self.ended is not None:
+            raise Refused(self.ended)
+        return part
+
+    def end(self, reason: Reason) -> None:
+        """The model goes: so do the answers that are under way."""
+        self.ended = reason
+        for wait in self._waits:
+            wait.reschedule(asyncio.get_running_loop().time())
+
+
+class OllamaEngine:
+    """See `engine.Engine`."""
+
+    def __init__(self, client: Client, config: NodeConfig, note: Path, *, poll_s: float = POLL_S) -> None:
+        """`note` is the file that tells later lives what this one has loaded."""
+        self._client = client
+        self._config = config
+        self._note = note
+        self._poll_s = poll_s
+        self._held: _Held | None = None
+        self._is_loading = False
+        self._misses = 0
+        self._on_failed: Callable[[Reason], None] = lambda reason: None
+        self._on_back: Callable[[], None] = lambda: None
+        self._poll: asyncio.Task[None] | None = None
+        self.is_healthy = False
+        """Whether Ollama answered when it was last asked, and is new enough."""
+
+    def watch(self, on_failed: Callable[[Reason], None], on_back: Callable[[], None] = lambda: None) -> None:
+        """See `engine.Engine`. `on_back` is told when an Ollama answers that did not before."""
+        self._on_failed, self._on_back = on_failed, on_back
+        self._poll = asyncio.get_running_loop().create_task(self._keep_looking(), name="ollama ps")
+
+    async def close(self) -> None:
+        """See `engine.Engine`. What this node loaded is freed, if that can be had soon."""
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.wait({self._poll})
+        with suppress(TimeoutError, Refused):
+            async with asyncio.timeout(CLOSE_S):
+                await self.unload()
+        await self._client.close()
+
+    # -- load and unload -----------------------------------------------------------------------------------------------
+
+    async def load(self, entry: CatalogEntry, context_tokens: int) -> int:
+        """See `engine.Engine`."""
+        if self._held is not None or self._is_loading:
+            raise Refused(Reason.OUT_OF_MEMORY, "a model is there already")
+        self._is_loading = True
+        try:
+            await self._client.check()
+            return await self._load(entry, context_tokens)
+        except Unreachable as error:
+            self.is_healthy &= not error.is_down
+            raise
+        finally:
+            self._is_loading = False
+
+    async def _load(self, entry: CatalogEntry, context_tokens: int) -> int:
+        names = await names_held(self._client, entry)
+        if not names:
+            raise Refused(Reason.NOT_INSTALLED, f"Ollama does not have {entry.model_id} with the catalog's SHA-256")
+        await self._free_left_over(entry)
+        running = await self._client.running()
+        mine = await of_file(self._client, running, entry.sha256)
+        self._judge_memory(entry, [model for model in running if model not in mine])
+        held = _Held(entry, names[0], context_tokens, is_ours=not mine or self._noted() == entry.sha256)
+        if held.is_ours:
+            self._note.write_text(entry.sha256, encoding="utf-8")
+        try:
+            await self._client.load(held.name, context_tokens)
+            tokens_per_s = await self._measure(held)
+        except Said as said:
+            await self._take_back(held)
+            raise Refused(_reason_of_load(said), str(said)) from None
+        except BaseException:
+            await self._take_back(held)
+            raise
+        self._held = held
+        return tokens_per_s
+
+    def _judge_memory(self, entry: CatalogEntry, others: list[Model]) -> None:
+        """Ollama itself would put out what others have loaded to make room."""
+        taken_mb = sum(model.size_bytes for model in others) // MIB
+        if taken_mb + memory_needed_mb(entry, self._config) > self._config.memory_budget_mb:
+            names = ", ".join(model.name for model in others)
+            raise Refused(Reason.INSUFFICIENT_MEMORY, f"other programs' models take {taken_mb} MB: {names}")
+
+    async def _measure(self, held: _Held) -> int:
+        """Tokens a second, by a short answer."""
+        tokens, ns = 0, 0
+        async for part in self._client.generate(
+            held.name, SAMPLE_PROMPT, context_tokens=held.context_tokens, max_tokens=SAMPLE_TOKENS
+        ):
+            tokens, ns = part.eval_count or 0, part.eval_duration or 0
+        return max(1, tokens * _NS_PER_S // max(1, ns)) if tokens else 1
+
+    async def unload(self) -> None:
+        """See `engine.Engine`."""
+        held = self._held
+        if held is None:
+            return
+        self._held = None
+        held.end(Reason.CANCELLED)
+        try:
+            if held.is_ours:
+                await self._free(held.name, held.entry.sha256)
+            else:
+                await self._client.load(held.name, held.context_tokens, GIVEN_BACK)
+        except (Unreachable, Said) as error:
+            if isinstance(error, Unreachable) and error.is_down:
+                return  # with the server the model went
+            self._keep(held)
+            raise Refused(Reason.UNLOAD_FAILED, str(error)) from None
+        except BaseException:
+            self._keep(held)
+            raise
+
+    def _keep(self, held: _Held) -> None:
+        """It could not be freed, so it goes on answering."""
+        self._held, held.ended = held, None
+
+    async def _free(self, name: str, sha256: str) -> None:
+        """Have a model of ours freed, and wait until it is. Raises Unreachable, Said."""
+        await self._client.free(name)
+        try:
+            async with asyncio.timeout(self._client.timeouts.unload):
+                while True:
+                    if not await of_file(self._client, await self._client.running(), sha256):
+                        break
+                    await asyncio.sleep(GONE_POLL_S)
+        except TimeoutError:
+            raise Unreachable(f"Ollama has not freed {name}: somebody uses it") from None
+        self._note.unlink(missing_ok=True)
+
+    async def _take_back(self, held: _Held) -> None:
+        """A load that failed or was called off leaves nothing in memory; if that cannot be had now, the note stays."""
+        if held.is_ours:
+            with suppress(Refused, Said, TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._free(held.name, held.entry.sha256)
+
+    async def _free_left_over(self, entry: CatalogEntry) -> None:
+        """Free what an earlier life, or an earlier load, left in memory."""
+        noted = self._noted()
+        if noted is None or noted == entry.sha256:
+            return
+        for model in await of_file(self._client, await self._client.running(), noted):
+            with suppress(Said):
+                await self._free(model.name, noted)
+        self._note.unlink(missing_ok=True)
+
+    def _noted(self) -> str | None:
+        try:
+            return self._note.read_text(encoding="utf-8")
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    async def generate(self, prompt: str, max_tokens: int) -> AsyncIterator[Part]:
+        """See `engine.Engine`."""
+        held = self._held
+        if held is None:
+            raise Refused(Reason.NO_MODEL)
+        tokens = 0
+        parts = self._client.generate(held.name, prompt, context_tokens=held.context_tokens, max_tokens=max_tokens)
+        try:
+            async with aclosing(parts):
+                while (part := await held.part(parts)) is not None:
+                    count = max(0, (part.eval_count or 0) - tokens) if part.done else 1
+                    tokens += count
+                    yield Part(part.response or "", count)
+        except Said as said:
+            reason = _reason_of_task(said)
+            if reason in _LOST:
+                self._lose(held, reason)
+            raise Refused(Reason.ENGINE_CRASHED if reason is Reason.OUT_OF_MEMORY else reason, str(said)) from None
+
+    # -- what others do ------------------------------------------------------------------------------------------------
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await self._look()
+            await asyncio.sleep(self._poll_s)
+
+    async def _look(self) -> None:
+        """Ask Ollama what it runs, and say what is new."""
+        held = self._held
+        try:
+            if not self.is_healthy:
+                await self._client.check()
+            running = await self._client.running()
+            is_there = held is None or bool(await of_file(self._client, running, held.entry.sha256))
+        except (Refused, Said) as error:
+            self._miss(held, error)
+            return
+        self._misses = 0
+        if not self.is_healthy:
+            self.is_healthy = True
+            _log.info("ollama answers")
+            self._on_back()
+        if held is not None and not is_there:
+            self._lose(held, Reason.NO_MODEL)
+
+    def _miss(self, held: _Held | None, error: Exception) -> None:
+        if self.is_healthy or not self._misses:
+            _log.warning("ollama unavailable", detail=str(error))
+        self.is_healthy = False
+        self._misses += 1
+        is_down = isinstance(error, Unreachable) and error.is_down
+        if held is not None and (is_down or self._misses >= MISSES_MAX):
+            self._lose(held, Reason.UNAVAILABLE)
+
+    def _lose(self, held: _Held, reason: Reason) -> None:
+        """The model is gone, unless it was given up meanwhile."""
+        if self._held is held:
+            self._held = None
+            held.end(reason)
+            self._on_failed(reason)
+
+
+def _reason_of_load(said: Said) -> Reason:
+    """Why a load failed, by Ollama's words: its status is 500 for nearly all."""
+    words = str(said).lower()
+    if "requires more system memory" in words:
+        return Reason.INSUFFICIENT_MEMORY  # judged before anything was loaded
+    if "out of memory" in words or "failed to allocate" in words:
+        return Reason.OUT_OF_MEMORY
+    if "timed out waiting" in words:
+        return Reason.LOAD_TIMEOUT
+    if _is_crash(words) and "error loading model" not in words:
+        return Reason.ENGINE_CRASHED
+    return Reason.LOAD_FAILED
+
+
+def _reason_of_task(said: Said) -> Reason:
+    """Why an answer failed, by status and words."""
+    words = str(said).lower()
+    if said.status == 404:
+        return Reason.NO_MODEL
+    if "out of memory" in words:
+        return Reason.OUT_OF_MEMORY
+    if "context length" in words or "too long" in words:
+        return Reason.TOO_LARGE
+    return Reason.ENGINE_CRASHED if _is_crash(words) else Reason.UNAVAILABLE
+
+
+def _is_crash(words: str) -> bool:
+    return any(sign in words for sign in _CRASHES)

@@ -1,0 +1,34 @@
+"""Which of Ollama's models is a file of the catalog.
+
+A file is its SHA-256; a name may mean another build today than yesterday. So a model is ours if one of the entry's
+names has it and it is made of the entry's file. Ollama may run a file under any name: what runs is told by the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edgecoder.models.catalog import CatalogEntry, normalise
+from edgecoder_drivers.ollama.client import Client, Model
+
+
+def names_for(entry: CatalogEntry) -> tuple[str, ...]:
+    """What a file of the catalog may be called in Ollama, normalised: its aliases, then its id."""
+    return tuple(dict.fromkeys(normalise(name) for name in (*entry.aliases, entry.model_id)))
+
+
+async def names_held(client: Client, entry: CatalogEntry) -> list[str]:
+    """The entry's names under which Ollama has its file, best first."""
+    models = {normalise(model.name): model for model in await client.held()}
+    there = [models[name] for name in names_for(entry) if name in models]
+    return [model.name for model in await of_file(client, there, entry.sha256)]
+
+
+async def names_taken(client: Client) -> set[str]:
+    """Every name that means something to Ollama, normalised."""
+    return {normalise(model.name) for model in await client.held()}
+
+
+async def of_file(client: Client, models: Iterable[Model], sha256: str) -> list[Model]:
+    """Those of some models that are made of a file."""
+    return [model for model in models if sha256 in await client.files_of(model)]
