@@ -137,6 +137,7 @@ class Child:
         except TooLarge as error:
             ended = Ended(task, Reason.TOO_LARGE, _short(error))
         except MemoryError:
+            os.write(sys.stderr.fileno(), b"insufficient memory\n")
             os.abort()  # who knows what of the model is left
         except Exception as error:  # noqa: BLE001 - as above
             ended = Ended(task, Reason.UNAVAILABLE, _short(error))

@@ -181,8 +181,8 @@ class LlamaEngine:
 
     def _gone(self, ended: asyncio.Task[Lost]) -> None:
         """The process of a model has ended."""
-        if self._child is None or self._child.ended is not ended:
-            return  # as it was told to
+        if ended.cancelled() or self._child is None or self._child.ended is not ended:
+            return  # as it was told to, or with the loop
         self._child, lost = None, ended.result()
         _log.warning("model lost", reason=lost.reason.value, detail=lost.detail)
         self._end_tasks(lost)

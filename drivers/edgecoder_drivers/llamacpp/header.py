@@ -214,6 +214,6 @@ def _cache_bytes_per_token(architecture: str, values: Mapping[str, Value]) -> in
     key = number("attention.key_length") or (width // heads if heads else 0)
     value = number("attention.value_length") or key
     per_layer = values.get(f"{architecture}.attention.head_count_kv", heads)
-    in_all = sum(int(each) for each in per_layer if not isinstance(each, str)) if isinstance(per_layer, tuple) else 0
+    in_all = sum(each for each in per_layer if isinstance(each, int)) if isinstance(per_layer, tuple) else 0
     cached = in_all or number("attention.head_count_kv") * layers or heads * layers
     return cached * (key + value) * CACHE_BYTES_PER_VALUE

@@ -1,0 +1,93 @@
+"""A library in the place of llama.cpp that fails as it is told to: in a load by the file's name, in a task by the
+prompt. What is no fault it does well."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from edgecoder_drivers.llamacpp.port import Model, OnPart, Settings
+
+LONG_S = 600
+MIB = 1 << 20
+TAKEN_MAX_MIB = 8192
+
+
+def log(line: str) -> None:
+    os.write(sys.stderr.fileno(), f"{line}\n".encode())
+
+
+def take_memory() -> None:
+    """Take and use memory until there is no more; not so much that the machine feels it."""
+    taken = [bytearray(64 * MIB) for _ in range(TAKEN_MAX_MIB // 64)]
+    raise AssertionError(f"{len(taken)} times 64 MiB were there")
+
+
+def abort_for_memory() -> None:
+    log("terminate called after throwing an instance of 'std::bad_alloc'")
+    os.abort()
+
+
+def fail_for_memory() -> None:
+    log("E ggml_backend_cpu: failed to allocate buffer of size 1000")
+    raise RuntimeError("no context")
+
+
+def fail() -> None:
+    log("E a tensor is missing")
+    raise RuntimeError("it does not load")
+
+
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(LONG_S)  # it takes a moment
+
+
+def say_nonsense() -> None:
+    """To the parent, where a message should be."""
+    for number in range(3, 20):
+        try:
+            os.write(number, b"\x00\x00\x00\x01\xc1")
+        except OSError:
+            continue
+
+
+FAULTS: dict[str, Callable[[], object]] = {
+    "hangs": lambda: time.sleep(LONG_S),
+    "stops": stop,
+    "aborts": os.abort,
+    "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exits": lambda: os._exit(3),
+    "takes memory": take_memory,
+    "aborts for memory": abort_for_memory,
+    "fails for memory": fail_for_memory,
+    "fails": fail,
+    "says nonsense": say_nonsense,
+    "prints": lambda: os.write(sys.stdout.fileno(), b"what a library prints is no message"),
+}
+
+
+class FaultyModel:
+    """Writes words, and a fault where the prompt names one."""
+
+    def answer(self, prompt: str, max_tokens: int, on_part: OnPart) -> None:
+        on_part("word ", 1)
+        FAULTS.get(prompt, int)()
+        for _ in range(max_tokens - 1):
+            if not on_part("word ", 1):
+                return
+
+    def warm_up(self, tokens: int, on_part: OnPart) -> None:
+        for _ in range(tokens):
+            on_part("word ", 1)
+
+
+def load(path: Path, settings: Settings) -> Model:  # noqa: ARG001
+    """See `port.Library`. A file beside the model says who loads it."""
+    path.with_suffix(".pid").write_text(str(os.getpid()), encoding="ascii")
+    FAULTS.get(path.stem, int)()
+    return FaultyModel()
