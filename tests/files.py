@@ -21,10 +21,10 @@ def run(layout: Layout, first_leaf: int, count: int) -> bytes:
     return b"".join(part for part, _ in zip(content(layout.file_size_bytes, first_leaf), range(count), strict=False))
 
 
-def hashes_of(layout: Layout) -> Hashes:
-    """What a file of this layout hashes to."""
+def hashes_of(layout: Layout, data: bytes | None = None) -> Hashes:
+    """What a file of this layout hashes to; of `data`, if that is given."""
     hasher = TreeHasher(layout)
-    for part in content(layout.file_size_bytes):
+    for part in content(layout.file_size_bytes) if data is None else (data,):
         hasher.update(part)
     return hasher.finish()
 

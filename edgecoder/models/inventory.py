@@ -91,6 +91,14 @@ def encode_rows(rows: dict[str, FileRow]) -> bytes:
     return _encoder.encode(rows)
 
 
+def decode_rows(value: bytes | None) -> dict[str, FileRow]:
+    """The rows of a persisted form; of none, none. Raises ValueError where it is damaged."""
+    try:
+        return _decoder.decode(value) if value else {}
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None
+
+
 class Inventory:
     """The files of one node."""
 
@@ -105,8 +113,8 @@ class Inventory:
         """Take what an earlier life persisted. A file that was being verified has to be verified again; a damaged
         record is none."""
         try:
-            self._rows = _decoder.decode(value) if value else {}
-        except (msgspec.DecodeError, ValueError):
+            self._rows = decode_rows(value)
+        except ValueError:
             self._rows = {}
             self._context.drop(KEY, Reason.STORE_FAILED)
         self._digest = None

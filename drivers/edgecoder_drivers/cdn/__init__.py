@@ -1,0 +1,1 @@
+"""Model files from where the catalog says that they are: HTTPS with ranges."""

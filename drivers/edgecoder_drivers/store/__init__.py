@@ -1,0 +1,1 @@
+"""Model files, and what a node keeps beside them, on a real disk."""

@@ -1,0 +1,235 @@
+"""Model files by their SHA-256: `partial/` while they come, `blobs/` once they are verified.
+
+A file is installed in one order: its bytes are synced, it is renamed, the folders are synced, its row is written. So a
+row that says verified is true after any crash. `Models/` is a view for people and other programs: links by model id.
+Everything here blocks and raises OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from edgecoder.models.catalog import CatalogEntry
+from edgecoder_drivers.store.files import FileSystem
+from edgecoder_drivers.store.registry import Registry, Row
+
+CHUNK_BYTES = 1 << 20
+"""How much is read or hashed before somebody may cancel."""
+RESERVE_BYTES = 8 << 20
+"""Room that stays for the registry, its log and small files."""
+
+
+class StoppedError(Exception):
+    """Whoever wanted it does not any more."""
+
+
+def file_name(sha256: str) -> str:
+    """The name of a file in `blobs/` and `partial/`."""
+    return f"sha256-{sha256}"
+
+
+def view_name(model_id: str) -> str:
+    """The name of a model in `Models/`: no two ids have one, since `%` is in none."""
+    return model_id.replace("/", "%2f").replace(":", "%3a") + ".gguf"
+
+
+class Writer:
+    """A file that is being written: opened with the first bytes, closed by `close`."""
+
+    def __init__(self, files: FileSystem, path: Path) -> None:
+        self._files = files
+        self._path = path
+        self._handle: int | None = None
+
+    def write(self, data: bytes | bytearray, offset: int) -> None:
+        """Write all of it at an offset."""
+        if self._handle is None:
+            self._handle = self._files.open(self._path, write=True)
+        view = memoryview(data)
+        while view:
+            count = self._files.pwrite(self._handle, view, offset)
+            view, offset = view[count:], offset + count
+
+    def sync(self) -> None:
+        """Make what was written durable. Where it fails, nothing since the last one counts, nor would a second try:
+        the system forgets what it could not write."""
+        if self._handle is not None:
+            self._files.fsync(self._handle)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handle is not None:
+            self._files.close(self._handle)
+
+
+class Blobs:
+    """The model files of one store."""
+
+    def __init__(self, root: Path, files: FileSystem, registry: Registry) -> None:
+        """The folders are there."""
+        self.files = files
+        self.registry = registry
+        self.blobs, self.partial, self.trees, self.view = (
+            root / name for name in ("blobs", "partial", "trees", "Models")
+        )
+        self.verified: set[str] = set()
+        """SHA-256 of the files whose rows say so."""
+
+    def path(self, sha256: str) -> Path:
+        """Where a file lies now."""
+        return (self.blobs if sha256 in self.verified else self.partial) / file_name(sha256)
+
+    def allocate(self, entry: CatalogEntry) -> bool:
+        """Keep room for all of a file, and a little for the registry. Whether some of the file was there. Where there
+        is no room nothing has changed."""
+        if entry.sha256 in self.verified:
+            return True
+        path, size = self.path(entry.sha256), entry.file_size_bytes
+        before = self.files.stat(path)
+        if before is None:
+            self.forget_synced(entry)
+        if self.files.free_bytes(self.partial) < size - (before or 0) + RESERVE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        handle = self.files.open(path, write=True)
+        try:
+            try:
+                self._extend(handle, size, before or 0)
+            finally:
+                self.files.close(handle)
+            self.files.fsync_folder(self.partial)
+        except OSError:
+            if before is None:
+                self.files.unlink(path)
+            raise
+        return before is not None
+
+    def _extend(self, handle: int, size: int, before: int) -> None:
+        try:
+            self.files.preallocate(handle, size)
+            if before > size:
+                self.files.truncate(handle, size)
+            self.files.fsync(handle)
+        except OSError:
+            self.files.truncate(handle, before)
+            raise
+
+    def writer(self, entry: CatalogEntry) -> Writer:
+        """Write into a file that has room and is not verified."""
+        return Writer(self.files, self.path(entry.sha256))
+
+    def note_synced(self, entry: CatalogEntry, synced_bytes: int) -> None:
+        """So many bytes from the first one on are synced."""
+        self.registry.put(entry.sha256, Row(synced_bytes, is_verified=False))
+
+    def forget_synced(self, entry: CatalogEntry) -> None:
+        """What is there of a file does not count any more."""
+        if entry.sha256 in self.registry.rows():
+            self.registry.drop(entry.sha256)
+
+    def digest(self, entry: CatalogEntry, stop: threading.Event) -> str:
+        """The SHA-256 of a file; one that has the right one is installed then, and another is not verified. Raises
+        StoppedError."""
+        handle = self.files.open(self.path(entry.sha256))
+        try:
+            self.files.fsync(handle)
+            found = hash_file(self.files, handle, stop)
+        finally:
+            self.files.close(handle)
+        if found != entry.sha256:
+            self.doubt(entry.sha256)
+        elif entry.sha256 not in self.verified:
+            self._install(entry)
+        return found
+
+    def _install(self, entry: CatalogEntry) -> None:
+        name = file_name(entry.sha256)
+        self.files.rename(self.partial / name, self.blobs / name)
+        try:
+            self.files.fsync_folder(self.blobs)
+            self.files.fsync_folder(self.partial)
+            self.registry.put(entry.sha256, Row(entry.file_size_bytes, is_verified=True))
+        except OSError:
+            self.files.rename(self.blobs / name, self.partial / name)
+            raise
+        self.verified.add(entry.sha256)
+        self.show(entry)
+
+    def doubt(self, sha256: str) -> None:
+        """A file is not what its name says, or nobody knows."""
+        self.registry.drop(sha256)
+        if sha256 in self.verified:
+            self.verified.discard(sha256)
+            self.files.rename(self.blobs / file_name(sha256), self.partial / file_name(sha256))
+
+    def delete(self, entry: CatalogEntry) -> None:
+        """Delete a file, and what there is of it. It is not verified any more before it is gone."""
+        name = file_name(entry.sha256)
+        self.registry.drop(entry.sha256)
+        self.verified.discard(entry.sha256)
+        self.hide(entry)
+        for folder in (self.blobs, self.partial, self.trees):
+            self.files.unlink(folder / name)
+            self.files.fsync_folder(folder)
+
+    # -- the view ------------------------------------------------------------------------------------------------------
+
+    def show(self, entry: CatalogEntry) -> None:
+        """Link to an installed file from the view. A file system without links has no view."""
+        link, target = self.view / view_name(entry.model_id), f"../blobs/{file_name(entry.sha256)}"
+        try:
+            if self.files.link_target(link) != target:
+                self.files.unlink(link)
+                self.files.link(target, link)
+        except OSError:
+            return
+
+    def hide(self, entry: CatalogEntry) -> None:
+        """Take a file out of the view, unless another one has its place."""
+        link = self.view / view_name(entry.model_id)
+        if self.files.link_target(link) == f"../blobs/{file_name(entry.sha256)}":
+            self.files.unlink(link)
+
+    # -- files of other programs ---------------------------------------------------------------------------------------
+
+    def export(self, entry: CatalogEntry, target: Path, stop: threading.Event) -> None:
+        """Copy an installed file to a path, where it is whole and verified or not at all. Raises StoppedError, and
+        ValueError where it is not the file any more."""
+        part = target.with_name(f".{target.name}.part")
+        source = self.files.open(self.path(entry.sha256))
+        try:
+            writer = Writer(self.files, part)
+            try:
+                found = hash_file(self.files, source, stop, writer.write)
+                writer.sync()
+            finally:
+                writer.close()
+            if found != entry.sha256:
+                self.doubt(entry.sha256)
+                raise ValueError(f"{entry.model_id} has another SHA-256 than the catalog's")
+            self.files.rename(part, target)
+            self.files.fsync_folder(target.parent)
+        finally:
+            self.files.close(source)
+            self.files.unlink(part)
+
+
+def hash_file(
+    files: FileSystem,
+    handle: int,
+    stop: threading.Event,
+    also: Callable[[bytes, int], None] = lambda data, offset: None,
+) -> str:
+    """The SHA-256 of an open file, which goes chunk by chunk to `also` too. Raises StoppedError."""
+    digest, offset = hashlib.sha256(), 0
+    while data := files.pread(handle, CHUNK_BYTES, offset):
+        if stop.is_set():
+            raise StoppedError
+        digest.update(data)
+        also(data, offset)
+        offset += len(data)
+    return digest.hexdigest()

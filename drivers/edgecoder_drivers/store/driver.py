@@ -1,0 +1,166 @@
+"""The driver of a store: what the core keeps, its model files, and their bytes from the CDN.
+
+Nothing that blocks runs on the loop. The registry has a thread; files are written, synced and hashed in others, and an
+operation that is cancelled ends when its thread has. What is said to be on the disk has been synced before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgecoder.core import effects as ask
+from edgecoder.core.effects import AllocateFile, DeleteFile, Effect, FetchFile, FetchPiece, HashFile, Operation, Persist
+from edgecoder.core.events import (
+    Completion,
+    FileAllocated,
+    FileDeleted,
+    FileFetched,
+    FileHashed,
+    Persisted,
+    PieceArrived,
+    PieceFetched,
+)
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import CatalogEntry
+from edgecoder_drivers.driver import Operate, Perform, Post, Refused
+from edgecoder_drivers.store.blobs import Blobs
+from edgecoder_drivers.store.fetch import FileFetch, PieceFetch, disk_errors
+from edgecoder_drivers.store.pieces import PieceRow
+from edgecoder_drivers.store.source import LocalFile, Source
+from edgecoder_drivers.store.threads import in_thread
+from edgecoder_drivers.store.trees import Trees
+
+
+class StoreDriver:
+    """See `driver.Driver`. Made with an open store (`opening.open_store`), which it closes."""
+
+    def __init__(self, blobs: Blobs, source: Source) -> None:
+        """`source` is the CDN."""
+        self._blobs = blobs
+        self._source = source
+        self._trees = Trees(blobs)
+        self._offered: dict[str, LocalFile] = {}
+        self._post: Post = lambda event: None
+
+    def open(self, post: Post) -> None:
+        """See `driver.Driver`."""
+        self._post = post
+
+    def operations(self) -> Mapping[type[Operation], Operate]:
+        """See `driver.Driver`."""
+        return {
+            Persist: self._persist,
+            AllocateFile: self._allocate,
+            FetchFile: self._fetch,
+            FetchPiece: self._fetch_pieces,
+            HashFile: self._hash,
+            DeleteFile: self._delete,
+        }
+
+    def effects(self) -> Mapping[type[Effect], Perform]:
+        """See `driver.Driver`."""
+        return {}
+
+    async def close(self) -> None:
+        """See `driver.Driver`."""
+        await asyncio.to_thread(self._blobs.registry.close)
+
+    # -- beside the core -----------------------------------------------------------------------------------------------
+
+    def path(self, entry: CatalogEntry) -> Path | None:
+        """Where an installed file lies; None where it is not verified."""
+        return self._blobs.path(entry.sha256) if entry.sha256 in self._blobs.verified else None
+
+    @contextmanager
+    def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:
+        """Meanwhile a file on this machine takes the CDN's place: a pull is an import then."""
+        self._offered[entry.sha256] = LocalFile(self._blobs.files, path)
+        try:
+            yield
+        finally:
+            del self._offered[entry.sha256]
+
+    async def export(self, entry: CatalogEntry, target: Path) -> None:
+        """Copy an installed file to a path, in place of what is there: whole and verified, or not at all. Raises
+        Refused (not_installed, checksum_mismatch, disk_full, store_failed)."""
+        if entry.sha256 not in self._blobs.verified:
+            raise Refused(Reason.NOT_INSTALLED)
+        with disk_errors():
+            try:
+                await in_thread(lambda stop: self._blobs.export(entry, target, stop))
+            except ValueError as error:
+                raise Refused(Reason.CHECKSUM_MISMATCH, str(error)) from error
+
+    # -- operations ----------------------------------------------------------------------------------------------------
+
+    async def _persist(self, effect: Persist) -> Completion:
+        written = self._blobs.registry.keep(effect.key, effect.value)  # before anything is awaited: in their order
+        with disk_errors():
+            await asyncio.shield(asyncio.wrap_future(written))
+        return Persisted(effect.op)
+
+    async def _allocate(self, effect: AllocateFile) -> Completion:
+        with disk_errors():
+            await in_thread(lambda _: self._blobs.allocate(effect.entry))
+        return FileAllocated(effect.op)
+
+    async def _hash(self, effect: HashFile) -> Completion:
+        with disk_errors():
+            return FileHashed(effect.op, await in_thread(lambda stop: self._blobs.digest(effect.entry, stop)))
+
+    async def _delete(self, effect: DeleteFile) -> Completion:
+        self._trees.forget(effect.entry)
+        with disk_errors():
+            await in_thread(lambda _: self._blobs.delete(effect.entry))
+        return FileDeleted(effect.op)
+
+    # -- bytes ---------------------------------------------------------------------------------------------------------
+
+    async def _fetch(self, effect: FetchFile) -> Completion:
+        entry = effect.entry
+        with disk_errors():
+            first_byte = await in_thread(lambda stop: self._prepare(effect, stop))
+            if first_byte < entry.file_size_bytes:
+                writer = self._blobs.writer(entry)
+                try:
+                    await FileFetch(effect, self._blobs, writer, first_byte, self._post).run(self._source_of(entry))
+                finally:
+                    writer.close()
+        return FileFetched(effect.op, entry.file_size_bytes)
+
+    def _prepare(self, effect: FetchFile, stop: threading.Event) -> int:
+        """Where to go on; a file that is verified, still, does not have to come again."""
+        entry, blobs = effect.entry, self._blobs
+        if entry.sha256 in blobs.verified and (effect.offset_bytes or blobs.digest(entry, stop) == entry.sha256):
+            return entry.file_size_bytes
+        first_byte = min(effect.offset_bytes, entry.file_size_bytes) if blobs.allocate(entry) else 0
+        if not first_byte:
+            blobs.forget_synced(entry)
+        return first_byte
+
+    async def _fetch_pieces(self, effect: FetchPiece) -> Completion:
+        entry, layout = effect.entry, effect.entry.layout
+        if effect.source is not ask.Source.CDN:
+            raise Refused(Reason.UNAVAILABLE, f"no pieces from {effect.source.value}")
+        if entry.sha256 in self._blobs.verified:
+            for piece in range(effect.piece, effect.piece + effect.count - 1):
+                self._post(PieceArrived(effect.op, piece))
+            return PieceFetched(effect.op)
+        source = self._source_of(entry)
+        first = layout.leaves_of(effect.piece).start + effect.first_leaf
+        end = layout.leaves_of(effect.piece + effect.count - 1).stop
+        with disk_errors():
+            hashes = await self._trees.leaves(entry, first, end, source)
+        writer = self._blobs.writer(entry)
+        try:
+            row = PieceRow(entry, effect.piece, effect.first_leaf, effect.count, hashes)
+            return await PieceFetch(effect, row, writer, self._post).run(source)
+        finally:
+            writer.close()
+
+    def _source_of(self, entry: CatalogEntry) -> Source:
+        return self._offered.get(entry.sha256, self._source)

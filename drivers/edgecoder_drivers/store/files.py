@@ -1,0 +1,184 @@
+"""The port through which the store reaches the file system, and the real one.
+
+Everything that touches a disk goes through it, the database too, so that a test can fail, tear or cut the power at any
+of these calls. All of them block and raise OSError; none buffers.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+from typing import Protocol
+
+BUSY_S = 1.0
+"""How long a write waits for another process that has the database."""
+
+
+class FileSystem(Protocol):
+    """What the store needs of a file system. A handle is an int; a size or an offset counts bytes."""
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder and those above it; one that is there stays."""
+        ...
+
+    def open(self, path: Path, *, write: bool = False) -> int:
+        """Open a file for reading, or for both; then it is made where there is none, empty."""
+        ...
+
+    def close(self, handle: int) -> None:
+        """Close a file."""
+        ...
+
+    def pread(self, handle: int, size: int, offset: int) -> bytes:
+        """Read at most `size` bytes; none at the end."""
+        ...
+
+    def pwrite(self, handle: int, data: bytes | memoryview, offset: int) -> int:
+        """Write some of the bytes, at least one; how many."""
+        ...
+
+    def preallocate(self, handle: int, size: int) -> None:
+        """Make a file at least `size` bytes long, with room on the disk for all of them."""
+        ...
+
+    def truncate(self, handle: int, size: int) -> None:
+        """Make a file `size` bytes long."""
+        ...
+
+    def fsync(self, handle: int) -> None:
+        """Make a file's bytes durable."""
+        ...
+
+    def fsync_folder(self, path: Path) -> None:
+        """Make the names in a folder durable."""
+        ...
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Move a file within the file system, in place of what is there."""
+        ...
+
+    def link(self, target: str, path: Path) -> None:
+        """Make a symbolic link."""
+        ...
+
+    def link_target(self, path: Path) -> str | None:
+        """What a symbolic link points at; None where there is no link."""
+        ...
+
+    def unlink(self, path: Path) -> None:
+        """Take a name away; where there is none nothing happens."""
+        ...
+
+    def stat(self, path: Path) -> int | None:
+        """The size of a file; None where there is none."""
+        ...
+
+    def listdir(self, path: Path) -> list[str]:
+        """The names in a folder, sorted; none where there is no folder."""
+        ...
+
+    def free_bytes(self, path: Path) -> int:
+        """Room that is left for this user on the file system that a folder is on (statvfs)."""
+        ...
+
+    def database(self, path: Path) -> sqlite3.Connection:
+        """Open a database, in which each statement is a transaction unless BEGIN says otherwise."""
+        ...
+
+
+class RealFiles:
+    """The file system of this machine."""
+
+    def make_folder(self, path: Path) -> None:
+        """See `FileSystem`."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def open(self, path: Path, *, write: bool = False) -> int:
+        """See `FileSystem`. What is written never follows a link that somebody put there."""
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) if write else os.O_RDONLY
+        return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+
+    def close(self, handle: int) -> None:
+        """See `FileSystem`."""
+        os.close(handle)
+
+    def pread(self, handle: int, size: int, offset: int) -> bytes:
+        """See `FileSystem`."""
+        return os.pread(handle, size, offset)
+
+    def pwrite(self, handle: int, data: bytes | memoryview, offset: int) -> int:
+        """See `FileSystem`."""
+        return os.pwrite(handle, data, offset)
+
+    def preallocate(self, handle: int, size: int) -> None:
+        """See `FileSystem`. Where the file system cannot keep room, there has to be some now."""
+        stat = os.fstat(handle)
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(handle, 0, size)
+            except OSError as error:
+                if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                    raise
+            else:
+                return
+        room = os.fstatvfs(handle)
+        if room.f_bavail * room.f_frsize < size - stat.st_blocks * 512:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.ftruncate(handle, max(size, stat.st_size))
+
+    def truncate(self, handle: int, size: int) -> None:
+        """See `FileSystem`."""
+        os.ftruncate(handle, size)
+
+    def fsync(self, handle: int) -> None:
+        """See `FileSystem`."""
+        os.fsync(handle)
+
+    def fsync_folder(self, path: Path) -> None:
+        """See `FileSystem`."""
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """See `FileSystem`."""
+        source.replace(target)
+
+    def link(self, target: str, path: Path) -> None:
+        """See `FileSystem`."""
+        path.symlink_to(target)
+
+    def link_target(self, path: Path) -> str | None:
+        """See `FileSystem`."""
+        return str(path.readlink()) if path.is_symlink() else None
+
+    def unlink(self, path: Path) -> None:
+        """See `FileSystem`."""
+        path.unlink(missing_ok=True)
+
+    def stat(self, path: Path) -> int | None:
+        """See `FileSystem`."""
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def listdir(self, path: Path) -> list[str]:
+        """See `FileSystem`."""
+        try:
+            return sorted(entry.name for entry in path.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def free_bytes(self, path: Path) -> int:
+        """See `FileSystem`."""
+        room = os.statvfs(path)
+        return room.f_bavail * room.f_frsize
+
+    def database(self, path: Path) -> sqlite3.Connection:
+        """See `FileSystem`."""
+        return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)

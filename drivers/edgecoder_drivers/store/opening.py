@@ -1,0 +1,131 @@
+"""A store is opened: its folders are made, a damaged registry is set aside, and what a crash left is put in order.
+
+Then every verified row has its file, every file in `blobs/` is verified, and nothing lies on the disk that nobody knows
+of.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from pathlib import Path
+
+import structlog
+
+from edgecoder.errors import ConfigError
+from edgecoder.models.catalog import Catalog
+from edgecoder.models.mending import known, mend
+from edgecoder_drivers.store.blobs import Blobs, file_name, hash_file
+from edgecoder_drivers.store.files import FileSystem
+from edgecoder_drivers.store.registry import DamagedError, Registry, Row
+
+_log = structlog.get_logger("edgecoder.store")
+_PREFIX = file_name("")
+
+
+def open_store(root: Path, catalog: Catalog, files: FileSystem) -> tuple[Blobs, dict[str, bytes]]:
+    """The files of a store, and the snapshot to start a life with. Blocks: after a crash it may have to hash a file.
+    Raises OSError, and ConfigError where another process has the store."""
+    for name in ("blobs", "partial", "trees", "Models"):
+        files.make_folder(root / name)
+    files.fsync_folder(root)
+    registry = _open_registry(root, files)
+    try:
+        blobs = Blobs(root, files, registry)
+        _verify(blobs)
+        snapshot = registry.kept()
+        _sweep(blobs, known(snapshot))
+        _show(blobs, catalog)
+        return blobs, mend(snapshot, _sizes(blobs), _parts(blobs, catalog))
+    except BaseException:
+        registry.close()
+        raise
+
+
+def _open_registry(root: Path, files: FileSystem) -> Registry:
+    path = root / "registry.sqlite"
+    try:
+        return Registry(files, path)
+    except DamagedError:
+        _log.warning("registry damaged", set_aside=f"{path}.damaged")
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise ConfigError(
+                str(root), None, "another process has this store", "stop it, or choose another folder"
+            ) from error
+        raise
+    for suffix in ("", "-wal", "-shm"):
+        if files.stat(Path(f"{path}{suffix}")) is not None:
+            files.rename(Path(f"{path}{suffix}"), Path(f"{path}.damaged{suffix}"))
+    return Registry(files, path)
+
+
+def _verify(blobs: Blobs) -> None:
+    """Bring `blobs/` and the verified rows together; a file without a row is hashed, and stays if it is right."""
+    rows = blobs.registry.rows()
+    there = {name.removeprefix(_PREFIX) for name in blobs.files.listdir(blobs.blobs) if name.startswith(_PREFIX)}
+    for sha256, row in rows.items():
+        if row.is_verified and (
+            sha256 not in there or blobs.files.stat(blobs.blobs / file_name(sha256)) != row.synced_bytes
+        ):
+            _log.warning("file lost", sha256=sha256)
+            blobs.registry.drop(sha256)
+            blobs.files.unlink(blobs.blobs / file_name(sha256))
+        elif row.is_verified:
+            blobs.verified.add(sha256)
+    for sha256 in sorted(there - {sha256 for sha256, row in rows.items() if row.is_verified}):
+        _judge(blobs, sha256)
+
+
+def _judge(blobs: Blobs, sha256: str) -> None:
+    """A file that was renamed and has no row yet."""
+    path = blobs.blobs / file_name(sha256)
+    handle = blobs.files.open(path)
+    try:
+        blobs.files.fsync(handle)
+        is_right = hash_file(blobs.files, handle, threading.Event()) == sha256
+    finally:
+        blobs.files.close(handle)
+    if is_right:
+        blobs.files.fsync_folder(blobs.blobs)
+        blobs.registry.put(sha256, Row(blobs.files.stat(path) or 0, is_verified=True))
+        blobs.verified.add(sha256)
+    else:
+        blobs.files.unlink(path)
+        blobs.files.fsync_folder(blobs.blobs)
+
+
+def _sweep(blobs: Blobs, wanted: set[str]) -> None:
+    """Delete parts and trees of files that nobody knows of, or that are whole."""
+    for folder, stay in ((blobs.partial, wanted - blobs.verified), (blobs.trees, wanted | blobs.verified)):
+        for name in blobs.files.listdir(folder):
+            if name.removeprefix(_PREFIX) not in stay:
+                blobs.files.unlink(folder / name)
+    for sha256, row in blobs.registry.rows().items():
+        if not row.is_verified and blobs.files.stat(blobs.partial / file_name(sha256)) is None:
+            blobs.registry.drop(sha256)
+
+
+def _show(blobs: Blobs, catalog: Catalog) -> None:
+    """Make the view anew."""
+    for name in blobs.files.listdir(blobs.view):
+        target = blobs.files.link_target(blobs.view / name)
+        if target is not None and target.rpartition(_PREFIX)[2] not in blobs.verified:
+            blobs.files.unlink(blobs.view / name)
+    for sha256 in blobs.verified & catalog.by_digest.keys():
+        blobs.show(catalog.by_digest[sha256])
+
+
+def _sizes(blobs: Blobs) -> dict[str, int]:
+    return {sha256: blobs.files.stat(blobs.path(sha256)) or 0 for sha256 in sorted(blobs.verified)}
+
+
+def _parts(blobs: Blobs, catalog: Catalog) -> dict[str, int]:
+    """The files that are not verified and have their whole size, and what of them is synced."""
+    rows, parts = blobs.registry.rows(), {}
+    for name in blobs.files.listdir(blobs.partial):
+        sha256 = name.removeprefix(_PREFIX)
+        entry = catalog.by_digest.get(sha256)
+        if entry is not None and blobs.files.stat(blobs.partial / name) == entry.file_size_bytes:
+            parts[sha256] = rows[sha256].synced_bytes if sha256 in rows else 0
+    return parts

@@ -1,0 +1,153 @@
+"""What a node keeps beside its model files: the values that its core made durable, and a row for each file.
+
+A SQLite database (write-ahead log, synchronous FULL: a commit survives the loss of power), used by one thread. Values
+that wait are written together, in the order in which they came; a commit costs a sync or two, not each value.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from edgecoder_drivers.store.files import FileSystem
+
+T = TypeVar("T")
+_CODES = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_BUSY: errno.EBUSY}
+_SCHEMA = (
+    "PRAGMA locking_mode = EXCLUSIVE",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE IF NOT EXISTS files (sha256 TEXT PRIMARY KEY, synced_bytes INTEGER NOT NULL,
+    is_verified INTEGER NOT NULL) WITHOUT ROWID""",
+)
+
+
+class Row(NamedTuple):
+    """A model file."""
+
+    synced_bytes: int
+    """From its first one on, of what comes in one go; of what comes piece by piece the core keeps account."""
+    is_verified: bool
+    """Whether it has the SHA-256 that is its name."""
+
+
+class DamagedError(Exception):
+    """The file is no database, or a damaged one."""
+
+
+class Registry:
+    """An open database, which nobody else can open meanwhile. Its methods block, may be called from any thread, and
+    raise OSError."""
+
+    def __init__(self, files: FileSystem, path: Path) -> None:
+        """Raises DamagedError; OSError with EBUSY where another process has it."""
+        self._thread = ThreadPoolExecutor(1, "edgecoder registry")
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[str, bytes, Future[None]]] = []
+        try:
+            self._database = self._in_thread(lambda: _open(files, path))
+        except BaseException:
+            self._thread.shutdown()
+            raise
+
+    def close(self) -> None:
+        """Write what waits, and close."""
+        self._in_thread(self._database.close)
+        self._thread.shutdown()
+
+    def keep(self, key: str, value: bytes) -> Future[None]:
+        """Make a value durable; done when it is. Raises OSError, by the future."""
+        done: Future[None] = Future()
+        with self._lock:
+            self._waiting.append((key, value, done))
+        self._thread.submit(self._write)
+        return done
+
+    def kept(self) -> dict[str, bytes]:
+        """All values, by key."""
+        return self._in_thread(lambda: dict(self._database.execute("SELECT key, value FROM kept ORDER BY key")))
+
+    def rows(self) -> dict[str, Row]:
+        """All files, by SHA-256."""
+
+        def read() -> dict[str, Row]:
+            found = self._database.execute("SELECT sha256, synced_bytes, is_verified FROM files ORDER BY sha256")
+            return {sha256: Row(synced_bytes, bool(is_verified)) for sha256, synced_bytes, is_verified in found}
+
+        return self._in_thread(read)
+
+    def put(self, sha256: str, row: Row) -> None:
+        """Write a file's row. Durable when this returns."""
+        self._in_thread(lambda: self._commit([("REPLACE INTO files VALUES (?, ?, ?)", (sha256, *row))]))
+
+    def drop(self, sha256: str) -> None:
+        """Take a file's row away. Durable when this returns."""
+        self._in_thread(lambda: self._commit([("DELETE FROM files WHERE sha256 = ?", (sha256,))]))
+
+    def _in_thread(self, work: Callable[[], T]) -> T:
+        def guarded() -> T:
+            with _as_os_error():
+                return work()
+
+        return self._thread.submit(guarded).result()
+
+    def _write(self) -> None:
+        with self._lock:
+            batch, self._waiting = self._waiting, []
+        if not batch:
+            return
+        try:
+            with _as_os_error():
+                self._commit([("REPLACE INTO kept VALUES (?, ?)", (key, value)) for key, value, _ in batch])
+        except OSError as error:
+            for _, _, done in batch:
+                done.set_exception(error)
+        else:
+            for _, _, done in batch:
+                done.set_result(None)
+
+    def _commit(self, statements: list[tuple[str, tuple[object, ...]]]) -> None:
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, values in statements:
+                database.execute(statement, values)
+            database.execute("COMMIT")
+        except BaseException:
+            if database.in_transaction:
+                database.execute("ROLLBACK")
+            raise
+
+
+def _open(files: FileSystem, path: Path) -> sqlite3.Connection:
+    database = files.database(path)
+    try:
+        for statement in _SCHEMA:
+            database.execute(statement)
+        is_sound = database.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    except sqlite3.OperationalError:
+        database.close()
+        raise
+    except sqlite3.DatabaseError:
+        is_sound = False
+    if not is_sound:
+        database.close()
+        raise DamagedError(str(path))
+    return database
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """What SQLite says of the disk, as the system would."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = _CODES.get(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF, errno.EIO)
+        raise OSError(code, str(error)) from error

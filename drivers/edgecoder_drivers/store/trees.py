@@ -1,0 +1,73 @@
+"""The leaf hashes of files that come piece by piece: fetched once, kept beside the file, believed against its root.
+
+They are 32 bytes a leaf of 16 KiB, a 512th of the file. What is on the disk is checked again when it is read, so
+nothing depends on whether it was synced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import CatalogEntry
+from edgecoder.seeding.merkle import HASH_BYTES, Rows
+from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.store.blobs import Blobs, Writer, file_name
+from edgecoder_drivers.store.source import Source
+
+TREES_IN_MEMORY = 2
+
+
+class Trees:
+    """The leaf hashes of the files that are fetched now."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._recent: dict[str, bytes] = {}
+        self._lock = asyncio.Lock()
+
+    async def leaves(self, entry: CatalogEntry, first: int, end: int, source: Source) -> list[bytes]:
+        """The hashes of some leaves of a file. Raises Refused, and OSError."""
+        async with self._lock:
+            tree = self._recent.pop(entry.sha256, None) or await self._load(entry, source)
+            self._recent[entry.sha256] = tree
+            while len(self._recent) > TREES_IN_MEMORY:
+                del self._recent[next(iter(self._recent))]
+        return [tree[at : at + HASH_BYTES] for at in range(first * HASH_BYTES, end * HASH_BYTES, HASH_BYTES)]
+
+    def forget(self, entry: CatalogEntry) -> None:
+        """The file goes."""
+        self._recent.pop(entry.sha256, None)
+
+    async def _load(self, entry: CatalogEntry, source: Source) -> bytes:
+        tree = await asyncio.to_thread(self._read, entry)
+        if not await asyncio.to_thread(_is_right, entry, tree):
+            tree = await source.leaf_hashes(entry)
+            if not await asyncio.to_thread(_is_right, entry, tree):
+                raise Refused(Reason.NO_SOURCE, f"the leaf hashes of {entry.model_id} are not those of its root")
+            await asyncio.to_thread(self._write, entry, tree)
+        return tree
+
+    def _read(self, entry: CatalogEntry) -> bytes:
+        files, path = self._blobs.files, self._blobs.trees / file_name(entry.sha256)
+        if files.stat(path) is None:
+            return b""
+        handle = files.open(path)
+        try:
+            return files.pread(handle, entry.layout.leaf_count * HASH_BYTES, 0)
+        finally:
+            files.close(handle)
+
+    def _write(self, entry: CatalogEntry, tree: bytes) -> None:
+        writer = Writer(self._blobs.files, self._blobs.trees / file_name(entry.sha256))
+        try:
+            writer.write(tree, 0)
+        finally:
+            writer.close()
+
+
+def _is_right(entry: CatalogEntry, tree: bytes) -> bool:
+    if len(tree) != entry.layout.leaf_count * HASH_BYTES:
+        return False
+    hashes = [tree[at : at + HASH_BYTES] for at in range(0, len(tree), HASH_BYTES)]
+    return Rows(hashes, 0, entry.layout.tree_height).root.hex() == entry.piece_root

@@ -1,0 +1,147 @@
+"""The N-th call of a store fails, tears, or is the last before the power goes, for every N.
+
+Whatever happens: nothing that is not verified counts as installed, what somebody was told stays, a second try
+succeeds, and then nothing lies on the disk but what belongs there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from edgecoder.core.effects import ModelRow, PullResult, RemoveResult
+from edgecoder.core.events import PullModel, QueryModels, RemoveModel
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder_drivers.store.blobs import file_name
+from tests.drivers.disks import Fault, MemoryDisk
+from tests.drivers.rig import as_kind
+from tests.drivers.sources import ROOT, bytes_of, made, storing
+
+WHOLE, OTHER = made("whole"), made("other")
+IN_PIECES = made("pieces", tree=True, piece_size_bytes=2 * 16_384)
+CATALOG = Catalog((WHOLE, OTHER, IN_PIECES))
+
+
+async def ask(disk: MemoryDisk, kind: type[PullModel | RemoveModel], entry: CatalogEntry) -> bool:
+    """A life in which a file is pulled or removed; whether that was said to be done. It ends with the power."""
+    try:
+        async with storing(disk, CATALOG) as (host, _):
+            reply = asyncio.ensure_future(host.ask(kind, model=entry.model_id))
+            async with asyncio.timeout(20):
+                while not reply.done() and not disk.is_off:
+                    await asyncio.wait({reply}, timeout=0.002)
+            reply.cancel()
+            result = reply.result() if reply.done() else None
+            return isinstance(result, PullResult | RemoveResult) and result.reason is None
+    except OSError:  # the store could not be opened
+        return False
+
+
+async def installed(disk: MemoryDisk) -> set[str]:
+    """What a life says that is installed; that is on the disk, to the last byte."""
+    async with storing(disk, CATALOG) as (host, driver):
+        listed = as_kind(await host.ask(QueryModels), tuple)
+        rows = {row.entry.model_id: row.entry for row in listed if as_kind(row, ModelRow).state == "installed"}
+        for name, entry in rows.items():
+            path = driver.path(entry)
+            assert path is not None
+            assert disk.tree()[path.as_posix()] == bytes_of(name), name
+    return set(rows)
+
+
+def files_of(*entries: CatalogEntry) -> set[str]:
+    """What lies in a store that has these files and no others."""
+    paths = {ROOT / "blobs" / file_name(entry.sha256) for entry in entries}
+    paths |= {ROOT / "Models" / f"{entry.model_id}.gguf" for entry in entries}
+    paths |= {ROOT / "trees" / file_name(entry.sha256) for entry in entries if entry.piece_root}
+    return {path.as_posix() for path in paths}
+
+
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("entry", [WHOLE, IN_PIECES], ids=lambda entry: entry.model_id)
+def test_a_pull(entry: CatalogEntry, fault: Fault) -> None:
+    for call in range(1, 1000):
+        disk = MemoryDisk()
+        asyncio.run(ask(disk, PullModel, OTHER))
+        disk.fail(call, fault)
+        was_told = asyncio.run(ask(disk, PullModel, entry))
+        was_hit = disk.was_hit
+        assert disk.open_handles == 0, disk.calls
+        disk.power_on()
+        now = asyncio.run(installed(disk))
+        assert now >= {OTHER.model_id} | ({entry.model_id} if was_told else set()), (call, disk.calls)
+        assert asyncio.run(ask(disk, PullModel, entry)), (call, disk.calls)
+        assert asyncio.run(installed(disk)) == {OTHER.model_id, entry.model_id}
+        assert set(disk.tree()) == files_of(OTHER, entry), call
+        if not was_hit:
+            return
+    pytest.fail("a pull does not end")
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if not fault.is_cut])
+@pytest.mark.parametrize("entry", [WHOLE, IN_PIECES], ids=lambda entry: entry.model_id)
+def test_the_same_life_tries_again(entry: CatalogEntry, fault: Fault) -> None:
+    async def live(call: int) -> bool:
+        disk = MemoryDisk()
+        async with storing(disk, CATALOG) as (host, _), asyncio.timeout(20):
+            await host.ask(QueryModels)
+            disk.fail(call, fault)
+            first = as_kind(await host.ask(PullModel, model=entry.model_id), PullResult)
+            was_hit = disk.was_hit
+            reason = first.reason and Reason.REMOVED
+            while reason is Reason.REMOVED:  # what has no room is removed, and may be pulled again when it is gone
+                await asyncio.sleep(0.001)
+                reason = as_kind(await host.ask(PullModel, model=entry.model_id), PullResult).reason
+            assert reason is None, (call, disk.calls)
+        view = {f"{ROOT}/Models/{entry.model_id}.gguf"}  # the next life makes it, if this one could not
+        assert set(disk.tree()) | view == files_of(entry), call
+        return was_hit
+
+    call = 1
+    while asyncio.run(live(call)):
+        call += 1
+    assert call > 20
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_a_removal(fault: Fault) -> None:
+    for call in range(1, 1000):
+        disk = MemoryDisk()
+        asyncio.run(ask(disk, PullModel, OTHER))
+        asyncio.run(ask(disk, PullModel, IN_PIECES))
+        disk.fail(call, fault)
+        was_told = asyncio.run(ask(disk, RemoveModel, IN_PIECES))
+        was_hit = disk.was_hit
+        disk.power_on()
+        now = asyncio.run(installed(disk))
+        assert OTHER.model_id in now, call
+        assert IN_PIECES.model_id not in now or not was_told, (call, disk.calls)
+        asyncio.run(ask(disk, RemoveModel, IN_PIECES))  # where a life before was to, it has done it
+        assert asyncio.run(installed(disk)) == {OTHER.model_id}, call
+        assert set(disk.tree()) == files_of(OTHER), call
+        if not was_hit:
+            return
+    pytest.fail("a removal does not end")
+
+
+def test_power_that_goes_again_while_a_life_mends() -> None:
+    for call in range(1, 1000, 6):
+        for again in range(1, 1000):
+            disk = MemoryDisk()
+            disk.fail(call, Fault.CUT_SOME)
+            was_told = asyncio.run(ask(disk, PullModel, WHOLE))
+            was_hit = disk.was_hit
+            disk.power_on()
+            disk.fail(again, Fault.CUT_NOTHING)
+            was_told |= asyncio.run(ask(disk, PullModel, WHOLE))
+            was_hit_again = disk.was_hit
+            disk.power_on()
+            assert not was_told or asyncio.run(installed(disk)) == {WHOLE.model_id}, (call, again)
+            assert asyncio.run(ask(disk, PullModel, WHOLE))
+            assert set(disk.tree()) == files_of(WHOLE), (call, again)
+            if not was_hit_again:
+                break
+        if not was_hit:
+            return
