@@ -83,7 +83,7 @@ class _Requests(AsyncClient):
         return answer
 
     async def version(self) -> str:
-        return str((await self._ask("GET", "/api/version")).json()["version"])
+        return msgspec.convert((await self._ask("GET", "/api/version")).json()["version"], str)
 
     async def has_blob(self, sha256: str) -> bool:
         try:
