@@ -21,6 +21,7 @@ from edgecoder_drivers.host import AsyncHost
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import FileSystem
 from edgecoder_drivers.store.opening import open_store
+from edgecoder_drivers.store.source import Source
 from tests.catalogs import entry
 from tests.drivers.rig import living
 from tests.files import content, hashes_of
@@ -80,7 +81,7 @@ def breaks_at(offset: int, reason: Reason = Reason.NO_SOURCE) -> Callable[[int],
 async def storing(
     files: FileSystem,
     catalog: Catalog,
-    source: MemorySource | None = None,
+    source: Source | None = None,
     *,
     root: Path = ROOT,
     config: NodeConfig | None = None,

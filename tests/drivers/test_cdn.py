@@ -1,0 +1,323 @@
+"""Files over HTTP: what comes is what was asked for, from somebody, or a reason."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from edgecoder.core.effects import PullResult
+from edgecoder.core.events import PullModel
+from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder.seeding.merkle import leaf_hashes
+from edgecoder_drivers.cdn import download
+from edgecoder_drivers.cdn.download import Cdn, Patience
+from edgecoder_drivers.driver import Refused
+from tests.drivers.cdn_server import Answer, Request, Server, has, head, says, serving
+from tests.drivers.disks import MemoryDisk
+from tests.drivers.rig import as_kind
+from tests.drivers.sources import FILE_BYTES, bytes_of, made, storing
+
+ENTRY = made("whole")
+DATA = bytes_of("whole")
+HASTY = Patience(pause_s=0.0, silence_s=0.2, answer_s=0.2, connect_s=5.0, slow_s=0.2, slow_bytes=10_000, rounds=2)
+
+
+def at(*urls: str, entry: CatalogEntry = ENTRY) -> CatalogEntry:
+    return msgspec.structs.replace(entry, download_urls=urls)
+
+
+async def get(
+    entry: CatalogEntry, first: int = 0, end: int = FILE_BYTES, *, tls: ssl.SSLContext | None = None
+) -> bytes:
+    """What a CDN gives. Raises Refused."""
+    cdn, came = Cdn(HASTY, tls=tls), bytearray()
+    try:
+        async with asyncio.timeout(30), aclosing(cdn.read(entry, first, end)) as coming:
+            async for data in coming:
+                came += data
+    finally:
+        await cdn.close()
+    return bytes(came)
+
+
+def outcome(answer: Answer, first: int = 0, end: int = FILE_BYTES) -> tuple[bytes | str, list[Request]]:
+    """What comes from a server, or why nothing does; and what it was asked."""
+
+    async def ask() -> tuple[bytes | str, list[Request]]:
+        async with serving(answer) as server:
+            try:
+                return await get(at(server.url()), first, end), server.requests
+            except Refused as refused:
+                return f"{refused.reason.value}: {refused}", server.requests
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, FILE_BYTES), (5, 6), (70_000, FILE_BYTES), (0, 1)])
+def test_a_range_comes(first: int, end: int) -> None:
+    came, requests = outcome(has(DATA), first, end)
+    assert came == DATA[first:end]
+    assert [request.range for request in requests] == [(first, end - 1)]
+
+
+def test_a_server_without_ranges_is_read_from_the_beginning() -> None:
+    came, _ = outcome(says(head("200 OK", content_length=FILE_BYTES) + DATA), 70_000, 70_100)
+    assert came == DATA[70_000:70_100]
+
+
+def test_a_body_that_is_too_long_ends_where_the_range_does() -> None:
+    answer = says(head("206 Partial Content", content_range=f"bytes 0-99/{FILE_BYTES}") + DATA)
+    assert outcome(answer, 0, 100)[0] == DATA[:100]
+
+
+def breaks_off(sizes: list[int], tag: str = '"1"') -> Answer:
+    """A server that gives so many bytes a request, however many it announced."""
+    whole = has(DATA, tag)
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if not sizes:
+            await whole(request, writer)
+            return
+        assert request.range is not None
+        first, last = request.range
+        where = f"bytes {first}-{last}/{FILE_BYTES}"
+        writer.write(head("206 Partial Content", content_range=where, content_length=last - first + 1, etag=tag))
+        writer.write(DATA[first : first + sizes.pop(0)])
+
+    return answer
+
+
+def test_what_broke_off_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "RETRY_AFTER_BYTES", 1000)
+    came, requests = outcome(breaks_off([30_000, 2_000, 2_000, 2_000]))
+    assert came == DATA
+    firsts = [request.range[0] for request in requests if request.range is not None]
+    assert firsts == [0, 30_000, 32_000, 34_000, 36_000]
+    assert [request.headers.get("if-range") for request in requests] == [None, *['"1"'] * 4]
+
+
+def test_a_weak_tag_says_nothing_of_bytes() -> None:
+    _, requests = outcome(breaks_off([30_000], tag='W/"1"'))
+    assert [request.headers.get("if-range") for request in requests] == [None, None]
+
+
+def test_it_does_not_go_on_for_ever() -> None:
+    came, requests = outcome(breaks_off([10] * 100))
+    assert str(came).startswith("no_source")
+    assert len(requests) == HASTY.rounds
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (head("404 Not Found", content_length=0), "status 404"),
+        (head("500 Oops", content_length=0), "status 500"),
+        (head("416 Range Not Satisfiable", content_length=0), "status 416"),
+        (head("204 No Content"), "status 204"),
+        (head("200 OK", content_length=FILE_BYTES + 1) + DATA + b"x", f"{FILE_BYTES + 1} bytes, not {FILE_BYTES}"),
+        (head("200 OK", content_length=10) + DATA[:10], f"10 bytes, not {FILE_BYTES}"),
+        (head("200 OK", content_length=FILE_BYTES, content_encoding="gzip") + DATA, "encoded"),
+        (head("200 OK") + DATA[:-1], "1 bytes early"),
+        (head("206 Partial Content", content_range=f"bytes 0-9/{FILE_BYTES + 1}") + DATA[:10], "bytes, not"),
+        (head("206 Partial Content", content_range=f"bytes 1-9/{FILE_BYTES}") + DATA[1:10], "another range"),
+        (head("206 Partial Content", content_range="bytes */5") + DATA, "another range"),
+        (head("206 Partial Content") + DATA, "another range"),
+        (head("206 Partial Content", content_range=f"bytes 0-9/{FILE_BYTES}") + DATA[:10], "another range"),
+        (head("302 Found", content_length=0, location="http://192.0.2.1/model.gguf"), "http is not HTTPS"),
+        (head("302 Found", content_length=0, location="file:///etc/passwd"), "file is not HTTPS"),
+        (head("302 Found", content_length=0, location="/model.gguf"), "leads on more than 5 times"),
+        (head("302 Found", content_length=0), "leads on more than 5 times"),
+        (head("302 Found", content_length=0, location="http://[bad"), "http is not HTTPS"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", ""),
+        (b"", ""),
+    ],
+)
+def test_what_is_no_answer_to_it_is_refused(answer: bytes, why: str) -> None:
+    came, requests = outcome(says(answer))
+    assert isinstance(came, str)
+    assert why in came
+    assert requests
+
+
+async def _drips_bytes(_: Request, writer: asyncio.StreamWriter) -> None:
+    writer.write(head("200 OK", content_length=FILE_BYTES))
+    for byte in DATA:
+        writer.write(bytes((byte,)))
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def _drips_chunk_sizes(_: Request, writer: asyncio.StreamWriter) -> None:
+    writer.write(head("200 OK", transfer_encoding="chunked") + b"1;")
+    while True:
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def _drips_headers(_: Request, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"x: y\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def _is_silent(_: Request, writer: asyncio.StreamWriter) -> None:
+    writer.write(head("200 OK", content_length=FILE_BYTES) + DATA[:100])
+    await writer.drain()
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("answer", [_drips_bytes, _drips_chunk_sizes, _drips_headers, _is_silent])
+def test_who_is_too_slow_is_left_for_another(answer: Answer) -> None:
+    async def ask() -> None:
+        async with serving(answer) as slow, serving(has(DATA)) as quick:
+            assert await get(at(slow.url(), quick.url())) == DATA
+            assert len(slow.requests) == len(quick.requests) == 1
+
+    asyncio.run(ask())
+
+
+def test_addresses_are_tried_in_their_order() -> None:
+    async def ask() -> None:
+        async with serving(has(DATA)) as first, serving(has(DATA)) as second:
+            gone = Server(has(DATA))
+            gone.port = 1  # where nobody listens
+            urls = "http://192.0.2.1/x", "ftp://localhost/x", "no address", gone.url(), first.url(), second.url()
+            assert await get(at(*urls)) == DATA
+            assert (len(first.requests), len(second.requests)) == (1, 0)
+
+    asyncio.run(ask())
+
+
+def test_no_proxy_is_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://localhost:1")
+    assert outcome(has(DATA))[0] == DATA
+
+
+def test_a_file_without_addresses_has_no_source() -> None:
+    with pytest.raises(Refused, match="no address"):
+        asyncio.run(get(at()))
+
+
+def test_redirects_are_followed() -> None:
+    async def ask() -> None:
+        async with serving(has(DATA)) as there:
+            async with serving(
+                says(head("307 Temporary Redirect", content_length=0, location=there.url("/f")))
+            ) as here:
+                assert await get(at(here.url()), 10, 20) == DATA[10:20]
+            assert [(request.path, request.range) for request in there.requests] == [("/f", (10, 19))]
+
+    asyncio.run(ask())
+
+
+# -- TLS ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate for localhost, which nobody but itself vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    began = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(began)
+        .not_valid_after(began + dt.timedelta(days=36_500))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(secret + built.public_bytes(Encoding.PEM))
+    return path
+
+
+def server_tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_a_certificate_that_is_trusted(certificate: Path) -> None:
+    async def ask() -> None:
+        async with serving(has(DATA), server_tls(certificate)) as server:
+            trusting = ssl.create_default_context(cafile=str(certificate))
+            assert await get(at(server.url()), tls=trusting) == DATA
+
+    asyncio.run(ask())
+
+
+def test_one_that_is_not(certificate: Path) -> None:
+    async def ask() -> None:
+        async with serving(has(DATA), server_tls(certificate)) as server:
+            with pytest.raises(Refused, match="CERTIFICATE_VERIFY_FAILED"):
+                await get(at(server.url()))
+            assert server.requests == []
+
+    asyncio.run(ask())
+
+
+def test_https_does_not_lead_to_http(certificate: Path) -> None:
+    async def ask() -> None:
+        async with serving(has(DATA)) as plain:
+            answer = says(head("302 Found", content_length=0, location=plain.url()))
+            async with serving(answer, server_tls(certificate)) as server:
+                trusting = ssl.create_default_context(cafile=str(certificate))
+                with pytest.raises(Refused, match="from HTTPS to http"):
+                    await get(at(server.url()), tls=trusting)
+            assert plain.requests == []
+
+    asyncio.run(ask())
+
+
+# -- with a store ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def origin(entry: CatalogEntry) -> AsyncIterator[CatalogEntry]:
+    """A server with a file and its leaf hashes; its entry."""
+    data = bytes_of(entry.model_id)
+    files = {"/model.gguf": has(data), "/model.gguf.leaves": has(b"".join(leaf_hashes(data)))}
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        await files[request.path](request, writer)
+
+    async with serving(answer) as server:
+        yield at(server.url(), entry=entry)
+
+
+@pytest.mark.parametrize("tree", [False, True])
+def test_a_model_is_pulled(tree: bool) -> None:
+    async def live() -> None:
+        async with origin(made("whole", tree=tree, piece_size_bytes=16_384)) as entry:
+            disk, cdn = MemoryDisk(), Cdn(HASTY)
+            async with storing(disk, Catalog((entry,)), cdn) as (host, driver), asyncio.timeout(30):
+                result = as_kind(await host.ask(PullModel, model="whole"), PullResult)
+                path = driver.path(entry)
+            await cdn.close()
+        assert result.reason is None
+        assert path is not None
+        assert disk.tree()[path.as_posix()] == DATA
+
+    asyncio.run(live())
