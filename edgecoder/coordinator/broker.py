@@ -45,6 +45,8 @@ LATE_FACTOR = 2
 """and is void after so many times that time"""
 LATE_MS = 2_000
 """and this."""
+SILENT_MS = 8_000
+"""A receiver that is not heard of is tried with one order so often."""
 MISSED_BY = 2
 """A sender that so many receivers could not reach is gone until it says something."""
 REFUSE_MS = 60_000
@@ -377,6 +379,8 @@ class Broker:
         now = self._context.now
         orders = self._late(state)
         for peer in state.swarm.peers.values():
+            if not peer.inbound_max and now >= peer.silent_since + SILENT_MS * MILLI:
+                peer.inbound_max = 1
             if peer.refused:
                 peer.refused = {node: until for node, until in peer.refused.items() if until > now}
             orders += state.swarm.trial(peer, now) if peer.is_doubted else state.swarm.fill(peer, now)
@@ -393,8 +397,8 @@ class Broker:
         ]
         orders = self._again(order for order in late if not order.repeated_at)
         for order in late:
-            if order.receiver.heard_at < order.at:
-                order.receiver.inbound_max = 0
+            if order.receiver.heard_at < order.at and order.receiver.inbound_max:
+                order.receiver.inbound_max, order.receiver.silent_since = 0, now
             if now > order.at + LATE_FACTOR * order.expect + LATE_MS * MILLI:
                 swarm.settle(order.receiver, order.piece, arrived=False)
         return [*orders, *swarm.fill_from_origin(now)] if late else []

@@ -83,6 +83,8 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """When it said something last."""
     missed_by: set[NodeId] = set()
     """Who could not reach it since then."""
+    silent_since: Micros = 0
+    """Since when nothing is sent to it."""
     tried_at: Micros = 0
     busy_until: Micros = 0
     """When it should have sent what it was given."""
@@ -239,8 +241,9 @@ class Swarm:
         """None of its targets needs anything of a member: look among some others, and give it one who does, in place of
         the target that it has had for longest."""
         have, members = sender.have, self._list
-        for _ in range(SAMPLE):
-            peer = members[self._stream.below(len(members))]
+        start = self._stream.below(len(members))
+        left = SAMPLE - (len(members) - start)
+        for peer in members[start : start + SAMPLE] + members[: max(0, min(left, start))]:
             if (
                 peer.wants
                 and peer.inbound < peer.inbound_max

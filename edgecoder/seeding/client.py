@@ -190,8 +190,8 @@ class BrokerClient:
             known.lost.append(Lost(piece, sender, reason, size_bytes))
             self._flush_soon(file)
 
-    def idle(self, file: FileId) -> None:
-        """Nothing of a file is on its way, or nothing is sent: orders may have got lost."""
+    def rests(self, file: FileId) -> None:
+        """Nothing is sent: orders may have got lost."""
         known = self._by_file.get(file)
         if known is not None and known.link is not None:
             self._context.send(known.link, Have(file=file), _TTL_MS)

@@ -73,6 +73,8 @@ class CdnOutlook:
 
     def told(self, shares: int) -> None:
         """The broker says in how many equal shares the CDN would be; what it says first has held before."""
+        if shares == self._shares:
+            return
         if self._shares:
             self._pass_time()  # at the rate that held until now
         else:

@@ -96,6 +96,8 @@ class Plan(NamedTuple):
     """Judge anew by then, if nothing happens before."""
     doubles: bool = False
     """Whether it may be asked for what is on its way from peers."""
+    grace: Micros = 0
+    """Judge anew as well when nobody is asked any more and peers have given no sign for so long."""
 
 
 class Planner(Protocol):
@@ -133,7 +135,7 @@ class PortfolioPlanner:
         if is_end and not view.bytes_free and view.peers_end > max(deadline, now + 2 * rest):
             return Plan(Why.LATE, now + _LOOK_US_MAX, doubles=True)
         again = latest if view.peers_asked else min(latest, view.peer_sign_at + grace)
-        return Plan(None, min(max(again, now + _LOOK_US_MIN), now + _LOOK_US_MAX))
+        return Plan(None, min(max(again, now + _LOOK_US_MIN), now + _LOOK_US_MAX), grace=grace)
 
     def takes_near(self, view: View, source: Source, takes: Micros) -> bool:
         """See `Planner`: what comes after the deadline the CDN brings anyhow, and two radios have worked in vain,
@@ -157,8 +159,8 @@ class LadderPlanner:
         if not view.peers_asked and view.now >= view.peer_sign_at + grace:
             return Plan(Why.NEXT_RUNG, view.now + _LOOK_US_MAX)
         if view.peers_asked:  # who is asked says so when it has given, or has been too slow
-            return Plan(None, view.now + _LOOK_US_MAX)
-        return Plan(None, max(view.peer_sign_at + grace, view.now + _LOOK_US_MIN))
+            return Plan(None, view.now + _LOOK_US_MAX, grace=grace)
+        return Plan(None, max(view.peer_sign_at + grace, view.now + _LOOK_US_MIN), grace=grace)
 
     def takes_near(self, view: View, source: Source, takes: Micros) -> bool:  # noqa: ARG002
         """See `Planner`: the seed takes a peer over Bluetooth for the fastest source."""

@@ -46,10 +46,6 @@ class Swarm(Protocol):
         """There is room for the file: whoever can give it may be asked."""
         ...
 
-    def worked(self) -> None:
-        """A request has ended."""
-        ...
-
     def settles_at(self) -> Micros:
         """When this life should have the links that the one before had."""
         ...

@@ -20,10 +20,10 @@ from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.inventory import DownloadState, Inventory
 from edgecoder.seeding.client import BrokerClient
 from edgecoder.seeding.holdings import Holding, Holdings
-from edgecoder.seeding.idle import REST_MS, Idle
 from edgecoder.seeding.near import SOURCES, NearPeers
 from edgecoder.seeding.planner import make_planner
 from edgecoder.seeding.prices import Prices, prices_of
+from edgecoder.seeding.rests import Rests
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.uploads import Uploads
 from edgecoder.wire.messages import Announce, Grant, Have, Redirect
@@ -74,8 +74,7 @@ class Swarms:
         self.client = BrokerClient(context, gate.links, surroundings.home_link, self)
         self.transfers: dict[FileId, Transfer] = {}
         self.near = NearPeers(context, self)
-        self._rests = Idle(context, "seeding.rests", self._is_resting, self._say_resting, self._rest_us)
-        self._starves = Idle(context, "seeding.starves", self._is_starving, self._say_starving)
+        self._rests = Rests(context, self._is_resting, self._say_resting, self.rtt)
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
         """Take what earlier lives kept."""
@@ -266,11 +265,8 @@ class Swarms:
         self.client.announce(holding)
 
     def worked(self) -> None:
-        """See `transfer.Swarm` and `uploads.Giver`."""
+        """See `uploads.Giver`."""
         self._rests.look()
-        self._starves.look()
-
-    # -- idle times ----------------------------------------------------------------------------------------------------
 
     def _is_resting(self) -> bool:
         """Whether it sends nothing, and could."""
@@ -279,21 +275,9 @@ class Swarms:
     def _offered(self) -> Iterator[FileId]:
         return (file for file, holding in self.holdings.by_file.items() if holding.have and self.client.offers(file))
 
-    def _rest_us(self) -> Micros:
-        return max(2 * self.client.rtt, REST_MS * MILLI)
-
     def _say_resting(self) -> None:
         for file in self._offered():
-            self.client.idle(file)
-
-    def _is_starving(self) -> bool:
-        """Whether it gets nothing of a file that it wants."""
-        return any(transfer.starves for transfer in self.transfers.values())
-
-    def _say_starving(self) -> None:
-        for file, transfer in self.transfers.items():
-            if transfer.starves:
-                self.client.idle(file)
+            self.client.rests(file)
 
     # -- the node around -----------------------------------------------------------------------------------------------
 
@@ -346,7 +330,6 @@ class Swarms:
         transfer = self.transfers.get(grant.file)
         if self.client.granted(link, grant) and transfer is not None:
             transfer.granted(grant)
-        self.worked()
 
     def on_redirect(self, link: Link, message: Redirect) -> None:
         """The home names another broker."""

@@ -81,6 +81,8 @@ class Transfer:
         """Why it ended; None: all pieces are here."""
         self._is_over = False
         self._look_at: Micros = 0
+        self._grace: Micros = 0
+        """Peers may give no sign for so long while none is asked, as it was planned last."""
 
     @property
     def bytes_left(self) -> int:
@@ -95,11 +97,6 @@ class Transfer:
     def is_over(self) -> bool:
         """Whether it asks nobody any more."""
         return self.state in (TransferState.DONE, TransferState.FAILED)
-
-    @property
-    def starves(self) -> bool:
-        """Whether it lacks something and has asked nobody for it."""
-        return self.state is TransferState.FETCHING and not self.requests
 
     @property
     def bytes_done(self) -> int:
@@ -287,7 +284,6 @@ class Transfer:
                 if request.link is not None:
                     self._swarm.freed()
                 self._glance() if isinstance(completion, PieceFetched) else self.look()
-                self._swarm.worked()
 
     def _keep_late(self, request: Request, completion: PieceFetched | PieceFailed) -> None:
         """What comes after the end stays; nobody is to blame for what does not."""
@@ -381,11 +377,12 @@ class Transfer:
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def _glance(self) -> None:
-        """Look, unless it will be soon enough when it is time: peers are busy with it, the CDN is not, and the end is
-        far."""
+        """Look, unless it will be soon enough when it is time: the CDN is not busy with it, and the end is far."""
         is_far = self.bytes_left * FAR_PARTS > self._bytes_begun
-        if not (self.requests.peers and is_far and not self._cdn.under_way and self._context.now < self._look_at):
+        if not is_far or self._cdn.under_way or self._context.now >= self._look_at:
             self.look()
+        elif not self.requests.peers and self._sign_at + self._grace < self._look_at:
+            self._look_by(self._sign_at + self._grace)
 
     def look(self) -> None:
         """Judge whether somebody is too slow, whether the CDN is to be asked, and whether to give up."""
@@ -413,7 +410,11 @@ class Transfer:
                 self._ask_cdn(plan.why, doubles=plan.doubles)
             else:
                 again = min(again, self._cdn_waits_until)
-        self._look_at = max(now + MILLI, min(again, plan.look_again))
+        self._grace = plan.grace
+        self._look_by(min(again, plan.look_again))
+
+    def _look_by(self, at: Micros) -> None:
+        self._look_at = max(self._context.now + MILLI, at)
         self._context.timers.set(self._timer, self._look_at, self.look)
 
     def _view(self, now: Micros) -> View:

@@ -369,7 +369,7 @@ class Lost(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 class Have(Message, frozen=True):
     """News since the last `announce` or `have`: pieces that are verified here, those that the node fetches by itself
-    now, and what was asked of whom in vain. Without any it says that nothing is on its way, or that nothing is sent."""
+    now, and what was asked of whom in vain. Without any it says that nothing is sent."""
 
     file: WireHash
     got: Annotated[tuple[Got, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()

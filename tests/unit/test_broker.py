@@ -191,9 +191,9 @@ def test_what_was_to_come_from_who_leaves_is_given_to_another() -> None:
     number = 1 if gone == node_id("ada") else 2
     bench.broker.link_down(number)
     del bench.links[number]
-    bench.broker.have(
-        bench.links[3], Have(file=DIGEST, lost=tuple(Lost(piece, gone, Reason.PEER_LOST) for piece in pieces))
-    )
+    lost = tuple(Lost(piece, gone, Reason.PEER_LOST) for piece in pieces)
+    got = tuple(Got(piece, left, 65_536) for _, piece, sender in granted if sender == left)
+    bench.broker.have(bench.links[3], Have(file=DIGEST, got=got, lost=lost))
     again = bench.granted()
     assert {sender for _, _, sender in again} == {left}
 
@@ -348,10 +348,10 @@ def test_who_says_nothing_though_something_should_have_come_is_sent_nothing_unti
     bench.announce(2, "ben")
     bench.pass_s(5)
     bench.granted()
-    bench.pass_s(60)
-    assert not bench.granted()
+    bench.pass_s(64)
+    assert 8 <= len(bench.granted()) <= 16, "one each eight seconds, told twice"
     bench.broker.have(bench.links[2], Have(file=DIGEST))
-    assert bench.granted()
+    assert len(bench.granted()) > 1
 
 
 def test_a_sender_whom_two_could_not_reach_gives_nothing_until_it_says_something() -> None:

@@ -41,13 +41,13 @@ LATEST = 103 * SECOND
 
 
 def portfolio(after: Micros, **view: Any) -> Plan:
-    """What the portfolio says, so long after the beginning."""
-    return PortfolioPlanner().plan(START._replace(now=BEGAN + after, **view))
+    """What the portfolio says, so long after the beginning; the grace apart."""
+    return PortfolioPlanner().plan(START._replace(now=BEGAN + after, **view))._replace(grace=0)
 
 
 def ladder(after: Micros, **view: Any) -> Plan:
-    """What the ladder says."""
-    return LadderPlanner().plan(START._replace(now=BEGAN + after, **view))
+    """What the ladder says; the grace apart."""
+    return LadderPlanner().plan(START._replace(now=BEGAN + after, **view))._replace(grace=0)
 
 
 # -- the portfolio -----------------------------------------------------------------------------------------------------
@@ -75,6 +75,11 @@ def test_there_is_less_slack_where_others_wait_for_their_share_of_the_cdn() -> N
     asked = {"bytes_left": 400 * MB, "peers_asked": 1, "is_cdn_shared": True}
     assert portfolio(61 * SECOND - 1, **asked).why is None
     assert portfolio(61 * SECOND, **asked).why is Why.BEHIND
+
+
+def test_the_grace_is_told_so_that_who_is_not_asked_any_more_can_be_waited_for() -> None:
+    assert PortfolioPlanner().plan(START._replace(**WITH_PEERS)).grace == SECOND
+    assert LadderPlanner().plan(START._replace(**WITH_PEERS)).grace == SECOND
 
 
 def test_or_two_round_trips_where_those_take_longer() -> None:

@@ -55,8 +55,6 @@ class Around:
 
     def freed(self) -> None: ...
 
-    def worked(self) -> None: ...
-
     def asked_since(self, file: FileId) -> Micros:  # noqa: ARG002
         return self.since
 

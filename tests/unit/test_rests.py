@@ -1,4 +1,4 @@
-"""When a node says that it has nothing to do, and how often."""
+"""When a node says that it has nothing to send, and how often."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ from itertools import pairwise
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.context import Context
 from edgecoder.core.ids import Micros
-from edgecoder.seeding.idle import LAST_MS, REST_MS, Idle
+from edgecoder.seeding.rests import FIRST_MS, Rests
 from edgecoder_sim.crypto import crypto, node_id
 
 MILLI = 1000
 
 
 class Bench:
-    """A node that is idle when the test says so."""
+    """A node whose uplink rests when the test says so."""
 
-    def __init__(self, first: Micros | None = REST_MS * MILLI) -> None:
+    def __init__(self, rtt: Micros = 10 * MILLI) -> None:
         signer, _ = crypto(node_id("here"), "edgecoder", encoded=False)
         self.context = Context(ClusterConfig(), NodeConfig(), signer, 1)
-        self.idle = True
+        self.rests = True
         self.said_ms: list[int] = []
-        self.times = Idle(
-            self.context,
-            "idle",
-            lambda: self.idle,
-            lambda: self.said_ms.append(self.context.now // MILLI),
-            None if first is None else lambda: first,
+        self.times = Rests(
+            self.context, lambda: self.rests, lambda: self.said_ms.append(self.context.now // MILLI), lambda: rtt
         )
 
     def pass_s(self, seconds: float) -> None:
@@ -48,22 +44,24 @@ def test_who_has_nothing_to_send_says_so_soon_then_less_and_less_often_then_no_m
     assert gaps(bench) == [250, 500, 1000, 2000, 4000, 8000]
 
 
-def test_who_gets_nothing_says_so_as_long_as_it_does() -> None:
-    bench = Bench(first=None)
+def test_an_order_and_its_answer_have_time_to_come() -> None:
+    bench = Bench(rtt=FIRST_MS * MILLI)
     bench.times.look()
-    bench.pass_s(60)
-    assert gaps(bench) == [LAST_MS] * 7
+    bench.pass_s(0.49)
+    assert bench.said_ms == []
+    bench.pass_s(0.02)
+    assert bench.said_ms == [500]
 
 
 def test_who_works_says_nothing_and_begins_anew() -> None:
     bench = Bench()
     bench.times.look()
     bench.pass_s(1)
-    bench.idle = False
+    bench.rests = False
     bench.times.look()
     bench.pass_s(100)
     assert bench.said_ms == [250, 750]
-    bench.idle = True
+    bench.rests = True
     bench.times.look()
     bench.times.look()
     bench.pass_s(0.3)
