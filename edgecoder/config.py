@@ -151,6 +151,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A model serves at least so long before a swap that a task wants; a user's swap is never refused for it."""
     engine_crashes_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     """A model that crashed the engine so often is quarantined."""
+    engine_reload_ms: Millis = 600_000
+    """A model that another program took out of a shared engine is loaded again once in this time; after that it is left
+    to them. Shorter: the model is back more often; longer: two programs do not take the memory from each other."""
     readvertise_interval_ms: Millis = 1_000
     """Least time between two advertisements of a changed load. A model change never waits."""
     heartbeat_gap_ms: Millis = 1_000

@@ -101,9 +101,13 @@ class AccessChanged(Event, frozen=True):
 
 
 class EngineFailed(Event, frozen=True):
-    """The engine lost its model without being asked."""
+    """The engine lost its model without being asked; `no_model`: somebody else who uses it took the model out."""
 
     reason: Reason
+
+
+class EngineReturned(Event, frozen=True):
+    """An engine that was unavailable can be used again, and is empty."""
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from edgecoder.core.events import (
     AdvertiseFailed,
     CancelTask,
     EngineFailed,
+    EngineReturned,
     FetchProgressed,
     LinkUp,
     PeersHeard,
@@ -478,6 +479,7 @@ class Member:
         PeersHeard: lambda member, event: member.neighbours.heard(event),
         PeersSilent: lambda member, event: member.neighbours.silent(event),
         EngineFailed: lambda member, event: member.swap.engine_failed(event.reason),
+        EngineReturned: lambda member, event: member.models.engine_returned(),
         **{kind: _swarms_take(take) for kind, take in Swarms.EVENTS.items()},
     }
     """Who takes an event; called with the member and the event."""

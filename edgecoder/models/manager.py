@@ -70,6 +70,11 @@ class ModelManager:
         """Why a file cannot be loaded now."""
         return admit(entry, self._platform, self._context.config, self.inventory)
 
+    def engine_returned(self) -> None:
+        """The engine can be used again: load what served last, if it was away when that was tried."""
+        if not self.is_closed:
+            self.swap.engine_returned(self._catalog.by_digest.get)
+
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def swap_model(self, command: SwapModel) -> None:

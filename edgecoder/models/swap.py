@@ -53,7 +53,8 @@ class SwapState(Label):
 
 
 class SwapStep(Label):
-    """What can happen to a swap. `_BARE`: no model is in the engine, or none is there to go back to."""
+    """What can happen to a swap. `_BARE`: no model is in the engine, or none is there to go back to. `_TAKEN`: other
+    programs want the engine's memory for themselves."""
 
     REQUESTED = "requested"
     BOOTED = "booted"
@@ -70,6 +71,7 @@ class SwapStep(Label):
     LOAD_FAILED_BARE = "loadFailedBare"
     ENGINE_FAILED = "engineFailed"
     ENGINE_FAILED_BARE = "engineFailedBare"
+    ENGINE_TAKEN = "engineTaken"
 
 
 class SwapJournal(msgspec.Struct, frozen=True):
@@ -135,6 +137,10 @@ class Swap:
         self._loading: CatalogEntry | None = None
         """What is being loaded, or was last."""
         self._timed_out = False
+        self._is_away = False
+        """Whether the engine was unavailable when a model was to be loaded last."""
+        self._reloaded_at: Micros | None = None
+        """When a model was last loaded again that others had taken out."""
 
     @property
     def serving(self) -> CatalogEntry | None:
@@ -175,7 +181,15 @@ class Swap:
         suspect = find(kept.intent) if kept.intent else None
         if suspect is not None:
             self._inventory.note_death(suspect)
-        entry = find(kept.active) if kept.active else None
+        self._load_last(find)
+
+    def engine_returned(self, find: Callable[[str], CatalogEntry | None]) -> None:
+        """The engine can be used again. What served last is loaded if that could not be done while it was away."""
+        if self._is_away and self.is_settled:
+            self._load_last(find)
+
+    def _load_last(self, find: Callable[[str], CatalogEntry | None]) -> None:
+        entry = find(self._last) if self._last else None
         if entry is None or self._admits(entry) is not None:
             return
         self._current, self._number = Request(entry, SwapCause.USER, []), self._number + 1
@@ -190,10 +204,20 @@ class Swap:
         if self.is_settled:
             self._previous, self._failure = self.active, reason
             self._number += 1
-            self._step(SwapStep.ENGINE_FAILED_BARE if quarantined else SwapStep.ENGINE_FAILED)
+            self._step(SwapStep.ENGINE_FAILED_BARE if quarantined else self._how_it_failed(reason))
         elif quarantined:
             self.active = None
         self._around.drain_tasks(lambda: None)  # what waits must not be run on an empty engine
+
+    def _how_it_failed(self, reason: Reason) -> SwapStep:
+        """What was taken out by others is loaded again once in a while only."""
+        if reason is not Reason.NO_MODEL:
+            return SwapStep.ENGINE_FAILED
+        now, last = self._context.now, self._reloaded_at
+        if last is not None and now - last < self._context.config.engine_reload_ms * 1000:
+            return SwapStep.ENGINE_TAKEN
+        self._reloaded_at = now
+        return SwapStep.ENGINE_FAILED
 
     def _take(self, request: Request) -> bool:
         refusal = self._refusal(request.entry, request.cause)
@@ -347,6 +371,7 @@ class Swap:
         self._context.timers.cancel(_LOAD_TIMER)
         assert self._loading is not None, "a load that nobody began"
         self._load_op, loading = None, self._loading
+        self._is_away = isinstance(completion, ModelLoadFailed) and completion.reason is Reason.UNAVAILABLE
         if isinstance(completion, ModelLoaded):
             self._in_engine = True
             self._ready_since = self._context.now
@@ -430,6 +455,7 @@ _Row = tuple[SwapState, Callable[[Swap], None]]
 TABLE: Mapping[tuple[SwapState, SwapStep], _Row] = MappingProxyType(
     {
         (SwapState.EMPTY, SwapStep.BOOTED): (SwapState.ANNOUNCING, Swap.note_intent),
+        (SwapState.FAILED, SwapStep.BOOTED): (SwapState.ANNOUNCING, Swap.note_intent),
         (SwapState.EMPTY, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
         (SwapState.READY, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
         (SwapState.FAILED, SwapStep.REQUESTED): (SwapState.ANNOUNCING, Swap.write_intent),
@@ -449,5 +475,6 @@ TABLE: Mapping[tuple[SwapState, SwapStep], _Row] = MappingProxyType(
         (SwapState.ROLLING_BACK, SwapStep.LOAD_FAILED): (SwapState.FAILED, Swap.give_up),
         (SwapState.READY, SwapStep.ENGINE_FAILED): (SwapState.ROLLING_BACK, Swap.recover),
         (SwapState.READY, SwapStep.ENGINE_FAILED_BARE): (SwapState.FAILED, Swap.give_up),
+        (SwapState.READY, SwapStep.ENGINE_TAKEN): (SwapState.EMPTY, Swap.give_up),
     }
 )

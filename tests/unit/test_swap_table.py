@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from edgecoder.core.effects import Advertise, LoadModel, Persist, RunTask, UnloadModel
+from edgecoder.core.events import EngineReturned
 from edgecoder.errors import Reason
 from edgecoder.models.swap import TABLE, Swap, SwapState, SwapStep
 from edgecoder.trace import SwapPhase
@@ -102,6 +103,24 @@ def engine_lost_twice(cluster: Cluster) -> Host:
     return phone
 
 
+def engine_taken_twice(cluster: Cluster) -> Host:
+    phone = serving(cluster)
+    for _ in range(2):
+        phone.crash_engine(Reason.NO_MODEL)
+        cluster.drive()
+    return phone
+
+
+def engine_came_back(cluster: Cluster) -> Host:
+    phone = serving(cluster)
+    phone.plan(LoadModel, fails(Reason.UNAVAILABLE))
+    phone.crash_engine(Reason.UNAVAILABLE)
+    cluster.drive()
+    phone.take(EngineReturned())
+    cluster.drive()
+    return phone
+
+
 def swapped(cluster: Cluster) -> Host:
     return swapping(cluster, serving(cluster))
 
@@ -116,6 +135,7 @@ def swapped_after_failure(cluster: Cluster) -> Host:
 
 ROWS: dict[tuple[SwapState, SwapStep], tuple[SwapState, Callable[[Cluster], Host]]] = {
     (S.EMPTY, T.BOOTED): (S.ANNOUNCING, serving),
+    (S.FAILED, T.BOOTED): (S.ANNOUNCING, engine_came_back),
     (S.EMPTY, T.REQUESTED): (S.ANNOUNCING, swapped_from_empty),
     (S.READY, T.REQUESTED): (S.ANNOUNCING, swapped),
     (S.FAILED, T.REQUESTED): (S.ANNOUNCING, swapped_after_failure),
@@ -135,6 +155,7 @@ ROWS: dict[tuple[SwapState, SwapStep], tuple[SwapState, Callable[[Cluster], Host
     (S.ROLLING_BACK, T.LOAD_FAILED): (S.FAILED, failed),
     (S.READY, T.ENGINE_FAILED): (S.ROLLING_BACK, engine_lost),
     (S.READY, T.ENGINE_FAILED_BARE): (S.FAILED, engine_lost_twice),
+    (S.READY, T.ENGINE_TAKEN): (S.EMPTY, engine_taken_twice),
 }
 
 

@@ -1,0 +1,137 @@
+"""An engine that other programs use too: they take its model out, and it goes away and comes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgecoder.core.effects import LoadModel, ModelStatus, SwapResult
+from edgecoder.core.events import EngineReturned, QueryStatus, ShutDown
+from edgecoder.errors import Reason
+from edgecoder.models.swap import SwapState
+from tests.catalogs import LARGE, SMALL
+from tests.harness import Cluster
+from tests.hosts import Host, fails
+
+AWAY = fails(Reason.UNAVAILABLE)
+MINUTE_MS = 60_000
+
+
+@pytest.fixture
+def phone(cluster: Cluster) -> Host:
+    """A phone that serves `small` and has `large`."""
+    phone = cluster.add("phone", installed=[SMALL, LARGE], active=SMALL)
+    cluster.drive()
+    return phone
+
+
+def status(cluster: Cluster, phone: Host) -> ModelStatus:
+    command = phone.ask(QueryStatus)
+    cluster.run_for(100)
+    return phone.result(command, ModelStatus)
+
+
+def take_out(cluster: Cluster, phone: Host) -> None:
+    phone.crash_engine(Reason.NO_MODEL)
+    cluster.run_for(5_000)
+
+
+def test_what_others_took_out_is_loaded_again_once_in_ten_minutes(cluster: Cluster, phone: Host) -> None:
+    take_out(cluster, phone)
+    assert phone.member.swap.serving is SMALL
+    cluster.run_for(9 * MINUTE_MS)
+    take_out(cluster, phone)
+    told = status(cluster, phone)
+    assert (told.model, told.status, told.reason) == (None, "no_model", Reason.NO_MODEL)
+    cluster.run_for(20 * MINUTE_MS)
+    assert status(cluster, phone).status == "no_model"
+
+
+def test_it_is_loaded_again_each_time_where_that_is_seldom(cluster: Cluster, phone: Host) -> None:
+    for _ in range(4):
+        take_out(cluster, phone)
+        assert phone.member.swap.serving is SMALL
+        cluster.run_for(11 * MINUTE_MS)
+
+
+def test_a_user_who_wants_it_gets_it_whatever_others_do(cluster: Cluster, phone: Host) -> None:
+    for _ in range(2):
+        take_out(cluster, phone)
+    assert phone.member.swap.serving is None
+    command = phone.swap("small")
+    cluster.run_for(5_000)
+    assert phone.result(command, SwapResult).reason is None
+    assert phone.member.swap.serving is SMALL
+
+
+def test_a_model_that_others_took_out_is_no_suspect(cluster: Cluster, phone: Host) -> None:
+    for _ in range(5):
+        take_out(cluster, phone)
+        cluster.run_for(11 * MINUTE_MS)
+    assert phone.member.inventory.row(SMALL).crashes == 0
+
+
+def test_what_was_left_to_others_is_loaded_by_the_next_life(cluster: Cluster, phone: Host) -> None:
+    for _ in range(2):
+        take_out(cluster, phone)
+    cluster.restart(phone)
+    cluster.run_for(5_000)
+    assert phone.member.swap.serving is SMALL
+
+
+def test_an_engine_that_comes_back_gets_the_model_that_served_last(cluster: Cluster, phone: Host) -> None:
+    phone.plan(LoadModel, AWAY)
+    phone.crash_engine(Reason.UNAVAILABLE)
+    cluster.run_for(5_000)
+    told = status(cluster, phone)
+    assert (told.model, told.status, told.reason) == (None, "error", Reason.UNAVAILABLE)
+    phone.take(EngineReturned())
+    cluster.run_for(5_000)
+    assert status(cluster, phone).model == "small"
+
+
+def test_a_start_before_the_engine_waits_for_it(cluster: Cluster, phone: Host) -> None:
+    phone.stop()
+    phone.plan(LoadModel, AWAY, AWAY)
+    phone.start()
+    cluster.run_for(5_000)
+    for is_there in (False, True):
+        assert phone.member.swap.state is SwapState.EMPTY
+        phone.take(EngineReturned())
+        cluster.run_for(5_000)
+        assert (phone.member.swap.serving is SMALL) is is_there
+
+
+def test_a_swap_to_another_model_that_found_no_engine_ends_with_the_old_one(cluster: Cluster, phone: Host) -> None:
+    phone.plan(LoadModel, AWAY, AWAY)
+    command = phone.swap("large")
+    cluster.run_for(5_000)
+    assert phone.result(command, SwapResult) == SwapResult("small", None, None, Reason.UNAVAILABLE)
+    phone.take(EngineReturned())
+    cluster.run_for(5_000)
+    assert phone.member.swap.serving is SMALL
+
+
+@pytest.mark.parametrize("reason", [Reason.LOAD_FAILED, Reason.NO_MODEL, Reason.ENGINE_CRASHED])
+def test_an_engine_that_was_there_all_along_changes_nothing(reason: Reason, cluster: Cluster, phone: Host) -> None:
+    phone.take(EngineReturned())
+    cluster.run_for(5_000)
+    assert phone.member.swap.serving is SMALL
+    phone.plan(LoadModel, fails(Reason.LOAD_FAILED))
+    phone.crash_engine(reason)
+    cluster.run_for(5_000)
+    loads = len(phone.did(LoadModel))
+    phone.take(EngineReturned())
+    cluster.run_for(5_000)
+    assert len(phone.did(LoadModel)) == loads
+
+
+def test_a_node_that_leaves_loads_nothing_more(cluster: Cluster, phone: Host) -> None:
+    phone.plan(LoadModel, AWAY)
+    phone.crash_engine(Reason.UNAVAILABLE)
+    cluster.run_for(5_000)
+    phone.ask(ShutDown)
+    cluster.run_for(5_000)
+    loads = len(phone.did(LoadModel))
+    phone.take(EngineReturned())
+    cluster.run_for(5_000)
+    assert len(phone.did(LoadModel)) == loads
