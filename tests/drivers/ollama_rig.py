@@ -109,7 +109,8 @@ class Site:
         def came_back() -> None:
             self.times_back += 1
 
-        engine.watch(self.failed.append, came_back)
+        engine.on_back = came_back
+        engine.watch(self.failed.append)
         self._open.insert(0, engine.close)
         return engine
 

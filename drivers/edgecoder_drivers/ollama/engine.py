@@ -18,11 +18,12 @@ import structlog
 from ollama import GenerateResponse
 
 from edgecoder.config import NodeConfig
+from edgecoder.core.events import EngineReturned
 from edgecoder.errors import Reason
 from edgecoder.models.admission import MIB, memory_needed_mb
 from edgecoder.models.catalog import CatalogEntry
-from edgecoder_drivers.driver import Refused
-from edgecoder_drivers.engine import Part
+from edgecoder_drivers.driver import Post, Refused
+from edgecoder_drivers.engine import EngineDriver, Part
 from edgecoder_drivers.ollama.client import Client, Model, Said, Unreachable
 from edgecoder_drivers.ollama.names import names_held, of_file
 
@@ -91,14 +92,15 @@ class OllamaEngine:
         self._is_loading = False
         self._misses = 0
         self._on_failed: Callable[[Reason], None] = lambda reason: None
-        self._on_back: Callable[[], None] = lambda: None
+        self.on_back: Callable[[], None] = lambda: None
+        """Whom to tell when an Ollama answers that did not before."""
         self._poll: asyncio.Task[None] | None = None
         self.is_healthy = False
         """Whether Ollama answered when it was last asked, and is new enough."""
 
-    def watch(self, on_failed: Callable[[Reason], None], on_back: Callable[[], None] = lambda: None) -> None:
-        """See `engine.Engine`. `on_back` is told when an Ollama answers that did not before."""
-        self._on_failed, self._on_back = on_failed, on_back
+    def watch(self, on_failed: Callable[[Reason], None]) -> None:
+        """See `engine.Engine`."""
+        self._on_failed = on_failed
         self._poll = asyncio.get_running_loop().create_task(self._keep_looking(), name="ollama ps")
 
     async def close(self) -> None:
@@ -270,7 +272,7 @@ class OllamaEngine:
         if not self.is_healthy:
             self.is_healthy = True
             _log.info("ollama answers")
-            self._on_back()
+            self.on_back()
         if held is not None and not is_there:
             self._lose(held, Reason.NO_MODEL)
 
@@ -289,6 +291,19 @@ class OllamaEngine:
             self._held = None
             held.end(reason)
             self._on_failed(reason)
+
+
+class OllamaDriver(EngineDriver):
+    """The driver of such an engine: the node hears too when the server is back."""
+
+    def __init__(self, engine: OllamaEngine) -> None:
+        super().__init__(engine)
+        self._ollama = engine
+
+    def open(self, post: Post) -> None:
+        """See `driver.Driver`."""
+        self._ollama.on_back = lambda: post(EngineReturned())
+        super().open(post)
 
 
 def _reason_of_load(said: Said) -> Reason:

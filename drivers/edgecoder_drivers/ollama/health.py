@@ -1,0 +1,29 @@
+"""What an Ollama must be for this node: there, and new enough. `edgecoder doctor` asks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from edgecoder.health import Check
+from edgecoder_drivers.ollama.client import Client, Timeouts, Unreachable
+
+SCOPE: Final = "ollama"
+
+
+def checks() -> list[Check]:
+    """The checks of this part."""
+    return [asyncio.run(check_server())]
+
+
+async def check_server(host: str | None = None) -> Check:
+    """Whether an Ollama answers that can be worked with."""
+    client = Client(host, Timeouts(connect=2, answer=3))
+    try:
+        version = await client.check()
+    except Unreachable as error:
+        hint = "install Ollama from https://ollama.com/download and start it; OLLAMA_HOST says where, if not here"
+        return Check(SCOPE, "server", ok=False, detail=str(error), hint=hint)
+    finally:
+        await client.close()
+    return Check(SCOPE, "server", ok=True, detail=f"Ollama {version}")
