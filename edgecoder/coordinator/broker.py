@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from edgecoder.coordinator.alone import LoneOrigin
-from edgecoder.coordinator.repute import Repute
+from edgecoder.coordinator.earnings import Earnings
+from edgecoder.coordinator.judge import Judge
 from edgecoder.coordinator.swarm import SECOND_US, Order, Peer, Swarm, sender_id
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, Role
@@ -24,7 +25,7 @@ from edgecoder.protocol import PIECES_PER_MESSAGE
 from edgecoder.seeding.credits import CreditBook, SeedRule
 from edgecoder.seeding.pieces import bytes_to_bitmap
 from edgecoder.seeding.tickets import issue
-from edgecoder.trace import SeedCredited, SwarmChanged
+from edgecoder.trace import SwarmChanged
 from edgecoder.wire.messages import Announce, Grant, Granted, Have, Redirect, Ticket
 
 _TTL_MS = 60_000
@@ -47,13 +48,6 @@ LATE_MS = 2_000
 """and this."""
 SILENT_MS = 8_000
 """A receiver that is not heard of is tried with one order so often."""
-MISSED_BY = 2
-"""A sender that so many receivers could not reach is gone until it says something."""
-REFUSE_MS = 60_000
-"""A sender that did not deliver is not given to the same receiver again for so long."""
-GONE_MS = 5_000
-"""One that could not be reached may be back soon, and then hold what nobody else does."""
-_NEVER: Micros = 1 << 62
 EPOCHS_MAX = 1 << 48
 """Broker epochs that members may name: more than brokerages of a file can move."""
 
@@ -64,9 +58,8 @@ class _File(msgspec.Struct):
     swarm: Swarm
     origin: LoneOrigin
     epoch: int
-    repute: Repute
-    credited_bytes: dict[NodeId, int]
-    """For which members have given others credit, whether they are here or not."""
+    judge: Judge
+    earnings: Earnings
     due_at: Micros = 0
     """For which its timer is set."""
     told: tuple[int, int] = (-1, -1)
@@ -135,10 +128,10 @@ class Broker:
         peer.down_bytes_per_s = message.down_kbit_per_s * 125
         before = state.swarm.peers.get(peer.node)
         if before is None:
-            peer.credited_bytes = state.credited_bytes.get(peer.node, 0)
+            state.earnings.joined(peer)
         peer = state.swarm.join(peer)
-        self._heard(state, peer)
-        self._judge(state, peer)
+        state.judge.heard(peer)
+        state.judge.judge(peer)
         if message.wants:
             left_bytes = entry.file_size_bytes - entry.layout.held_bytes(have)
             state.origin.join(peer.node, message.down_kbit_per_s * 125, left_bytes, self._context.now)
@@ -182,9 +175,11 @@ class Broker:
             swarm.origin_target = 1 + -(-delay * egress // size) if egress else entry.layout.piece_count
             connection = self._context.cluster.cdn_kbit_per_s * 125
             swarm.origin_bytes_per_s = min(egress, connection) if egress else connection
-            origin, repute = LoneOrigin(egress, connection), Repute(config.agents_max)
+            origin, judge = LoneOrigin(egress, connection), Judge(self._context, swarm)
+            earnings = Earnings(self._context, swarm, self.credits, entry.model_id)
             first = self.broker_of(message.file)
-            state = self.files[message.file] = _File(entry, message.file, swarm, origin, 1, repute, {}, first=first)
+            state = _File(entry, message.file, swarm, origin, 1, judge, earnings, first=first)
+            self.files[message.file] = state
         self._sweep_later(state)
         is_sane = message.broker_epoch < EPOCHS_MAX  # or one member could end the grants of a file for good
         if is_sane and message.broker_epoch >= state.epoch and not self._knows(state, message):
@@ -215,7 +210,7 @@ class Broker:
             self._context.drop("have", Reason.UNKNOWN_SENDER)
             return
         swarm, now = state.swarm, self._context.now
-        self._heard(state, peer)
+        state.judge.heard(peer)
         settled = self._settle(state, peer, message)
         self._told(state)
         orders: list[Order] = []
@@ -242,9 +237,9 @@ class Broker:
                 is_news = not peer.have >> got.piece & 1
                 settled.append(swarm.settle(peer, got.piece, arrived=True))
                 if is_news and _is_of(settled[-1], got.sender):
-                    self._praise(state, peer, got.sender)
+                    state.judge.praise(peer, got.sender)
                 if is_news:
-                    self._credit(state, peer, got.sender, got.piece, got.size_bytes)
+                    state.earnings.credit(peer, got.sender, got.piece, got.size_bytes)
         for piece in message.taking:
             if piece < count:
                 swarm.take(peer, piece)
@@ -253,40 +248,10 @@ class Broker:
                 settled.append(swarm.settle(peer, lost.piece, arrived=False))
                 if lost.reason is Reason.DUPLICATE:  # it is on its way from somebody else
                     swarm.take(peer, lost.piece)
-                self._blame(state, peer, lost.sender, lost.reason, is_order=_is_of(settled[-1], lost.sender))
+                state.judge.blame(peer, lost.sender, lost.reason, is_order=_is_of(settled[-1], lost.sender))
                 if lost.size_bytes and not peer.have >> lost.piece & 1:
-                    self._credit(state, peer, lost.sender, lost.piece, lost.size_bytes)
+                    state.earnings.credit(peer, lost.sender, lost.piece, lost.size_bytes)
         return [order for order in settled if order is not None]
-
-    def _blame(self, state: _File, peer: Peer, sender: NodeId, reason: Reason, *, is_order: bool) -> None:
-        """A sender did not deliver to a receiver: they are kept apart, for good where the bytes were wrong. Only what
-        was ordered tells against it."""
-        other = state.swarm.peers.get(sender)
-        if other is None or reason in (Reason.DUPLICATE, Reason.CANCELLED):
-            return
-        is_proof = reason in (Reason.PIECE_CORRUPT, Reason.BANNED)
-        wait_ms = GONE_MS if reason is Reason.PEER_LOST else REFUSE_MS
-        peer.refused[sender] = _NEVER if is_proof else self._context.in_ms(wait_ms)
-        if reason is Reason.PEER_LOST:
-            other.missed_by.add(peer.node)
-            self._judge(state, other)
-        if reason is Reason.NO_TICKET:  # it never got the one that it was sent
-            peer.tickets.pop(sender, None)
-        if is_order:
-            state.repute.accuse(peer.node, sender, reason)
-            self._judge(state, other)
-
-    def _judge(self, state: _File, peer: Peer) -> None:
-        """What a member has counts if it gives, and is believed."""
-        is_gone = len(peer.missed_by) >= MISSED_BY
-        state.swarm.doubt(peer, is_doubted=is_gone or not peer.slots or state.repute.is_doubted(peer.node))
-
-    def _heard(self, state: _File, peer: Peer) -> None:
-        """A member has said something: it is there."""
-        state.swarm.heard(peer, self._context.now)
-        if peer.missed_by:
-            peer.missed_by.clear()
-            self._judge(state, peer)
 
     def _again(self, orders: Iterable[Order]) -> list[Order]:
         """Orders to be told again, as the grant may have got lost, and the ticket with it; or the news that it came."""
@@ -296,31 +261,6 @@ class Broker:
             if order.sender is not None:
                 order.receiver.tickets.pop(order.sender.node, None)
         return again
-
-    def _praise(self, state: _File, peer: Peer, sender: NodeId) -> None:
-        """A sender has delivered."""
-        other = state.swarm.peers.get(sender)
-        if other is not None:
-            state.repute.praise(peer.node, sender)
-            if other.is_doubted:
-                self._judge(state, other)
-
-    def _credit(self, state: _File, receiver: Peer, sender: NodeId, piece: int, size_bytes: int) -> None:
-        """A receiver says that bytes of a member fit. It cannot give credit for more than the file has."""
-        layout = state.entry.layout
-        room = layout.file_size_bytes - receiver.credited_bytes
-        size = min(size_bytes, layout.piece_bytes(piece), room)
-        if sender not in state.swarm.peers or sender == receiver.node or size <= 0:
-            return
-        seeders = state.swarm.seeders
-        if self.credits.add(sender, size, seeders) is None:
-            self._context.drop("credits", Reason.OVERFLOW)
-            return
-        receiver.credited_bytes += size
-        if receiver.node in state.credited_bytes or len(state.credited_bytes) < self._context.config.agents_max:
-            state.credited_bytes[receiver.node] = receiver.credited_bytes
-        total = self.credits.micro_credits(sender)
-        self._context.trace(SeedCredited(state.entry.model_id, sender, receiver.node, size, seeders, total))
 
     # -- members come and go -------------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ import pytest
 
 from edgecoder.coordinator import broker
 from edgecoder.coordinator.broker import Broker
+from edgecoder.coordinator.earnings import Earnings
+from edgecoder.coordinator.judge import Judge
 from edgecoder.core.effects import FetchPiece
 from edgecoder.core.events import PieceAsked
 from edgecoder.errors import Reason
@@ -125,7 +127,7 @@ def ask_again_who_was_banned(patch: pytest.MonkeyPatch) -> None:
         self.banned.clear()
 
     patch.setattr(Transfer, "_failed", forgiving)
-    patch.setattr(Broker, "_blame", lambda *_, **__: None)
+    patch.setattr(Judge, "blame", lambda *_, **__: None)
 
 
 @fault("pieces need leave")
@@ -220,24 +222,24 @@ def serve_all_at_once(patch: pytest.MonkeyPatch) -> None:
 @fault("credits are earned")
 def pay_a_whole_piece_for_its_end(patch: pytest.MonkeyPatch) -> None:
     """Whoever sends the last leaf of a piece has credit for all of it."""
-    credit = Broker._credit
+    credit = Earnings.credit
 
-    def whole(self: Broker, state: Any, receiver: Any, sender: Any, piece: int, _: int) -> None:
-        credit(self, state, receiver, sender, piece, state.entry.layout.piece_bytes(piece))
+    def whole(self: Earnings, receiver: Any, sender: Any, piece: int, _: int) -> None:
+        credit(self, receiver, sender, piece, self._swarm.layout.piece_bytes(piece))
 
-    patch.setattr(Broker, "_credit", whole)
+    patch.setattr(Earnings, "credit", whole)
 
 
 @fault("credits are earned")
 def pay_twice(patch: pytest.MonkeyPatch) -> None:
     """A piece is credited when it is granted and when it has come."""
-    credit = Broker._credit
+    credit = Earnings.credit
 
-    def twice(self: Broker, *what: Any) -> None:
+    def twice(self: Earnings, *what: Any) -> None:
         credit(self, *what)
         credit(self, *what)
 
-    patch.setattr(Broker, "_credit", twice)
+    patch.setattr(Earnings, "credit", twice)
 
 
 @fault("pieces keep to the links")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from edgecoder.config import ClusterConfig, NodeConfig
-from edgecoder.coordinator.broker import EPOCHS_MAX, GONE_MS, REFUSE_MS, Broker
+from edgecoder.coordinator.broker import EPOCHS_MAX, Broker
+from edgecoder.coordinator.judge import GONE_MS, REFUSE_MS
 from edgecoder.core.context import Context
 from edgecoder.core.effects import Send, Trace
 from edgecoder.core.ids import LinkId, Medium, NodeId, Role
