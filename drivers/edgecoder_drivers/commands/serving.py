@@ -1,0 +1,142 @@
+"""What `edgecoder agent` and `edgecoder device` have in common: options, configuration, logs, and the running."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import msgspec
+import platformdirs
+import structlog
+import typer
+
+from edgecoder.core.ids import Role
+from edgecoder.errors import ConfigError
+from edgecoder.models.catalog import Platform
+from edgecoder.settings import default_file, load_settings
+from edgecoder_drivers.catalogs import load_catalog
+from edgecoder_drivers.device import Plan, running
+from edgecoder_drivers.http.server import PORT, Binding
+from edgecoder_drivers.parts import Parts
+
+LEVELS = ("debug", "info", "warning", "error")
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Where it keeps its key, its models and what it knows; yours by default.")
+]
+CatalogFile = Annotated[
+    Path | None, typer.Option("--catalog", help="The models that there are, as YAML or JSON; the packaged ones else.")
+]
+Cdn = Annotated[str | None, typer.Option("--cdn", help="The server of the catalog's `cdn:` addresses.")]
+Host = Annotated[str, typer.Option("--host", help="Address of the control port; off loopback it needs token and TLS.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The control port; 0 takes a free one.")]
+TokenFile = Annotated[Path | None, typer.Option("--token-file", help="A file with the token that requests must have.")]
+Certificate = Annotated[Path | None, typer.Option("--tls-certificate", help="PEM certificate of the control port.")]
+Key = Annotated[Path | None, typer.Option("--tls-key", help="Its PEM key.")]
+Names = Annotated[list[str] | None, typer.Option("--name", help="A further host name that requests may be for.")]
+JournalFile = Annotated[
+    Path | None, typer.Option("--journal", help="Write all that the node is told and does, for `edgecoder replay`.")
+]
+Config = Annotated[Path | None, typer.Option("--config", help="The configuration file; see `edgecoder config show`.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as node.slots=2.")
+]
+Level = Annotated[str, typer.Option("--log", help=f"What is logged: {', '.join(LEVELS)}.")]
+
+
+class Where(NamedTuple):
+    """Where a node listens, and who may ask."""
+
+    host: str = "127.0.0.1"
+    port: int = PORT
+    token_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    names: Sequence[str] = ()
+
+    def binding(self) -> Binding:
+        """The same, read. Raises ConfigError."""
+        token = None
+        if self.token_file is not None:
+            try:
+                token = self.token_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(str(self.token_file), None, f"no token: {error}", "give a text file") from None
+            if not token.isascii() or not token.isprintable() or not token:
+                raise ConfigError(str(self.token_file), None, "this is no token", "write one line of ASCII into it")
+        binding = Binding(self.host, self.port, token, self.certificate, self.key, tuple(self.names))
+        binding.validate()
+        return binding
+
+
+class Kind(NamedTuple):
+    """What sort of node it is."""
+
+    role: Role
+    platform: Platform
+    preset: str
+
+
+def plan_of(
+    kind: Kind,
+    where: Where,
+    *,
+    data: Path | None,
+    catalog: Path | None,
+    cdn: str | None,
+    journal: Path | None,
+    config: Path | None,
+    overrides: Sequence[str],
+) -> Plan:
+    """What is to be put together. Raises ConfigError."""
+    file = config or default_file(os.environ)
+    preset = None if file is not None or "EDGECODER_PRESET" in os.environ else kind.preset
+    settings = load_settings(preset=preset, file=file, environ=os.environ, overrides=overrides)
+    node = msgspec.structs.replace(settings.node, has_radio=False)  # there is no driver of a radio yet
+    folder = data or platformdirs.user_data_path("edgecoder", appauthor=False)
+    return Plan(
+        folder=folder,
+        role=kind.role,
+        platform=kind.platform,
+        cluster=settings.cluster,
+        config=node,
+        catalog=load_catalog(catalog, cdn),
+        binding=where.binding(),
+        journal=journal,
+    )
+
+
+def serve(plan: Plan, make_parts: Callable[[Plan], Parts], level: str) -> None:
+    """Run a node until it is told to end."""
+    if level not in LEVELS:
+        raise ConfigError("--log", None, f"there is no level {level!r}", f"take one of {', '.join(LEVELS)}")
+    configure_logs(level)
+
+    async def life() -> None:
+        async with running(plan, make_parts) as device:
+            typer.echo(f"{device.engine} on http://{plan.binding.host}:{device.port}; Ctrl-C drains and ends", err=True)
+            await device.until_told()
+
+    asyncio.run(life())
+
+
+def configure_logs(level: str) -> None:
+    """Lines for people on a terminal, JSON elsewhere; all on the error stream."""
+    is_terminal = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not is_terminal),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

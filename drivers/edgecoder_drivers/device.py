@@ -1,0 +1,170 @@
+"""A node on this machine: identity, store, engine, core and control port, put together and taken apart again.
+
+A device runs models with llama.cpp, an agent beside Ollama. Which of the two it is, is `Parts`' to say; what a node
+does with them is the core's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from edgecoder.config import ClusterConfig, NodeConfig
+from edgecoder.core.effects import Progress, PullResult, Result
+from edgecoder.core.events import Command, PullModel
+from edgecoder.core.ids import CommandId, NodeId, Role
+from edgecoder.core.node import Node, Setup
+from edgecoder.errors import ConfigError, Reason
+from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder.wire.envelope import ByteSigner, ByteVerifier
+from edgecoder_drivers.driver import Driver, Refused
+from edgecoder_drivers.host import AsyncHost
+from edgecoder_drivers.http.app import make_app
+from edgecoder_drivers.http.server import Binding, ControlServer
+from edgecoder_drivers.identity import KeyRing, load_identity
+from edgecoder_drivers.journal import FileJournal, Keys
+from edgecoder_drivers.metrics import TraceMetrics
+from edgecoder_drivers.parts import Parts
+from edgecoder_drivers.tracelog import TraceLog
+
+C = TypeVar("C", bound=Command)
+_log = structlog.get_logger("edgecoder")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be put together."""
+
+    folder: Path
+    """Where the node keeps its key, its models and what it knows."""
+    role: Role
+    platform: Platform
+    cluster: ClusterConfig
+    config: NodeConfig
+    catalog: Catalog
+    binding: Binding
+    journal: Path | None = None
+    swap_wait_s: float = 30.0
+
+
+class Device:
+    """A running node. A `ServedNode` of the control server."""
+
+    def __init__(self, plan: Plan, parts: Parts, host: AsyncHost, node_id: NodeId) -> None:
+        self._plan = plan
+        self._parts = parts
+        self._host = host
+        self.node_id = node_id
+        self.engine = parts.engine
+        self.port = 0
+        """Where it is asked."""
+        self._imports = asyncio.Lock()
+
+    def is_engine_healthy(self) -> bool:
+        """See `ServedNode`."""
+        return self._parts.is_healthy()
+
+    def begin(
+        self, kind: type[C], *, on_progress: Callable[[Progress], None] | None = None, **fields: Any
+    ) -> tuple[CommandId, asyncio.Future[Result]]:
+        """See `ServedNode`."""
+        return self._host.begin(kind, on_progress=on_progress, **fields)
+
+    def find(self, model: str) -> CatalogEntry | None:
+        """See `ServedNode`."""
+        return self._plan.catalog.find(model, self._plan.platform)
+
+    def source_of(self, entry: CatalogEntry) -> str:
+        """See `ServedNode`."""
+        return self._parts.source_of(entry)
+
+    async def import_model(self, path: Path) -> str:
+        """See `ServedNode`: the file takes the CDN's place in a pull, so it passes every gate of one."""
+        sha256 = await self._parts.sha256_of(path)
+        entry = self._plan.catalog.by_digest.get(sha256)
+        if entry is None or self._plan.platform not in entry.platforms:
+            raise Refused(Reason.UNKNOWN_MODEL, f"{path}: the catalog has no file with SHA-256 {sha256} for here")
+        async with self._imports:
+            with self._parts.offering(entry, path):
+                _, reply = self.begin(PullModel, model=entry.model_id)
+                result = await reply
+        reason = result.reason if isinstance(result, PullResult) else Reason.RESTARTED
+        if reason is not None:
+            raise Refused(reason, str(path))
+        return entry.model_id
+
+    async def export_model(self, entry: CatalogEntry) -> Path:
+        """See `ServedNode`."""
+        return await self._parts.path_of(entry)
+
+    async def until_told(self) -> None:
+        """Serve until the system or the user says that it is enough, then drain; told a second time, end at once."""
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, told.set)
+        waiting = [asyncio.ensure_future(told.wait()), asyncio.ensure_future(self._host.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if waiting[1].done():
+                waiting[1].result()
+                return
+            _log.info("draining", again="once more ends at once")
+            told.clear()
+            draining = asyncio.ensure_future(self._host.drain())
+            await asyncio.wait({draining, asyncio.ensure_future(told.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+            for task in waiting:
+                task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def running(plan: Plan, make_parts: Callable[[Plan], Parts]) -> AsyncIterator[Device]:
+    """A node that runs as long as the block. `make_parts` opens the store and the engine. Raises ConfigError, and
+    DriverError where a part is missing or broken."""
+    identity, ring = load_identity(plan.folder / "node.key"), KeyRing()
+    ring.add(identity.public_bytes)
+    keys = Keys(identity, ring) if plan.journal is not None else None
+    setup = Setup(
+        role=plan.role, cluster=plan.cluster, config=plan.config, catalog=plan.catalog, platform=plan.platform
+    )
+    rng_seed = int.from_bytes(identity.node_id[:7], "big") ^ time.time_ns() & 0xFFFF_FFFF
+    network = plan.cluster.network_id
+    node = Node(setup, ByteSigner(keys or identity), ByteVerifier(keys or ring, network), rng_seed)
+    metrics = TraceMetrics()
+    parts = await asyncio.to_thread(make_parts, plan)
+    async with contextlib.AsyncExitStack() as stack:
+        drivers: list[Driver] = parts.drivers()
+        snapshot = await parts.snapshot()
+        journal = None
+        if keys is not None and plan.journal is not None:
+            journal = stack.enter_context(contextlib.closing(FileJournal(plan.journal, setup, keys, rng_seed)))
+        host = AsyncHost(node, drivers, journal=journal, observers=[metrics, TraceLog()])
+        device = Device(plan, parts, host, identity.node_id)
+        app = make_app(
+            device, metrics.shown, hosts=plan.binding.hosts, token=plan.binding.token, swap_wait_s=plan.swap_wait_s
+        )
+        try:
+            server = ControlServer(app, plan.binding)
+        except ConfigError:
+            await host.stop()
+            raise
+        device.port = server.port
+        host.start(snapshot)
+        server.start()
+        _log.info("up", node=identity.node_id.hex()[:8], engine=parts.engine, port=server.port)
+        try:
+            yield device
+        finally:
+            await server.stop()
+            await host.stop()
+            _log.info("down")

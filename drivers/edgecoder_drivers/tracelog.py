@@ -1,0 +1,45 @@
+"""The trace as structured logs: each record that people want to read of, with its fields."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from edgecoder.core.ids import Micros
+from edgecoder.trace import (
+    DownloadPhase,
+    Dropped,
+    NodeReady,
+    Record,
+    SwapEnded,
+    SwapPhase,
+    TransferBegan,
+    TransferEnded,
+)
+
+SHOWN: Final = frozenset({DownloadPhase, NodeReady, SwapEnded, SwapPhase, TransferBegan, TransferEnded})
+"""Records of which there are few; the others are counted (`metrics`), and logged where all is wanted."""
+_log = structlog.get_logger("edgecoder.trace")
+
+
+class TraceLog:
+    """Writes the trace to the log. An observer of its host."""
+
+    def record(self, now: Micros, record: Record) -> None:
+        """See `host.Observer`."""
+        kind = type(record)
+        write = _log.info if kind in SHOWN else _log.warning if kind is Dropped else _log.debug
+        write(str(kind.__struct_config__.tag), at_s=round(now / 1e6, 3), **_fields(record))
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    return {name: _shown(value) for name, value in msgspec.structs.asdict(record).items()}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()[:16]
+    return value.value if isinstance(value, Enum) else value

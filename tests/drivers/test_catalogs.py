@@ -1,0 +1,52 @@
+"""An agent's catalog: which file, which addresses, and what is said of a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgecoder.errors import ConfigError
+from edgecoder.models.catalog import Platform
+from edgecoder_drivers.catalogs import load_catalog
+
+ENTRY = """
+- modelId: tiny
+  displayName: Tiny
+  paramSize: 0.5
+  quantization: Q8_0
+  fileSizeBytes: 1000
+  sha256: {digest}
+  minMemoryMb: 64
+  platforms: [ios, node]
+  downloadUrls: ["cdn:models/tiny.gguf", "https://mirror.example/tiny.gguf"]
+"""
+
+
+def test_the_packaged_one_is_there() -> None:
+    entry = load_catalog(None, None).resolve("qwen2.5-coder:1.5b", Platform.IOS)
+    assert entry.param_size == 1.5
+    assert entry.download_urls == ()
+
+
+def test_addresses_on_the_cdn_get_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.yaml"
+    path.write_text(ENTRY.format(digest="ab" * 32), encoding="utf-8")
+    (entry,) = load_catalog(path, "https://cdn.example/edge/").entries
+    assert entry.download_urls == ("https://mirror.example/tiny.gguf", "https://cdn.example/edge/models/tiny.gguf")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("models: []", "a catalog file is"),
+        (ENTRY.format(digest="nothing"), "sha256"),
+        (ENTRY.format(digest="ab" * 32).replace("paramSize: 0.5", "paramSize: -1"), "paramSize"),
+        (ENTRY.format(digest="ab" * 32) + ENTRY.format(digest="cd" * 32), "claimed by two files"),
+    ],
+)
+def test_a_mistake_is_located(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "catalog.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=problem):
+        load_catalog(path, None)
