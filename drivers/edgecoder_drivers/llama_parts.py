@@ -18,6 +18,26 @@ from edgecoder_drivers.store.opening import open_store
 from edgecoder_drivers.store.source import LocalFile
 
 
+class Shelf:
+    """A node's own store, opened, and the files of this machine that may come into it."""
+
+    def __init__(self, folder: Path, catalog: Catalog) -> None:
+        """Raises ConfigError, and DriverError where the disk is missing or broken."""
+        self._files = RealFiles()
+        try:
+            blobs, self.snapshot = open_store(folder, catalog, self._files)
+        except OSError as error:
+            raise DriverError(f"{folder}: {error.strerror}; choose another folder with --data") from None
+        self.store = StoreDriver(blobs, Downloads())
+
+    async def sha256_of(self, path: Path) -> str:
+        """What a file hashes to. Raises Refused."""
+        try:
+            return await LocalFile(self._files, path).sha256()
+        except OSError as error:
+            raise Refused(Reason.NOT_INSTALLED, f"{path}: {error.strerror}") from None
+
+
 class LlamaParts:
     """`Parts` of a device."""
 
@@ -25,21 +45,16 @@ class LlamaParts:
 
     def __init__(self, folder: Path, catalog: Catalog, config: NodeConfig, *, threads: int | None = None) -> None:
         """Opens the store. Raises ConfigError, and DriverError where the disk or llama.cpp is missing."""
-        self._files = RealFiles()
-        try:
-            blobs, self._snapshot = open_store(folder, catalog, self._files)
-        except OSError as error:
-            raise DriverError(f"{folder}: {error.strerror}; choose another folder with --data") from None
-        self._store = StoreDriver(blobs, Downloads())
+        self._shelf = Shelf(folder, catalog)
         self._llama = LlamaEngine(self._find, config, threads=threads)
 
     def drivers(self) -> list[Driver]:
         """See `Parts`."""
-        return [self._store, EngineDriver(self._llama)]
+        return [self._shelf.store, EngineDriver(self._llama)]
 
     async def snapshot(self) -> dict[str, bytes]:
         """See `Parts`."""
-        return self._snapshot
+        return self._shelf.snapshot
 
     def is_healthy(self) -> bool:
         """See `Parts`: llama.cpp is here, and begins anew with each model."""
@@ -51,24 +66,18 @@ class LlamaParts:
 
     async def sha256_of(self, path: Path) -> str:
         """See `Parts`."""
-        try:
-            return await LocalFile(self._files, path).sha256()
-        except OSError as error:
-            raise Refused(Reason.NOT_INSTALLED, f"{path}: {error.strerror}") from None
+        return await self._shelf.sha256_of(path)
 
     def offering(self, entry: CatalogEntry, path: Path) -> AbstractContextManager[None]:
         """See `Parts`."""
-        return self._store.offering(entry, path)
+        return self._shelf.store.offering(entry, path)
 
     async def path_of(self, entry: CatalogEntry) -> Path:
         """See `Parts`."""
-        path = self._store.path(entry)
-        if path is None:
-            raise Refused(Reason.NOT_INSTALLED, entry.model_id)
-        return path
+        return self._find(entry).path
 
     def _find(self, entry: CatalogEntry) -> VerifiedFile:
-        path = self._store.path(entry)
+        path = self._shelf.store.path(entry)
         if path is None:
             raise Refused(Reason.NOT_INSTALLED, entry.model_id)
         status = path.stat()

@@ -1,0 +1,69 @@
+"""Run an agent beside Ollama: its models, and the control port.
+
+Decides what belongs to an agent; what agents and devices share is `serving`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgecoder.core.ids import Role
+from edgecoder.models.catalog import Platform
+from edgecoder_drivers.commands.serving import (
+    CatalogFile,
+    Cdn,
+    Certificate,
+    Config,
+    Data,
+    Host,
+    JournalFile,
+    Key,
+    Kind,
+    Level,
+    Names,
+    Overrides,
+    Port,
+    TokenFile,
+    Where,
+    plan_of,
+    serve,
+)
+from edgecoder_drivers.http.server import PORT
+from edgecoder_drivers.ollama_parts import OllamaParts
+
+KIND = Kind(Role.AGENT, Platform.NODE, "laptop")
+
+
+def command(
+    data: Data = None,
+    catalog: CatalogFile = None,
+    cdn: Cdn = None,
+    ollama: Annotated[
+        str | None, typer.Option("--ollama", envvar="OLLAMA_HOST", help="Where Ollama listens, as Ollama writes it.")
+    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = PORT,
+    token_file: TokenFile = None,
+    tls_certificate: Certificate = None,
+    tls_key: Key = None,
+    name: Names = None,
+    journal: JournalFile = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    log: Level = "info",
+) -> None:
+    """Run models with the Ollama of this machine, swap them over HTTP, and answer tasks."""
+    where = Where(host, port, token_file, tls_certificate, tls_key, name or ())
+    plan = plan_of(
+        KIND,
+        where,
+        data=data,
+        catalog=catalog,
+        cdn=cdn,
+        journal=journal,
+        config=config,
+        overrides=overrides or (),
+    )
+    serve(plan, lambda plan: OllamaParts(plan.folder, plan.catalog, plan.config, host=ollama), log)

@@ -1,0 +1,173 @@
+"""An agent: Ollama runs its models, and keeps some of the files; the others lie in the agent's own store.
+
+A file that Ollama has, is Ollama's: it is not fetched twice. One with an address comes into the store, piece by piece
+or whole, and Ollama is given it when it is loaded for the first time. One without an address Ollama fetches itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import structlog
+
+from edgecoder.config import NodeConfig
+from edgecoder.core.effects import DeleteFile, Effect, FetchFile, HashFile, Operation
+from edgecoder.core.events import Completion
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder.models.inventory import KEY, DownloadState, FileRow, decode_rows, encode_rows
+from edgecoder_drivers.driver import Driver, Operate, Perform, Post, Refused
+from edgecoder_drivers.engine import EngineDriver, Part
+from edgecoder_drivers.llama_parts import Shelf
+from edgecoder_drivers.ollama.client import Client
+from edgecoder_drivers.ollama.engine import OllamaEngine
+from edgecoder_drivers.ollama.files import OllamaFiles
+
+_log = structlog.get_logger("edgecoder.ollama")
+
+
+class OllamaParts:
+    """`Parts` of an agent."""
+
+    engine = "ollama"
+
+    def __init__(self, folder: Path, catalog: Catalog, config: NodeConfig, *, host: str | None = None) -> None:
+        """Opens the store; `host` as Ollama writes it. Raises ConfigError and DriverError."""
+        self._shelf = Shelf(folder, catalog)
+        self._catalog = catalog
+        client = Client(host)
+        self._held = OllamaFiles(client)
+        self._ollama = OllamaEngine(client, config, folder / "ollama.loaded")
+        self._files = SharedFiles(self._shelf, self._held)
+
+    def drivers(self) -> list[Driver]:
+        """See `Parts`."""
+        return [self._files, EngineDriver(GivingEngine(self._ollama, self._held, self._shelf))]
+
+    async def snapshot(self) -> dict[str, bytes]:
+        """See `Parts`: what Ollama has already counts as installed, whoever fetched it."""
+        snapshot = dict(self._shelf.snapshot)
+        rows = decode_rows(snapshot.get(KEY))
+        try:
+            for entry in self._catalog.entries:
+                if self._shelf.store.path(entry) is None and await self._held.has(entry):
+                    rows[entry.sha256] = FileRow(DownloadState.INSTALLED, entry.file_size_bytes)
+        except Refused as refused:
+            _log.warning("ollama does not answer", detail=str(refused), hint="start it; the agent sees it by itself")
+        return {**snapshot, KEY: encode_rows(rows)}
+
+    def is_healthy(self) -> bool:
+        """See `Parts`."""
+        return self._ollama.is_healthy
+
+    def source_of(self, entry: CatalogEntry) -> str:
+        """See `Parts`."""
+        return "cdn" if entry.download_urls else "ollama"
+
+    async def sha256_of(self, path: Path) -> str:
+        """See `Parts`."""
+        return await self._shelf.sha256_of(path)
+
+    def offering(self, entry: CatalogEntry, path: Path) -> AbstractContextManager[None]:
+        """See `Parts`."""
+        return self._files.offering(entry, path)
+
+    async def path_of(self, entry: CatalogEntry) -> Path:
+        """See `Parts`."""
+        return self._shelf.store.path(entry) or await self._held.give(entry)
+
+
+class SharedFiles:
+    """The driver of files that lie in the store or with Ollama."""
+
+    def __init__(self, shelf: Shelf, held: OllamaFiles) -> None:
+        self._shelf = shelf
+        self._held = held
+        self._store = shelf.store.operations()
+        self._ollama = held.operations()
+        self._offered: set[str] = set()
+
+    def open(self, post: Post) -> None:
+        """See `driver.Driver`."""
+        self._shelf.store.open(post)
+        self._held.open(post)
+
+    def operations(self) -> Mapping[type[Operation], Operate]:
+        """See `driver.Driver`."""
+        return {**self._store, FetchFile: self._fetch, HashFile: self._hash, DeleteFile: self._delete}
+
+    def effects(self) -> Mapping[type[Effect], Perform]:
+        """See `driver.Driver`."""
+        return self._shelf.store.effects()
+
+    async def close(self) -> None:
+        """See `driver.Driver`."""
+        await self._shelf.store.close()
+
+    @contextmanager
+    def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:
+        """Meanwhile a file on this machine takes the CDN's place."""
+        self._offered.add(entry.sha256)
+        try:
+            with self._shelf.store.offering(entry, path):
+                yield
+        finally:
+            self._offered.discard(entry.sha256)
+
+    async def _fetch(self, effect: FetchFile) -> Completion:
+        entry = effect.entry
+        is_ours = bool(entry.download_urls) or entry.sha256 in self._offered
+        if is_ours and not await self._is_held(entry):
+            return await self._store[FetchFile](effect)
+        return await self._ollama[FetchFile](effect)
+
+    async def _hash(self, effect: HashFile) -> Completion:
+        if self._shelf.store.has_bytes(effect.entry):
+            return await self._store[HashFile](effect)
+        return await self._ollama[HashFile](effect)
+
+    async def _delete(self, effect: DeleteFile) -> Completion:
+        if await self._is_held(effect.entry):
+            await self._ollama[DeleteFile](effect)
+        return await self._store[DeleteFile](effect)
+
+    async def _is_held(self, entry: CatalogEntry) -> bool:
+        """Whether Ollama has a file; one that does not answer has none."""
+        try:
+            return await self._held.has(entry)
+        except Refused:
+            return False
+
+
+class GivingEngine:
+    """Ollama, which is given a file from the store before it loads it for the first time. An `Engine`."""
+
+    def __init__(self, ollama: OllamaEngine, held: OllamaFiles, shelf: Shelf) -> None:
+        self._ollama = ollama
+        self._held = held
+        self._shelf = shelf
+
+    def watch(self, on_failed: Callable[[Reason], None]) -> None:
+        """See `Engine`."""
+        self._ollama.watch(on_failed)
+
+    async def load(self, entry: CatalogEntry, context_tokens: int) -> int:
+        """See `Engine`."""
+        path = self._shelf.store.path(entry)
+        if path is not None and not await self._held.has(entry):
+            await self._held.take(entry, path)
+        return await self._ollama.load(entry, context_tokens)
+
+    async def unload(self) -> None:
+        """See `Engine`."""
+        await self._ollama.unload()
+
+    def generate(self, prompt: str, max_tokens: int) -> AsyncIterator[Part]:
+        """See `Engine`."""
+        return self._ollama.generate(prompt, max_tokens)
+
+    async def close(self) -> None:
+        """See `Engine`."""
+        await self._ollama.close()
