@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -161,7 +162,7 @@ async def running(plan: Plan, make_parts: Callable[[Plan], Parts]) -> AsyncItera
         device.port = server.port
         host.start(snapshot)
         server.start()
-        _log.info("up", node=identity.node_id.hex()[:8], engine=parts.engine, port=server.port)
+        _log.info("up", node=identity.node_id.hex()[:8], engine=parts.engine, port=server.port, pid=os.getpid())
         try:
             yield device
         finally:

@@ -90,6 +90,7 @@ class AsyncHost:
         self._asked: dict[CommandId, _Asked] = {}
         self._commands = 0
         self._task: asyncio.Task[None] | None = None
+        self._is_stopped = False
 
     @staticmethod
     def _enter(table: dict[Any, Any], more: Mapping[Any, Any]) -> None:
@@ -120,7 +121,10 @@ class AsyncHost:
         await self.stop()
 
     async def stop(self) -> None:
-        """End the life: what runs is cancelled, what is being written is written."""
+        """End the life: what runs is cancelled, what is being written is written. A second time it does nothing."""
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         while self._writes:
             await asyncio.wait(self._writes)
         if self._task is not None:
@@ -162,6 +166,9 @@ class AsyncHost:
         self._commands += 1
         command = self._commands
         reply: asyncio.Future[Result] = self._loop.create_future()
+        if self._is_stopped:
+            reply.set_result(Reason.RESTARTED)
+            return command, reply
         self._asked[command] = _Asked(reply, on_progress)
         self.post(kind(command, **fields))
         return command, reply

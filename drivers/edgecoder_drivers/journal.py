@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
+import structlog
 
 from edgecoder import __version__
 from edgecoder.config import ClusterConfig, NodeConfig
@@ -25,10 +26,21 @@ from edgecoder.core.ids import Micros, NodeId, Role
 from edgecoder.core.node import Setup
 from edgecoder.models.catalog import CatalogEntry, Platform
 from edgecoder.wire.envelope import SigningKey, VerifyingKeys
+from edgecoder.wire.messages import Load
 
 FORMAT = 1
 DIGEST_BYTES = 8
-_encoder = msgspec.msgpack.Encoder()
+
+
+def _plain(value: object) -> int:
+    """What msgpack does not know: a load, as the wire has it."""
+    if not isinstance(value, Load):
+        raise TypeError(f"a journal cannot hold {type(value).__name__}")
+    return -1 if value.is_loading else value.tasks
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
+_log = structlog.get_logger("edgecoder.journal")
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +104,7 @@ class FileJournal:
     def __init__(self, path: Path, setup: Setup, keys: Keys, rng_seed: int) -> None:
         """The file is made, or emptied; only its user can read it."""
         self._keys = keys
+        self._is_broken = False
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         self._file: BinaryIO = path.open("wb", buffering=0)
@@ -112,8 +125,14 @@ class FileJournal:
         keys = self._keys
         fields = msgspec.to_builtins(event, builtin_types=(bytes,))
         word = Word(now, type(event).__name__, fields, keys.signatures, keys.verdicts, digest_of(effects))
-        self._file.write(_framed(word))
         keys.signatures, keys.verdicts = [], []
+        if self._is_broken:
+            return
+        try:
+            self._file.write(_framed(word))
+        except OSError as error:  # the node is worth more than its journal
+            self._is_broken = True
+            _log.error("journal ends", error=str(error))
 
     def close(self) -> None:
         """Nothing more comes."""

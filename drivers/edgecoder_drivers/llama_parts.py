@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from edgecoder.config import NodeConfig
 from edgecoder.errors import DriverError, Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
-from edgecoder_drivers.cdn.download import Downloads
 from edgecoder_drivers.driver import Driver, Refused
 from edgecoder_drivers.engine import EngineDriver
 from edgecoder_drivers.llamacpp.engine import LlamaEngine, VerifiedFile
@@ -16,6 +16,19 @@ from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
 from edgecoder_drivers.store.source import LocalFile
+
+
+class Nowhere:
+    """A CDN that has nothing."""
+
+    async def read(self, entry: CatalogEntry, first_byte: int, end_byte: int) -> AsyncGenerator[bytes, None]:  # noqa: ARG002
+        """See `Source`."""
+        raise Refused(Reason.NO_SOURCE)
+        yield b""  # type: ignore[unreachable]
+
+    async def leaf_hashes(self, entry: CatalogEntry) -> bytes:  # noqa: ARG002
+        """See `Source`."""
+        raise Refused(Reason.NO_SOURCE)
 
 
 class Shelf:
@@ -28,7 +41,7 @@ class Shelf:
             blobs, self.snapshot = open_store(folder, catalog, self._files)
         except OSError as error:
             raise DriverError(f"{folder}: {error.strerror}; choose another folder with --data") from None
-        self.store = StoreDriver(blobs, Downloads())
+        self.store = StoreDriver(blobs, Nowhere())
 
     async def sha256_of(self, path: Path) -> str:
         """What a file hashes to. Raises Refused."""

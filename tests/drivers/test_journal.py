@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgecoder.core.effects import LoadModel
-from edgecoder.core.events import PullModel, SubmitTask, SwapModel
+from edgecoder.core.effects import LoadModel, SwapResult
+from edgecoder.core.events import PullModel, QueryModels, QueryStatus, SubmitTask, SwapModel
 from edgecoder.errors import ConfigError
 from edgecoder.models.swap import Swap
-from edgecoder_drivers.journal import values
+from edgecoder_drivers.journal import FileJournal, values
 from edgecoder_drivers.replay import replay
 from tests.catalogs import LARGE, SMALL
 from tests.drivers.memory import MemoryDriver
@@ -30,6 +32,8 @@ def journal(tmp_path: Path) -> Path:
             await host.ask(SwapModel, model="small")
             await asyncio.gather(host.ask(SwapModel, model="large"), host.ask(SubmitTask, prompt="def"))
             await host.ask(PullModel, model="tiny")
+            await host.ask(QueryStatus)
+            await host.ask(QueryModels)
 
     asyncio.run(live())
     return path
@@ -84,3 +88,26 @@ def test_another_version_is_named(journal: Path) -> None:
     journal.write_bytes(content[: start + 1] + b"9" + content[start + 2 :])
     with pytest.raises(ConfigError, match="replay it with EdgeCoder 9"):
         replay(journal)
+
+
+def test_a_disk_that_is_full_ends_the_journal_and_not_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "life.journal"
+    monkeypatch.setattr(FileJournal, "__init__", _full(FileJournal.__init__))
+
+    async def live() -> None:
+        async with living([MemoryDriver()], has(SMALL), journal=path) as host:
+            assert await host.ask(SwapModel, model="small") == SwapResult(None, "small", 1.5)
+
+    asyncio.run(live())
+    assert replay(path).events == 0
+
+
+def _full(init: Callable[..., None]) -> Callable[..., None]:
+    """After the head there is no room any more."""
+
+    def full(journal: Any, *args: Any) -> None:
+        init(journal, *args)
+        journal._file.close()
+        journal._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - the journal closes it
+
+    return full

@@ -75,6 +75,10 @@ class StoreDriver:
         """Where an installed file lies; None where it is not verified."""
         return self._blobs.path(entry.sha256) if entry.sha256 in self._blobs.verified else None
 
+    def has_bytes(self, entry: CatalogEntry) -> bool:
+        """Whether anything of a file lies here."""
+        return self._blobs.files.stat(self._blobs.path(entry.sha256)) is not None
+
     @contextmanager
     def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:
         """Meanwhile a file on this machine takes the CDN's place: a pull is an import then."""
