@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from edgecoder.config import NodeConfig
+from edgecoder.core.effects import Effect, Operation
 from edgecoder.errors import DriverError, Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
-from edgecoder_drivers.driver import Driver, Refused
+from edgecoder_drivers.cdn.download import Cdn
+from edgecoder_drivers.driver import Driver, Operate, Perform, Post, Refused
 from edgecoder_drivers.engine import EngineDriver
 from edgecoder_drivers.llamacpp.engine import LlamaEngine, VerifiedFile
 from edgecoder_drivers.store.driver import StoreDriver
@@ -18,21 +20,8 @@ from edgecoder_drivers.store.opening import open_store
 from edgecoder_drivers.store.source import LocalFile
 
 
-class Nowhere:
-    """A CDN that has nothing."""
-
-    async def read(self, entry: CatalogEntry, first_byte: int, end_byte: int) -> AsyncGenerator[bytes, None]:  # noqa: ARG002
-        """See `Source`."""
-        raise Refused(Reason.NO_SOURCE)
-        yield b""  # type: ignore[unreachable]
-
-    async def leaf_hashes(self, entry: CatalogEntry) -> bytes:  # noqa: ARG002
-        """See `Source`."""
-        raise Refused(Reason.NO_SOURCE)
-
-
 class Shelf:
-    """A node's own store, opened, and the files of this machine that may come into it."""
+    """A node's own store with the CDN behind it, and the files of this machine that may come into it. A `Driver`."""
 
     def __init__(self, folder: Path, catalog: Catalog) -> None:
         """Raises ConfigError, and DriverError where the disk is missing or broken."""
@@ -41,7 +30,25 @@ class Shelf:
             blobs, self.snapshot = open_store(folder, catalog, self._files)
         except OSError as error:
             raise DriverError(f"{folder}: {error.strerror}; choose another folder with --data") from None
-        self.store = StoreDriver(blobs, Nowhere())
+        self._cdn = Cdn()
+        self.store = StoreDriver(blobs, self._cdn)
+
+    def open(self, post: Post) -> None:
+        """See `driver.Driver`."""
+        self.store.open(post)
+
+    def operations(self) -> Mapping[type[Operation], Operate]:
+        """See `driver.Driver`."""
+        return self.store.operations()
+
+    def effects(self) -> Mapping[type[Effect], Perform]:
+        """See `driver.Driver`."""
+        return self.store.effects()
+
+    async def close(self) -> None:
+        """See `driver.Driver`."""
+        await self._cdn.close()
+        await self.store.close()
 
     async def sha256_of(self, path: Path) -> str:
         """What a file hashes to. Raises Refused."""
@@ -63,7 +70,7 @@ class LlamaParts:
 
     def drivers(self) -> list[Driver]:
         """See `Parts`."""
-        return [self._shelf.store, EngineDriver(self._llama)]
+        return [self._shelf, EngineDriver(self._llama)]
 
     async def snapshot(self) -> dict[str, bytes]:
         """See `Parts`."""

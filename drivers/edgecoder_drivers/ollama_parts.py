@@ -85,13 +85,13 @@ class SharedFiles:
     def __init__(self, shelf: Shelf, held: OllamaFiles) -> None:
         self._shelf = shelf
         self._held = held
-        self._store = shelf.store.operations()
+        self._store = shelf.operations()
         self._ollama = held.operations()
         self._offered: set[str] = set()
 
     def open(self, post: Post) -> None:
         """See `driver.Driver`."""
-        self._shelf.store.open(post)
+        self._shelf.open(post)
         self._held.open(post)
 
     def operations(self) -> Mapping[type[Operation], Operate]:
@@ -100,11 +100,11 @@ class SharedFiles:
 
     def effects(self) -> Mapping[type[Effect], Perform]:
         """See `driver.Driver`."""
-        return self._shelf.store.effects()
+        return self._shelf.effects()
 
     async def close(self) -> None:
         """See `driver.Driver`."""
-        await self._shelf.store.close()
+        await self._shelf.close()
 
     @contextmanager
     def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:

@@ -1,0 +1,133 @@
+"""An agent beside Ollama: what Ollama has is here, what is imported Ollama gets, and what has no address it pulls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecoder.config import ClusterConfig, laptop
+from edgecoder.core.effects import ModelStatus, PullResult, RemoveResult, SwapResult, TaskResult
+from edgecoder.core.events import PullModel, QueryModels, QueryStatus, RemoveModel, SubmitTask, SwapModel
+from edgecoder.core.ids import Role
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
+from edgecoder_drivers.device import Device, Plan, running
+from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.http.server import Binding
+from edgecoder_drivers.ollama_parts import OllamaParts
+from tests.drivers.ollama_rig import WHERE, Site, run, site, tiny
+from tests.drivers.rig import as_kind
+from tests.drivers.test_ollama_files import published
+
+everywhere = pytest.mark.parametrize("where", WHERE)
+
+
+@asynccontextmanager
+async def agent(there: Site, *entries: CatalogEntry) -> AsyncIterator[Device]:
+    """An agent on a server, with a catalog of these files."""
+    plan = Plan(
+        folder=there.folder / "agent",
+        role=Role.AGENT,
+        platform=Platform.NODE,
+        cluster=ClusterConfig(),
+        config=laptop(),
+        catalog=Catalog(entries),
+        binding=Binding(port=0),
+    )
+    async with running(
+        plan, lambda plan: OllamaParts(plan.folder, plan.catalog, plan.config, host=there.host)
+    ) as device:
+        yield device
+
+
+async def ask(device: Device, kind: Any, **fields: Any) -> Any:
+    _, reply = device.begin(kind, **fields)
+    return await reply
+
+
+async def states(device: Device) -> dict[str, str]:
+    return {row.entry.model_id: row.state for row in await ask(device, QueryModels)}
+
+
+@everywhere
+def test_what_ollama_has_is_installed_and_swapped_to(where: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(where, tmp_path) as there:
+            entry, path = tiny(tmp_path, "held")
+            await there.files().take(entry, path)
+            async with agent(there, entry) as device:
+                assert (await states(device))[entry.model_id] == "installed"
+                swapped = as_kind(await ask(device, SwapModel, model=entry.aliases[0]), SwapResult)
+                assert (swapped.active, swapped.reason) == (entry.model_id, None)
+                assert await there.running() == [entry.aliases[0]]
+                answered = as_kind(await ask(device, SubmitTask, prompt="def", max_tokens=4), TaskResult)
+                assert (answered.reason, answered.model) == (None, entry.model_id)
+                assert device.is_engine_healthy()
+            assert await there.running() == [], "what the agent has loaded is freed with it"
+
+    run(test)
+
+
+@everywhere
+def test_what_is_imported_is_given_to_ollama_when_it_is_loaded(where: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(where, tmp_path) as there:
+            (first, one), (second, two) = tiny(tmp_path, "one", 1), tiny(tmp_path, "two", 2)
+            async with agent(there, first, second) as device:
+                assert await device.import_model(one) == first.model_id
+                assert await device.import_model(two) == second.model_id
+                assert not await there.files().has(first)
+                assert as_kind(await ask(device, SwapModel, model=first.model_id), SwapResult).reason is None
+                assert await there.files().has(first)
+                swapped = as_kind(await ask(device, SwapModel, model=second.model_id), SwapResult)
+                assert (swapped.previous, swapped.active) == (first.model_id, second.model_id)
+                assert (await device.export_model(first)).read_bytes() == one.read_bytes()
+                assert as_kind(await ask(device, RemoveModel, model=first.model_id), RemoveResult).reason is None
+                assert not await there.files().has(first)
+                with pytest.raises(Refused):
+                    await device.import_model(tmp_path / "nothing.gguf")
+            async with agent(there, first, second) as device:
+                status = as_kind(await ask(device, QueryStatus), ModelStatus)
+                while status.status == "loading":
+                    await asyncio.sleep(0.02)
+                    status = as_kind(await ask(device, QueryStatus), ModelStatus)
+                assert status.model == second.model_id, "the last model survives a restart"
+
+    run(test)
+
+
+def test_what_has_no_address_is_pulled_by_ollama(tmp_path: Path) -> None:
+    async def test() -> None:
+        entry, path = tiny(tmp_path, "far")
+        async with (
+            published(tmp_path, entry, path) as address,
+            site("double", tmp_path, registry=address) as there,
+            agent(there, entry) as device,
+        ):
+            assert device.source_of(entry) == "ollama"
+            assert as_kind(await ask(device, PullModel, model=entry.model_id), PullResult).reason is None
+            assert (await states(device))[entry.model_id] == "installed"
+            assert as_kind(await ask(device, SwapModel, model=entry.model_id), SwapResult).reason is None
+
+    run(test)
+
+
+def test_without_ollama_it_says_so_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, path = tiny(tmp_path, "one")
+            await there.double.stop()
+            async with agent(there, entry) as device:
+                assert await device.import_model(path) == entry.model_id
+                failed = as_kind(await ask(device, SwapModel, model=entry.model_id), SwapResult)
+                assert failed.reason is Reason.UNAVAILABLE
+                assert not device.is_engine_healthy()
+                await there.double.start()
+                assert as_kind(await ask(device, SwapModel, model=entry.model_id), SwapResult).reason is None
+
+    run(test)
