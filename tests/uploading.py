@@ -52,7 +52,7 @@ class Giving:
     def trusts_broker(self, broker: NodeId, file: FileId) -> bool:  # noqa: ARG002
         return broker == BROKER
 
-    def worked(self) -> None: ...
+    def uplink_changed(self) -> None: ...
 
     def has_broker(self, file: FileId) -> bool:  # noqa: ARG002
         return self.is_told

@@ -323,7 +323,10 @@ class Broker:
                 peer.inbound_max = 1
             if peer.refused:
                 peer.refused = {node: until for node, until in peer.refused.items() if until > now}
-            orders += state.swarm.trial(peer, now) if peer.is_doubted else state.swarm.fill(peer, now)
+            if peer.is_doubted:
+                orders += state.swarm.trial(peer, now)
+            elif peer.is_idle or not peer.sending:
+                orders += state.swarm.fill(peer, now)
         self._grant(state, orders, self._all_to_tell(state))
 
     def _late(self, state: _File) -> list[Order]:
@@ -341,6 +344,8 @@ class Broker:
                 order.receiver.inbound_max, order.receiver.silent_since = 0, now
             if now > order.at + LATE_FACTOR * order.expect + LATE_MS * MILLI:
                 swarm.settle(order.receiver, order.piece, arrived=False)
+                if order.sender is not None:
+                    orders += swarm.fill(order.sender, now)
         return [*orders, *swarm.fill_from_origin(now)] if late else []
 
     # -- grants --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ by some ten intersections of whole maps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 import msgspec
@@ -302,24 +302,26 @@ class Swarm:
                 del order.sender.sending[receiver.node, piece]
         return order
 
-    def fill(self, sender: Peer, now: Micros) -> Iterator[Order]:
+    def fill(self, sender: Peer, now: Micros) -> Sequence[Order]:
         """Orders for a member that has room to send."""
         if sender.is_doubted:
-            return
+            return ()
         sender.is_idle = False
+        orders: list[Order] = []
         while len(sender.sending) < sender.target:
             if sender.sending and sender.busy_until > now + self._delay:
                 if not sender.is_due:
                     sender.is_due = True
                     heappush(self._due, (sender.busy_until - self._delay, sender.node))
-                return
+                break
             order = self._order(sender, now)
             if order is None and self._rewire(sender, now):
                 order = self._order(sender, now)
             if order is None:
                 sender.is_idle = True
-                return
-            yield order
+                break
+            orders.append(order)
+        return orders
 
     @property
     def due_at(self) -> Micros | None:

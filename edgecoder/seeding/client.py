@@ -204,15 +204,15 @@ class BrokerClient:
 
     def _flush(self, file: FileId) -> None:
         known = self._by_file.get(file)
-        if known is None or known.link is None or not (known.got or known.taking or known.lost):
+        if known is None or known.link is None:
             return
         most = PIECES_PER_MESSAGE
-        message = Have(
-            file=file, got=tuple(known.got[:most]), taking=tuple(known.taking[:most]), lost=tuple(known.lost[:most])
-        )
-        known.got, known.taking, known.lost = known.got[most:], known.taking[most:], known.lost[most:]
-        self._context.send(known.link, message, _TTL_MS)
-        self._flush(file)
+        while known.got or known.taking or known.lost:
+            message = Have(
+                file=file, got=tuple(known.got[:most]), taking=tuple(known.taking[:most]), lost=tuple(known.lost[:most])
+            )
+            known.got, known.taking, known.lost = known.got[most:], known.taking[most:], known.lost[most:]
+            self._context.send(known.link, message, _TTL_MS)
 
     def forget(self, holding: Holding) -> None:
         """The file is not here any more, and not wanted."""

@@ -264,7 +264,7 @@ class Swarms:
         """See `transfer.Swarm`."""
         self.client.announce(holding)
 
-    def worked(self) -> None:
+    def uplink_changed(self) -> None:
         """See `uploads.Giver`."""
         self._rests.look()
 

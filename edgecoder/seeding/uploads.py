@@ -56,8 +56,8 @@ class Giver(Protocol):
         """Whether a coordinator may give tickets for a file."""
         ...
 
-    def worked(self) -> None:
-        """Something to send has come, or was sent."""
+    def uplink_changed(self) -> None:
+        """The first thing to send has come, or the last was sent."""
         ...
 
     def has_broker(self, file: FileId) -> bool:
@@ -125,7 +125,8 @@ class Uploads:
         upload = _Upload(event.request, event.peer, event.file, event.piece, event.first_leaf, event.link)
         self._waiting.append(upload)
         self.pump()
-        self._giver.worked()
+        if len(self) == 1:
+            self._giver.uplink_changed()
 
     def withdrawn(self, event: AskWithdrawn) -> None:
         """A peer waits no more. What is being sent ends by itself: its host knows."""
@@ -236,7 +237,8 @@ class Uploads:
             size = holding.layout.piece_bytes(upload.piece) - upload.first_leaf * LEAF_BYTES
             self._adapt(size * 8000 // took, upload.beside)
         self.pump()
-        self._giver.worked()
+        if not len(self):
+            self._giver.uplink_changed()
 
     def _adapt(self, kbit_per_s: int, beside: int) -> None:
         """One after the other where each fills the uplink; more at once where receivers are slower than that. Now and
