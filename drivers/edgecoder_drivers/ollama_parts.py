@@ -6,7 +6,7 @@ or whole, and Ollama is given it when it is loaded for the first time. One witho
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -15,14 +15,12 @@ import structlog
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import DeleteFile, Effect, FetchFile, HashFile, Operation
 from edgecoder.core.events import Completion
-from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.inventory import KEY, DownloadState, FileRow, decode_rows, encode_rows
 from edgecoder_drivers.driver import Driver, Operate, Perform, Post, Refused
-from edgecoder_drivers.engine import EngineDriver, Part
 from edgecoder_drivers.llama_parts import Shelf
 from edgecoder_drivers.ollama.client import Client
-from edgecoder_drivers.ollama.engine import OllamaEngine
+from edgecoder_drivers.ollama.engine import OllamaDriver, OllamaEngine
 from edgecoder_drivers.ollama.files import OllamaFiles
 
 _log = structlog.get_logger("edgecoder.ollama")
@@ -39,12 +37,12 @@ class OllamaParts:
         self._catalog = catalog
         client = Client(host)
         self._held = OllamaFiles(client)
-        self._ollama = OllamaEngine(client, config, folder / "ollama.loaded")
+        self._ollama = GivingEngine(client, config, folder / "ollama.loaded", self._held, self._shelf)
         self._files = SharedFiles(self._shelf, self._held)
 
     def drivers(self) -> list[Driver]:
         """See `Parts`."""
-        return [self._files, EngineDriver(GivingEngine(self._ollama, self._held, self._shelf))]
+        return [self._files, OllamaDriver(self._ollama)]
 
     async def snapshot(self) -> dict[str, bytes]:
         """See `Parts`: what Ollama has already counts as installed, whoever fetched it."""
@@ -141,33 +139,18 @@ class SharedFiles:
             return False
 
 
-class GivingEngine:
-    """Ollama, which is given a file from the store before it loads it for the first time. An `Engine`."""
+class GivingEngine(OllamaEngine):
+    """Ollama, which is given a file from the store before it loads it for the first time."""
 
-    def __init__(self, ollama: OllamaEngine, held: OllamaFiles, shelf: Shelf) -> None:
-        self._ollama = ollama
-        self._held = held
+    def __init__(self, client: Client, config: NodeConfig, note: Path, held: OllamaFiles, shelf: Shelf) -> None:
+        """See `OllamaEngine`."""
+        super().__init__(client, config, note)
+        self._files = held
         self._shelf = shelf
-
-    def watch(self, on_failed: Callable[[Reason], None]) -> None:
-        """See `Engine`."""
-        self._ollama.watch(on_failed)
 
     async def load(self, entry: CatalogEntry, context_tokens: int) -> int:
         """See `Engine`."""
         path = self._shelf.store.path(entry)
-        if path is not None and not await self._held.has(entry):
-            await self._held.take(entry, path)
-        return await self._ollama.load(entry, context_tokens)
-
-    async def unload(self) -> None:
-        """See `Engine`."""
-        await self._ollama.unload()
-
-    def generate(self, prompt: str, max_tokens: int) -> AsyncIterator[Part]:
-        """See `Engine`."""
-        return self._ollama.generate(prompt, max_tokens)
-
-    async def close(self) -> None:
-        """See `Engine`."""
-        await self._ollama.close()
+        if path is not None and not await self._files.has(entry):
+            await self._files.take(entry, path)
+        return await super().load(entry, context_tokens)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from edgecoder_drivers.device import Device, Plan, running
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.http.server import Binding
 from edgecoder_drivers.ollama_parts import OllamaParts
-from tests.drivers.ollama_rig import WHERE, Site, run, site, tiny
+from tests.drivers.ollama_rig import TURNS_MAX, WHERE, Site, run, site, tiny
 from tests.drivers.rig import as_kind
 from tests.drivers.test_ollama_files import published
 
@@ -48,6 +48,15 @@ async def agent(there: Site, *entries: CatalogEntry) -> AsyncIterator[Device]:
 async def ask(device: Device, kind: Any, **fields: Any) -> Any:
     _, reply = device.begin(kind, **fields)
     return await reply
+
+
+async def until(device: Device, is_so: Callable[[ModelStatus], bool]) -> None:
+    """Let time pass until the status is so."""
+    for _ in range(TURNS_MAX):
+        if is_so(as_kind(await ask(device, QueryStatus), ModelStatus)):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it does not come")
 
 
 async def states(device: Device) -> dict[str, str]:
@@ -92,11 +101,7 @@ def test_what_is_imported_is_given_to_ollama_when_it_is_loaded(where: str, tmp_p
                 with pytest.raises(Refused):
                     await device.import_model(tmp_path / "nothing.gguf")
             async with agent(there, first, second) as device:
-                status = as_kind(await ask(device, QueryStatus), ModelStatus)
-                while status.status == "loading":
-                    await asyncio.sleep(0.02)
-                    status = as_kind(await ask(device, QueryStatus), ModelStatus)
-                assert status.model == second.model_id, "the last model survives a restart"
+                await until(device, lambda status: status.model == second.model_id)  # it survives a restart
 
     run(test)
 
@@ -129,5 +134,9 @@ def test_without_ollama_it_says_so_and_goes_on_when_it_is_back(tmp_path: Path) -
                 assert not device.is_engine_healthy()
                 await there.double.start()
                 assert as_kind(await ask(device, SwapModel, model=entry.model_id), SwapResult).reason is None
+                await there.double.stop()
+                await until(device, lambda status: status.status != "ready")
+                await there.double.start()
+                await until(device, lambda status: status.model == entry.model_id)
 
     run(test)
