@@ -267,14 +267,16 @@ class Broker:
     def link_down(self, link: LinkId) -> None:
         """Whoever was at the other end of a link takes part no more until it announces again."""
         for file, node in self._files_of.pop(link, {}).items():
-            peer = self.files[file].swarm.peers.get(node)
-            if peer is not None and peer.link == link:
-                self._leave(self.files[file], node)
+            state = self.files.get(file)
+            peer = None if state is None else state.swarm.peers.get(node)
+            if state is not None and peer is not None and peer.link == link:
+                self._leave(state, node)
 
     def _leave(self, state: _File, node: NodeId) -> None:
         peer = state.swarm.peers.get(node)
         if peer is None:
             return
+        self._files_of.get(peer.link, {}).pop(state.file, None)
         state.origin.leave(node)
         neighbours = list(peer.sources.values())
         state.swarm.leave(node)

@@ -43,6 +43,7 @@ class Judge:
         other = self._swarm.peers.get(sender)
         if other is not None:
             self._repute.praise(receiver.node, sender)
+            other.missed_by.clear()
             if other.is_doubted:
                 self.judge(other)
 
@@ -55,7 +56,7 @@ class Judge:
         is_proof = reason in (Reason.PIECE_CORRUPT, Reason.BANNED)
         wait_ms = GONE_MS if reason is Reason.PEER_LOST else REFUSE_MS
         receiver.refused[sender] = _NEVER if is_proof else self._context.in_ms(wait_ms)
-        if reason is Reason.PEER_LOST:
+        if is_order and reason is Reason.PEER_LOST:
             other.missed_by.add(receiver.node)
             self.judge(other)
         if reason is Reason.NO_TICKET:  # it never got the one that it was sent

@@ -202,11 +202,11 @@ class Swarm:
         to_it = (self.orders.get((peer.node, piece)) for piece in bits(peer.pending))
         return list(peer.sending.values()) or [order for order in to_it if order is not None]
 
-    def leave(self, node: NodeId) -> list[Order]:
-        """A member is gone. Returns the orders that it was to send, which are void."""
+    def leave(self, node: NodeId) -> None:
+        """A member is gone, and its orders are void."""
         peer = self.peers.pop(node, None)
         if peer is None:
-            return []
+            return
         self.seeders -= peer.held == self.layout.piece_count
         self.receivers -= peer.wants
         for other in peer.targets.values():
@@ -219,10 +219,8 @@ class Swarm:
         self.doubt(peer, is_doubted=True)
         for piece in bits(peer.pending):
             self.settle(peer, piece, arrived=False)
-        lost = list(peer.sending.values())
-        for order in lost:
+        for order in list(peer.sending.values()):
             self.settle(order.receiver, order.piece, arrived=False)
-        return lost
 
     def _befriend(self, peer: Peer) -> None:
         """Give a member others to send to, and to be sent things by."""
@@ -413,10 +411,6 @@ class Swarm:
         return order
 
     # -- copies --------------------------------------------------------------------------------------------------------
-
-    def copies(self, piece: int) -> int:
-        """How many members hold a piece, or are about to."""
-        return self._copies[piece]
 
     def _count(self, piece: int, change: int) -> None:
         copies = self._copies

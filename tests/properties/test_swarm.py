@@ -143,7 +143,7 @@ class Books(RuleBasedStateMachine):
         assert swarm.origin_open == sum(order.sender is None for order in swarm.orders.values())
         for piece in range(PIECES):
             copies = sum((counted(member) | member.pending) >> piece & 1 for member in members.values())
-            assert swarm.copies(piece) == copies
+            assert swarm._copies[piece] == copies
 
 
 TestBooks = Books.TestCase

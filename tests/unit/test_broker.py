@@ -374,6 +374,50 @@ def test_a_sender_whom_two_could_not_reach_gives_nothing_until_it_says_something
     assert {sender for _, _, sender in bench.granted()} == {node_id("ada")}
 
 
+def test_who_was_not_to_get_anything_of_a_sender_cannot_say_that_it_is_gone() -> None:
+    """Two members said so of all seeds, and nobody was given anything."""
+    bench = Bench()
+    seeds = [node_id(f"seed-{number}") for number in range(5)]
+    for number in range(5):
+        bench.announce(10 + number, f"seed-{number}", ALL)
+    for number, name in ((1, "ben"), (2, "cy")):
+        bench.announce(number, name)
+        ordered = {sender for link, _, sender in bench.granted() if link == number}
+        lost = tuple(Lost(PIECES - 1, seed, Reason.PEER_LOST) for seed in seeds if seed not in ordered)
+        bench.broker.have(bench.links[number], Have(file=DIGEST, lost=lost))
+    bench.announce(3, "dora")
+    assert bench.granted()
+    assert all(sender in seeds for _, _, sender in bench.granted())
+    swarm = bench.broker.files[DIGEST].swarm
+    assert not any(swarm.peers[seed].is_doubted for seed in seeds)
+
+
+def test_a_sender_that_two_could_not_reach_and_a_third_could_is_there() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    for number, name in ((2, "ben"), (3, "cy")):
+        bench.announce(number, name)
+        granted = [(piece, sender) for link, piece, sender in bench.granted() if link == number]
+        lost = tuple(Lost(piece, sender, Reason.PEER_LOST) for piece, sender in granted)
+        bench.broker.have(bench.links[number], Have(file=DIGEST, lost=lost))
+    bench.granted()
+    bench.announce(4, "dora")
+    bench.pass_s(62)
+    ((link, piece),) = [(link, piece) for link, piece, sender in bench.granted() if sender == node_id("ada")][:1]
+    bench.broker.have(bench.links[link], Have(file=DIGEST, got=(Got(piece, node_id("ada"), 65_536),)))
+    assert not bench.broker.files[DIGEST].swarm.peers[node_id("ada")].is_doubted
+
+
+def test_a_link_outlives_a_file_that_was_forgotten_after_its_node_had_left() -> None:
+    bench = Bench(swarm_files_max=1)
+    bench.announce(1, "ada", 1)
+    bench.announce(1, "ada", 0, wants=False)
+    second = Announce(file=bytes.fromhex(SECOND_FILE.sha256), have=b"\x00\x00", wants=True)
+    bench.broker.announce(bench.link(2, "ben"), second)
+    assert list(bench.broker.files) == [second.file]
+    bench.broker.link_down(1)
+
+
 def test_who_gives_nothing_is_not_sent_to_the_origin() -> None:
     """It knows itself when to ask the CDN; five that did both had shares of an origin that were not equal."""
     bench = Bench()
