@@ -17,6 +17,7 @@ from edgecoder.wire.envelope import Frame, Header, Signer
 from edgecoder.wire.messages import Message
 
 MILLI: Micros = 1000
+SECOND_US: Micros = 1_000_000
 
 
 class Context:

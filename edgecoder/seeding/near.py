@@ -187,7 +187,7 @@ class NearPeers:
         total = 0
         for file, row in near.files.items():
             transfer = self._around.transfers.get(file)
-            if transfer is not None and row.slots and near.peer not in transfer.banned:
+            if transfer is not None and row.slots and near.peer not in transfer.losses.banned:
                 total += transfer.holding.layout.held_bytes(row.have & ~transfer.holding.have)
         return total
 

@@ -6,12 +6,11 @@ who knows how many there are to share it; what was measured can only lower it.
 
 from __future__ import annotations
 
-from edgecoder.core.context import MILLI, Context
+from edgecoder.core.context import MILLI, SECOND_US, Context
 from edgecoder.core.effects import Source
 from edgecoder.core.ids import Micros
 from edgecoder.seeding.rates import Rates
 
-SECOND_US = 1_000_000
 CDN_REQUEST_S = 2
 """A request to the CDN asks for no more than it gives in so long, s: nobody else is asked for what it has in hand;"""
 CDN_PARTS = 32

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from edgecoder.config import Distribution
+from edgecoder.core.context import SECOND_US
 from edgecoder.core.effects import Source
 from edgecoder.core.ids import Micros
 from edgecoder.seeding.prices import Prices, is_cheaper
@@ -28,7 +29,6 @@ AHEAD_PCT = 5
 """and so much where the download is as far ahead of the CDN alone, percent: it can afford to wait for them."""
 DOUBLED_PCT = 2
 """The last so much of a file is asked of a second source where the first is late, percent."""
-SECOND_US = 1_000_000
 _LOOK_US_MIN = 10_000
 _LOOK_US_MAX = 30 * SECOND_US
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from edgecoder.core.context import SECOND_US
 from edgecoder.core.effects import Source
 from edgecoder.core.ids import Micros
 
 _HALF_LIFE: Micros = 20_000_000
-SECOND_US = 1_000_000
 
 
 class Meter:

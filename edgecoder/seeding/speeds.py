@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from edgecoder.core.context import MILLI, Context
+from edgecoder.core.context import MILLI, SECOND_US, Context
 from edgecoder.core.effects import Source
 from edgecoder.core.ids import Micros
 from edgecoder.seeding.outlook import CdnOutlook
 from edgecoder.seeding.rates import Rates
 from edgecoder.seeding.requests import Requests
 
-SECOND_US = 1_000_000
 PEERS = (Source.BLE, Source.WIFI_DIRECT, Source.MESH)
 
 

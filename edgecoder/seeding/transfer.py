@@ -18,6 +18,7 @@ from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.known import KnownPeers
+from edgecoder.seeding.losses import Losses
 from edgecoder.seeding.outlook import CdnOutlook
 from edgecoder.seeding.pieces import LEAF_BYTES, first_from, row_from
 from edgecoder.seeding.planner import Planner, View, Why
@@ -25,17 +26,14 @@ from edgecoder.seeding.rates import Rates
 from edgecoder.seeding.requests import Request, Requests, Swarm
 from edgecoder.seeding.speeds import Speeds
 from edgecoder.seeding.transfer_table import TRANSFER_TABLE, TransferState, TransferStep
-from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
+from edgecoder.trace import PieceKept, PieceSought, TransferBegan, TransferEnded
 from edgecoder.wire.messages import Grant
 
 _LOOK = "transfer.look"
-SECOND_US = 1_000_000
 FAR_PARTS = 20
 """The end is near when less than one part of so many is left of what was to come."""
 GAPS_FACTOR = 4
 """Where what the CDN is to be asked for lies in short rows, it is asked for so many times as many at once."""
-SLOW_FACTOR = 4
-"""A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
 
 
 class Transfer:
@@ -64,10 +62,8 @@ class Transfer:
         self.state = TransferState.ALLOCATING
         self.requests = Requests()
         self._known = KnownPeers(self._layout.piece_count)
-        self.banned: set[NodeId] = set()
+        self.losses = Losses(context, holding, self.requests, self._known, swarm)
         self._rates = Rates()
-        self._cdn_failures = 0
-        self._cdn_waits_until = swarm.settles_at() if holding.have else 0
         self._sign_at = self._progress_at = self.began = context.now
         self._bytes_begun = self.bytes_left
         self._cdn = CdnOutlook(context, self._rates, self._layout.piece_size_bytes, self._bytes_begun)
@@ -144,7 +140,7 @@ class Transfer:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.CANCELLED)
                 continue
             bit = 1 << row.piece
-            if row.sender in self.banned:
+            if row.sender in self.losses.banned:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.BANNED)
             elif self.holding.have & bit:  # the broker has not heard of it
                 self._swarm.got(self.holding, row.piece, CDN_ID, 0)
@@ -180,12 +176,12 @@ class Transfer:
             self._ask(Source.MESH, piece, 1, Why.RAREST, peer)
 
     def _is_free(self, peer: NodeId) -> bool:
-        return peer not in self.banned and not self.requests.of_peer(peer)
+        return peer not in self.losses.banned and not self.requests.of_peer(peer)
 
     def ask_near(self, source: Source, peer: NodeId, link: LinkId, have: int) -> bool:
         """Ask a peer over a radio link for a piece that it has. False: there is nothing to ask it for."""
         wanted = have & ~self.holding.have & ~self.requests.flying
-        if not wanted or self.state is not TransferState.FETCHING or peer in self.banned:
+        if not wanted or self.state is not TransferState.FETCHING or peer in self.losses.banned:
             return False
         takes = self._speeds.expected(source, self._layout.piece_size_bytes)
         if not self._planner.takes_near(self._view(self._context.now), source, takes):
@@ -268,7 +264,8 @@ class Transfer:
             self._end_if_quiet()
             return
         if isinstance(completion, PieceFetched):
-            self._cdn_failures = 0 if request.source is Source.CDN else self._cdn_failures
+            if request.source is Source.CDN:
+                self.losses.cdn_failures = 0
             if request.source is Source.MESH and request.peer is not None:
                 self._known.gave(request.peer, completion.have)
             for piece in range(request.piece + request.arrived, request.piece + request.count):
@@ -322,57 +319,15 @@ class Transfer:
                 self._context.out.append(CancelOp(request.op))
 
     def _failed(self, request: Request, completion: PieceFailed) -> None:
-        holding, reason = self.holding, completion.reason
         piece = request.piece + request.arrived
         first = request.first_leaf if request.arrived == 0 else 0
         came = max(0, completion.leaves - first) * LEAF_BYTES
-        new = self._holdings.keep_leaves(holding, piece, completion.leaves)
+        new = self._holdings.keep_leaves(self.holding, piece, completion.leaves)
         if new:
             self._note_bytes(request, came)
-        if reason is Reason.CANCELLED and request.is_given_up and not holding.have >> piece & 1:
-            is_banned = request.peer in self.banned
-            reason = Reason.BANNED if is_banned else Reason.SUPERSEDED if request.gives_way else Reason.TOO_SLOW
-        self._context.trace(
-            PieceLost(
-                holding.entry.model_id,
-                piece,
-                request.source.value,
-                request.peer,
-                reason,
-                new * LEAF_BYTES,
-                completion.wasted_bytes + came - new * LEAF_BYTES,
-            )
-        )
-        if reason is Reason.DISK_FULL:
-            self._end(TransferStep.GAVE_UP, reason)
-        elif request.source is Source.CDN:
-            if not request.is_given_up:
-                self._cdn_failed()
-            for missed in range(piece, request.piece + request.count):
-                if not holding.have >> missed & 1:
-                    self._swarm.lost(holding, missed, CDN_ID, reason)
-        elif request.peer is not None:
-            if reason is Reason.PIECE_CORRUPT:
-                self._ban(request.peer)
-            if not holding.have >> piece & 1:
-                self._known.failed(request.peer, piece, completion.have, self._context.now)
-                self._swarm.lost(holding, piece, request.peer, reason, new * LEAF_BYTES, request.link)
-
-    def _ban(self, peer: NodeId) -> None:
-        """Take nothing more from a peer, not even what it was asked for."""
-        self.banned.add(peer)
-        self._context.trace(SenderBanned(self.holding.entry.model_id, peer))
-        for request in self.requests:
-            if request.peer == peer and not request.is_given_up:
-                request.is_given_up = True
-                self._context.out.append(CancelOp(request.op))
-
-    def _cdn_failed(self) -> None:
-        config = self._context.config
-        wait_ms = min(config.cdn_retry_max_ms, config.cdn_retry_ms << min(self._cdn_failures, 16))
-        self._cdn_failures += 1
-        self._cdn_waits_until = self._context.in_ms(wait_ms)
-        self._swarm.freed()  # now they may be worth it
+        self.losses.note(request, completion, new * LEAF_BYTES, came)
+        if completion.reason is Reason.DISK_FULL:
+            self._end(TransferStep.GAVE_UP, completion.reason)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -396,7 +351,9 @@ class Transfer:
         if not self.requests and now >= self._progress_at + patience:
             self._end(TransferStep.GAVE_UP, Reason.NO_SOURCE)
             return
-        again = min(self._give_up_slow(now), self._progress_at + patience if not self.requests else now + patience)
+        again = min(
+            self.losses.call_off_slow(now), self._progress_at + patience if not self.requests else now + patience
+        )
         self._ask_known()
         if not self._swarm.has_broker(self.holding.file):
             again = min(again, self._known.next_at(now) or again)
@@ -406,10 +363,10 @@ class Transfer:
             self._swarm.wish_changed(self.holding)
         plan = self._planner.plan(view)
         if plan.why is not None:
-            if now >= self._cdn_waits_until:
+            if now >= self.losses.cdn_waits_until:
                 self._ask_cdn(plan.why, doubles=plan.doubles)
             else:
-                again = min(again, self._cdn_waits_until)
+                again = min(again, self.losses.cdn_waits_until)
         self._grace = plan.grace
         self._look_by(min(again, plan.look_again))
 
@@ -433,30 +390,15 @@ class Transfer:
             rtt=self._swarm.rtt(),
             peers_end=self.requests.peers_end(now),
             is_cdn_shared=self._cdn.is_shared,
-            is_cdn_up=not self._cdn_failures,
+            is_cdn_up=not self.losses.cdn_failures,
             prices=self._swarm.prices(),
             alone_end=self._speeds.alone_end(self.bytes_left),
         )
 
-    def _give_up_slow(self, now: Micros) -> Micros:
-        """Call off what takes far too long. Returns when the next would."""
-        least = self._context.config.piece_timeout_ms * MILLI
-        following = now + SLOW_FACTOR * least
-        for request in self.requests:
-            if request.source is Source.CDN or request.is_given_up:
-                continue
-            limit = request.began + max(least, SLOW_FACTOR * (request.ends - request.began))
-            if limit <= now:
-                request.is_given_up = True
-                self._context.out.append(CancelOp(request.op))
-            else:
-                following = min(following, limit)
-        return following
-
     def _ask_cdn(self, why: Why, *, doubles: bool) -> None:
         layout, config = self._layout, self._context.config
         most, at_once = self._cdn.pieces_per_request(), config.cdn_requests_max
-        if self._cdn_failures:  # one piece tells whether it is there again
+        if self.losses.cdn_failures:  # one piece tells whether it is there again
             most = at_once = 1
         asked = self.requests.bulk_pieces
         while self._cdn.under_way < at_once or (asked < most and self._cdn.under_way < GAPS_FACTOR * at_once):

@@ -124,7 +124,7 @@ def ask_again_who_was_banned(patch: pytest.MonkeyPatch) -> None:
 
     def forgiving(self: Transfer, request: Request, completion: Any) -> None:
         failed(self, request, completion)
-        self.banned.clear()
+        self.losses.banned.clear()
 
     patch.setattr(Transfer, "_failed", forgiving)
     patch.setattr(Judge, "blame", lambda *_, **__: None)
