@@ -29,8 +29,8 @@ _AGAIN = "seeding.announce"
 _LOST = "seeding.redirect"
 _ANSWER_MS = 1_000
 """A broker that has not answered an announcement by then is told again,"""
-_ANSWER_MS_MAX = 8_000
-"""and again after twice as long each time, up to this."""
+_ANSWER_MS_MAX = 64_000
+"""and again after twice as long each time, up to this: it may not know the file."""
 _DIAL_MS = 20_000
 """A link to a broker that is not there and identified by then is given up."""
 DIALS_MAX = 16
@@ -135,12 +135,14 @@ class BrokerClient:
     def _announce(self, holding: Holding, known: _Brokered, link: LinkId, *, is_redirected: bool) -> None:
         config = self._context.config
         if link != known.link:
-            known.since = self._context.now
+            known.since, known.unanswered = self._context.now, 0
+        else:
+            self._flush(holding.file)  # what did not come is in no map
         known.link, known.broker = link, self._links[link].peer
         known.got, known.taking, known.lost = [], [], []
         wants, slots = self._files.wants(holding.file), self._files.slots(holding)
         known.said = (wants, slots)
-        self._asked_at[holding.file] = self._context.now
+        is_leaving = not wants and not holding.have
         message = Announce(
             file=holding.file,
             have=bitmap_to_bytes(holding.have, holding.layout.piece_count),
@@ -149,12 +151,22 @@ class BrokerClient:
             down_kbit_per_s=config.download_kbit_per_s,
             slots=slots,
             broker_epoch=known.epoch,
-            redirected=is_redirected,
+            redirected=is_redirected or is_leaving,  # whoever knows of it is to forget it
         )
         self._context.send(link, message, _TTL_MS)
+        if is_leaving:  # nobody answers that
+            self._answered(holding.file, known)
+            return
+        self._asked_at[holding.file] = self._context.now
         again = self._context.in_ms(min(_ANSWER_MS << min(known.unanswered, 8), _ANSWER_MS_MAX))
         known.unanswered += 1
         self._context.timers.set((_AGAIN, holding.file), again, lambda: self._announce_again(holding))
+
+    def _answered(self, file: FileId, known: _Brokered) -> None:
+        """No announcement waits for an answer."""
+        self._asked_at.pop(file, None)
+        known.unanswered = 0
+        self._context.timers.cancel((_AGAIN, file))
 
     def _announce_again(self, holding: Holding) -> None:
         """The broker has not answered: either way may have lost it."""
@@ -220,7 +232,8 @@ class BrokerClient:
         if known is None or known.link is None:
             return
         nothing = bitmap_to_bytes(0, holding.layout.piece_count)
-        self._context.send(known.link, Announce(file=holding.file, have=nothing, wants=False), _TTL_MS)
+        self._answered(holding.file, known)
+        self._context.send(known.link, Announce(file=holding.file, have=nothing, wants=False, redirected=True), _TTL_MS)
 
     # -- what is heard -------------------------------------------------------------------------------------------------
 
@@ -231,12 +244,11 @@ class BrokerClient:
             self._context.drop("grant", Reason.REPLAYED)
             return False
         known.epoch = grant.broker_epoch
-        asked_at = self._asked_at.pop(grant.file, None)
+        asked_at = self._asked_at.get(grant.file)
         if asked_at is not None:
             if known.unanswered == 1:  # of one that was repeated nobody knows which was answered (Karn, RFC 6298)
                 self.rtt = self._context.now - asked_at
-            known.unanswered = 0
-            self._context.timers.cancel((_AGAIN, grant.file))
+            self._answered(grant.file, known)
         return True
 
     def redirected(self, link: Link, message: Redirect) -> None:
@@ -246,19 +258,25 @@ class BrokerClient:
             self._context.drop("redirect", Reason.UNKNOWN_SENDER)
             return
         broker = message.coordinator
+        if message.file in self._redirects.get(broker, ()):  # it waits for that one already
+            self._answered(message.file, known)
+            return
+        for others in self._redirects.values():  # the newest word counts
+            if message.file in others:
+                others.remove(message.file)
         links = self._links.values()
         there = next((other for other in links if other.peer == broker and other.role is Role.COORDINATOR), None)
         if there is not None:
             self._move(message.file, there.id)
             return
-        for waiting in self._redirects.values():  # the newest word counts
-            if message.file in waiting:
-                waiting.remove(message.file)
         if broker not in self._dialling and len(self._dialling) >= DIALS_MAX:
             self._context.drop("redirect", Reason.OVERFLOW)
             return
-        self._redirects.setdefault(broker, []).append(message.file)
-        self._context.timers.set((_LOST, broker), self._context.in_ms(_DIAL_MS), lambda: self._give_up(broker))
+        self._answered(message.file, known)
+        waiting = self._redirects.setdefault(broker, [])
+        if not waiting:
+            self._context.timers.set((_LOST, broker), self._context.in_ms(_DIAL_MS), lambda: self._give_up(broker))
+        waiting.append(message.file)
         if broker in self._dialling:
             return
         self._dialling.add(broker)

@@ -43,11 +43,10 @@ class KnownPeers:
 
     def named(self, peer: NodeId, endpoint: str, ticket: Ticket | None, piece: int) -> None:
         """A broker says that a peer has a piece; with a ticket for it, unless the one that was given still holds."""
-        known = self._peers.get(peer)
-        if known is None:
-            if len(self._peers) >= PEERS_MAX:
-                del self._peers[next(iter(self._peers))]
-            known = self._peers[peer] = Known()
+        known = self._peers.pop(peer, None) or Known()
+        if len(self._peers) >= PEERS_MAX:
+            del self._peers[next(iter(self._peers))]
+        self._peers[peer] = known
         known.endpoint = endpoint
         known.have |= 1 << piece
         if ticket is not None:

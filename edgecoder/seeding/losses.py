@@ -4,7 +4,7 @@ may be asked again, and what takes too long and is called off. What came of it a
 
 from __future__ import annotations
 
-from edgecoder.core.context import MILLI, Context
+from edgecoder.core.context import MILLI, SECOND_US, Context
 from edgecoder.core.effects import CancelOp, Source
 from edgecoder.core.events import PieceFailed
 from edgecoder.core.ids import Micros, NodeId
@@ -16,7 +16,9 @@ from edgecoder.seeding.requests import Request, Requests, Swarm
 from edgecoder.trace import PieceLost, SenderBanned
 
 SLOW_FACTOR = 4
-"""A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298)."""
+"""A peer gets so many times the expected time, as TCP gives a segment its mean and four deviations (RFC 6298),"""
+SLOWEST_BYTES_PER_S = 32_000
+"""but no longer than a piece takes so (256 kbit/s), whatever it says of its uplink: what came by then stays."""
 
 
 class Losses:
@@ -33,6 +35,12 @@ class Losses:
         self.cdn_failures = 0
         """Requests to the CDN in a row that failed."""
         self.cdn_waits_until: Micros = swarm.settles_at() if holding.have else 0
+        self._slowest: Micros = holding.layout.piece_size_bytes * SECOND_US // SLOWEST_BYTES_PER_S
+
+    @property
+    def cdn_is_left_alone(self) -> bool:
+        """Whether it has failed, and is not to be asked again yet."""
+        return self.cdn_failures > 0 and self._context.now < self.cdn_waits_until
 
     def note(self, request: Request, completion: PieceFailed, new_bytes: int, came_bytes: int) -> None:
         """A request has failed; so much came in verified leaves, and so much of it was not here before."""
@@ -40,7 +48,8 @@ class Losses:
         piece = request.piece + request.arrived
         if reason is Reason.CANCELLED and request.is_given_up and not holding.have >> piece & 1:
             is_banned = request.peer in self.banned
-            reason = Reason.BANNED if is_banned else Reason.SUPERSEDED if request.gives_way else Reason.TOO_SLOW
+            is_fair = request.gives_way or (new_bytes and self._context.now < request.ends)  # it was as slow as it said
+            reason = Reason.BANNED if is_banned else Reason.SUPERSEDED if is_fair else Reason.TOO_SLOW
         wasted = completion.wasted_bytes + came_bytes - new_bytes
         source = request.source.value
         self._context.trace(PieceLost(holding.entry.model_id, piece, source, request.peer, reason, new_bytes, wasted))
@@ -81,7 +90,10 @@ class Losses:
         for request in self._requests:
             if request.source is Source.CDN or request.is_given_up:
                 continue
-            limit = request.began + max(least, SLOW_FACTOR * (request.ends - request.began))
+            patience = SLOW_FACTOR * (request.ends - request.began)
+            if request.source is Source.MESH:  # radios are expected to be as fast as they were
+                patience = min(patience, self._slowest)
+            limit = request.began + max(least, patience)
             if limit <= now:
                 self._call_off(request)
             else:

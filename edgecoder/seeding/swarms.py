@@ -25,6 +25,7 @@ from edgecoder.seeding.planner import make_planner
 from edgecoder.seeding.prices import Prices, prices_of
 from edgecoder.seeding.rests import Rests
 from edgecoder.seeding.transfer import Transfer
+from edgecoder.seeding.transfer_table import TransferState
 from edgecoder.seeding.uploads import Uploads
 from edgecoder.wire.messages import Announce, Grant, Have, Redirect
 
@@ -189,7 +190,7 @@ class Swarms:
     def wants(self, file: FileId) -> bool:
         """See `client.Files`."""
         transfer = self.transfers.get(file)
-        return transfer is not None and transfer.takes_mesh and not transfer.is_over
+        return transfer is not None and transfer.takes_mesh and transfer.state is TransferState.FETCHING
 
     def slots(self, holding: Holding) -> int:
         """See `client.Files`."""

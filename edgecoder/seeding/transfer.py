@@ -90,11 +90,6 @@ class Transfer:
         return (_LOOK, self.holding.file)
 
     @property
-    def is_over(self) -> bool:
-        """Whether it asks nobody any more."""
-        return self.state in (TransferState.DONE, TransferState.FAILED)
-
-    @property
     def bytes_done(self) -> int:
         """Bytes of whole pieces that are here."""
         return self._layout.file_size_bytes - self.bytes_left
@@ -148,6 +143,8 @@ class Transfer:
                 continue  # the broker says it again, since it has not heard of it
             elif self.requests.flying & bit:
                 self._swarm.lost(self.holding, row.piece, row.sender, Reason.DUPLICATE)
+            elif row.sender == CDN_ID and self.losses.cdn_is_left_alone:
+                self._swarm.lost(self.holding, row.piece, CDN_ID, Reason.NO_SOURCE)
             elif row.sender == CDN_ID:
                 self._ask(Source.CDN, row.piece, 1, Why.GRANTED)
             else:

@@ -117,9 +117,9 @@ def test_an_announcement_is_repeated_until_a_grant_comes(bench: Bench) -> None:
     link = bench.link(1, HOME, is_home=True)
     holding = bench.file()
     bench.client.announce(holding)
-    for after_s in (1, 2, 4, 8, 8):
+    for after_s in (1, 2, 4, 8, 16, 32, 64, 64):
         bench.pass_s(after_s)
-    assert len(announcements(bench)) == 6
+    assert len(announcements(bench)) == 9
     bench.context.now += 70_000
     assert bench.client.granted(link, Grant(file=holding.file, broker_epoch=1, receivers=1))
     assert bench.client.rtt == 200_000, "nobody knows which one was answered"
@@ -305,3 +305,63 @@ def test_a_file_that_is_gone_is_said_to_be(bench: Bench) -> None:
     assert not any(message.have)
     assert not message.wants
     assert not bench.client.has_broker(holding.file)
+
+
+def test_who_has_nothing_and_wants_nothing_says_so_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker answers a node that leaves with nothing, so an ended download was announced for ever; and one that is
+    not first for the file named another in place of forgetting the node."""
+    bench.link(1, HOME, is_home=True)
+    holding = bench.file()
+    monkeypatch.setattr(bench, "wants", lambda _: False)
+    bench.client.announce(holding)
+    bench.pass_s(600)
+    assert announcements(bench) == [(1, True)]
+    holding.have = 0b1
+    bench.client.announce(holding)
+    assert announcements(bench) == [(1, False)]
+    bench.client.forget(holding)
+    assert announcements(bench) == [(1, True)]
+
+
+def test_what_did_not_come_is_told_before_all_is_told_anew(bench: Bench) -> None:
+    bench.link(1, HOME, is_home=True)
+    holding = bench.file()
+    bench.client.announce(holding)
+    bench.sent()
+    bench.client.lost(holding.file, 3, PEER, Reason.PIECE_CORRUPT, 65_536)
+    bench.client.announce(holding)
+    news, anew = (message for _, message in bench.sent())
+    assert isinstance(news, Have)
+    assert [(lost.piece, lost.reason) for lost in news.lost] == [(3, Reason.PIECE_CORRUPT)]
+    assert isinstance(anew, Announce)
+
+
+def test_a_broker_that_answers_the_dial_and_no_more_is_given_up(bench: Bench) -> None:
+    """The file was announced at home again and again meanwhile, and each redirect pushed the end of the wait on."""
+    home = bench.link(1, HOME, is_home=True)
+    holding = bench.file()
+    bench.client.announce(holding)
+    redirect = Redirect(holding.file, OTHER, "")
+    bench.client.redirected(home, redirect)
+    bench.context.ops.complete(Connected(bench.dials()[0].op, 2))
+    bench.sent()
+    for _ in range(3):
+        bench.pass_s(6)
+        bench.client.redirected(home, redirect)
+    assert announcements(bench) == []
+    assert len(bench.dials()) == 1
+    bench.pass_s(2)
+    assert announcements(bench) == [(1, True)]
+
+
+def test_a_file_that_has_moved_elsewhere_does_not_wait_for_its_earlier_broker(bench: Bench) -> None:
+    home, third = bench.link(1, HOME, is_home=True), bench.link(3, THIRD)
+    holding = bench.file()
+    bench.client.announce(holding)
+    bench.client.redirected(home, Redirect(holding.file, OTHER, ""))
+    (dial,) = bench.dials()
+    bench.client.redirected(home, Redirect(holding.file, THIRD, ""))
+    bench.client.granted(third, Grant(file=holding.file, broker_epoch=1, receivers=1))
+    bench.sent()
+    bench.context.ops.complete(ConnectFailed(dial.op, Reason.NO_ANSWER))
+    assert bench.sent() == []

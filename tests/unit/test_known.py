@@ -112,6 +112,16 @@ def test_those_who_were_named_first_are_forgotten_first() -> None:
     assert peers.next_at(0) is None
 
 
+def test_who_is_named_again_is_among_the_latest() -> None:
+    peers = known(ada=1, ben=1)
+    for number in range(PEERS_MAX - 2):
+        peers.named(node_id(f"other {number}"), "", TICKET, 1)
+    peers.named(ADA, "ada:4303", None, 2)
+    peers.named(CY, "", TICKET, 1)
+    assert peers.address(ADA) == (TICKET, "ada:4303")
+    assert peers.address(BEN) == (None, "")
+
+
 @given(st.lists(st.integers(1, ALL), min_size=1, max_size=12), st.integers(1, ALL))
 def test_the_rarest_are_those_of_the_least_count(maps: list[int], pieces: int) -> None:
     offered = 0

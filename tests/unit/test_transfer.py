@@ -108,8 +108,8 @@ class Bench:
     def allocate(self) -> None:
         self.context.ops.complete(FileAllocated(self.allocation))
 
-    def grant(self, *pieces: int, sender: NodeId = PEER, ticket: Ticket | None = None) -> None:
-        rows = tuple(Granted(piece, sender, 60_000, ticket=ticket) for piece in pieces)
+    def grant(self, *pieces: int, sender: NodeId = PEER, ticket: Ticket | None = None, expect_ms: int = 60_000) -> None:
+        rows = tuple(Granted(piece, sender, expect_ms, ticket=ticket) for piece in pieces)
         self.transfer.granted(Grant(file=self.holding.file, broker_epoch=1, receivers=1, pieces=rows))
 
     def asked(self) -> list[FetchPiece]:
@@ -279,3 +279,33 @@ def test_a_download_that_goes_on_in_a_new_life_gives_its_links_time_before_the_c
     bench.context.now = 3 * SECOND
     bench.context.timers.fire_due(bench.context.now)
     assert bench.asked()
+
+
+@pytest.mark.parametrize(("leaves", "reason"), [(0, Reason.TOO_SLOW), (2, Reason.SUPERSEDED)])
+def test_no_peer_gets_longer_than_the_slowest_uplink_takes(leaves: int, reason: Reason) -> None:
+    """One that said that its uplink has 1 kbit/s, and was silent, kept its receivers waiting for six days."""
+    bench = Bench(entry("big", 7, file_size_bytes=4700 * MIB, piece_root="ab" * 32))
+    bench.allocate()
+    bench.grant(0, expect_ms=134_217_728)
+    bench.context.now = 524 * SECOND
+    bench.transfer.look()
+    assert not bench.cancelled()
+    bench.context.now = 525 * SECOND
+    bench.context.timers.fire_due(bench.context.now)
+    (cancelled,) = bench.cancelled()
+    bench.context.ops.complete(PieceFailed(cancelled.op, Reason.CANCELLED, leaves))
+    assert bench.around.losses == [(0, PEER, reason)]
+    assert bench.holding.leaves == ({0: leaves} if leaves else {})
+
+
+def test_a_cdn_that_has_just_failed_is_not_asked_because_a_broker_says_so(bench: Bench) -> None:
+    """Forty nodes asked one that was down ten thousand times in half an hour."""
+    bench.allocate()
+    bench.grant(0, sender=CDN_ID)
+    bench.context.ops.complete(PieceFailed(bench.asked()[0].op, Reason.NO_SOURCE))
+    bench.grant(0, sender=CDN_ID)
+    assert len(bench.asked()) == 1
+    assert bench.around.losses == [(0, CDN_ID, Reason.NO_SOURCE)] * 2
+    bench.context.now += 2 * SECOND
+    bench.grant(0, sender=CDN_ID)
+    assert len(bench.asked()) == 2

@@ -1,0 +1,33 @@
+"""What a node tells brokers and neighbours of its files, and when that changes."""
+
+from __future__ import annotations
+
+from edgecoder.core.effects import AllocateFile
+from edgecoder.core.events import PullModel
+from edgecoder.core.ids import Role
+from edgecoder.models.catalog import Catalog
+from edgecoder.wire.messages import Announce
+from tests.catalogs import MIB, entry
+from tests.harness import Cluster
+from tests.hosts import Host, Outcome
+
+SHARED = entry("shared", 0.5, file_size_bytes=MIB, piece_root="ab" * 32, piece_size_bytes=MIB // 8)
+
+
+def said(cluster: Cluster, source: Host) -> list[tuple[bool, int]]:
+    """Whether more was wanted, and the slots, in each announcement."""
+    return [(message.wants, message.slots) for message in cluster.sent(Announce, source=source)]
+
+
+def test_nothing_is_wanted_before_there_is_room_for_it() -> None:
+    """What a broker granted while the disk made room was refused as cancelled."""
+    cluster = Cluster(catalog=Catalog((SHARED,)))
+    hub, phone = cluster.add("hub", Role.COORDINATOR), cluster.add("phone")
+    phone.plan(AllocateFile, Outcome(after_us=5_000_000))
+    phone.ask(PullModel, model="shared")
+    cluster.run_for(1_000)
+    cluster.link(phone, hub)
+    cluster.run_for(3_000)
+    assert {wants for wants, _ in said(cluster, phone)} <= {False}
+    cluster.run_for(2_000)
+    assert (True, 4) in said(cluster, phone)
