@@ -22,10 +22,10 @@ class Files:
     def __init__(self) -> None:
         self._files: dict[str, VerifiedFile] = {}
 
-    def add(self, path: Path, entry: CatalogEntry) -> CatalogEntry:
-        """Verified now."""
+    def add(self, path: Path, entry: CatalogEntry, *, is_known: bool = True) -> CatalogEntry:
+        """Verified now; whether what it is now is written down."""
         stat = path.stat()
-        self._files[entry.sha256] = VerifiedFile(path, stat.st_mtime_ns, stat.st_ino)
+        self._files[entry.sha256] = VerifiedFile(path, (stat.st_ino, stat.st_mtime_ns) if is_known else None)
         return entry
 
     def find(self, entry: CatalogEntry) -> VerifiedFile:

@@ -42,6 +42,12 @@ class TestLlamaEngine(EngineContract):
         changed.write_bytes(content + b"x")
         self.bad["changed"] = Bad(files.add(changed, entry_of(changed, "bad")), Reason.CHECKSUM_MISMATCH)
         os.utime(changed, (1, 1))
+        shorter = tmp_path / "shorter"
+        shorter.write_bytes(content + b"y")
+        self.bad["shorter"] = Bad(
+            files.add(shorter, entry_of(shorter, "bad"), is_known=False), Reason.CHECKSUM_MISMATCH
+        )
+        shorter.write_bytes(content)
         large = msgspec.structs.replace(self.good, sha256="0" * 64, kv_bytes_per_token=1 << 30)
         self.bad["too large"] = Bad(files.add(tmp_path / "good.gguf", large), Reason.INSUFFICIENT_MEMORY)
 

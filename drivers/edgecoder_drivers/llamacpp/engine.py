@@ -41,11 +41,12 @@ _log = structlog.get_logger("edgecoder.llamacpp")
 
 
 class VerifiedFile(NamedTuple):
-    """A file whose digest was computed and is the entry's, and what it was then."""
+    """A file whose digest was computed and is the entry's."""
 
     path: Path
-    mtime_ns: int
-    inode: int
+    identity: tuple[int, int] | None = None
+    """Its inode and time of change in ns as they were then, where somebody wrote them down: a file that has others is
+    not loaded. Its size is looked at in any case."""
 
 
 class LlamaEngine:
@@ -88,8 +89,7 @@ class LlamaEngine:
         load = Load(
             path=str(file.path),
             size_bytes=entry.file_size_bytes,
-            mtime_ns=file.mtime_ns,
-            inode=file.inode,
+            identity=file.identity,
             context_tokens=context_tokens,
             cache_bytes_per_token=entry.kv_bytes_per_token,
             overhead_bytes=self._config.engine_overhead_mb * MIB,

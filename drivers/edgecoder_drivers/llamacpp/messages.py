@@ -20,8 +20,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 
     path: str
     size_bytes: int
-    mtime_ns: int
-    inode: int
+    identity: tuple[int, int] | None
     context_tokens: int
     cache_bytes_per_token: int
     overhead_bytes: int

@@ -20,6 +20,11 @@ LIBRARIES: Final = MappingProxyType(
 BATCH_TOKENS: Final = 256
 """Tokens of a prompt that are read at once. Between two batches a task can be cancelled, and is seen to get on."""
 
+TEMPERATURE: Final = 0.2
+"""Of the draw among the likeliest tokens. Small models write worse code at llama.cpp's own 0.8, and repeat themselves
+at 0."""
+WARM_UP_PROMPT: Final = "def main():"
+
 OnPart = Callable[[str, int], bool]
 """Takes a text and how many tokens it is; says whether to go on."""
 

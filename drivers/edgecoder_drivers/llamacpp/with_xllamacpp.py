@@ -10,9 +10,9 @@ from typing import Any
 
 import xllamacpp
 
-from edgecoder_drivers.llamacpp.port import BATCH_TOKENS, Model, OnPart, Settings, TooLarge
+from edgecoder_drivers.llamacpp.port import BATCH_TOKENS, TEMPERATURE, WARM_UP_PROMPT, Model, OnPart, Settings, TooLarge
 
-ERRORS_AND_WARNINGS = 2
+ERRORS_ALONE = 1
 
 
 def load(path: Path, settings: Settings) -> Model:
@@ -29,7 +29,8 @@ def load(path: Path, settings: Settings) -> Model:
     params.fit_params = False  # what was judged to fit is what is loaded
     params.cache_ram_mib = 0  # prompts of old would take up to 8 GiB
     params.warmup = False
-    params.verbosity = ERRORS_AND_WARNINGS
+    params.verbosity = ERRORS_ALONE
+    params.sampling.temp = TEMPERATURE
     if settings.threads is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
     try:
@@ -51,7 +52,7 @@ class _Model:
             _Stream(on_part).follow(self._server.handle_completions, {"prompt": prompt}, max_tokens)
 
     def warm_up(self, tokens: int, on_part: OnPart) -> None:
-        asked = {"prompt": "def main():", "ignore_eos": True}
+        asked = {"prompt": WARM_UP_PROMPT, "ignore_eos": True}
         _Stream(on_part).follow(self._server.handle_completions, asked, tokens)
 
 
