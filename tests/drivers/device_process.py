@@ -23,10 +23,11 @@ TURNS = 3_000
 TURN_S = 0.02
 
 
-def make_models(folder: Path, count: int, shape: str = "nano") -> list[CatalogEntry]:
+def make_models(folder: Path, count: int, shape: str = "nano", weights: str = "F16") -> list[CatalogEntry]:
     """Models in `folder` and a catalog of them, `catalog.json`."""
     entries = [
-        tiny_gguf.make(folder / f"tiny-{number}.gguf", shape, number, name=f"tiny-{number}") for number in range(count)
+        tiny_gguf.make(folder / f"tiny-{number}.gguf", shape, number, name=f"tiny-{number}", weights=weights)
+        for number in range(count)
     ]
     (folder / "catalog.json").write_bytes(msgspec.json.encode(entries))
     return entries
@@ -59,7 +60,7 @@ class DeviceProcess:
 
     def wait(self) -> Self:
         """Until it can be asked."""
-        mark = f'"pid": {self._process.pid}'
+        mark = f'"pid": {self._process.pid},'
         for _ in range(TURNS):
             for line in self.log.read_text(encoding="utf-8").splitlines():
                 if '"event": "up"' in line and mark in line:
