@@ -45,8 +45,7 @@ class Bare:
         paths = {entry.sha256: folder / f"{entry.model_id}.gguf" for entry in entries}
 
         def find(entry: CatalogEntry) -> VerifiedFile:
-            status = paths[entry.sha256].stat()
-            return VerifiedFile(paths[entry.sha256], status.st_mtime_ns, status.st_ino)
+            return VerifiedFile(paths[entry.sha256])
 
         self._engine = LlamaEngine(find, NodeConfig(), threads=1)
         self._engine.watch(lambda reason: None)
