@@ -15,7 +15,7 @@ import msgspec
 from edgecoder.coordinator.alone import LoneOrigin
 from edgecoder.coordinator.earnings import Earnings
 from edgecoder.coordinator.judge import Judge
-from edgecoder.coordinator.swarm import SECOND_US, Order, Peer, Swarm, sender_id
+from edgecoder.coordinator.swarm import LATE_FACTOR, LATE_US, SECOND_US, Order, Peer, Swarm, sender_id
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, Role
 from edgecoder.errors import Reason, RemoteProtocolError
@@ -41,11 +41,7 @@ SWEEP_MS_MIN = 500
 """this."""
 SWEEP_PARTS = 4
 LATE_PARTS = 4
-"""An order is told again when it is late by one part of so many of the time that it should take,"""
-LATE_FACTOR = 2
-"""and is void after so many times that time"""
-LATE_MS = 2_000
-"""and this."""
+"""An order is told again when it is late by one part of so many of the time that it should take."""
 SILENT_MS = 8_000
 """A receiver that is not heard of is tried with one order so often."""
 EPOCHS_MAX = 1 << 48
@@ -234,20 +230,21 @@ class Broker:
         settled: list[Order | None] = []
         for got in message.got:
             if got.piece < count:
+                if peer.taken >> got.piece & 1:
+                    swarm.await_taken(peer, self._context.now)
                 is_news = not peer.have >> got.piece & 1
                 settled.append(swarm.settle(peer, got.piece, arrived=True))
                 if is_news and _is_of(settled[-1], got.sender):
                     state.judge.praise(peer, got.sender)
                 if is_news:
                     state.earnings.credit(peer, got.sender, got.piece, got.size_bytes)
-        for piece in message.taking:
-            if piece < count:
-                swarm.take(peer, piece)
+        taken = sum(1 << piece for piece in set(message.taking) if piece < count)
+        swarm.take(peer, taken, self._context.now)
         for lost in message.lost:
             if lost.piece < count:
                 settled.append(swarm.settle(peer, lost.piece, arrived=False))
                 if lost.reason is Reason.DUPLICATE:  # it is on its way from somebody else
-                    swarm.take(peer, lost.piece)
+                    swarm.take(peer, 1 << lost.piece, self._context.now)
                 state.judge.blame(peer, lost.sender, lost.reason, is_order=_is_of(settled[-1], lost.sender))
                 if lost.size_bytes and not peer.have >> lost.piece & 1:
                     state.earnings.credit(peer, lost.sender, lost.piece, lost.size_bytes)
@@ -344,11 +341,11 @@ class Broker:
         for order in late:
             if order.receiver.heard_at < order.at and order.receiver.inbound_max:
                 order.receiver.inbound_max, order.receiver.silent_since = 0, now
-            if now > order.at + LATE_FACTOR * order.expect + LATE_MS * MILLI:
+            if now > order.at + LATE_FACTOR * order.expect + LATE_US:
                 swarm.settle(order.receiver, order.piece, arrived=False)
                 if order.sender is not None:
                     orders += swarm.fill(order.sender, now)
-        return [*orders, *swarm.fill_from_origin(now)] if late else []
+        return [*orders, *swarm.fill_from_origin(now)] if swarm.void_taken(now) or late else []
 
     # -- grants --------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,12 @@ SECOND_US = 1_000_000
 LEVELS_EXACT = 16
 """Pieces with fewer copies than this are told apart exactly; above, four levels to each doubling."""
 
+ORDER_US_MAX: Micros = 120_000_000
+"""No order is expected to take longer, whatever the two say of their links: 16 MiB at 1.1 Mbit/s."""
+LATE_FACTOR = 2
+"""What takes so many times as long as it should,"""
+LATE_US: Micros = 2_000_000
+"""and this, does not come."""
 TRIAL_US: Micros = 60_000_000
 """A member that is not believed is tried so often."""
 AHEAD_MAX = 64
@@ -55,6 +61,12 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """What it receives; 0: not known."""
     pending: int = 0
     """Pieces that are on their way to it."""
+    taken: int = 0
+    """Those that it fetches by itself."""
+    taken_until: Micros = 0
+    """When the next of them is overdue."""
+    overdue: int = 0
+    """Pieces that it said it would fetch, and did not in time: that it fetches them counts for nothing."""
     inbound: int = 0
     """Orders among them; the others it fetches by itself."""
     held: int = 0
@@ -132,7 +144,7 @@ class Swarm:
         self.origin_bytes_per_s = 0
         """What one who fetches from the CDN gets of it when nobody else does; 0: not known."""
         self.seeders = 0
-        """Members that have all."""
+        """Members that have all, and are believed to give it."""
         self.receivers = 0
         """Members that want more."""
 
@@ -150,7 +162,7 @@ class Swarm:
             self.leave(before.node)
         self.peers[peer.node] = peer
         peer.held = peer.have.bit_count()
-        self.seeders += peer.held == self.layout.piece_count
+        self.seeders += self._is_seeder(peer)
         self.receivers += peer.wants
         peer.targets, peer.sources, peer.sending, peer.place = {}, {}, {}, len(self._list)
         peer.missed_by = set()
@@ -175,7 +187,7 @@ class Swarm:
             self.settle(peer, piece, arrived=True)
         gone = peer.have & ~said.have
         if gone:
-            self.seeders -= peer.held == self.layout.piece_count
+            self.seeders -= self._is_seeder(peer)
             for piece in bits(0 if peer.is_doubted else gone):
                 self._count(piece, -1)
             peer.have, peer.held = said.have, said.have.bit_count()
@@ -207,7 +219,6 @@ class Swarm:
         peer = self.peers.pop(node, None)
         if peer is None:
             return
-        self.seeders -= peer.held == self.layout.piece_count
         self.receivers -= peer.wants
         for other in peer.targets.values():
             del other.sources[node]
@@ -257,39 +268,60 @@ class Swarm:
         return False
 
     def doubt(self, peer: Peer, *, is_doubted: bool) -> None:
-        """Count what a member says that it has no more, or again."""
+        """Count what a member says that it has, or fetches, no more, or again."""
         if is_doubted is not peer.is_doubted:
+            self.seeders -= self._is_seeder(peer)
             peer.is_doubted = is_doubted
-            for piece in bits(peer.have):
+            self.seeders += self._is_seeder(peer)
+            for piece in bits(peer.have | peer.pending & ~peer.overdue):
                 self._count(piece, -1 if is_doubted else 1)
+
+    def _is_seeder(self, peer: Peer) -> bool:
+        return peer.held == self.layout.piece_count and not peer.is_doubted
 
     # -- orders --------------------------------------------------------------------------------------------------------
 
-    def take(self, peer: Peer, piece: int) -> None:
-        """A member fetches a piece by itself."""
-        bit = 1 << piece
-        if not (peer.have | peer.pending) & bit:
-            peer.pending |= bit
+    def take(self, peer: Peer, pieces: int, now: Micros) -> None:
+        """A member fetches pieces by itself, from the CDN or from somebody else who was late."""
+        pieces &= ~(peer.have | peer.pending)
+        is_first = not peer.taken
+        peer.pending |= pieces
+        peer.taken |= pieces
+        if is_first:
+            self.await_taken(peer, now)
+        for piece in bits(0 if peer.is_doubted else pieces & ~peer.overdue):
             self._count(piece, 1)
+
+    def await_taken(self, peer: Peer, now: Micros) -> None:
+        """The next of the pieces that a member fetches by itself should come in time."""
+        peer.taken_until = now + LATE_FACTOR * self._from_origin(peer) + LATE_US
+
+    def void_taken(self, now: Micros) -> bool:
+        """Believe no longer in what members fetch by themselves and is overdue. Whether there was any of it."""
+        late = [peer for peer in self.peers.values() if peer.taken and now > peer.taken_until]
+        for peer in late:
+            taken = peer.taken
+            for piece in bits(taken):
+                self.settle(peer, piece, arrived=False)
+            peer.overdue |= taken
+        return bool(late)
 
     def settle(self, receiver: Peer, piece: int, *, arrived: bool) -> Order | None:
         """A piece has come to a member, or will not. The order that it was, if it was one."""
         bit = 1 << piece
-        was_pending = receiver.pending & bit
-        if was_pending:
-            receiver.pending ^= bit
+        has_counted = receiver.pending & ~receiver.overdue & bit
+        receiver.pending &= ~bit
+        receiver.taken &= ~bit
         if arrived and not receiver.have & bit:
             receiver.have |= bit
             receiver.held += 1
             if receiver.held == self.layout.piece_count:
-                self.seeders += 1
+                self.seeders += self._is_seeder(receiver)
                 self.receivers -= receiver.wants
                 receiver.wants = False
-            if not was_pending:
+            if not has_counted and not receiver.is_doubted:
                 self._count(piece, 1)
-            if receiver.is_doubted:
-                self._count(piece, -1)
-        elif was_pending:
+        elif has_counted and not receiver.is_doubted:
             self._count(piece, -1)
         order = self.orders.pop((receiver.node, piece), None)
         if order is not None:
@@ -365,8 +397,8 @@ class Swarm:
         if best is None:
             return None
         piece = self._rarest(have & ~(best.have | best.pending))
-        takes = self.layout.piece_size_bytes * SECOND_US // (sender.up_bytes_per_s or 125_000)
-        expect = max((len(sender.sending) + 1) * takes, self._arrival(best)) + self._delay
+        takes = min(self.layout.piece_size_bytes * SECOND_US // (sender.up_bytes_per_s or 125_000), ORDER_US_MAX)
+        expect = min(max((len(sender.sending) + 1) * takes, self._arrival(best)), ORDER_US_MAX) + self._delay
         begins = sender.busy_until if sender.sending else 0
         sender.busy_until = max(begins, now + self._delay // 2) + takes
         return self._place(best, sender, piece, now, expect)
@@ -390,10 +422,14 @@ class Swarm:
             missing &= ~(receiver.have | receiver.pending)
             if not missing:
                 return
+            expect = self._from_origin(receiver)
             self.origin_open += 1
-            rate = self.origin_bytes_per_s or 125_000
-            expect = max(self.origin_open * self.layout.piece_size_bytes * SECOND_US // rate, self._arrival(receiver))
             yield self._place(receiver, None, self._some(missing), now, expect)
+
+    def _from_origin(self, receiver: Peer) -> Micros:
+        """How long one more piece takes from the CDN to a member."""
+        takes = self.layout.piece_size_bytes * SECOND_US // (self.origin_bytes_per_s or 125_000)
+        return min(max((self.origin_open + 1) * takes, self._arrival(receiver)), ORDER_US_MAX)
 
     def _arrival(self, receiver: Peer) -> Micros:
         """How long one more piece takes through a member's downlink, with all that is on its way to it."""
@@ -402,8 +438,10 @@ class Swarm:
 
     def _place(self, receiver: Peer, sender: Peer | None, piece: int, now: Micros, expect: Micros) -> Order:
         receiver.pending |= 1 << piece
+        receiver.overdue &= ~(1 << piece)
         receiver.inbound += 1
-        self._count(piece, 1)
+        if not receiver.is_doubted:
+            self._count(piece, 1)
         key = receiver.node, piece
         order = self.orders[key] = Order(receiver, sender, piece, now, expect)
         if sender is not None:

@@ -24,8 +24,8 @@ def peer(node: bytes, link: int, have: int, *, wants: bool, slots: int) -> Peer:
 
 
 def counted(member: Peer) -> int:
-    """What a member has, if it is believed."""
-    return 0 if member.is_doubted else member.have
+    """What a member has, or will have, as far as it is believed."""
+    return 0 if member.is_doubted else member.have | member.pending & ~member.overdue
 
 
 class Books(RuleBasedStateMachine):
@@ -84,9 +84,7 @@ class Books(RuleBasedStateMachine):
         for order in orders:
             assert order.sender is None
             assert not any(
-                (counted(other) | other.pending) >> order.piece & 1
-                for other in self.swarm.peers.values()
-                if other is not order.receiver
+                counted(other) >> order.piece & 1 for other in self.swarm.peers.values() if other is not order.receiver
             )
 
     @precondition(lambda self: self.swarm.orders)
@@ -101,12 +99,21 @@ class Books(RuleBasedStateMachine):
         if not arrived and order.sender is not None:
             order.receiver.refused[order.sender.node] = self.now + 5
 
-    @rule(node=members, piece=st.integers(0, PIECES - 1))
-    def take(self, node: bytes, piece: int) -> None:
-        """A member fetches a piece by itself."""
+    @rule(node=members, pieces=maps)
+    def take(self, node: bytes, pieces: int) -> None:
+        """A member fetches pieces by itself."""
         member = self.swarm.peers.get(node)
         if member is not None:
-            self.swarm.take(member, piece)
+            self.swarm.take(member, pieces, self.now)
+
+    @rule()
+    def void_taken(self) -> None:
+        """What was taken long ago does not count any more."""
+        self.now += 300_000_000
+        taken = {node: member.taken for node, member in self.swarm.peers.items() if member.taken}
+        assert self.swarm.void_taken(self.now) is bool(taken)
+        for node, pieces in taken.items():
+            assert not counted(self.swarm.peers[node]) & pieces
 
     @rule(node=members, is_doubted=st.booleans())
     def doubt(self, node: bytes, is_doubted: bool) -> None:
@@ -132,6 +139,7 @@ class Books(RuleBasedStateMachine):
                 assert order.sender.sending[node, piece] is order
         for node, member in members.items():
             assert not member.have & member.pending
+            assert not member.taken & ~member.pending
             assert member.held == member.have.bit_count()
             assert member.inbound == sum(key[0] == node for key in swarm.orders) <= member.inbound_max
             assert all(swarm.orders[key] is order for key, order in member.sending.items())
@@ -139,10 +147,10 @@ class Books(RuleBasedStateMachine):
             assert all(members[other].sources[node] is member for other in member.targets)
             assert all(members[other].targets[node] is member for other in member.sources)
         assert swarm.receivers == sum(member.wants for member in members.values())
-        assert swarm.seeders == sum(member.have == LAYOUT.all_pieces for member in members.values())
+        assert swarm.seeders == sum(m.have == LAYOUT.all_pieces and not m.is_doubted for m in members.values())
         assert swarm.origin_open == sum(order.sender is None for order in swarm.orders.values())
         for piece in range(PIECES):
-            copies = sum((counted(member) | member.pending) >> piece & 1 for member in members.values())
+            copies = sum(counted(member) >> piece & 1 for member in members.values())
             assert swarm._copies[piece] == copies
 
 

@@ -10,6 +10,7 @@ import pytest
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.coordinator.broker import EPOCHS_MAX, Broker
 from edgecoder.coordinator.judge import GONE_MS, REFUSE_MS
+from edgecoder.coordinator.swarm import ORDER_US_MAX
 from edgecoder.core.context import Context
 from edgecoder.core.effects import Send, Trace
 from edgecoder.core.ids import LinkId, Medium, NodeId, Role
@@ -406,6 +407,58 @@ def test_a_sender_that_two_could_not_reach_and_a_third_could_is_there() -> None:
     ((link, piece),) = [(link, piece) for link, piece, sender in bench.granted() if sender == node_id("ada")][:1]
     bench.broker.have(bench.links[link], Have(file=DIGEST, got=(Got(piece, node_id("ada"), 65_536),)))
     assert not bench.broker.files[DIGEST].swarm.peers[node_id("ada")].is_doubted
+
+
+def test_what_a_member_says_it_fetches_by_itself_counts_for_a_while() -> None:
+    """One that said so of all pieces kept the others from being given any."""
+    bench = Bench()
+    bench.announce(1, "ben")
+    bench.broker.have(bench.links[1], Have(file=DIGEST, taking=tuple(range(PIECES))))
+    bench.sent()
+    bench.announce(2, "cy")
+    assert not bench.granted()
+    for _ in range(60):
+        bench.pass_s(1)
+        bench.broker.have(bench.links[1], Have(file=DIGEST, taking=tuple(range(PIECES))))
+    assert {(link, sender) for link, _, sender in bench.granted()} >= {(2, CDN_ID)}
+
+
+def test_what_is_fetched_by_who_gives_nothing_does_not_count() -> None:
+    bench = Bench()
+    bench.announce(1, "ben", slots=0)
+    bench.broker.have(bench.links[1], Have(file=DIGEST, taking=tuple(range(PIECES))))
+    bench.sent()
+    bench.announce(2, "cy")
+    assert {(link, sender) for link, _, sender in bench.granted()} == {(2, CDN_ID)}
+
+
+def test_what_comes_in_time_of_what_a_member_fetches_by_itself_keeps_the_rest() -> None:
+    bench = Bench(cluster=ClusterConfig(cdn_kbit_per_s=SLOW))
+    bench.announce(1, "ben")
+    ordered = {piece for _, piece, _ in bench.granted()}
+    taken = [piece for piece in range(PIECES) if piece not in ordered]
+    bench.broker.have(bench.links[1], Have(file=DIGEST, taking=tuple(taken)))
+    bench.announce(2, "cy")
+    for piece in taken[:-1]:
+        bench.pass_s(3)
+        bench.broker.have(bench.links[1], Have(file=DIGEST, got=(Got(piece, CDN_ID, 65_536),)))
+    assert {piece for _, piece, sender in bench.granted() if sender == CDN_ID} <= ordered
+
+
+def test_no_order_is_waited_for_much_longer_than_two_minutes() -> None:
+    """A silent member that claimed a kilobit a second held its receivers up for days."""
+    bench = Bench()
+    bench.announce(1, "ada", ALL, up_kbit_per_s=1)
+    bench.announce(2, "ben", down_kbit_per_s=1)
+    rows = [row for _, grant in bench.grants() for row in grant.pieces]
+    assert rows
+    assert all(row.expect_ms <= ORDER_US_MAX // 1000 + 1000 for row in rows)
+    swarm = bench.broker.files[DIGEST].swarm
+    first = set(swarm.orders.values())
+    for _ in range(50):
+        bench.pass_s(5)
+        bench.broker.have(bench.links[2], Have(file=DIGEST))
+    assert not first & set(swarm.orders.values())
 
 
 def test_a_link_outlives_a_file_that_was_forgotten_after_its_node_had_left() -> None:
