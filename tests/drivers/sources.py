@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 
 from edgecoder.config import NodeConfig
+from edgecoder.core.effects import ModelRow
+from edgecoder.core.events import QueryModels
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.seeding.merkle import leaf_hashes
@@ -23,7 +25,7 @@ from edgecoder_drivers.store.files import FileSystem
 from edgecoder_drivers.store.opening import open_store
 from edgecoder_drivers.store.source import Source
 from tests.catalogs import entry
-from tests.drivers.rig import living
+from tests.drivers.rig import as_kind, living
 from tests.files import content, hashes_of
 
 FILE_BYTES = 5 * LEAF_BYTES + 1234
@@ -92,3 +94,18 @@ async def storing(
     config = config or NodeConfig(has_radio=False, cdn_retry_ms=10)
     async with living([driver], snapshot, catalog=catalog, config=config) as host:
         yield host, driver
+
+
+async def installed(files: FileSystem, catalog: Catalog, root: Path = ROOT) -> set[str]:
+    """The models that a new life says are here. They are, to the last byte."""
+    async with storing(files, catalog, root=root) as (host, driver):
+        rows = [as_kind(row, ModelRow) for row in as_kind(await host.ask(QueryModels), tuple)]
+        entries = [row.entry for row in rows if row.state == "installed"]
+        for entry in entries:
+            path = driver.path(entry)
+            assert path is not None, entry.model_id
+            handle = files.open(path)
+            found = files.pread(handle, entry.file_size_bytes + 1, 0)
+            files.close(handle)
+            assert found == bytes_of(entry.model_id, entry.file_size_bytes), entry.model_id
+    return {entry.model_id for entry in entries}

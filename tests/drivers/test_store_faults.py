@@ -10,14 +10,14 @@ import asyncio
 
 import pytest
 
-from edgecoder.core.effects import ModelRow, PullResult, RemoveResult
+from edgecoder.core.effects import PullResult, RemoveResult
 from edgecoder.core.events import PullModel, QueryModels, RemoveModel
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder_drivers.store.blobs import file_name
 from tests.drivers.disks import Fault, MemoryDisk
 from tests.drivers.rig import as_kind
-from tests.drivers.sources import ROOT, bytes_of, made, storing
+from tests.drivers.sources import ROOT, installed, made, storing
 
 WHOLE, OTHER = made("whole"), made("other")
 IN_PIECES = made("pieces", tree=True, piece_size_bytes=2 * 16_384)
@@ -39,18 +39,6 @@ async def ask(disk: MemoryDisk, kind: type[PullModel | RemoveModel], entry: Cata
         return False
 
 
-async def installed(disk: MemoryDisk) -> set[str]:
-    """What a life says that is installed; that is on the disk, to the last byte."""
-    async with storing(disk, CATALOG) as (host, driver):
-        listed = as_kind(await host.ask(QueryModels), tuple)
-        rows = {row.entry.model_id: row.entry for row in listed if as_kind(row, ModelRow).state == "installed"}
-        for name, entry in rows.items():
-            path = driver.path(entry)
-            assert path is not None
-            assert disk.tree()[path.as_posix()] == bytes_of(name), name
-    return set(rows)
-
-
 def files_of(*entries: CatalogEntry) -> set[str]:
     """What lies in a store that has these files and no others."""
     paths = {ROOT / "blobs" / file_name(entry.sha256) for entry in entries}
@@ -70,10 +58,10 @@ def test_a_pull(entry: CatalogEntry, fault: Fault) -> None:
         was_hit = disk.was_hit
         assert disk.open_handles == 0, disk.calls
         disk.power_on()
-        now = asyncio.run(installed(disk))
+        now = asyncio.run(installed(disk, CATALOG))
         assert now >= {OTHER.model_id} | ({entry.model_id} if was_told else set()), (call, disk.calls)
         assert asyncio.run(ask(disk, PullModel, entry)), (call, disk.calls)
-        assert asyncio.run(installed(disk)) == {OTHER.model_id, entry.model_id}
+        assert asyncio.run(installed(disk, CATALOG)) == {OTHER.model_id, entry.model_id}
         assert set(disk.tree()) == files_of(OTHER, entry), call
         if not was_hit:
             return
@@ -115,11 +103,11 @@ def test_a_removal(fault: Fault) -> None:
         was_told = asyncio.run(ask(disk, RemoveModel, IN_PIECES))
         was_hit = disk.was_hit
         disk.power_on()
-        now = asyncio.run(installed(disk))
+        now = asyncio.run(installed(disk, CATALOG))
         assert OTHER.model_id in now, call
         assert IN_PIECES.model_id not in now or not was_told, (call, disk.calls)
         asyncio.run(ask(disk, RemoveModel, IN_PIECES))  # where a life before was to, it has done it
-        assert asyncio.run(installed(disk)) == {OTHER.model_id}, call
+        assert asyncio.run(installed(disk, CATALOG)) == {OTHER.model_id}, call
         assert set(disk.tree()) == files_of(OTHER), call
         if not was_hit:
             return
@@ -138,7 +126,7 @@ def test_power_that_goes_again_while_a_life_mends() -> None:
             was_told |= asyncio.run(ask(disk, PullModel, WHOLE))
             was_hit_again = disk.was_hit
             disk.power_on()
-            assert not was_told or asyncio.run(installed(disk)) == {WHOLE.model_id}, (call, again)
+            assert not was_told or asyncio.run(installed(disk, CATALOG)) == {WHOLE.model_id}, (call, again)
             assert asyncio.run(ask(disk, PullModel, WHOLE))
             assert set(disk.tree()) == files_of(WHOLE), (call, again)
             if not was_hit_again:
