@@ -149,11 +149,10 @@ class MemoryDisk:
             for path, inode in sorted(self._names.items())
         }
 
-    def put(self, path: Path, data: bytes) -> None:
-        """A file is there."""
-        inode = _Inode()
-        inode.data, inode.durable = bytearray(data), bytearray(data)
-        self._names[path] = self._durable_names[path] = inode
+    def durable(self, path: Path) -> bytes | None:
+        """What would be left of a file if the power went now."""
+        found = self._durable_names.get(path)
+        return bytes(found.durable) if isinstance(found, _Inode) else None
 
     # -- the port ------------------------------------------------------------------------------------------------------
 

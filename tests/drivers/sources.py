@@ -54,7 +54,9 @@ class MemorySource:
         self.before: Callable[[int], Any] | None = None
         """What is awaited before the chunk at an offset comes: it may wait, and raise."""
         self.lie: Callable[[bytes], bytes] = lambda data: data
-        """What becomes of the bytes that are asked for."""
+        """What becomes of the bytes that are asked for,"""
+        self.lie_of_leaves: Callable[[bytes], bytes] = lambda data: data
+        """and of leaf hashes."""
 
     async def read(self, entry: CatalogEntry, first_byte: int, end_byte: int) -> AsyncGenerator[bytes, None]:
         self.asked.append((first_byte, end_byte))
@@ -66,7 +68,7 @@ class MemorySource:
             yield data[at : at + self.chunk_bytes]
 
     async def leaf_hashes(self, entry: CatalogEntry) -> bytes:
-        return b"".join(leaf_hashes(bytes_of(entry.model_id, entry.file_size_bytes)))
+        return self.lie_of_leaves(b"".join(leaf_hashes(bytes_of(entry.model_id, entry.file_size_bytes))))
 
 
 def breaks_at(offset: int, reason: Reason = Reason.NO_SOURCE) -> Callable[[int], Any]:

@@ -158,6 +158,17 @@ def test_pieces_of_a_file_that_is_gone_do_not_count(tmp_path: Path) -> None:
     assert pull(tmp_path, IN_PIECES) == [None]
 
 
+def test_a_part_that_was_cut_short_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "PROGRESS_S", 0.0)
+    source = MemorySource()
+    source.before = breaks_at(50_000)
+    assert pull(tmp_path, WHOLE, source=source) == [Reason.NO_SOURCE]
+    os.truncate(tmp_path / "partial" / file_name(WHOLE.sha256), 40_000)
+    again = MemorySource()
+    assert pull(tmp_path, WHOLE, source=again) == [None]
+    assert again.asked == [(0, FILE_BYTES)]
+
+
 # -- fetches -----------------------------------------------------------------------------------------------------------
 
 

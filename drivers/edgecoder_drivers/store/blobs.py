@@ -46,7 +46,7 @@ class Writer:
         self._path = path
         self._handle: int | None = None
 
-    def write(self, data: bytes | bytearray, offset: int) -> None:
+    def write(self, data: bytes, offset: int) -> None:
         """Write all of it at an offset."""
         if self._handle is None:
             self._handle = self._files.open(self._path, write=True)
@@ -95,8 +95,8 @@ class Blobs:
             self.forget_synced(entry)
         if self.files.free_bytes(self.partial) < size - (before or 0) + RESERVE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        handle = self.files.open(path, write=True)
         try:
+            handle = self.files.open(path, write=True)
             try:
                 self._extend(handle, size, before or 0)
             finally:

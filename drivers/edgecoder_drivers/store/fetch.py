@@ -71,7 +71,7 @@ class FileFetch:
                     await in_thread(lambda _: self._flush())
 
     def _flush(self) -> None:
-        self._writer.write(self._buffer, self._offset)
+        self._writer.write(bytes(self._buffer), self._offset)
         self._offset += len(self._buffer)
         self._buffer.clear()
 

@@ -90,7 +90,7 @@ class PieceRow:
         """Write the leaves that are good."""
         size = min((self._check.good_leaves - self._kept) * LEAF_BYTES, len(self._pending))
         if size:
-            writer.write(self._pending[:size], self._offset)
+            writer.write(bytes(self._pending[:size]), self._offset)
             del self._pending[:size]
             self._offset += size
             self._kept = self._check.good_leaves

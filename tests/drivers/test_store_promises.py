@@ -1,0 +1,244 @@
+"""What each completion of a store promises, held at once: whatever fails, what was told is on the disk to stay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from edgecoder.core.effects import AllocateFile, FetchFile, FetchPiece, HashFile, Operation, Source
+from edgecoder.core.events import (
+    Completion,
+    Event,
+    FetchFailed,
+    FetchProgressed,
+    FileAllocated,
+    FileFetched,
+    FileHashed,
+    PieceArrived,
+    PieceFailed,
+    PieceFetched,
+)
+from edgecoder.core.failures import FAILURES
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import Catalog
+from edgecoder.seeding.pieces import LEAF_BYTES
+from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.store import fetch as fetch_module
+from edgecoder_drivers.store.blobs import file_name
+from edgecoder_drivers.store.driver import StoreDriver
+from edgecoder_drivers.store.opening import open_store
+from tests.drivers.disks import Fault, MemoryDisk
+from tests.drivers.sources import FILE_BYTES, ROOT, MemorySource, breaks_at, bytes_of, made
+
+ENTRY = made("pieces", tree=True, piece_size_bytes=2 * LEAF_BYTES)
+DATA = bytes_of("pieces")
+PART = ROOT / "partial" / file_name(ENTRY.sha256)
+LAYOUT = ENTRY.layout
+FAULTS = [fault for fault in Fault if not fault.is_cut]
+
+
+class Bench:
+    """A store without a core: operations go in, and what it says comes out."""
+
+    def __init__(self) -> None:
+        self.disk, self.source = MemoryDisk(), MemorySource()
+        blobs, _ = open_store(ROOT, Catalog((ENTRY,)), self.disk)
+        self.driver = StoreDriver(blobs, self.source)
+        self.events: list[Event] = []
+        self.on_event: Callable[[Event], None] = lambda event: None
+        self.driver.open(self._take)
+
+    def _take(self, event: Event) -> None:
+        self.events.append(event)
+        self.on_event(event)
+
+    async def do(self, effect: Operation) -> Completion:
+        """The completion, as the host makes it."""
+        try:
+            completion = await self.driver.operations()[type(effect)](effect)
+        except Refused as refused:
+            completion = FAILURES[type(effect)](effect.op, refused.reason)
+        self._take(completion)
+        return completion
+
+
+def bench(test: Callable[[Bench], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        table = Bench()
+        async with asyncio.timeout(30):
+            await test(table)
+        await table.driver.close()
+        assert table.disk.open_handles == 0
+
+    asyncio.run(bounded())
+
+
+def every_call(test: Callable[[Bench], Awaitable[None]], fault: Fault) -> None:
+    """The test with a fault at each call in turn."""
+    hit, call = True, 0
+    while hit:
+        call += 1
+
+        async def one(table: Bench, call: int = call) -> None:
+            nonlocal hit
+            await table.do(AllocateFile(1, ENTRY))
+            table.disk.fail(call, fault)
+            await test(table)
+            hit = table.disk.was_hit
+            table.disk.fault = None
+
+        bench(one)
+    assert call > 3
+
+
+def is_durable(disk: MemoryDisk, first: int, end: int) -> bool:
+    found = disk.durable(PART)
+    return found is not None and found[first:end] == DATA[first:end]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_pieces_that_are_told_are_durable(fault: Fault) -> None:
+    async def fetch(table: Bench) -> None:
+        def check(event: Event) -> None:
+            match event:
+                case PieceArrived(piece=piece):
+                    assert is_durable(table.disk, LAYOUT.piece_offset(piece), LAYOUT.piece_offset(piece + 1))
+                case PieceFetched():
+                    assert is_durable(table.disk, 0, FILE_BYTES)
+                case PieceFailed(leaves=leaves):
+                    arrived = sum(isinstance(event, PieceArrived) for event in table.events)
+                    first = LAYOUT.piece_offset(arrived)
+                    assert is_durable(table.disk, first, min(first + leaves * LEAF_BYTES, FILE_BYTES))
+                case _:
+                    pass
+
+        table.on_event = check
+        await table.do(FetchPiece(2, ENTRY, 0, 0, Source.CDN, LAYOUT.piece_count))
+        assert isinstance(table.events[-1], PieceFetched) or table.disk.was_hit
+
+    every_call(fetch, fault)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bytes_that_are_told_are_durable(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "PROGRESS_S", 0.0)
+
+    async def fetch(table: Bench) -> None:
+        def check(event: Event) -> None:
+            if isinstance(event, FetchProgressed):
+                assert is_durable(table.disk, 0, event.bytes_done)
+
+        table.on_event = check
+        last = await table.do(FetchFile(2, ENTRY, 0))
+        done = [event.bytes_done for event in table.events if isinstance(event, FetchProgressed)]
+        assert last == FileFetched(2, FILE_BYTES) or (isinstance(last, FetchFailed) and table.disk.was_hit)
+        assert not isinstance(last, FileFetched) or done[-1] == FILE_BYTES
+
+    every_call(fetch, fault)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_room_that_is_refused_is_free(fault: Fault) -> None:
+    hit, call = True, 0
+    while hit:
+        call += 1
+
+        async def allocate(table: Bench, call: int = call) -> None:
+            nonlocal hit
+            before = table.disk.tree()
+            table.disk.fail(call, fault)
+            completion = await table.do(AllocateFile(1, ENTRY))
+            hit, table.disk.fault = table.disk.was_hit, None
+            assert isinstance(completion, FileAllocated) != hit
+            assert isinstance(completion, FileAllocated) or table.disk.tree() == before
+            assert not hit or await table.do(AllocateFile(2, ENTRY)) == FileAllocated(2)
+
+        bench(allocate)
+    assert call > 4
+
+
+def test_a_file_with_another_hash_is_not_installed_for_a_moment() -> None:
+    async def fetch(table: Bench) -> None:
+        table.source.lie = lambda data: bytes(len(data))
+        await table.do(FetchFile(1, ENTRY, 0))
+        hashed = await table.do(HashFile(2, ENTRY))
+        assert isinstance(hashed, FileHashed)
+        assert hashed.sha256 != ENTRY.sha256
+        assert table.driver.path(ENTRY) is None
+        assert not [path for path in table.disk.tree() if "/blobs/" in path]
+
+    bench(fetch)
+
+
+def test_a_bad_leaf_is_its_sources_and_is_not_written() -> None:
+    async def fetch(table: Bench) -> None:
+        at = 3 * LEAF_BYTES + 5
+        table.source.lie = lambda data: data[:at] + b"?" + data[at + 1 :]
+        await table.do(AllocateFile(1, ENTRY))
+        failed = await table.do(FetchPiece(2, ENTRY, 0, 0, Source.CDN, 3))
+        assert table.events[1:-1] == [PieceArrived(2, 0)]
+        assert isinstance(failed, PieceFailed)
+        assert (failed.reason, failed.leaves) == (Reason.PIECE_CORRUPT, 1)
+        assert failed.wasted_bytes >= LEAF_BYTES
+        assert is_durable(table.disk, 0, 3 * LEAF_BYTES)
+        found = table.disk.durable(PART)
+        assert found is not None
+        assert found[3 * LEAF_BYTES :] == bytes(FILE_BYTES - 3 * LEAF_BYTES)
+
+    bench(fetch)
+
+
+def test_a_piece_that_broke_off_goes_on_at_its_leaf() -> None:
+    async def fetch(table: Bench) -> None:
+        await table.do(AllocateFile(1, ENTRY))
+        table.source.before = breaks_at(20_000)
+        failed = await table.do(FetchPiece(2, ENTRY, 0, 0, Source.CDN))
+        assert failed == PieceFailed(2, Reason.NO_SOURCE, 1, 20_000 - LEAF_BYTES)
+        table.source.before = None
+        assert await table.do(FetchPiece(3, ENTRY, 0, 1, Source.CDN)) == PieceFetched(3)
+        assert table.source.asked[-1] == (LEAF_BYTES, 2 * LEAF_BYTES)
+        assert is_durable(table.disk, 0, 2 * LEAF_BYTES)
+
+    bench(fetch)
+
+
+def test_leaf_hashes_that_are_not_of_the_root_are_no_source() -> None:
+    async def fetch(table: Bench) -> None:
+        await table.do(AllocateFile(1, ENTRY))
+        table.source.lie_of_leaves = lambda data: data[::-1]
+        assert await table.do(FetchPiece(2, ENTRY, 0, 0, Source.CDN)) == PieceFailed(2, Reason.NO_SOURCE)
+        table.source.lie_of_leaves = lambda data: data
+        assert await table.do(FetchPiece(3, ENTRY, 0, 0, Source.CDN)) == PieceFetched(3)
+
+    bench(fetch)
+
+
+def test_pieces_of_a_verified_file_need_no_source() -> None:
+    async def fetch(table: Bench) -> None:
+        await table.do(FetchFile(1, ENTRY, 0))
+        await table.do(HashFile(2, ENTRY))
+        table.source.asked.clear()
+        assert await table.do(FetchPiece(3, ENTRY, 0, 0, Source.CDN, 2)) == PieceFetched(3)
+        assert table.events[-2] == PieceArrived(3, 0)
+        assert await table.do(FetchFile(4, ENTRY, 0)) == FileFetched(4, FILE_BYTES)
+        assert table.source.asked == []
+
+    bench(fetch)
+
+
+def test_a_file_that_rotted_comes_again_from_the_beginning() -> None:
+    async def fetch(table: Bench) -> None:
+        await table.do(FetchFile(1, ENTRY, 0))
+        await table.do(HashFile(2, ENTRY))
+        path = table.driver.path(ENTRY)
+        assert path is not None
+        handle = table.disk.open(path, write=True)
+        table.disk.pwrite(handle, b"rot", 100)
+        table.disk.close(handle)
+        assert await table.do(FetchFile(3, ENTRY, 0)) == FileFetched(3, FILE_BYTES)
+        assert await table.do(HashFile(4, ENTRY)) == FileHashed(4, ENTRY.sha256)
+        assert table.source.asked == [(0, FILE_BYTES), (0, FILE_BYTES)]
+
+    bench(fetch)
