@@ -39,6 +39,7 @@ class Giving:
         """and over a radio link."""
         self.busy = False
         self.duty = 100
+        self.pauses_told = 0
 
     def gives_nothing(self, *, over_radio: bool = False) -> Reason | None:
         return self.reason_near if over_radio else self.reason
@@ -51,6 +52,9 @@ class Giving:
 
     def trusts_broker(self, broker: NodeId, file: FileId) -> bool:  # noqa: ARG002
         return broker == BROKER
+
+    def pause_changed(self) -> None:
+        self.pauses_told += 1
 
     def uplink_changed(self) -> None: ...
 

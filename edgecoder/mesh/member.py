@@ -380,7 +380,7 @@ class Member:
 
     def _load_changed(self) -> None:
         self.announcer.load_changed()
-        self.swarms.uploads.pump()
+        self.swarms.tasks_changed()
 
     def _holdings_changed(self) -> None:
         self.announcer.load_changed()

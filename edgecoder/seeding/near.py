@@ -90,6 +90,8 @@ class _File(msgspec.Struct, gc=False):
     slots: int = 0
     told: int | None = None
     """The pieces that it was told are here; None: nothing was said of the file."""
+    told_slots: int = 0
+    """The slots that it was told."""
 
 
 class _Near(msgspec.Struct):
@@ -250,8 +252,7 @@ class NearPeers:
             return
         row = near.files.setdefault(message.file, _File())
         row.have, row.wants, row.slots = have, message.wants, message.slots
-        if row.told is None and message.wants and holding.have & ~have and self._around.near_slots():
-            self._tell(near, holding, row)
+        self._tell_new(near, holding, row)
         self.ask()
 
     def on_have(self, link: Link, message: Have) -> None:
@@ -265,17 +266,35 @@ class NearPeers:
             row.have |= (1 << got.piece) & holding.layout.all_pieces
         self.ask()
 
+    def gates_changed(self) -> None:
+        """What this node gives may have changed: those who wait for it, and those who heard otherwise, are told."""
+        slots = self._around.near_slots()
+        for near in self._links.values():
+            for file, row in near.files.items():
+                holding = self._around.held(file)
+                if holding is None:
+                    continue
+                if row.told is None:
+                    self._tell_new(near, holding, row)
+                elif row.told_slots != slots:
+                    self._tell(near, holding, row)
+
+    def _tell_new(self, near: _Near, holding: Holding, row: _File) -> None:
+        """Who wants a file is told once that some of it is here and given."""
+        if row.told is None and row.wants and holding.have & ~row.have and self._around.near_slots():
+            self._tell(near, holding, row)
+
     def _say_wanted(self, near: _Near, holding: Holding) -> None:
         near.hopes_until = self._context.now + _HOPE_US
         self._tell(near, holding, near.files.setdefault(holding.file, _File()))
 
     def _tell(self, near: _Near, holding: Holding, row: _File) -> None:
-        row.told = holding.have
+        row.told, row.told_slots = holding.have, self._around.near_slots()
         message = Announce(
             file=holding.file,
             have=bitmap_to_bytes(holding.have, holding.layout.piece_count),
             wants=holding.file in self._around.transfers,
-            slots=self._around.near_slots(),
+            slots=row.told_slots,
         )
         self._context.send(near.link, message, _TTL_MS)
 

@@ -163,6 +163,10 @@ class Swarms:
         """See `uploads.Giver`."""
         return 100 if self._around.on_external_power() else self._context.config.seed_duty_pct
 
+    def pause_changed(self) -> None:
+        """See `uploads.Giver`."""
+        self.client.changed()
+
     def trusts_broker(self, broker: NodeId, file: FileId) -> bool:
         """See `uploads.Giver`."""
         return self.client.trusts(broker, file)
@@ -196,7 +200,8 @@ class Swarms:
         """See `client.Files`."""
         config = self._context.config
         is_done = holding.is_whole and not config.seed_whole_files
-        return 0 if is_done or self.gives_nothing() is not None else config.upload_slots
+        is_closed = is_done or self.gives_nothing() is not None or self.uploads.is_paused()
+        return 0 if is_closed else config.upload_slots
 
     # -- Around of the near peers --------------------------------------------------------------------------------------
 
@@ -290,6 +295,13 @@ class Swarms:
     def gates_changed(self) -> None:
         """What the node gives may have changed."""
         self.client.changed()
+        self.near.gates_changed()
+        self.uploads.pump()
+
+    def tasks_changed(self) -> None:
+        """A task has begun or ended. Brokers hear of a pause when somebody comes in vain, and of its end."""
+        if not self.uploads.is_paused():
+            self.client.changed()
         self.uploads.pump()
 
     def home_answered(self, link: LinkId, time_ms: int) -> None:

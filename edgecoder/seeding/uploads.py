@@ -2,7 +2,9 @@
 
 Requests are served in their order, as many at once as there are slots. A request needs a ticket of the file's broker,
 but for peers over a radio link, who are known to be near; one that has run out counts as long as no broker of the file
-can be reached. Tasks of users come first: nothing new is sent while the node runs some.
+can be reached. Tasks of users come first: nothing new is sent while the node runs some, nor on its battery when the
+share of the time is used up. Peers in reach wait for the end of such a pause; whom a broker has sent here is refused at
+once, since it has others.
 """
 
 from __future__ import annotations
@@ -50,6 +52,10 @@ class Giver(Protocol):
 
     def duty_pct(self) -> int:
         """The share of the time in which it may send, percent."""
+        ...
+
+    def pause_changed(self) -> None:
+        """A pause has begun that matters to others, or one has ended."""
         ...
 
     def trusts_broker(self, broker: NodeId, file: FileId) -> bool:
@@ -119,7 +125,7 @@ class Uploads:
         holding = self._holdings.by_file.get(event.file)
         reason = self._refusal(event, holding)
         if reason is not None:
-            self._refuse(event.request, event.peer, event.file, reason)
+            self._refuse(event.request, event.peer, event.file, reason, says_have=reason in _SAYS_HAVE)
             return
         self._of_peer[event.peer] = self._of_peer.get(event.peer, 0) + 1
         upload = _Upload(event.request, event.peer, event.file, event.piece, event.first_leaf, event.link)
@@ -140,25 +146,41 @@ class Uploads:
         """Serve as many as may be."""
         if not self._waiting:
             return
-        config, giver = self._context.config, self._giver
-        if giver.gives_nothing() is not None:
-            self._refuse_waiting()
-        if giver.is_busy() and not config.seed_while_busy:
-            return  # whoever ends the task pumps again
-        while self._waiting and len(self._serving) < self.at_once:
-            if self._rests():
-                return
+        self._begin_window()
+        is_paused = self.is_paused()
+        if is_paused or self._giver.gives_nothing() is not None:
+            self._refuse_waiting(is_paused=is_paused)
+        while not is_paused and self._waiting and len(self._serving) < self.at_once:
             self._serve(self._waiting.popleft())
+        if is_paused:  # whoever ends the task pumps again
+            self._pause()
 
-    def _refuse_waiting(self) -> None:
+    def is_paused(self) -> bool:
+        """Whether tasks of users run, which come first, or the share of the time in which it may send is used up."""
+        if self._giver.is_busy() and not self._context.config.seed_while_busy:
+            return True
+        return self._is_used_up()
+
+    def _pause(self) -> None:
+        """Those who wait, and the brokers, are to know; the time comes again."""
+        if self._is_used_up():
+            self._context.timers.set(_PUMP, self._window_began + _DUTY_WINDOW, self._go_on)
+        self._giver.pause_changed()
+
+    def _go_on(self) -> None:
+        self.pump()
+        self._giver.pause_changed()
+
+    def _refuse_waiting(self, *, is_paused: bool) -> None:
         waiting, self._waiting = self._waiting, deque()
         for upload in waiting:
             reason = self._giver.gives_nothing(over_radio=upload.link is not None)
-            if reason is None:
+            if reason is None and (upload.link is not None or not is_paused):
                 self._waiting.append(upload)
             else:
                 self._release(upload)
-                self._refuse(upload.request, upload.peer, upload.file, reason)
+                why = reason or Reason.NOT_SEEDING
+                self._refuse(upload.request, upload.peer, upload.file, why, says_have=reason is None)
 
     def _refusal(self, event: PieceAsked, holding: Holding | None) -> Reason | None:
         config = self._context.config
@@ -198,23 +220,22 @@ class Uploads:
         is_fresh = giver.unix_ms() <= ticket.expires_ms + self._context.config.clock_skew_ms
         return is_fresh or not giver.has_broker(event.file)
 
-    def _rests(self) -> bool:
-        """Whether the share of the time in which it may send is used up; then go on when it is not."""
-        share = self._giver.duty_pct()
+    def _begin_window(self) -> None:
         now = self._context.now
         if now >= self._window_began + _DUTY_WINDOW:
             self._window_began, self._sent_us, self._sending_since = now, 0, now
-        sent = self._sent_us + (now - self._sending_since if self._serving else 0)
-        if share >= 100 or sent * 100 < share * _DUTY_WINDOW:
-            return False
-        self._context.timers.set(_PUMP, self._window_began + _DUTY_WINDOW, self.pump)
-        return True
+
+    def _is_used_up(self) -> bool:
+        share, now = self._giver.duty_pct(), self._context.now
+        is_over = now >= self._window_began + _DUTY_WINDOW
+        sent = 0 if is_over else self._sent_us + (now - self._sending_since if self._serving else 0)
+        return share < 100 and sent * 100 >= share * _DUTY_WINDOW
 
     def _serve(self, upload: _Upload) -> None:
         holding = self._holdings.by_file.get(upload.file)
         if holding is None or not holding.have >> upload.piece & 1:  # removed while it waited
             self._release(upload)
-            self._refuse(upload.request, upload.peer, upload.file, Reason.NOT_HELD)
+            self._refuse(upload.request, upload.peer, upload.file, Reason.NOT_HELD, says_have=True)
             return
         context = self._context
         upload.op, upload.began = context.ops.begin(self._served), context.now
@@ -260,9 +281,9 @@ class Uploads:
         else:
             del self._of_peer[upload.peer]
 
-    def _refuse(self, request: RequestId, peer: NodeId, file: FileId, reason: Reason) -> None:
+    def _refuse(self, request: RequestId, peer: NodeId, file: FileId, reason: Reason, *, says_have: bool) -> None:
         """Say why, and to whom may ask what is here: without a broker it asks for that next."""
         holding = self._holdings.by_file.get(file)
-        have = holding.have if holding is not None and reason in _SAYS_HAVE else 0
+        have = holding.have if holding is not None and says_have else 0
         self._context.out.append(RefusePiece(request, reason, have))
         self._context.trace(PieceRefused(peer, reason))

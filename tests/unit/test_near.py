@@ -8,7 +8,7 @@ import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import Connect, FetchPiece, ServePiece, Source
-from edgecoder.core.events import PeersSilent, PieceAsked, PullModel
+from edgecoder.core.events import PeersSilent, PieceAsked, PowerChanged, PullModel
 from edgecoder.core.ids import LinkId, Medium
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog
@@ -123,6 +123,21 @@ def test_who_has_the_file_answers_who_wants_it_and_nobody_else(village: Cluster)
     peer.say(link, announce(1, wants=True))
     village.run_for(100)
     assert len(peer.all(Announce)) == 1
+
+
+def test_who_wanted_a_file_while_nothing_was_given_is_told_when_that_is_over(village: Cluster) -> None:
+    host = phone(village, has=True)
+    host.take(PowerChanged(5, on_external_power=False, low_power=True))
+    peer, link = met(village, host)
+    peer.say(link, announce(0b1, wants=True))
+    village.run_for(100)
+    assert not peer.all(Announce)
+    host.take(PowerChanged(90, on_external_power=True))
+    village.run_for(100)
+    assert [(said.slots, int.from_bytes(said.have, "little")) for said in peer.all(Announce)] == [(4, ALL)]
+    host.take(PowerChanged(5, on_external_power=False, low_power=True))
+    village.run_for(100)
+    assert peer.last(Announce).slots == 0
 
 
 def test_news_of_pieces_that_there_are_not_change_nothing(village: Cluster) -> None:

@@ -157,6 +157,24 @@ def test_unless_its_user_wants_both() -> None:
     assert bench.near() in bench.serving
 
 
+def test_whom_a_broker_sent_is_refused_while_tasks_run_and_the_broker_hears_of_it(bench: UploadBench) -> None:
+    """They waited without a word, and said that this node was too slow."""
+    ticket = bench.ticket(expires_ms=NOW_MS)
+    sent = [bench.near(PEERS[1]), bench.near(PEERS[2])]
+    waits, near = bench.request(ticket=ticket), bench.near(PEERS[1])
+    bench.giver.busy = True
+    bench.pump()
+    late = bench.request(ticket=ticket)
+    assert bench.refused == {waits: Reason.NOT_SEEDING, late: Reason.NOT_SEEDING}
+    assert bench.giver.pauses_told
+    for request in sent:
+        bench.served(request)
+    assert not bench.serving
+    bench.giver.busy = False
+    bench.pump()
+    assert list(bench.serving) == [near]
+
+
 def test_who_waits_is_told_when_nothing_is_given_any_more(bench: UploadBench) -> None:
     """But for those in reach, where only the network is dear."""
     bench.giver.busy = True
@@ -217,6 +235,20 @@ def test_on_its_battery_it_sends_for_a_share_of_the_time() -> None:
     assert not bench.serving
     bench.wait(SECOND)
     assert list(bench.serving) == [third]
+
+
+def test_whom_a_broker_sent_is_refused_until_it_may_send_again(bench: UploadBench) -> None:
+    bench.giver.duty = 50
+    ticket = bench.ticket(expires_ms=NOW_MS)
+    bench.wait(MINUTE)
+    bench.served(bench.request(ticket=ticket), 30 * SECOND)
+    assert bench.uploads.is_paused()
+    assert bench.ask(ticket) is Reason.NOT_SEEDING
+    told = bench.giver.pauses_told
+    bench.wait(30 * SECOND)
+    assert not bench.uploads.is_paused()
+    assert bench.giver.pauses_told == told + 1
+    assert bench.request(ticket=ticket) in bench.serving
 
 
 def test_two_at_once_are_one_time_on_the_air() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from edgecoder.core.effects import AllocateFile
-from edgecoder.core.events import PullModel
+from edgecoder.core.effects import AllocateFile, RefusePiece, RunTask
+from edgecoder.core.events import PieceAsked, PullModel
 from edgecoder.core.ids import Role
+from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog
+from edgecoder.seeding.tickets import issue
 from edgecoder.wire.messages import Announce
 from tests.catalogs import MIB, entry
 from tests.harness import Cluster
@@ -31,3 +33,24 @@ def test_nothing_is_wanted_before_there_is_room_for_it() -> None:
     assert {wants for wants, _ in said(cluster, phone)} <= {False}
     cluster.run_for(2_000)
     assert (True, 4) in said(cluster, phone)
+
+
+def test_brokers_hear_of_a_pause_for_tasks_when_somebody_comes_in_vain_and_of_its_end() -> None:
+    """Slots were announced while nothing was sent, and those who were told to ask blamed the node."""
+    cluster = Cluster(catalog=Catalog((SHARED,)))
+    hub = cluster.add("hub", Role.COORDINATOR)
+    agent = cluster.add("agent", Role.AGENT, installed=[SHARED], active=SHARED)
+    agent.plan(RunTask, Outcome(after_us=4_000_000))
+    cluster.link(agent, hub)
+    cluster.run_for(1_000)
+    agent.submit()
+    cluster.run_for(1_000)
+    assert said(cluster, agent)[-1] == (False, 4)
+    peer, file, signer = bytes(32), bytes.fromhex(SHARED.sha256), hub.alive.context.signer
+    ticket = issue("edgecoder", signer, peer, agent.node_id, file, 1, 60_000)
+    agent.take(PieceAsked(1, peer, file, 0, 0, ticket))
+    assert [refusal.reason for refusal in agent.did(RefusePiece)] == [Reason.NOT_SEEDING]
+    cluster.run_for(1_000)
+    assert said(cluster, agent)[-1] == (False, 0)
+    cluster.run_for(4_000)
+    assert said(cluster, agent)[-1] == (False, 4)
