@@ -319,7 +319,7 @@ class Broker:
         orders = self._late(state)
         for peer in state.swarm.peers.values():
             if not peer.inbound_max and now >= peer.silent_since + SILENT_MS * MILLI:
-                peer.inbound_max = 1
+                peer.inbound_max = 1  # one order, and none again where it is late
             if peer.refused:
                 peer.refused = {node: until for node, until in peer.refused.items() if until > now}
             if peer.is_doubted:

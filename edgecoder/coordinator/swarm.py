@@ -96,7 +96,7 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     missed_by: set[NodeId] = set()
     """Who could not reach it since then."""
     silent_since: Micros = 0
-    """Since when nothing is sent to it."""
+    """Since when it has not said a word though something should have come; 0: it has."""
     tried_at: Micros = 0
     busy_until: Micros = 0
     """When it should have sent what it was given."""
@@ -206,7 +206,8 @@ class Swarm:
     def heard(self, peer: Peer, now: Micros) -> None:
         """A member has said something."""
         peer.heard_at = now
-        if not peer.inbound_max:
+        if peer.silent_since:
+            peer.silent_since = 0
             peer.target = self._target_of(peer)
 
     def open_orders(self, peer: Peer) -> list[Order]:
