@@ -2,7 +2,8 @@
 
 Members announce what they have; it grants pieces to receivers, with tickets for pairs, and settles a grant by what the
 receiver says. Of several coordinators one brokers a file: the first by rendezvous hash among those that are alive; the
-others send their nodes there. Grants carry an epoch that grows whenever the brokerage of a file moves.
+others send their nodes there. Grants carry an epoch, which is the Unix time, ms, at which the brokerage of a file came
+here, and so grows whenever it moves.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ LATE_PARTS = 4
 """An order is told again when it is late by one part of so many of the time that it should take."""
 SILENT_MS = 8_000
 """A receiver that is not heard of is tried with one order so often."""
-EPOCHS_MAX = 1 << 48
-"""Broker epochs that members may name: more than brokerages of a file can move."""
+EPOCH_AHEAD_MS = 86_400_000
+"""So far ahead of this coordinator's clock an epoch may be that a member names: the clock of the broker before may have
+been wrong. Nobody can push a file's epochs farther."""
 
 
 class _File(msgspec.Struct):
@@ -54,6 +56,7 @@ class _File(msgspec.Struct):
     swarm: Swarm
     origin: LoneOrigin
     epoch: int
+    """That of its grants."""
     judge: Judge
     earnings: Earnings
     due_at: Micros = 0
@@ -61,6 +64,8 @@ class _File(msgspec.Struct):
     told: tuple[int, int] = (-1, -1)
     shares_told: int = 0
     """The shares of the origin that all who waited were told last."""
+    follows_at: Micros = 0
+    """From when on the epoch may follow one that a member names."""
     first: NodeId | None = None
     """The coordinator that is first for it, as it was last looked at."""
 
@@ -174,15 +179,22 @@ class Broker:
             origin, judge = LoneOrigin(egress, connection), Judge(self._context, swarm)
             earnings = Earnings(self._context, swarm, self.credits, entry.model_id)
             first = self.broker_of(message.file)
-            state = _File(entry, message.file, swarm, origin, 1, judge, earnings, first=first)
+            state = _File(entry, message.file, swarm, origin, self._unix_ms(), judge, earnings, first=first)
             self.files[message.file] = state
         self._sweep_later(state)
-        is_sane = message.broker_epoch < EPOCHS_MAX  # or one member could end the grants of a file for good
-        if is_sane and message.broker_epoch >= state.epoch and not self._knows(state, message):
-            state.epoch = message.broker_epoch + 1
-            for peer in state.swarm.peers.values():
-                peer.tickets.clear()
+        self._follow(state, message.broker_epoch)
         return state
+
+    def _follow(self, state: _File, epoch: int) -> None:
+        """A member names the epoch of its last broker. If it is newer, the file was brokered elsewhere and a new one
+        begins, with new tickets: no more often than they are renewed anyway, as members may lie."""
+        now, now_ms = self._context.now, self._unix_ms()
+        if not state.epoch < epoch <= now_ms + EPOCH_AHEAD_MS or now < state.follows_at:
+            return
+        state.follows_at = self._context.in_ms(self._context.config.ticket_ms // 2)
+        state.epoch = max(now_ms, epoch + 1)
+        for peer in state.swarm.peers.values():
+            peer.tickets.clear()
 
     def _forget_one(self) -> bool:
         """Forget the oldest file that nobody has or wants, so that there is room for another."""
@@ -193,10 +205,6 @@ class Broker:
         self._context.timers.cancel((_DUE, empty.file))
         self._context.timers.cancel((_SWEEP, empty.file))
         return True
-
-    def _knows(self, state: _File, message: Announce) -> bool:
-        """Whether the epoch that a node names is one that this broker has given."""
-        return message.broker_epoch == state.epoch and bool(state.swarm.peers)
 
     def have(self, link: Link, message: Have) -> None:
         """A member tells what came and what did not; with neither, that it does nothing."""
