@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +29,11 @@ from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.store import blobs as blobs_module
 from edgecoder_drivers.store import fetch as fetch_module
 from edgecoder_drivers.store.blobs import file_name
 from edgecoder_drivers.store.driver import StoreDriver
+from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
 from tests.drivers.disks import Fault, MemoryDisk
 from tests.drivers.sources import FILE_BYTES, ROOT, MemorySource, breaks_at, bytes_of, made
@@ -242,3 +248,54 @@ def test_a_file_that_rotted_comes_again_from_the_beginning() -> None:
         assert table.source.asked == [(0, FILE_BYTES), (0, FILE_BYTES)]
 
     bench(fetch)
+
+
+def test_a_hash_that_is_cancelled_does_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs_module, "CHUNK_BYTES", 1000)
+
+    async def fetch(table: Bench) -> None:
+        await table.do(FetchFile(1, ENTRY, 0))
+        loop, hashing = asyncio.get_running_loop(), asyncio.ensure_future(table.do(HashFile(2, ENTRY)))
+        pread, may_go_on = table.disk.pread, threading.Event()
+
+        def cancels(handle: int, size: int, offset: int) -> bytes:
+            if offset == 5000:
+                loop.call_soon_threadsafe(hashing.cancel)
+                loop.call_soon_threadsafe(loop.call_soon, may_go_on.set)
+                may_go_on.wait(20)
+            return pread(handle, size, offset)
+
+        table.disk.calls.clear()
+        table.disk.pread = cancels  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await hashing
+        assert table.disk.calls.count("pread") == 6
+        assert table.driver.path(ENTRY) is None
+
+    bench(fetch)
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_that_cannot_keep_room_has_to_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def cannot(*_: int) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    files = RealFiles()
+    handle = files.open(tmp_path / "file", write=True)
+    files.preallocate(handle, 100_000)
+    assert files.stat(tmp_path / "file") == 100_000
+    files.preallocate(handle, 50_000)
+    assert files.stat(tmp_path / "file") == 100_000
+    with pytest.raises(OSError, match="space"):
+        files.preallocate(handle, files.free_bytes(tmp_path) * 2)
+    assert files.stat(tmp_path / "file") == 100_000
+    files.close(handle)
+
+
+def test_what_is_written_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic"):
+        RealFiles().open(tmp_path / "link", write=True)

@@ -7,6 +7,7 @@ of these calls. All of them block and raise OSError; none buffers.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sqlite3
 from pathlib import Path
@@ -14,6 +15,10 @@ from typing import Protocol
 
 BUSY_S = 1.0
 """How long a write waits for another process that has the database."""
+
+
+_FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
+"""What Apple's systems need: there `fsync` leaves the bytes in the disk's cache."""
 
 
 class FileSystem(Protocol):
@@ -134,13 +139,13 @@ class RealFiles:
 
     def fsync(self, handle: int) -> None:
         """See `FileSystem`."""
-        os.fsync(handle)
+        _sync(handle)
 
     def fsync_folder(self, path: Path) -> None:
         """See `FileSystem`."""
         handle = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            _sync(handle)
         finally:
             os.close(handle)
 
@@ -182,3 +187,10 @@ class RealFiles:
     def database(self, path: Path) -> sqlite3.Connection:
         """See `FileSystem`."""
         return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+
+
+def _sync(handle: int) -> None:
+    if _FULL_SYNC is None:
+        os.fsync(handle)
+    else:
+        fcntl.fcntl(handle, _FULL_SYNC)

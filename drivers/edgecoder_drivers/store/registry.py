@@ -23,6 +23,7 @@ _SCHEMA = (
     "PRAGMA locking_mode = EXCLUSIVE",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
+    "PRAGMA fullfsync = ON",  # on Apple's systems
     "CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE IF NOT EXISTS files (sha256 TEXT PRIMARY KEY, synced_bytes INTEGER NOT NULL,
     is_verified INTEGER NOT NULL) WITHOUT ROWID""",
