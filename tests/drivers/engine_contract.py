@@ -174,6 +174,13 @@ class EngineContract:
 
         self.run(test)
 
+    def test_two_at_once_are_both_answered(self) -> None:
+        async def test(talk: Talk) -> None:
+            await talk.load(talk.good)
+            assert all(tokens > 0 for tokens in await asyncio.gather(talk.answer(40), talk.answer(20)))
+
+        self.run(test)
+
     def test_one_after_the_other(self) -> None:
         async def test(talk: Talk) -> None:
             for entry in (talk.good, talk.other, talk.good):

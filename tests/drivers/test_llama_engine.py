@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,11 +15,23 @@ import pytest
 from edgecoder.errors import Reason
 from tests.drivers.engine_bench import DriverBench, driver_bench
 from tests.drivers.engine_contract import Bad, EngineContract
-from tests.drivers.llama_rig import Files, engine_of, kill
+from tests.drivers.llama_rig import Files, engine_of, kill, pid_of
 from tests.drivers.tiny_gguf import ENDLESS_TOKENS, entry_of, make
 
 CONTEXT_TOKENS = 2 * ENDLESS_TOKENS
 """Of two slots; 16 MB of cache."""
+
+
+def open_doors(pid: int) -> list[str]:
+    """The sockets of a process that others can connect to, as Linux shows them."""
+    inodes = {re.sub(r"\D", "", str(link.readlink())) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    tcp = [row for name in ("tcp", "tcp6") for row in rows(f"/proc/net/{name}") if row[9] in inodes]
+    unix = [row[7] for row in rows("/proc/net/unix") if len(row) > 7 and row[6] in inodes]
+    return [row[1] for row in tcp] + [path for path in unix if path.startswith("@") or Path(path).exists()]
+
+
+def rows(path: str) -> list[list[str]]:
+    return [line.split() for line in Path(path).read_text(encoding="ascii").splitlines()[1:]]
 
 
 class TestLlamaEngine(EngineContract):
@@ -50,6 +64,17 @@ class TestLlamaEngine(EngineContract):
         shorter.write_bytes(content)
         large = msgspec.structs.replace(self.good, sha256="0" * 64, kv_bytes_per_token=1 << 30)
         self.bad["too large"] = Bad(files.add(tmp_path / "good.gguf", large), Reason.INSUFFICIENT_MEMORY)
+
+    def test_it_listens_to_nobody(self) -> None:
+        """The server within xllamacpp would, and anybody on this machine could use it."""
+
+        async def test() -> None:
+            engine = engine_of(self.files, self.library)
+            await engine.load(self.good, CONTEXT_TOKENS)
+            assert open_doors(pid_of(engine)) == []
+            await engine.close()
+
+        asyncio.run(test())
 
     @asynccontextmanager
     async def bench(self) -> AsyncIterator[DriverBench]:

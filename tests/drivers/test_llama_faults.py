@@ -17,11 +17,11 @@ from edgecoder.config import NodeConfig
 from edgecoder.errors import DriverError, Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Refused
-from edgecoder_drivers.llamacpp import port
+from edgecoder_drivers.llamacpp import port, process
 from edgecoder_drivers.llamacpp.engine import LlamaEngine
 from edgecoder_drivers.llamacpp.process import Patience
 from tests.drivers.llama_rig import Files, engine_of, pid_of
-from tests.drivers.tiny_gguf import make
+from tests.drivers.tiny_gguf import entry_of, make
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = "tests.drivers.faulty_llama"
@@ -103,6 +103,20 @@ def test_a_load_that_fails_says_why(bench: Callable[..., Bench], fault: str, rea
         assert refused.reason is reason
         assert detail in str(refused)
         assert there.failures == []
+
+    run(there, test)
+
+
+def test_one_that_the_system_kills_for_memory_is_known_by_its_count(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, counts = bench(), iter((3, 4))
+    monkeypatch.setattr(process, "kills_for_memory", lambda: next(counts, 4))
+
+    async def test() -> None:
+        refused = await there.refused(there.load("is killed"))
+        assert refused.reason is Reason.OUT_OF_MEMORY
+        assert "for want of memory" in str(refused)
 
     run(there, test)
 
@@ -192,6 +206,36 @@ def test_a_hanging_task_is_left_at_once_and_its_slot_is_lost_for_as_long(bench: 
         await there.engine.unload()
 
     run(there, test)
+
+
+def test_a_cancelled_task_gives_its_slot_back(bench: Callable[..., Bench]) -> None:
+    there = bench()
+
+    async def test() -> None:
+        await there.load()
+        for _ in range(3):  # there are two slots
+            endless = there.engine.generate("well", 1 << 40)
+            assert (await anext(endless)).text == "word "
+            await endless.aclose()  # type: ignore[attr-defined]
+        assert await there.answer() == "word word word "
+        await there.engine.unload()
+
+    run(there, test)
+
+
+def test_a_library_never_sees_what_is_no_sound_file(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    there, path = bench(), tmp_path / "unsound.gguf"
+    make(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    entry = there.files.add(path, entry_of(path, "unsound"))
+
+    async def test() -> None:
+        refused = await there.refused(there.engine.load(entry, CONTEXT_TOKENS))
+        assert refused.reason is Reason.LOAD_FAILED
+        assert "the tensors end at" in str(refused)
+
+    run(there, test)
+    assert not path.with_suffix(".pid").exists()
 
 
 def test_a_process_without_a_parent_ends(tmp_path: Path) -> None:

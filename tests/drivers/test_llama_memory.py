@@ -11,7 +11,7 @@ import pytest
 from edgecoder.errors import Reason
 from edgecoder_drivers.llamacpp import child
 from edgecoder_drivers.llamacpp.header import Header
-from edgecoder_drivers.llamacpp.memory import available_bytes
+from edgecoder_drivers.llamacpp.memory import available_bytes, kills_for_memory
 from edgecoder_drivers.llamacpp.messages import Load
 from edgecoder_drivers.llamacpp.port import OnPart
 
@@ -78,6 +78,12 @@ except MemoryError:
 """
     ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert ran.stdout == ("no more\n" if sys.platform == "linux" else "")
+
+
+def test_kills_for_memory_are_counted(machine: Path) -> None:
+    assert kills_for_memory(machine / "proc") == 0
+    write(machine / "proc/vmstat", "nr_free_pages 17\noom_kill 5\noom_kill_other 7\n")
+    assert kills_for_memory(machine / "proc") == 5
 
 
 def load(cache_bytes_per_token: int = 0) -> Load:

@@ -65,7 +65,7 @@ def limit_memory(more_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def kills_for_memory() -> int:
+def kills_for_memory(proc: Path = _PROC) -> int:
     """How often the system has killed a process for want of memory, since it started; 0 where it does not say."""
-    counts = [line.split()[1] for line in _lines(_PROC / "vmstat") if line.startswith("oom_kill ")]
+    counts = [line.split()[1] for line in _lines(proc / "vmstat") if line.startswith("oom_kill ")]
     return int(counts[0]) if counts else 0

@@ -52,6 +52,11 @@ class Lost(NamedTuple):
     detail: str
 
 
+def command(library: str) -> list[str]:
+    """What starts a child. It imports nothing from the folder that it is started in."""
+    return [sys.executable, "-P", "-m", "edgecoder_drivers.llamacpp.child", library]
+
+
 class ChildProcess:
     """A child that runs."""
 
@@ -74,7 +79,7 @@ class ChildProcess:
     async def start(cls, library: str, on_message: Callable[[FromChild], None], patience: Patience) -> ChildProcess:
         """Start a child, in a session of its own: an interrupt at the terminal is ours to handle. Raises OSError."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "edgecoder_drivers.llamacpp.child", library),
+            *command(library),
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
