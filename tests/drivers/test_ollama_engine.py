@@ -349,3 +349,19 @@ def test_a_server_that_hangs_three_times_has_lost_the_model(tmp_path: Path) -> N
             await until(lambda: engine.is_healthy)
 
     run(test)
+
+
+def test_a_task_ends_when_its_model_counts_as_lost(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            good, _ = await with_models(there)
+            engine = there.watched(there.engine())
+            await engine.load(good, CONTEXT_TOKENS)
+            there.double.faults.first_line_s = 120.0
+            task = asyncio.ensure_future(answer(engine))
+            await until(lambda: there.double.faults.asked.count("/api/generate") == 3)
+            there.double.double.runners.crash()
+            assert await refusal(task) is Reason.NO_MODEL
+            assert there.failed == [Reason.NO_MODEL]
+
+    run(test)

@@ -23,7 +23,7 @@ from edgecoder.errors import Reason
 from edgecoder.models.admission import MIB, memory_needed_mb
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Post, Refused
-from edgecoder_drivers.engine import EngineDriver, Part
+from edgecoder_drivers.engine import Engine, EngineDriver, Part
 from edgecoder_drivers.ollama.client import Client, Model, Said, Unreachable
 from edgecoder_drivers.ollama.names import names_held, of_file
 
@@ -296,9 +296,10 @@ class OllamaEngine:
 class OllamaDriver(EngineDriver):
     """The driver of such an engine: the node hears too when the server is back."""
 
-    def __init__(self, engine: OllamaEngine) -> None:
-        super().__init__(engine)
-        self._ollama = engine
+    def __init__(self, ollama: OllamaEngine, engine: Engine | None = None) -> None:
+        """`engine` is what stands before it, if anything does."""
+        super().__init__(engine or ollama)
+        self._ollama = ollama
 
     def open(self, post: Post) -> None:
         """See `driver.Driver`."""
