@@ -173,6 +173,8 @@ class PieceService:
         if fetch.flow is not None:
             whole, wasted = divmod(self._flows.cancel(fetch.flow), LEAF_BYTES)
             leaves = fetch.began_leaf + whole
+            if leaves - 1 == fetch.bad_leaf:  # all was sent, up to the one that does not fit
+                leaves, wasted = leaves - 1, LEAF_BYTES
         fetch.node.post(PieceFailed(fetch.effect.op, reason, leaves, wasted, fetch.sender_have))
 
     def _forget(self, fetch: _Fetch) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgecoder.errors import Reason
+from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferEnded
 from edgecoder_sim.conduct import Conduct
+from edgecoder_sim.pieces import PieceService, _Fetch
 from edgecoder_sim.population import parts
 from edgecoder_sim.scenario_model import Group
 from tests.sim.crowd import FILE_BYTES, Crowd
@@ -53,6 +55,26 @@ def test_leaves_before_the_bad_one_are_kept(tmp_path: Path) -> None:
     crowd = Mixed(tmp_path, Conduct.POISONER).run()
     rests = [record.size_bytes for record in crowd.of(PieceKept) if record.source == "mesh"]
     assert min(rests) < max(rests)  # somebody sent the rest of a piece that another had begun
+
+
+def test_a_bad_leaf_that_was_on_its_way_to_who_called_it_off_is_no_leaf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told as verified and synced."""
+    sent = PieceService._served
+    broken_off: list[tuple[int, int, int]] = []
+
+    def called_off(service: PieceService, fetch: _Fetch) -> None:
+        sent(service, fetch)
+        if fetch.bad_leaf is not None and not broken_off:
+            broken_off.append((fetch.node.index, fetch.piece, fetch.bad_leaf))
+            service.cancel(fetch.node, fetch.effect.op)
+
+    monkeypatch.setattr(PieceService, "_served", called_off)
+    crowd = Mixed(tmp_path, Conduct.POISONER, "checkers=false").run()
+    ((node, piece, bad_leaf),) = broken_off
+    lost = [row for row in crowd.of(PieceLost, node) if row.piece == piece and row.reason is Reason.CANCELLED]
+    assert [(row.size_bytes, row.wasted_bytes) for row in lost] == [(bad_leaf * LEAF_BYTES, LEAF_BYTES)]
 
 
 def test_who_is_banned_is_not_asked_again(tmp_path: Path) -> None:
