@@ -104,16 +104,6 @@ class Layout:
         first = index * self.leaves_per_piece
         return range(first, min(first + self.leaves_per_piece, self.leaf_count))
 
-    def leaf_bytes(self, leaf: int) -> int:
-        """How long a leaf is, bytes: the file's last one may be short."""
-        self._check(leaf, self.leaf_count)
-        return LEAF_BYTES if leaf < self.leaf_count - 1 else self.file_size_bytes - leaf * LEAF_BYTES
-
-    def piece_of_leaf(self, leaf: int) -> int:
-        """The piece that a leaf is in."""
-        self._check(leaf, self.leaf_count)
-        return leaf // self.leaves_per_piece
-
     def run_bytes(self, first_leaf: int, count: int) -> int:
         """How long `count` leaves are together from `first_leaf`, bytes."""
         self._check(first_leaf, self.leaf_count)

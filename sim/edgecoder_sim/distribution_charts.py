@@ -28,6 +28,7 @@ from edgecoder_sim.charts import (
 )
 from edgecoder_sim.results import Run
 
+_GROUPED: Final = " Nodes are put together by how much they gave in all, most first."
 _ROW_PX: Final = 15
 _BAR_PX: Final = 24
 _SIZES: Final = alt.Axis(tickCount=4, format="~s")
@@ -78,7 +79,7 @@ def _rates(run: Run, sim_s: float, unit: data.TimeUnit) -> list[Figure]:
 
 
 def _finishes(found: pd.DataFrame) -> list[Figure]:
-    frame, what = of.finishes(found)
+    frame, what, left_out = of.finishes(found)
     if frame.empty:
         return []
     bounded = "times" in what
@@ -88,6 +89,8 @@ def _finishes(found: pd.DataFrame) -> list[Figure]:
         if bounded
         else "From asking to the last piece."
     )
+    if left_out:
+        caption += f" Without {left_out:,} that came over radios or had begun before, of which no such time is known."
     labels = {name: f"{name} ({int(group['values'].iloc[0]):,})" for name, group in frame.groupby("device")}
     frame = frame.assign(device=frame["device"].map(labels)).drop(columns="values")
     frame = frame[frame["share"] > 0]
@@ -189,8 +192,8 @@ def _whys(run: Run) -> list[Figure]:
         Figure(
             key="distribution-why",
             title="Why a source was asked",
-            caption="Pieces by the reason code of whoever decided. The first three lead to peers, or to the origin "
-            "where a broker grants it; the others to the CDN.",
+            caption="Pieces by the reason code of whoever decided. A broker grants peers or the origin; near and "
+            "rarest lead to peers, the others to the CDN.",
             spec=as_spec(bars, 40 + _BAR_PX * len(frame)),
         )
     ]
@@ -239,7 +242,7 @@ def _senders(run: Run, sim_s: float, unit: data.TimeUnit) -> Figure:
     frame = of.senders_over_time(run, sim_s)
     rows = list(frame.sort_values("order")["row"].drop_duplicates())
     frame = frame.assign(at=frame["at_s"] / unit.seconds, to=frame["to_s"] / unit.seconds)
-    grouped = " Nodes are put together by how much they gave in all, most first." if _is_grouped(rows) else ""
+    grouped = _GROUPED if _is_grouped(rows) else ""
     return Figure(
         key="distribution-senders",
         title="Who gave when",
@@ -262,13 +265,14 @@ def _is_grouped(rows: list[str]) -> bool:
 def _matrix(run: Run) -> list[Figure]:
     frame = of.who_to_whom(run)
     if len({of.ORIGIN, *frame["sender"], *frame["receiver"]}) == 2:
-        return []  # one class of device, which the other charts show
+        return []  # one node, which the other charts show
     rows = sorted(set(frame["sender"]), key=lambda name: (name != of.ORIGIN, _natural(name)))
     columns = sorted(set(frame["receiver"]), key=_natural)
+    grouped = _GROUPED if _is_grouped(rows) else ""
     figure = Figure(
         key="distribution-matrix",
         title="Who gave to whom",
-        caption="Verified bytes in the whole run, from the row to the column: the darker, the more.",
+        caption=f"Verified bytes in the whole run, from the row to the column: the darker, the more.{grouped}",
         spec=_shades(
             frame.rename(columns={"sender": "row", "bytes": "value"}),
             {
@@ -303,7 +307,10 @@ def _shades(frame: pd.DataFrame, across: dict[str, Any], down: alt.Y, tips: list
 
 
 def _natural(name: str) -> tuple[str, int]:
-    """So that agent-10 comes after agent-9."""
+    """So that agent-10 comes after agent-9, and those who gave most first."""
+    begin = name.partition(" to ")[0].replace(",", "")
+    if begin.isdecimal():
+        return ("", int(begin))
     stem, _, number = name.rpartition("-")
     return (stem, int(number)) if number.isdecimal() else (name, 0)
 

@@ -21,6 +21,7 @@ from edgecoder_sim.results import Run
 SOURCE_NAMES: Final = {"cdn": "CDN", "mesh": "mesh", "wifi_direct": "Wi-Fi Direct", "ble": "Bluetooth"}
 """Sources as the legend says them, in the order of the palette."""
 ORIGIN: Final = "CDN"
+NOTHING: Final = "gave nothing"
 ROWS_MAX: Final = 40
 """Senders that have a row of their own; more are put together, so many rows of them."""
 WHY_TEXT: Final = {
@@ -67,14 +68,18 @@ def _least_s(run: Run, found: pd.DataFrame) -> pd.Series:
     return least.groupby(level=0).max()
 
 
-def finishes(found: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """How long downloads took, cumulated, by class of device, as a share of all of the class; and what `x` is: times
-    the least time where that is known of all, else seconds."""
-    is_bounded = not found["radio_bytes"].any() and not found["had_pieces"].any() and (found["least_s"] > 0).all()
-    value = found["took_s"] / found["least_s"] if is_bounded else found["took_s"]
-    frame = found.assign(value=value).dropna(subset="value")
-    totals = {str(name): int(count) for name, count in found["device"].value_counts().items()}
-    return data.cumulative_by(frame, "value", "device", totals), "times the least time" if is_bounded else "seconds"
+def finishes(found: pd.DataFrame) -> tuple[pd.DataFrame, str, int]:
+    """How long downloads took, cumulated, by class of device, as a share of all of the class; what `x` is: times the
+    least time where that is known of half of them or more, else seconds; and how many are left out, as it is not known
+    of them."""
+    is_bounded = (found["radio_bytes"] == 0) & (found["had_pieces"] == 0) & (found["least_s"] > 0)
+    in_times = 2 * int(is_bounded.sum()) >= len(found)
+    shown = found[is_bounded] if in_times else found
+    value = shown["took_s"] / shown["least_s"] if in_times else shown["took_s"]
+    frame = shown.assign(value=value).dropna(subset="value")
+    totals = {str(name): int(count) for name, count in shown["device"].value_counts().items()}
+    what = "times the least time" if in_times else "seconds"
+    return data.cumulative_by(frame, "value", "device", totals), what, len(found) - len(shown)
 
 
 def rates(timeline: pd.DataFrame, sim_s: float) -> pd.DataFrame:
@@ -177,10 +182,13 @@ def _row_labels(run: Run) -> dict[int, str]:
 
 def who_to_whom(run: Run) -> pd.DataFrame:
     """What went from whom to whom in all: `sender`, `receiver`, `bytes`; by node where there are few, else by class
-    of device. The CDN is a sender."""
+    of device, or, of one class, by how much nodes gave in all. The CDN is a sender."""
     uploads = run.uploads
     nodes = set(uploads["receiver"]) | set(uploads["sender"].dropna().astype(int))
     label = run.nodes.set_index("node")["name" if len(nodes) <= ROWS_MAX else "device"]
+    if label[list(nodes)].nunique() == 1 < len(nodes):
+        rows = _row_labels(run)
+        label = pd.Series({node: rows.get(node, NOTHING) for node in label.index})
     sender = [ORIGIN if pd.isna(each) else str(label[int(each)]) for each in uploads["sender"]]
     frame = pd.DataFrame(
         {"sender": sender, "receiver": uploads["receiver"].map(label).astype(str), "bytes": uploads["bytes"]}

@@ -41,7 +41,7 @@ cuts = st.lists(st.integers(0, len(WHOLE)), max_size=12)
 
 def proof_of(first: int, count: int) -> tuple[bytes, ...]:
     """The proof of a run of the file."""
-    return prove(LAYOUT, FILE, PIECES[LAYOUT.piece_of_leaf(first)], first, count)
+    return prove(LAYOUT, FILE, PIECES[first // LAYOUT.leaves_per_piece], first, count)
 
 
 def chunks(data: bytes, at: list[int]) -> Iterator[bytes]:

@@ -38,7 +38,7 @@ def test_vega_draws_all_of_it(crowd: Run, tmp_path: Path, is_crowd: bool) -> Non
     figures = distribution_figures(crowd if is_crowd else made.made_run(tmp_path))
     keys = {figure.key.removeprefix("distribution-") for figure in figures}
     all_keys = {"sources", "finish", "swarm", "lorenz", "why", "losses", "senders", "matrix"}
-    assert keys == all_keys - ({"losses", "matrix"} if is_crowd else set())
+    assert keys == all_keys - ({"losses"} if is_crowd else set())
     for figure in figures:
         assert "NaN" not in vl_convert.vegalite_to_svg({**figure.spec, "width": 400}), figure.key
 
@@ -51,8 +51,8 @@ def test_the_page_has_a_place_for_each_chart(crowd: Run) -> None:
 
 
 def test_no_download_is_faster_than_can_be(crowd: Run) -> None:
-    frame, what = of.finishes(of.downloads(crowd))
-    assert what == "times the least time"
+    frame, what, left_out = of.finishes(of.downloads(crowd))
+    assert (what, left_out) == ("times the least time", 0)
     shown = frame[frame["share"] > 0]
     assert shown["x"].min() >= 1
     assert shown["share"].max() == 100
@@ -81,7 +81,24 @@ def test_rates_and_rows_add_up_to_the_bytes(crowd: Run) -> None:
     alone = rows[rows["row"] == of.ORIGIN]
     cdn = crowd.uploads.loc[crowd.uploads["source"] == "cdn", "bytes"].sum()
     assert (alone["value"] * (alone["to_s"] - alone["at_s"])).sum() == pytest.approx(cdn)
-    assert of.who_to_whom(crowd)["bytes"].sum() == came
+    pairs = of.who_to_whom(crowd)
+    assert pairs["bytes"].sum() == came
+    senders = set(pairs["sender"]) - {of.ORIGIN}
+    assert len(senders) > 20, "one class of device, so by how much they gave"
+    assert set(pairs["receiver"]) <= senders | {of.NOTHING}
+
+
+def test_a_download_over_a_radio_takes_the_least_time_from_no_other(crowd: Run) -> None:
+    """One of them, or one that was resumed, and all were shown in seconds."""
+    found = of.downloads(crowd)
+    found.loc[0, "radio_bytes"], found.loc[1, "had_pieces"] = 5, 1
+    frame, what, left_out = of.finishes(found)
+    assert (what, left_out) == ("times the least time", 2)
+    assert set(frame["values"]) == {58}
+    found["radio_bytes"] = 5
+    frame, what, left_out = of.finishes(found)
+    assert (what, left_out) == ("seconds", 0)
+    assert set(frame["values"]) == {60}
 
 
 def test_few_senders_and_receivers_are_exact(tmp_path: Path) -> None:

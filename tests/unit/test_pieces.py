@@ -61,12 +61,11 @@ def test_the_rule_takes_the_largest_that_gives_enough(file_size_bytes: int) -> N
 def test_pieces_and_leaves_cover_a_file_once(layout: Layout) -> None:
     pieces, leaves = range(layout.piece_count), range(layout.leaf_count)
     assert sum(layout.piece_bytes(index) for index in pieces) == layout.file_size_bytes
-    assert sum(layout.leaf_bytes(leaf) for leaf in leaves) == layout.file_size_bytes
+    assert sum(layout.run_bytes(leaf, 1) for leaf in leaves) == layout.file_size_bytes
     assert [leaf for index in pieces for leaf in layout.leaves_of(index)] == list(leaves)
     for index in pieces:
         of_piece = layout.leaves_of(index)
         assert layout.piece_offset(index) == of_piece.start * LEAF_BYTES
-        assert {layout.piece_of_leaf(leaf) for leaf in (of_piece[0], of_piece[-1])} == {index}
         assert layout.run_bytes(of_piece.start, len(of_piece)) == layout.piece_bytes(index)
 
 
@@ -86,9 +85,6 @@ def test_an_index_that_the_file_lacks_is_refused(file_size_bytes: int) -> None:
             with pytest.raises(IndexError):
                 ask(index)
     for leaf in (-1, layout.leaf_count):
-        for ask_leaf in (layout.leaf_bytes, layout.piece_of_leaf):
-            with pytest.raises(IndexError):
-                ask_leaf(leaf)
         with pytest.raises(IndexError):
             layout.run_bytes(leaf, 1)
     for count in (0, -1, layout.leaf_count + 1):
