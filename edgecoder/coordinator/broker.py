@@ -16,13 +16,14 @@ import msgspec
 from edgecoder.coordinator.alone import LoneOrigin
 from edgecoder.coordinator.earnings import Earnings
 from edgecoder.coordinator.judge import Judge
+from edgecoder.coordinator.origin_watch import OriginWatch
 from edgecoder.coordinator.swarm import LATE_FACTOR, LATE_US, SECOND_US, Order, Peer, Swarm, sender_id
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, Role
 from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.mesh.gate import Link
 from edgecoder.models.catalog import Catalog, CatalogEntry
-from edgecoder.protocol import PIECES_PER_MESSAGE
+from edgecoder.protocol import CDN_ID, PIECES_PER_MESSAGE
 from edgecoder.seeding.credits import CreditBook, SeedRule
 from edgecoder.seeding.pieces import bytes_to_bitmap
 from edgecoder.seeding.tickets import issue
@@ -59,6 +60,7 @@ class _File(msgspec.Struct):
     """That of its grants."""
     judge: Judge
     earnings: Earnings
+    watch: OriginWatch
     due_at: Micros = 0
     """For which its timer is set."""
     told: tuple[int, int] = (-1, -1)
@@ -139,7 +141,7 @@ class Broker:
         self._files_of.setdefault(link.id, {})[message.file] = link.peer
         self._told(state)
         swarm, now = state.swarm, self._context.now
-        orders = [*swarm.fill_from_origin(now), *swarm.fill(peer, now)]
+        orders = [*self._from_origin(state), *swarm.fill(peer, now)]
         if peer.wants:
             for other in list(peer.sources.values()):
                 orders += swarm.fill(other, now)
@@ -179,7 +181,8 @@ class Broker:
             origin, judge = LoneOrigin(egress, connection), Judge(self._context, swarm)
             earnings = Earnings(self._context, swarm, self.credits, entry.model_id)
             first = self.broker_of(message.file)
-            state = _File(entry, message.file, swarm, origin, self._unix_ms(), judge, earnings, first=first)
+            watch = OriginWatch(self._context, swarm)
+            state = _File(entry, message.file, swarm, origin, self._unix_ms(), judge, earnings, watch, first=first)
             self.files[message.file] = state
         self._sweep_later(state)
         self._follow(state, message.broker_epoch)
@@ -224,7 +227,7 @@ class Broker:
             orders += self._again(order for order in open_orders if now > max(order.at, order.repeated_at) + delay)
             orders += swarm.fill(peer, now)
         if message.lost or any(order.sender is None for order in settled):
-            orders += swarm.fill_from_origin(now)
+            orders += self._from_origin(state)
         for sender in {order.sender.node: order.sender for order in settled if order.sender is not None}.values():
             orders += swarm.fill(sender, now)
         if message.got:
@@ -242,6 +245,8 @@ class Broker:
                     swarm.await_taken(peer, self._context.now)
                 is_news = not peer.have >> got.piece & 1
                 settled.append(swarm.settle(peer, got.piece, arrived=True))
+                if got.sender == CDN_ID and got.size_bytes:
+                    state.watch.gave()
                 if is_news and _is_of(settled[-1], got.sender):
                     state.judge.praise(peer, got.sender)
                 if is_news:
@@ -253,6 +258,8 @@ class Broker:
                 settled.append(swarm.settle(peer, lost.piece, arrived=False))
                 if lost.reason is Reason.DUPLICATE:  # it is on its way from somebody else
                     swarm.take(peer, 1 << lost.piece, self._context.now)
+                if lost.sender == CDN_ID:
+                    state.watch.failed(peer, lost.reason)
                 state.judge.blame(peer, lost.sender, lost.reason, is_order=_is_of(settled[-1], lost.sender))
                 if lost.size_bytes and not peer.have >> lost.piece & 1:
                     state.earnings.credit(peer, lost.sender, lost.piece, lost.size_bytes)
@@ -287,7 +294,7 @@ class Broker:
         state.swarm.leave(node)
         self._told(state)
         now = self._context.now
-        orders = list(state.swarm.fill_from_origin(now))
+        orders = self._from_origin(state)
         for other in neighbours:
             orders += state.swarm.fill(other, now)
         self._grant(state, orders)
@@ -353,7 +360,13 @@ class Broker:
                 swarm.settle(order.receiver, order.piece, arrived=False)
                 if order.sender is not None:
                     orders += swarm.fill(order.sender, now)
-        return [*orders, *swarm.fill_from_origin(now)] if swarm.void_taken(now) or late else []
+        swarm.void_taken(now)
+        return [*orders, *self._from_origin(state)]
+
+    def _from_origin(self, state: _File) -> list[Order]:
+        """Orders to fetch what nobody has, unless the origin is down."""
+        now = self._context.now
+        return [] if now < state.watch.waits_until else list(state.swarm.fill_from_origin(now))
 
     # -- grants --------------------------------------------------------------------------------------------------------
 

@@ -297,15 +297,13 @@ class Swarm:
         """The next of the pieces that a member fetches by itself should come in time."""
         peer.taken_until = now + LATE_FACTOR * self._from_origin(peer) + LATE_US
 
-    def void_taken(self, now: Micros) -> bool:
-        """Believe no longer in what members fetch by themselves and is overdue. Whether there was any of it."""
-        late = [peer for peer in self.peers.values() if peer.taken and now > peer.taken_until]
-        for peer in late:
+    def void_taken(self, now: Micros) -> None:
+        """Believe no longer in what members fetch by themselves and is overdue."""
+        for peer in [peer for peer in self.peers.values() if peer.taken and now > peer.taken_until]:
             taken = peer.taken
             for piece in bits(taken):
                 self.settle(peer, piece, arrived=False)
             peer.overdue |= taken
-        return bool(late)
 
     def settle(self, receiver: Peer, piece: int, *, arrived: bool) -> Order | None:
         """A piece has come to a member, or will not. The order that it was, if it was one."""
@@ -413,7 +411,10 @@ class Swarm:
             wanting = [
                 peer
                 for peer in self.peers.values()
-                if peer.wants and peer.inbound < peer.inbound_max and not peer.is_doubted
+                if peer.wants
+                and peer.inbound < peer.inbound_max
+                and not peer.is_doubted
+                and peer.refused.get(CDN_ID, 0) <= now
             ]
             if not wanting:
                 return
