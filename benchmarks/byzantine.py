@@ -109,7 +109,16 @@ def _judge(world: World, told: list[tuple[int, int, Record]]) -> Outcome:
         elif isinstance(record, SenderBanned):
             false_bans += record.peer in honest_ids
     last_s = (max(ended.values()) - began_us) / 1e6 if len(ended) == len(honest) else float("inf")
+    bound_s = _bound_s(len(honest), len(world.agents))
+    if last_s < bound_s:
+        raise RuntimeError(f"the honest were done after {last_s} s, before the fluid bound of {bound_s} s")
     return Outcome(len(honest), len(installed), last_s, wasted, useful, false_bans)
+
+
+def _bound_s(receivers: int, senders: int) -> float:
+    """No policy serves so many sooner, from an origin and so many others that all give: its uplink carries each byte
+    once at least, and all uplinks together what is received."""
+    return FILE_MIB / UP_MIB_PER_S * max(1.0, receivers / (1 + senders))
 
 
 def main() -> None:
