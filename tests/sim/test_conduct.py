@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from edgecoder.coordinator.broker import Broker
 from edgecoder.errors import Reason
+from edgecoder.mesh.gate import Link
 from edgecoder.seeding.pieces import LEAF_BYTES
-from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferEnded
+from edgecoder.trace import PieceKept, PieceLost, PieceSought, SenderBanned, TransferBegan, TransferEnded
+from edgecoder.wire.messages import Announce
 from edgecoder_sim.conduct import Conduct
 from edgecoder_sim.pieces import PieceService, _Fetch
 from edgecoder_sim.population import parts
@@ -75,6 +80,25 @@ def test_a_bad_leaf_that_was_on_its_way_to_who_called_it_off_is_no_leaf(
     ((node, piece, bad_leaf),) = broken_off
     lost = [row for row in crowd.of(PieceLost, node) if row.piece == piece and row.reason is Reason.CANCELLED]
     assert [(row.size_bytes, row.wasted_bytes) for row in lost] == [(bad_leaf * LEAF_BYTES, LEAF_BYTES)]
+
+
+def test_who_is_silent_and_says_that_its_uplink_is_slow_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The word of a sender said how long it was waited for: at 1 kbit/s two hours for each of these pieces."""
+    some_have_it = "agents.installed={release: 0.3}"
+    crowd = Mixed(tmp_path, Conduct.SILENT, "cdn={reachable: false}", some_have_it, "checkers=false")
+    announced = Broker.announce
+
+    def slow(broker: Broker, link: Link, message: Announce) -> None:
+        is_silent = link.peer not in crowd.honest_ids
+        announced(broker, link, msgspec.structs.replace(message, up_kbit_per_s=1) if is_silent else message)
+
+    monkeypatch.setattr(Broker, "announce", slow)
+    crowd.run()
+    wanted, ended = crowd.honest & crowd.times_s(TransferBegan).keys(), crowd.times_s(TransferEnded)
+    assert wanted
+    assert max(ended.get(node, math.inf) for node in wanted) < 300
 
 
 def test_who_is_banned_is_not_asked_again(tmp_path: Path) -> None:
