@@ -43,7 +43,7 @@ class Engine(Protocol):
 
     def generate(self, prompt: str, max_tokens: int) -> AsyncIterator[Part]:
         """Answer a prompt, part by part; as many at once as the node has slots. Raises Refused (engine_crashed,
-        no_model, too_large, unavailable)."""
+        out_of_memory, no_model, too_large, unavailable; cancelled, when the model is freed meanwhile)."""
         ...
 
     async def close(self) -> None:

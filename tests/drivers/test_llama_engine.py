@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from edgecoder.errors import Reason
+from edgecoder_drivers.driver import Refused
 from tests.drivers.engine_bench import DriverBench, driver_bench
 from tests.drivers.engine_contract import Bad, EngineContract
 from tests.drivers.llama_rig import Files, engine_of, kill, pid_of
 from tests.drivers.tiny_gguf import ENDLESS_TOKENS, entry_of, make
 
+HEADER_BYTES = 1500
+"""Of the tiny model: the part before the vocabulary."""
 CONTEXT_TOKENS = 2 * ENDLESS_TOKENS
 """Of two slots; 16 MB of cache."""
 
@@ -64,6 +68,30 @@ class TestLlamaEngine(EngineContract):
         shorter.write_bytes(content)
         large = msgspec.structs.replace(self.good, sha256="0" * 64, kv_bytes_per_token=1 << 30)
         self.bad["too large"] = Bad(files.add(tmp_path / "good.gguf", large), Reason.INSUFFICIENT_MEMORY)
+
+    def test_a_file_with_wrong_bits_loads_or_says_why(self, tmp_path: Path) -> None:
+        """Whatever llama.cpp makes of it: there is an engine afterwards."""
+        rng, content = random.Random(5), (tmp_path / "good.gguf").read_bytes()
+        entries = []
+        for number in range(8):
+            wrong, path = bytearray(content), tmp_path / f"wrong-{number}"
+            for _ in range(3):
+                wrong[rng.randrange(24, HEADER_BYTES)] ^= 1 << rng.randrange(8)
+            path.write_bytes(wrong)
+            entries.append(self.files.add(path, entry_of(path, "wrong")))
+
+        async def test() -> None:
+            engine = engine_of(self.files, self.library)
+            for entry in entries:
+                with suppress(Refused):
+                    await engine.load(entry, 512)
+                    async for _ in engine.generate("def", 3):
+                        pass
+                await engine.unload()
+            assert await engine.load(self.good, CONTEXT_TOKENS) > 0
+            await engine.close()
+
+        asyncio.run(test())
 
     def test_it_listens_to_nobody(self) -> None:
         """The server within xllamacpp would, and anybody on this machine could use it."""

@@ -90,10 +90,10 @@ def load(cache_bytes_per_token: int = 0) -> Load:
     return Load("", 100 * MIB, None, 1024, cache_bytes_per_token, 50 * MIB, 1, None)
 
 
-def test_the_cache_counts_by_catalog_or_header() -> None:
+def test_the_cache_counts_by_catalog_or_else_by_header() -> None:
     assert child.bytes_needed(load(), Header("llama", False, 0)) == 150 * MIB
-    assert child.bytes_needed(load(1024), Header("llama", False, 0)) == 151 * MIB
-    assert child.bytes_needed(load(1024), Header("llama", False, 2048)) == 152 * MIB
+    assert child.bytes_needed(load(1024), Header("llama", False, 2048)) == 151 * MIB
+    assert child.bytes_needed(load(), Header("llama", False, 2048)) == 152 * MIB
 
 
 def test_what_is_not_free_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,8 +161,8 @@ def check_file(load: Load) -> Header:
 
 
 def bytes_needed(load: Load, header: Header) -> int:
-    """What the model takes, by the catalog or by its header, whichever is more."""
-    per_token = max(load.cache_bytes_per_token, header.cache_bytes_per_token)
+    """What the model takes: by the catalog, and by its header where the catalog says nothing of the cache."""
+    per_token = load.cache_bytes_per_token or header.cache_bytes_per_token
     return load.size_bytes + per_token * load.context_tokens + load.overhead_bytes
 
 
