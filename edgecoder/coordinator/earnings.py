@@ -1,4 +1,8 @@
-"""What the senders of one file earn: bytes of which a receiver says that they fit, up to the size of the file."""
+"""What the senders of one file earn: bytes of which a receiver says that they fit, up to the size of the file.
+
+They count whether the broker ordered them or not: peers in reach give without it, and so do all when a broker is gone.
+So a receiver can give a friend what it has not sent; the rule of credits can be farmed anyway (`seeding/credits.py`).
+"""
 
 from __future__ import annotations
 

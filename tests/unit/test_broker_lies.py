@@ -7,6 +7,7 @@ from edgecoder.coordinator.broker import EPOCH_AHEAD_MS
 from edgecoder.coordinator.swarm import ORDER_US_MAX
 from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
+from edgecoder.seeding.credits import SeedRule
 from edgecoder.wire.messages import Got, Have, Lost
 from edgecoder_sim.crypto import node_id
 from tests.brokering import ALL, DIGEST, PIECES, SLOW, Bench
@@ -124,3 +125,13 @@ def test_no_order_is_waited_for_much_longer_than_two_minutes() -> None:
         bench.pass_s(5)
         bench.broker.have(bench.links[2], Have(file=DIGEST))
     assert not first & set(swarm.orders.values())
+
+
+def test_who_gives_nothing_is_no_seeder_by_whose_number_credits_are_reckoned() -> None:
+    bench = Bench()
+    for number in range(10):
+        bench.announce(10 + number, f"rider-{number}", ALL, slots=0)
+    bench.announce(1, "ada", ALL)
+    bench.announce(2, "ben")
+    bench.broker.have(bench.links[2], Have(file=DIGEST, got=(Got(0, node_id("ada"), 65_536),)))
+    assert bench.broker.credits.micro_credits(node_id("ada")) == SeedRule().micro_credits(65_536, 1)
