@@ -54,8 +54,8 @@ class Shelf:
         """What a file hashes to. Raises Refused."""
         try:
             return await LocalFile(self._files, path).sha256()
-        except OSError as error:
-            raise Refused(Reason.NOT_INSTALLED, f"{path}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # a path may be no path at all
+            raise Refused(Reason.NOT_INSTALLED, str(error)[:200]) from None
 
 
 class LlamaParts:

@@ -48,8 +48,10 @@ class MemoryNode:
         return "cdn"
 
     async def import_model(self, path: Path) -> str:
-        if not path.exists():  # noqa: ASYNC240 - a test
-            raise Refused(Reason.NOT_INSTALLED, f"{path}: there is no such file")
+        try:
+            path.read_bytes()  # noqa: ASYNC240 - a test
+        except (OSError, ValueError) as error:
+            raise Refused(Reason.NOT_INSTALLED, str(error)[:100]) from None
         return "small"
 
     async def export_model(self, entry: CatalogEntry) -> Path:
@@ -114,13 +116,22 @@ def _unchunked(body: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def controlled(folder: Path, *, token: str | None = None, swap_wait_s: float = 30.0) -> AsyncIterator[Control]:
+async def controlled(
+    folder: Path, *, token: str | None = None, swap_wait_s: float = 30.0, deadline_ms_max: int = 600_000
+) -> AsyncIterator[Control]:
     """An agent that has two models."""
     driver, metrics = MemoryDriver(), TraceMetrics()
     async with living([driver], has(SMALL, LARGE), seen=metrics) as host:
         node = MemoryNode(host, folder)
         binding = Binding(port=0)
-        app = make_app(node, metrics.shown, hosts=binding.hosts, token=token, swap_wait_s=swap_wait_s)
+        app = make_app(
+            node,
+            metrics.shown,
+            hosts=binding.hosts,
+            token=token,
+            swap_wait_s=swap_wait_s,
+            deadline_ms_max=deadline_ms_max,
+        )
         server = ControlServer(app, binding)
         server.start()
         try:

@@ -37,6 +37,8 @@ def test_models_are_imported_swapped_and_asked_and_the_last_one_survives_a_resta
         status, answered = device.ask("POST", "/task", {"prompt": "def add", "maxTokens": 8})
         assert (status, answered["model"]) == (200, "tiny-1")
         assert 0 < answered["tokens"] <= 8
+        for path in ("/nowhere", str(folder), "a\0b", "a" * 4000):
+            assert device.ask("POST", "/model/import", {"path": path})[0] == 404, path
         assert device.terminate() == 0
     assert replay(journal).difference is None
     with DeviceProcess(folder) as device:

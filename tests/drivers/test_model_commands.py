@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,16 +22,16 @@ from tests.drivers.control import Control, controlled
 class Running:
     """An agent in a thread of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **how: Any) -> None:
         self._ready: Future[Control] = Future()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._live(folder)))
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._live(folder, how)))
         self._thread.start()
         self.control = self._ready.result(20)
 
-    async def _live(self, folder: Path) -> None:
-        async with controlled(folder) as control:
+    async def _live(self, folder: Path, how: dict[str, Any]) -> None:
+        async with controlled(folder, **how) as control:
             self._ready.set_result(control)
             await self._stop.wait()
 

@@ -34,6 +34,7 @@ def make_app(
     hosts: frozenset[str],
     token: str | None = None,
     swap_wait_s: float = 30.0,
+    deadline_ms_max: int = 600_000,
 ) -> ASGIApp:
     """The application of one node; `metrics` gives the text for Prometheus. See `guard.Guard` for hosts and token."""
     document = contract_of(has_token=token is not None)
@@ -53,7 +54,7 @@ def make_app(
 
     routes = [
         *ModelRoutes(node, swap_wait_s).routes(),
-        *TaskRoutes(node).routes(),
+        *TaskRoutes(node, deadline_ms_max).routes(),
         Route("/healthz", healthz),
         Route("/metrics", exposition),
         Route("/openapi.json", openapi),

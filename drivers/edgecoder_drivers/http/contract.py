@@ -13,6 +13,13 @@ MODEL_CHARS_MAX = 300
 PROMPT_CHARS_MAX = 262_144
 OPERATION_ID = r"^[0-9a-f]{16}$"
 
+_PART = "[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+AskedModel = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=f"^{_PART}(/{_PART})?(:{_PART})?$", description="Id or alias of a model, known here or elsewhere."
+    ),
+]
 Model = Annotated[str, msgspec.Meta(min_length=1, max_length=MODEL_CHARS_MAX, description="Id or alias of a model.")]
 
 
@@ -134,7 +141,7 @@ class TaskBody(Body, frozen=True):
     """POST /task."""
 
     prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=PROMPT_CHARS_MAX)]
-    model: Model | None = None
+    model: AskedModel | None = None
     min_param_size: Annotated[float, msgspec.Meta(ge=0, le=10_000)] = 0.0
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 256
     deadline_ms: Annotated[int, msgspec.Meta(ge=1, le=86_400_000)] | None = None

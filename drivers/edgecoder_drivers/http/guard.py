@@ -1,8 +1,8 @@
-"""What a request must be before anybody looks at what it asks: from here, for here, small, and JSON.
+"""What a request must be before anybody looks at what it asks: from here, for here, and small.
 
 A page in a browser may send requests to any port of its user's machine. So the Host must be one of ours (DNS rebinding
-comes with another), an Origin must be ours too, and a body must be JSON, which no form can send. Off loopback a token
-is needed besides.
+comes with another), an Origin must be ours too, and a body must be JSON (`wire.read`), which no form can send. Off
+loopback a token is needed besides.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ BODY_BYTES_MAX: Final = 1 << 20
 """A prompt of 262,144 characters, four bytes each."""
 HEADER_BYTES_MAX: Final = 16_384
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Guard:
@@ -59,8 +58,9 @@ class Guard:
         if headers.get("sec-fetch-site", ["none"])[0] not in ("none", "same-origin"):
             raise reject(403, "origin_not_allowed", "pages of other sites may not ask", "ask from a program")
         self._check_token(headers.get("authorization", []))
-        if scope["method"] in _WITH_BODY:
-            _check_body(headers)
+        lengths = headers.get("content-length", [])
+        if lengths and (not lengths[0].isdigit() or int(lengths[0]) > BODY_BYTES_MAX):
+            raise _too_large()
 
     def _check_token(self, given: list[str]) -> None:
         if self._token is None:
@@ -83,15 +83,6 @@ class _Counted:
         if self._size_bytes > BODY_BYTES_MAX:
             raise _too_large()
         return message
-
-
-def _check_body(headers: dict[str, list[str]]) -> None:
-    kind = headers.get("content-type", [""])[0].partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise reject(415, "json_required", "the body is not JSON", "send Content-Type: application/json")
-    lengths = headers.get("content-length", [])
-    if lengths and (not lengths[0].isdigit() or int(lengths[0]) > BODY_BYTES_MAX):
-        raise _too_large()
 
 
 def _too_large() -> Rejected:

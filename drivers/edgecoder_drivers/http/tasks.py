@@ -22,6 +22,8 @@ from edgecoder_drivers.http.wire import answer, events, read
 
 TASKS_MAX = 256
 """Tasks that are open over HTTP."""
+DEADLINE_MS = 120_000
+"""Of a task that names none."""
 TURN_S = 0.5
 """How often is looked whether who asked is still there."""
 
@@ -29,8 +31,10 @@ TURN_S = 0.5
 class TaskRoutes:
     """What is asked of the mesh by the user of one node."""
 
-    def __init__(self, node: ServedNode) -> None:
+    def __init__(self, node: ServedNode, deadline_ms_max: int) -> None:
+        """A task is waited for so long at most, whatever is asked."""
         self._node = node
+        self._deadline_ms_max = deadline_ms_max
         self._open = 0
 
     def routes(self) -> list[Route]:
@@ -84,7 +88,7 @@ class TaskRoutes:
             model=body.model,
             min_param_size=body.min_param_size,
             max_tokens=body.max_tokens,
-            deadline_ms=body.deadline_ms,
+            deadline_ms=min(body.deadline_ms or DEADLINE_MS, self._deadline_ms_max),
             stream=body.stream,
         )
         self._open += 1
