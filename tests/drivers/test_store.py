@@ -75,6 +75,20 @@ def test_no_two_models_have_one_name_in_the_view() -> None:
     assert all("/" not in view_name(model_id) for model_id in ids)
 
 
+def test_what_others_put_into_the_view_stays(tmp_path: Path) -> None:
+    pull(tmp_path, OTHER)
+    view = tmp_path / "Models"
+    (view / "whole.gguf").write_bytes(b"mine")
+    (view / "pieces.gguf").symlink_to("/dev/null")
+    (view / "gone.gguf").symlink_to("../blobs/" + file_name(WHOLE.sha256))
+    assert pull(tmp_path, WHOLE, IN_PIECES) == [None, None]
+    assert (view / "whole.gguf").read_bytes() == b"mine"
+    assert (view / "pieces.gguf").readlink() == Path("/dev/null")
+    assert names(view) == ["other.gguf", "pieces.gguf", "whole.gguf"]
+    states(tmp_path)
+    assert names(view) == ["other.gguf", "pieces.gguf", "whole.gguf"]
+
+
 def test_two_processes_do_not_share_a_store(tmp_path: Path) -> None:
     blobs, _ = open_store(tmp_path, CATALOG, RealFiles())
     code = f"""

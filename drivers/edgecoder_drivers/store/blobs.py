@@ -38,6 +38,11 @@ def view_name(model_id: str) -> str:
     return model_id.replace("/", "%2f").replace(":", "%3a") + ".gguf"
 
 
+def view_target(sha256: str) -> str:
+    """What a link in `Models/` points at."""
+    return f"../blobs/{file_name(sha256)}"
+
+
 class Writer:
     """A file that is being written: opened with the first bytes, closed by `close`."""
 
@@ -179,10 +184,14 @@ class Blobs:
     # -- the view ------------------------------------------------------------------------------------------------------
 
     def show(self, entry: CatalogEntry) -> None:
-        """Link to an installed file from the view. A file system without links has no view."""
-        link, target = self.view / view_name(entry.model_id), f"../blobs/{file_name(entry.sha256)}"
+        """Link to an installed file from the view; what somebody else put there stays. A file system without links has
+        no view."""
+        link, target = self.view / view_name(entry.model_id), view_target(entry.sha256)
         try:
-            if self.files.link_target(link) != target:
+            there = self.files.link_target(link)
+            if there is None and self.files.stat(link) is None:
+                self.files.link(target, link)
+            elif there is not None and there != target and there.startswith(view_target("")):
                 self.files.unlink(link)
                 self.files.link(target, link)
         except OSError:
@@ -191,7 +200,7 @@ class Blobs:
     def hide(self, entry: CatalogEntry) -> None:
         """Take a file out of the view, unless another one has its place."""
         link = self.view / view_name(entry.model_id)
-        if self.files.link_target(link) == f"../blobs/{file_name(entry.sha256)}":
+        if self.files.link_target(link) == view_target(entry.sha256):
             self.files.unlink(link)
 
     # -- files of other programs ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import structlog
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog
 from edgecoder.models.mending import known, mend
-from edgecoder_drivers.store.blobs import Blobs, file_name, hash_file
+from edgecoder_drivers.store.blobs import Blobs, file_name, hash_file, view_target
 from edgecoder_drivers.store.files import FileSystem
 from edgecoder_drivers.store.registry import DamagedError, Registry, Row
 
@@ -110,7 +110,8 @@ def _show(blobs: Blobs, catalog: Catalog) -> None:
     """Make the view anew."""
     for name in blobs.files.listdir(blobs.view):
         target = blobs.files.link_target(blobs.view / name)
-        if target is not None and target.rpartition(_PREFIX)[2] not in blobs.verified:
+        is_ours = target is not None and target.startswith(view_target(""))
+        if is_ours and target not in {view_target(sha256) for sha256 in blobs.verified}:
             blobs.files.unlink(blobs.view / name)
     for sha256 in blobs.verified & catalog.by_digest.keys():
         blobs.show(catalog.by_digest[sha256])
