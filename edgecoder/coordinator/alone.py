@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
+from edgecoder.core.context import SECOND_US
 from edgecoder.core.ids import Micros, NodeId
 
-SECOND_US = 1_000_000
 SETTLE_US = SECOND_US
 """What was given is summed up so often,"""
 CHANGED_PCT = 20

@@ -17,8 +17,8 @@ from edgecoder.coordinator.alone import LoneOrigin
 from edgecoder.coordinator.earnings import Earnings
 from edgecoder.coordinator.judge import Judge
 from edgecoder.coordinator.origin_watch import OriginWatch
-from edgecoder.coordinator.swarm import LATE_FACTOR, LATE_US, SECOND_US, Order, Peer, Swarm, sender_id
-from edgecoder.core.context import MILLI, Context
+from edgecoder.coordinator.swarm import LATE_FACTOR, LATE_US, Order, Peer, Swarm, sender_id
+from edgecoder.core.context import MILLI, SECOND_US, Context
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, Role
 from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.mesh.gate import Link

@@ -15,12 +15,12 @@ from heapq import heappop, heappush
 
 import msgspec
 
+from edgecoder.core.context import SECOND_US
 from edgecoder.core.ids import LinkId, Micros, NodeId
 from edgecoder.core.rng import Stream
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.pieces import Layout, first_from
 
-SECOND_US = 1_000_000
 LEVELS_EXACT = 16
 """Pieces with fewer copies than this are told apart exactly; above, four levels to each doubling."""
 
