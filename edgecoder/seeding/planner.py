@@ -3,8 +3,9 @@
 `PortfolioPlanner` takes what costs least among what is in time. In time is what is there by the deadline, a little
 after the CDN alone would have been done: of 200 random worlds the slowest download takes 1.04 times what it takes
 without peers (`benchmarks/never_slower_than_cdn.py`). A kind of peer is left alone while a cheaper one brings all by
-then: the mesh over a metered network beside a fast radio, Bluetooth on battery beside a fast mesh. The CDN, the dearest, is asked where the rest of the file, fetched from it alone, would only just be there
-by the deadline. `LadderPlanner` takes the next source where the one before it gives nothing (seed).
+then: the mesh over a metered network beside a fast radio, Bluetooth on battery beside a fast mesh. The CDN, the
+dearest, is asked where the rest of the file, fetched from it alone, would only just be there by the deadline.
+`LadderPlanner` takes the next source where the one before it gives nothing (seed).
 """
 
 from __future__ import annotations
