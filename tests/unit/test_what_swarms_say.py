@@ -47,7 +47,8 @@ def test_brokers_hear_of_a_pause_for_tasks_when_somebody_comes_in_vain_and_of_it
     cluster.run_for(1_000)
     assert said(cluster, agent)[-1] == (False, 4)
     peer, file, signer = bytes(32), bytes.fromhex(SHARED.sha256), hub.alive.context.signer
-    ticket = issue("edgecoder", signer, peer, agent.node_id, file, 1, 60_000)
+    swarms = agent.member.swarms
+    ticket = issue("edgecoder", signer, peer, agent.node_id, file, swarms.broker_epoch(file), swarms.unix_ms())
     agent.take(PieceAsked(1, peer, file, 0, 0, ticket))
     assert [refusal.reason for refusal in agent.did(RefusePiece)] == [Reason.NOT_SEEDING]
     cluster.run_for(1_000)
