@@ -148,9 +148,8 @@ class GivingEngine(OllamaEngine):
         self._files = held
         self._shelf = shelf
 
-    async def load(self, entry: CatalogEntry, context_tokens: int) -> int:
-        """See `Engine`."""
+    async def provide(self, entry: CatalogEntry) -> None:
+        """See `OllamaEngine`."""
         path = self._shelf.store.path(entry)
         if path is not None and not await self._files.has(entry):
             await self._files.take(entry, path)
-        return await super().load(entry, context_tokens)

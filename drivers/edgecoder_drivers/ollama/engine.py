@@ -23,7 +23,7 @@ from edgecoder.errors import Reason
 from edgecoder.models.admission import MIB, memory_needed_mb
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Post, Refused
-from edgecoder_drivers.engine import Engine, EngineDriver, Part
+from edgecoder_drivers.engine import EngineDriver, Part
 from edgecoder_drivers.ollama.client import Client, Model, Said, Unreachable
 from edgecoder_drivers.ollama.names import names_held, of_file
 
@@ -122,12 +122,16 @@ class OllamaEngine:
         self._is_loading = True
         try:
             await self._client.check()
+            await self.provide(entry)
             return await self._load(entry, context_tokens)
         except Unreachable as error:
             self.is_healthy &= not error.is_down
             raise
         finally:
             self._is_loading = False
+
+    async def provide(self, entry: CatalogEntry) -> None:
+        """What it takes for Ollama to have a file that is about to be loaded. Raises Refused."""
 
     async def _load(self, entry: CatalogEntry, context_tokens: int) -> int:
         names = await names_held(self._client, entry)
@@ -296,10 +300,9 @@ class OllamaEngine:
 class OllamaDriver(EngineDriver):
     """The driver of such an engine: the node hears too when the server is back."""
 
-    def __init__(self, ollama: OllamaEngine, engine: Engine | None = None) -> None:
-        """`engine` is what stands before it, if anything does."""
-        super().__init__(engine or ollama)
-        self._ollama = ollama
+    def __init__(self, engine: OllamaEngine) -> None:
+        super().__init__(engine)
+        self._ollama = engine
 
     def open(self, post: Post) -> None:
         """See `driver.Driver`."""
