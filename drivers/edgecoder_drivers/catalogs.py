@@ -30,6 +30,8 @@ def catalog_folder() -> Path:
 def load_catalog(path: Path | None, cdn: str | None) -> Catalog:
     """The entries of a YAML or JSON file, `path` None is the packaged one; `cdn` is the server of their `cdn:`
     addresses. Raises ConfigError, located in the file."""
+    if cdn is not None and not cdn.startswith(("http://", "https://")):
+        raise ConfigError("--cdn", None, f"{cdn!r} is no address", "give one such as https://models.example")
     document = load(path or catalog_folder() / f"{DEFAULT}.yaml")
     if not isinstance(document.data, list):
         problem = f"a catalog file is {show(document.data)}"

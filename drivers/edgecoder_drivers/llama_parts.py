@@ -80,9 +80,9 @@ class LlamaParts:
         """See `Parts`: llama.cpp is here, and begins anew with each model."""
         return True
 
-    def source_of(self, entry: CatalogEntry) -> str:  # noqa: ARG002
+    def source_of(self, entry: CatalogEntry) -> str:
         """See `Parts`."""
-        return "cdn"
+        return "cdn" if entry.download_urls else "none"
 
     async def sha256_of(self, path: Path) -> str:
         """See `Parts`."""

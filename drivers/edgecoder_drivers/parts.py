@@ -31,7 +31,7 @@ class Parts(Protocol):
         ...
 
     def source_of(self, entry: CatalogEntry) -> str:
-        """Where a file that is not here would come from: cdn or ollama."""
+        """Where a file that is not here would come from: cdn, ollama or none."""
         ...
 
     async def sha256_of(self, path: Path) -> str:

@@ -96,7 +96,8 @@ def _head(path: Path, rest: Iterator[bytes]) -> Head:
     try:
         head = msgspec.msgpack.decode(next(rest), type=Head)
     except (StopIteration, msgspec.MsgspecError):
-        raise ConfigError(str(path), None, "this is no journal", "`edgecoder agent --journal` writes one") from None
+        hint = "an agent or device writes one with --journal"
+        raise ConfigError(str(path), None, "this is no journal", hint) from None
     if (head.format, head.version) != (FORMAT, __version__):
         hint = f"replay it with EdgeCoder {head.version}"
         raise ConfigError(str(path), None, f"it is of EdgeCoder {head.version}, this is {__version__}", hint)

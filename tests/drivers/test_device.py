@@ -116,6 +116,11 @@ def test_options_that_make_no_sense_are_told(folder: Path, capfd: pytest.Capture
         (["--host", "0.0.0.0"], "can be reached by others, and there is no token"),
         (["--token-file", str(folder / "none")], "no token"),
         (["--log", "loud"], "there is no level 'loud'"),
+        (["--tls-key", str(folder / "key.pem")], "certificate and key come together"),
+        (["--data", str(folder / "catalog.json")], "no folder"),
+        (["--journal", str(folder / "catalog.json" / "life")], "no folder"),
+        (["--cdn", "nonsense"], "'nonsense' is no address"),
+        (["--host", "no such host"], "'no such host' is none"),
         (["--set", "node.slots=many"], "node.slots"),
         (["--catalog", str(folder / "none.yaml")], "there is no such file"),
     ]

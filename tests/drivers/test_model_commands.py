@@ -119,14 +119,18 @@ def test_a_task_is_printed_as_it_comes(capfd: pytest.CaptureFixture[str]) -> Non
     assert printed.err.startswith("2 tokens of small, by node ")
     assert app.run(["task", "def", "--json", "--model", "small"]) == 0
     assert json.loads(capfd.readouterr().out)["text"] == "def add"
-    assert app.run(["task", "def", "--model", "huge", "--deadline-ms", "300"]) == 1
-    assert capfd.readouterr().err
+    assert app.run(["task", "def", "--model", "huge"]) == 1
+    assert "small is active here, huge is not, and no other node is known" in capfd.readouterr().err
+    assert app.run(["task", "def", "--model", "nobody"]) == 1
+    assert "no such model in the catalog (nobody)" in capfd.readouterr().err
+    assert app.run(["task", "def", "--min-param-size", "7"]) == 1
+    assert "small has 1.5 billion parameters, and no other node is known); swap to one first" in capfd.readouterr().err
     assert app.run(["task", ""]) == 2
     assert "the prompt is empty" in capfd.readouterr().err
 
 
 def test_no_agent_is_said_with_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
     assert app.run(["model", "status", "--url", "http://127.0.0.1:9"]) == 3
-    assert "no agent answers at http://127.0.0.1:9" in capfd.readouterr().err
+    assert "no agent or device answers at http://127.0.0.1:9" in capfd.readouterr().err
     assert app.run(["model", "status", "--url", "ftp://x"]) == 2
     assert "'ftp://x' is no address" in capfd.readouterr().err

@@ -114,8 +114,9 @@ class Control:
         return response.json()
 
     def _silent(self, error: Exception) -> AgentSilent:
-        what = str(error) or type(error).__name__
-        return AgentSilent(f"no agent answers at {self._url} ({what}); start one with `edgecoder agent`, or give --url")
+        what = str(error).rpartition("] ")[2] or type(error).__name__
+        hint = "start one with `edgecoder agent` or `edgecoder device`, or give --url"
+        return AgentSilent(f"no agent or device answers at {self._url} ({what}); {hint}")
 
 
 def _check(response: httpx2.Response) -> None:

@@ -17,7 +17,7 @@ from edgecoder_drivers.replay import replay
 
 
 def command(
-    journal: Annotated[Path, typer.Argument(help="The file that `edgecoder agent --journal FILE` wrote.")],
+    journal: Annotated[Path, typer.Argument(help="The file that an agent or device wrote with --journal.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Feed the core with the events of a journal and compare each answer with the one of then. Exits with 1 at the

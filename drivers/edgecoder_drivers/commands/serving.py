@@ -65,8 +65,11 @@ class Where(NamedTuple):
         if self.token_file is not None:
             try:
                 token = self.token_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(str(self.token_file), None, f"no token: {error}", "give a text file") from None
+            except OSError as error:
+                hint = "give a file with one line of text"
+                raise ConfigError(str(self.token_file), None, f"no token: {error.strerror}", hint) from None
+            except UnicodeDecodeError:
+                raise ConfigError(str(self.token_file), None, "no token: this is no text", "give a text file") from None
             if not token.isascii() or not token.isprintable() or not token:
                 raise ConfigError(str(self.token_file), None, "this is no token", "write one line of ASCII into it")
         binding = Binding(self.host, self.port, token, self.certificate, self.key, tuple(self.names))
@@ -99,6 +102,9 @@ def plan_of(
     settings = load_settings(preset=preset, file=file, environ=os.environ, overrides=overrides)
     node = msgspec.structs.replace(settings.node, has_radio=False)  # there is no driver of a radio yet
     folder = data or platformdirs.user_data_path("edgecoder", appauthor=False)
+    _make(folder)
+    if journal is not None:
+        _make(journal.parent)
     return Plan(
         folder=folder,
         role=kind.role,
@@ -109,6 +115,14 @@ def plan_of(
         binding=where.binding(),
         journal=journal,
     )
+
+
+def _make(folder: Path) -> None:
+    """Make a folder that is to be written to. Raises ConfigError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(str(folder), None, f"no folder: {error.strerror}", "choose another place") from None
 
 
 def serve(plan: Plan, make_parts: Callable[[Plan], Parts], level: str) -> None:

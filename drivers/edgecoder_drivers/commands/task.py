@@ -43,14 +43,24 @@ def command(
 
 def _print(control: Control, asked: dict[str, Any]) -> None:
     """The answer, part by part."""
+    has_begun = False
     for event in control.events("POST", "/task", asked):
         if event.name == "part":
-            typer.echo(event.value["text"], nl=False)
+            typer.echo(shown(event.value["text"]), nl=False)
+            has_begun = True
             continue
-        typer.echo()
+        if has_begun:
+            typer.echo()
         if event.name != "done":
             raise Refusal(event.value)
         served_by = (event.value.get("servedBy") or "nobody")[:8]
         typer.echo(f"{event.value['tokens']} tokens of {event.value['model']}, by node {served_by}", err=True)
         return
     raise Refusal({"title": "the agent went away meanwhile", "hint": "ask again"})
+
+
+def shown(text: str) -> str:
+    """Text of others, without what would steer a terminal; where it goes to a file, as it is."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text)

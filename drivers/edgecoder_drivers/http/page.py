@@ -6,7 +6,7 @@ PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>EdgeCoder agent</title>
+<title>EdgeCoder</title>
 <style>
   body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 56rem; padding: 0 1rem; color: #1b1f24 }
   h1 { font-size: 1.25rem } h2 { font-size: 1rem; margin-top: 2rem }
@@ -15,7 +15,7 @@ PAGE = """<!doctype html>
   .number { text-align: right } #error { color: #a40e26 } .active { font-weight: 600 }
   @media (prefers-color-scheme: dark) { body { background: #0d1117; color: #e6edf3 } td, th { border-color: #30363d } }
 </style>
-<h1>EdgeCoder agent</h1>
+<h1>EdgeCoder</h1>
 <p id="error" role="alert"></p>
 <table id="status"></table>
 <h2>Models</h2>
@@ -52,7 +52,7 @@ const show = async () => {
         return line;
       }));
   } catch (error) {
-    document.getElementById("error").textContent = `The agent does not answer: ${error.message}`;
+    document.getElementById("error").textContent = `The node does not answer: ${error.message}`;
   }
 };
 show();

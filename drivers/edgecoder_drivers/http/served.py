@@ -43,7 +43,7 @@ class ServedNode(Protocol):
         ...
 
     def source_of(self, entry: CatalogEntry) -> str:
-        """Where a file is, or would come from: local, peer, agent, cdn or ollama."""
+        """Where a file is, or would come from: local, peer, agent, cdn, ollama or none."""
         ...
 
     async def import_model(self, path: Path) -> str:

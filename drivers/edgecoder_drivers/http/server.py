@@ -36,8 +36,15 @@ class Binding(msgspec.Struct, frozen=True):
 
     def validate(self) -> None:
         """Raises ConfigError where others could reach it without a token, or in the clear."""
+        if (self.certificate is None) is not (self.key is None):
+            raise ConfigError("http.tls", None, "certificate and key come together", "give both, or neither")
         if self.is_loopback:
             return
+        try:
+            socket.getaddrinfo(self.host, None)
+        except OSError as error:
+            hint = "give an address of this machine"
+            raise ConfigError("http.host", None, f"{self.host!r} is none: {error.strerror}", hint) from None
         if not self.token:
             hint = "set a token, or bind to 127.0.0.1"
             raise ConfigError("http.host", None, f"{self.host} can be reached by others, and there is no token", hint)

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from edgecoder.core.effects import Progress, Result, TaskResult
-from edgecoder.core.events import CancelTask, SubmitTask
+from edgecoder.core.effects import ModelStatus, Progress, Result, TaskResult
+from edgecoder.core.events import CancelTask, QueryStatus, SubmitTask
 from edgecoder.core.ids import CommandId
 from edgecoder.errors import Reason
 from edgecoder_drivers.http.contract import Answered, TaskBody, TaskPart
@@ -44,6 +44,7 @@ class TaskRoutes:
     async def task(self, request: Request) -> Response:
         """Have a prompt answered. Who goes away meanwhile does not want it any more: the task is cancelled."""
         body = await read(request, TaskBody, missing="prompt_required")
+        await self._refuse_hopeless(body)
         if self._open >= TASKS_MAX:
             raise Rejected(problem_of(Reason.BUSY))
         if body.stream:
@@ -61,6 +62,24 @@ class TaskRoutes:
         if result.reason is not None:
             raise Rejected(problem_of(result.reason))
         return answer(_answered(result))
+
+    async def _refuse_hopeless(self, body: TaskBody) -> None:
+        """A node that knows nobody else and cannot answer itself says so at once, and what to do. Raises Rejected."""
+        _, reply = self._node.begin(QueryStatus)
+        status = kind_of(await reply, ModelStatus)
+        if status.online or status.status in ("loading", "pulling"):
+            return
+        entry = None if body.model is None else self._node.find(body.model)
+        if body.model is not None and entry is None:
+            raise Rejected(problem_of(Reason.UNKNOWN_MODEL, body.model))
+        if status.model is None:
+            raise Rejected(problem_of(Reason.NO_MODEL, "none is active here, and no other node is known"))
+        if entry is not None and entry.model_id != status.model:
+            detail = f"{status.model} is active here, {entry.model_id} is not, and no other node is known"
+            raise Rejected(problem_of(Reason.NO_MODEL, detail))
+        if body.min_param_size > (status.param_size or 0.0):
+            detail = f"{status.model} has {status.param_size:g} billion parameters, and no other node is known"
+            raise Rejected(problem_of(Reason.NO_MODEL, detail))
 
     async def _parts(self, body: TaskBody) -> AsyncIterator[tuple[str, msgspec.Struct]]:
         parts: asyncio.Queue[Progress | None] = asyncio.Queue()
