@@ -151,6 +151,19 @@ def test_a_failed_load_leaves_the_old_model_and_its_reason_in_the_status(tmp_pat
     run(tmp_path, test)
 
 
+def test_an_engine_that_is_away_is_503(tmp_path: Path) -> None:
+    async def test(control: Control) -> None:
+        async def is_away() -> None:
+            raise Refused(Reason.UNAVAILABLE)
+
+        control.driver.before[LoadModel] = is_away
+        response = await control.ask("POST", "/model/swap", {"model": "small"})
+        assert (response.status, response.json["code"]) == (503, "unavailable")
+        assert response.json["hint"] == "start llama.cpp; see `edgecoder doctor`"
+
+    run(tmp_path, test)
+
+
 def test_the_status_tells_load_engine_and_generation(tmp_path: Path) -> None:
     async def test(control: Control) -> None:
         empty = (await control.ask("GET", "/model/status")).json

@@ -87,6 +87,9 @@ class ModelRoutes:
 
     def _problem_of(self, job: Job, reason: Reason) -> Problem:
         problem, entry = problem_of(reason, f"{job.kind} {job.model}"), self._node.find(job.model)
+        if reason is Reason.UNAVAILABLE:  # of what a swap or pull needs: the engine
+            hint = f"start {self._node.engine}; see `edgecoder doctor`"
+            return Problem("the engine does not answer", 503, reason.value, problem.detail, hint)
         if reason is not Reason.NO_SOURCE or entry is None or self._node.source_of(entry) != "none":
             return problem
         hint = "import a file, or start the node with --cdn"
