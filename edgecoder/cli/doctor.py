@@ -36,14 +36,14 @@ def command(
 
 
 def _lines(checks: list[Check], needed: set[str]) -> list[str]:
-    """A heading for each scope, how to mend it, and its checks if it is one of those that are needed."""
+    """A heading for each scope, its checks, of one that is not needed those that failed, and how to mend it."""
     width = max(len(check.name) for check in checks)
     lines: list[str] = []
     for scope in dict.fromkeys(check.scope for check in checks):
         mine = [check for check in checks if check.scope == scope]
         bad = [check for check in mine if not check.ok]
         lines.append(f"{scope}: " + ("complete" if not bad else f"{len(bad)} of {len(mine)} checks failed"))
-        if scope in needed:
-            lines += [f"  {'ok  ' if check.ok else 'MISS'}  {check.name:<{width}}  {check.detail}" for check in mine]
+        shown = mine if scope in needed else bad
+        lines += [f"  {'ok  ' if check.ok else 'MISS'}  {check.name:<{width}}  {check.detail}" for check in shown]
         lines += [f"  -> {hint}" for hint in dict.fromkeys(check.hint for check in bad)]
     return lines
