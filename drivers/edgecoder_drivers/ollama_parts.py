@@ -18,10 +18,10 @@ from edgecoder.core.events import Completion
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.inventory import KEY, DownloadState, FileRow, decode_rows, encode_rows
 from edgecoder_drivers.driver import Driver, Operate, Perform, Post, Refused
-from edgecoder_drivers.llama_parts import Shelf
 from edgecoder_drivers.ollama.client import Client
 from edgecoder_drivers.ollama.engine import OllamaDriver, OllamaEngine
 from edgecoder_drivers.ollama.files import OllamaFiles
+from edgecoder_drivers.shelf import Shelf
 
 _log = structlog.get_logger("edgecoder.ollama")
 

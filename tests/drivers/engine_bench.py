@@ -8,27 +8,14 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from edgecoder.core.effects import CancelOp, Effect, Operation
-from edgecoder.core.events import Event, Started, Wake
-from edgecoder.core.ids import Micros, OpId
+from edgecoder.core.events import Wake
+from edgecoder.core.ids import OpId
 from edgecoder.core.node import Node
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.engine import Engine, EngineDriver
 from edgecoder_drivers.host import AsyncHost
 from tests.drivers.engine_contract import Bad
-
-
-class Script:
-    """Says what it is told to, and keeps what it hears. Stands where a node does."""
-
-    def __init__(self) -> None:
-        self.to_say: list[Effect] = []
-        self.heard: list[Event] = []
-
-    def handle(self, now: Micros, event: Event) -> list[Effect]:  # noqa: ARG002
-        if not isinstance(event, Started | Wake):
-            self.heard.append(event)
-        said, self.to_say = self.to_say, []
-        return said
+from tests.scripted import Script
 
 
 class DriverBench:

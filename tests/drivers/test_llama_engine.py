@@ -39,7 +39,8 @@ def rows(path: str) -> list[list[str]]:
 
 
 class TestLlamaEngine(EngineContract):
-    library: str | None = None
+    made_by: str | None = None
+    """The module of the library; None: the one that is installed."""
 
     @pytest.fixture(autouse=True)
     def _models(self, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ class TestLlamaEngine(EngineContract):
             entries.append(self.files.add(path, entry_of(path, "wrong")))
 
         async def test() -> None:
-            engine = engine_of(self.files, self.library)
+            engine = engine_of(self.files, self.made_by)
             for entry in entries:
                 with suppress(Refused):
                     await engine.load(entry, 512)
@@ -97,7 +98,7 @@ class TestLlamaEngine(EngineContract):
         """The server within xllamacpp would, and anybody on this machine could use it."""
 
         async def test() -> None:
-            engine = engine_of(self.files, self.library)
+            engine = engine_of(self.files, self.made_by)
             await engine.load(self.good, CONTEXT_TOKENS)
             assert open_doors(pid_of(engine)) == []
             await engine.close()
@@ -106,7 +107,7 @@ class TestLlamaEngine(EngineContract):
 
     @asynccontextmanager
     async def bench(self) -> AsyncIterator[DriverBench]:
-        engine = engine_of(self.files, self.library)
+        engine = engine_of(self.files, self.made_by)
         files = (self.good, self.other)
         async with driver_bench(engine, files, self.bad, lambda: kill(engine), CONTEXT_TOKENS) as bench:
             yield bench

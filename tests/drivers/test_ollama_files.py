@@ -10,12 +10,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from ollama import ProgressResponse
 
 from edgecoder.core.effects import DeleteFile, FetchFile, HashFile, Operation
 from edgecoder.core.events import Completion, Event, FetchProgressed, FileDeleted, FileFetched, FileHashed
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.ollama.client import Client
 from edgecoder_drivers.ollama.files import OllamaFiles
 from tests.drivers.ollama_double.disk import Disk
 from tests.drivers.ollama_double.serving import registry
@@ -183,6 +185,26 @@ def test_another_build_in_the_registry_is_deleted_again(tmp_path: Path) -> None:
             assert await refusal(operate(files, FetchFile(1, entry, 0))) is Reason.CHECKSUM_MISMATCH
             assert await names(there) == []
             assert not await files.has(newer)
+
+    run(test)
+
+
+def test_another_build_is_given_up_as_soon_as_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came whole, some gigabytes, before it was thrown away."""
+    heard: list[str] = []
+
+    async def pull(client: Client, name: str) -> AsyncIterator[ProgressResponse]:  # noqa: ARG001
+        sizes = {"manifest": None, "license": 11_000, "another": 130_000, "rest": 130_000}
+        for digest, size in sizes.items():
+            heard.append(digest)
+            yield ProgressResponse(status=f"pulling {digest}", digest=f"sha256:{digest}", total=size)
+
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, _ = tiny(tmp_path, "good")
+            monkeypatch.setattr(Client, "pull", pull)
+            assert await refusal(operate(there.files(), FetchFile(1, entry, 0))) is Reason.CHECKSUM_MISMATCH
+            assert heard == ["manifest", "license", "another"]
 
     run(test)
 

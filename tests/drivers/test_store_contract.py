@@ -22,9 +22,9 @@ from edgecoder_drivers.store.blobs import RESERVE_BYTES
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
-from tests.drivers.engine_bench import Script
 from tests.drivers.sources import MemorySource, made
 from tests.drivers.store_contract import StoreContract
+from tests.scripted import Script
 
 SIZE_BYTES = 40 * 16_384 + 5
 FILES = tuple(made(name, SIZE_BYTES, tree=True, piece_size_bytes=4 * 16_384) for name in ("one", "two"))

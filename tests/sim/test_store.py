@@ -10,8 +10,8 @@ from typing import Any, cast
 import msgspec
 
 from edgecoder.core.effects import CancelOp, Effect, Operation
-from edgecoder.core.events import Event, Started, Wake
-from edgecoder.core.ids import Micros, OpId
+from edgecoder.core.events import Wake
+from edgecoder.core.ids import OpId
 from edgecoder_sim.cdn import CdnService
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.kernel import Kernel
@@ -19,28 +19,13 @@ from edgecoder_sim.pieces import PieceService
 from edgecoder_sim.profiles import DEVICES, Cdn, Network
 from tests.catalogs import entry
 from tests.drivers.store_contract import StoreContract
+from tests.scripted import Script
 
 SIZE_BYTES = 40 * 16_384 + 5
 FILES = tuple(entry(name, file_size_bytes=SIZE_BYTES, piece_root="0" * 64, piece_size_bytes=65_536) for name in "ab")
 TURN_US = 50_000
 CDN = Cdn(egress_mbit_per_s=2.0, ttfb_ms=10.0)
 ACCESS = Network(latency_ms=10.0, up_mbit_per_s=100.0, down_mbit_per_s=100.0)
-
-
-class Script:
-    """Says what it is told to, and keeps what it hears. Stands where a node does."""
-
-    context = SimpleNamespace(node_id=bytes(32))
-
-    def __init__(self) -> None:
-        self.to_say: list[Effect] = []
-        self.heard: list[Event] = []
-
-    def handle(self, now: Micros, event: Event) -> list[Effect]:  # noqa: ARG002
-        if not isinstance(event, Started | Wake):
-            self.heard.append(event)
-        said, self.to_say = self.to_say, []
-        return said
 
 
 class Around:

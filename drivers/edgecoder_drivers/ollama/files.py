@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,9 +70,12 @@ class OllamaFiles:
         if normalise(name) in await names_taken(self._client):
             raise Refused(Reason.CHECKSUM_MISMATCH, f"Ollama has another build as {name}: `ollama rm {name}` frees it")
         try:
-            async for line in self._client.pull(name):
-                if line.digest == f"sha256:{entry.sha256}" and line.completed:
-                    self._post(FetchProgressed(effect.op, line.completed))
+            async with aclosing(self._client.pull(name)) as lines:
+                async for line in lines:
+                    if line.digest == f"sha256:{entry.sha256}" and line.completed:
+                        self._post(FetchProgressed(effect.op, line.completed))
+                    elif line.digest != f"sha256:{entry.sha256}" and (line.total or 0) * 2 > entry.file_size_bytes:
+                        break  # that is a model too, and not this one: it need not come whole to be thrown away
         except Said as said:
             raise Refused(_reason_of_pull(said), str(said)) from None
         if not await self.has(entry):
