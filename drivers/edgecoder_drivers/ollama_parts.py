@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -16,13 +17,16 @@ from edgecoder.config import NodeConfig
 from edgecoder.core.effects import DeleteFile, Effect, FetchFile, HashFile, Operation
 from edgecoder.core.events import Completion
 from edgecoder.models.catalog import Catalog, CatalogEntry
-from edgecoder.models.inventory import KEY, DownloadState, FileRow, decode_rows, encode_rows
+from edgecoder.models.held import with_held
 from edgecoder_drivers.driver import Driver, Operate, Perform, Post, Refused
-from edgecoder_drivers.ollama.client import Client
+from edgecoder_drivers.ollama.client import Client, Said
 from edgecoder_drivers.ollama.engine import OllamaDriver, OllamaEngine
 from edgecoder_drivers.ollama.files import OllamaFiles
+from edgecoder_drivers.ollama.listing import Listing
 from edgecoder_drivers.shelf import Shelf
 
+LIST_S: Final = 15.0
+"""How often Ollama is asked what it keeps: a little of its disk is read each time."""
 _log = structlog.get_logger("edgecoder.ollama")
 
 
@@ -37,24 +41,25 @@ class OllamaParts:
         self._catalog = catalog
         client = Client(host)
         self._held = OllamaFiles(client)
+        self._listing = Listing(client, catalog, self._stored, poll_s=LIST_S)
         self._ollama = GivingEngine(client, config, folder / "ollama.loaded", self._held, self._shelf)
-        self._files = SharedFiles(self._shelf, self._held)
+        self._files = SharedFiles(self._shelf, self._held, self._listing)
 
     def drivers(self) -> list[Driver]:
         """See `Parts`."""
-        return [self._files, OllamaDriver(self._ollama)]
+        return [self._files, OllamaDriver(self._ollama, self._listing.tell)]
 
     async def snapshot(self) -> dict[str, bytes]:
-        """See `Parts`: what Ollama has already counts as installed, whoever fetched it."""
-        snapshot = dict(self._shelf.snapshot)
-        rows = decode_rows(snapshot.get(KEY))
+        """See `Parts`: what Ollama has counts as installed, whoever fetched it."""
+        files = None
         try:
-            for entry in self._catalog.entries:
-                if self._shelf.store.path(entry) is None and await self._held.has(entry):
-                    rows[entry.sha256] = FileRow(DownloadState.INSTALLED, entry.file_size_bytes)
-        except Refused as refused:
-            _log.warning("ollama does not answer", detail=str(refused), hint="start it; the agent sees it by itself")
-        return {**snapshot, KEY: encode_rows(rows)}
+            files = await self._listing.files()
+        except (Refused, Said) as error:
+            _log.warning("ollama does not answer", detail=str(error), hint="start it; the agent sees it by itself")
+        return with_held(self._shelf.snapshot, files)
+
+    def _stored(self) -> tuple[str, ...]:
+        return tuple(entry.sha256 for entry in self._catalog.entries if self._shelf.store.path(entry) is not None)
 
     def is_healthy(self) -> bool:
         """See `Parts`."""
@@ -80,9 +85,10 @@ class OllamaParts:
 class SharedFiles:
     """The driver of files that lie in the store or with Ollama."""
 
-    def __init__(self, shelf: Shelf, held: OllamaFiles) -> None:
+    def __init__(self, shelf: Shelf, held: OllamaFiles, listing: Listing) -> None:
         self._shelf = shelf
         self._held = held
+        self._listing = listing
         self._store = shelf.operations()
         self._ollama = held.operations()
         self._offered: set[str] = set()
@@ -91,10 +97,28 @@ class SharedFiles:
         """See `driver.Driver`."""
         self._shelf.open(post)
         self._held.open(post)
+        self._listing.open(post)
 
     def operations(self) -> Mapping[type[Operation], Operate]:
         """See `driver.Driver`."""
-        return {**self._store, FetchFile: self._fetch, HashFile: self._hash, DeleteFile: self._delete}
+        return {
+            **self._store,
+            FetchFile: self._noted(self._fetch),
+            HashFile: self._hash,
+            DeleteFile: self._noted(self._delete),
+        }
+
+    def _noted(self, operate: Operate) -> Operate:
+        """The same; what is on the disks may be another before and after."""
+
+        async def noted(effect: Operation) -> Completion:
+            self._listing.changes()
+            try:
+                return await operate(effect)
+            finally:
+                self._listing.changes()
+
+        return noted
 
     def effects(self) -> Mapping[type[Effect], Perform]:
         """See `driver.Driver`."""
@@ -102,6 +126,7 @@ class SharedFiles:
 
     async def close(self) -> None:
         """See `driver.Driver`."""
+        await self._listing.close()
         await self._shelf.close()
 
     @contextmanager

@@ -110,6 +110,30 @@ class EngineReturned(Event, frozen=True):
     """An engine that was unavailable can be used again, and is empty."""
 
 
+class HeldFile(msgspec.Struct, frozen=True, gc=False):
+    """A model file that the engine's own server keeps, and what that tells of it. Unknown is empty, or 0."""
+
+    name: str
+    """What it is called there."""
+    sha256: str
+    size_bytes: int
+    parameter_size: str = ""
+    """With its unit, such as `7.6B`."""
+    quantization: str = ""
+    architecture: str = ""
+    context_length: int = 0
+    """Tokens."""
+    kv_bytes_per_token: int = 0
+
+
+class FilesHeld(Event, frozen=True):
+    """All files that the engine's own server keeps now and the node's own store does not. `stored` are the SHA-256 of
+    those that it does."""
+
+    files: tuple[HeldFile, ...]
+    stored: tuple[str, ...] = ()
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 

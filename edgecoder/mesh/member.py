@@ -17,21 +17,14 @@ from edgecoder.core.events import (
     Advertised,
     AdvertiseFailed,
     CancelTask,
-    EngineFailed,
-    EngineReturned,
-    FetchProgressed,
     LinkUp,
     PeersHeard,
     PeersSilent,
     PowerChanged,
-    PullModel,
-    QueryModels,
     QueryStatus,
-    RemoveModel,
     ShutDown,
     SignalMeasured,
     SubmitTask,
-    SwapModel,
     TaskChunk,
 )
 from edgecoder.core.ids import LinkId, Medium, Micros, NodeId, Role, TaskId
@@ -71,6 +64,10 @@ from edgecoder.wire.messages import (
     TaskRequest,
     TaskResponse,
 )
+
+
+def _models_take(take: Callable[..., None]) -> Callable[..., None]:
+    return lambda member, event: take(member.models, event)
 
 
 def _swarms_take(take: Callable[..., None]) -> Callable[..., None]:
@@ -464,22 +461,16 @@ class Member:
         return name if fits(name, serving.param_size) is None else Reason.NO_MODEL
 
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
-        SwapModel: lambda member, event: member.models.swap_model(event),
-        PullModel: lambda member, event: member.models.pull_model(event),
-        RemoveModel: lambda member, event: member.models.remove_model(event),
         SubmitTask: _submit_task,
         CancelTask: lambda member, event: member.origin.cancel(event),
         QueryStatus: _query_status,
-        QueryModels: lambda member, event: member.models.query_models(event),
         ShutDown: _shut_down,
         TaskChunk: lambda member, event: member.executor.chunk(event),
-        FetchProgressed: lambda member, event: member.downloads.progressed(event),
         SignalMeasured: _signal_measured,
         PowerChanged: _power_changed,
         PeersHeard: lambda member, event: member.neighbours.heard(event),
         PeersSilent: lambda member, event: member.neighbours.silent(event),
-        EngineFailed: lambda member, event: member.swap.engine_failed(event.reason),
-        EngineReturned: lambda member, event: member.models.engine_returned(),
+        **{kind: _models_take(take) for kind, take in ModelManager.EVENTS.items()},
         **{kind: _swarms_take(take) for kind, take in Swarms.EVENTS.items()},
     }
     """Who takes an event; called with the member and the event."""

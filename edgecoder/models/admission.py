@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from edgecoder.config import NodeConfig
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
@@ -35,10 +37,13 @@ def admit(entry: CatalogEntry, platform: Platform, config: NodeConfig, inventory
     return None if state is DownloadState.INSTALLED else Reason.NOT_INSTALLED
 
 
-def has_room(entry: CatalogEntry, catalog: Catalog, config: NodeConfig, inventory: Inventory) -> bool:
-    """Whether `entry` stays within the quota of model files. One that is partly here takes its whole room already."""
+def has_room(
+    entry: CatalogEntry, catalog: Catalog, config: NodeConfig, inventory: Inventory, held: Container[str] = ()
+) -> bool:
+    """Whether `entry` stays within the quota of model files. One that is partly here takes its whole room already; what
+    is `held` elsewhere, by SHA-256, takes none."""
     if not config.disk_mb_max:
         return True
-    others = (other for digest, other in catalog.by_digest.items() if digest != entry.sha256)
+    others = (other for digest, other in catalog.by_digest.items() if digest != entry.sha256 and digest not in held)
     taken = sum(other.file_size_bytes for other in others if inventory.state(other) is not DownloadState.ABSENT)
     return taken + entry.file_size_bytes <= config.disk_mb_max * MIB

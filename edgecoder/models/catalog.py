@@ -19,6 +19,8 @@ from edgecoder.seeding.pieces import Layout, layout_of
 
 MODEL_NAME = r"[a-z0-9][a-z0-9._-]{0,95}(/[a-z0-9][a-z0-9._-]{0,95})?(:[a-z0-9][a-z0-9._-]{0,95})?"
 """Grammar of a model id or alias: at most one `/` level and one `:tag`. A name never becomes a path."""
+PARAM_SIZE_MAX = 10_000
+"""Billions."""
 _MODEL_NAME = re.compile(MODEL_NAME)
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _SIZE_TOKEN = re.compile(r"(?:(\d+)x)?(\d+(?:\.\d+)?)\s*([bm])", re.IGNORECASE)
@@ -41,8 +43,8 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
 
     model_id: ModelName
     display_name: str
-    param_size: Annotated[float, msgspec.Meta(gt=0, le=10_000)]
-    """Billions of parameters."""
+    param_size: Annotated[float, msgspec.Meta(gt=0, le=PARAM_SIZE_MAX)] | None
+    """Billions of parameters; None where nobody tells."""
     quantization: str
     file_size_bytes: Annotated[int, msgspec.Meta(gt=0)]
     sha256: Sha256Hex
@@ -86,22 +88,52 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
 
 
 class Catalog:
-    """Resolves names to entries. Entries keep their order; a (name, platform) pair that two files claim is refused."""
+    """Resolves names to entries. Entries keep their order; a (name, platform) pair that two files claim is refused.
+
+    A node whose engine has files of its own adds them (`models.held`), so its catalog must be nobody else's."""
 
     def __init__(self, entries: Iterable[CatalogEntry]) -> None:
-        self.entries: tuple[CatalogEntry, ...] = tuple(entries)
-        self.by_digest = {entry.sha256: entry for entry in self.entries}
+        self._listed = tuple(entries)
+        self._local: dict[str, CatalogEntry] = {}
+        self.entries: tuple[CatalogEntry, ...] = ()
+        self.by_digest: dict[str, CatalogEntry] = {}
         self._by_name: dict[tuple[str, Platform], CatalogEntry] = {}
         self._names: dict[str, frozenset[str]] = {}
+        self._index()
+
+    def add_local(self, entry: CatalogEntry) -> None:
+        """Take in a file of this machine alone. Where its name is another file's alias, it means this one from now on.
+        Raises ValueError where it is another file's id."""
+        for other in self.entries:
+            if other.model_id == entry.model_id and set(other.platforms) & set(entry.platforms):
+                raise ValueError(f"{entry.model_id} is another file's id")
+        self._local[entry.sha256] = entry
+        self._index()
+
+    def remove_local(self, entry: CatalogEntry) -> None:
+        """That file is gone."""
+        del self._local[entry.sha256]
+        self._index()
+
+    @property
+    def local(self) -> tuple[CatalogEntry, ...]:
+        """The files of this machine alone."""
+        return tuple(self._local.values())
+
+    def _index(self) -> None:
+        self.entries = (*self._listed, *self._local.values())
+        self.by_digest = {entry.sha256: entry for entry in self.entries}
+        self._by_name, self._names = {}, {}
         for entry in self.entries:
             names = names_of(entry)
             for name in names:
+                self._names[name] = self._names.get(name, frozenset()) | frozenset(names)
                 for platform in entry.platforms:
-                    if self._by_name.setdefault((name, platform), entry) is not entry:
+                    other = self._by_name.setdefault((name, platform), entry)
+                    if entry.sha256 in self._local:
+                        self._by_name[name, platform] = entry
+                    elif other is not entry:
                         raise ValueError(f"{name} on {platform.value} is claimed by two files")
-        for entry in self.entries:
-            for name in names_of(entry):
-                self._names[name] = self._names.get(name, frozenset()) | frozenset(names_of(entry))
 
     def resolve(self, name: str, platform: Platform) -> CatalogEntry:
         """The entry that `name` means on `platform`. Raises UnknownModel."""

@@ -102,6 +102,10 @@ class Downloads:
     def __len__(self) -> int:
         return len(self._by_file)
 
+    def is_busy_with(self, entry: CatalogEntry) -> bool:
+        """Whether a file is being fetched or removed."""
+        return entry.sha256 in self._by_file or entry.sha256 in self._removals
+
     def under_way(self) -> tuple[Pulling, ...]:
         """What is being fetched, and how far it is."""
         return tuple(

@@ -47,6 +47,10 @@ class DownloadStep(Label):
     REMOVED = "removed"
     DELETED = "deleted"
     UNDELETABLE = "undeletable"
+    FOUND = "found"
+    """The engine's own server has it, whoever brought it there."""
+    LOST = "lost"
+    """It has it no longer, and nobody asked this node."""
 
 
 DOWNLOAD_TABLE: Mapping[tuple[DownloadState, DownloadStep], DownloadState] = MappingProxyType(
@@ -65,6 +69,9 @@ DOWNLOAD_TABLE: Mapping[tuple[DownloadState, DownloadStep], DownloadState] = Map
         (DownloadState.QUARANTINED, DownloadStep.REMOVED): DownloadState.REMOVING,
         (DownloadState.REMOVING, DownloadStep.DELETED): DownloadState.ABSENT,
         (DownloadState.REMOVING, DownloadStep.UNDELETABLE): DownloadState.QUARANTINED,
+        (DownloadState.ABSENT, DownloadStep.FOUND): DownloadState.INSTALLED,
+        (DownloadState.PARTIAL, DownloadStep.FOUND): DownloadState.INSTALLED,
+        (DownloadState.INSTALLED, DownloadStep.LOST): DownloadState.ABSENT,
     }
 )
 

@@ -8,15 +8,28 @@ to `swap`, `downloads` and `admission`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from edgecoder.core.context import Context
 from edgecoder.core.effects import ModelRow, PullResult, RemoveResult, SwapResult
-from edgecoder.core.events import PullModel, QueryModels, RemoveModel, SwapCause, SwapModel
+from edgecoder.core.events import (
+    EngineFailed,
+    EngineReturned,
+    FetchProgressed,
+    FilesHeld,
+    PullModel,
+    QueryModels,
+    RemoveModel,
+    SwapCause,
+    SwapModel,
+)
 from edgecoder.core.ids import CommandId
 from edgecoder.errors import Reason
 from edgecoder.models.admission import admit, has_room
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.downloads import Downloads, OnEnd, Pieces
+from edgecoder.models.held import KEY as HELD_KEY
+from edgecoder.models.held import HeldFiles
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, Inventory
 from edgecoder.models.swap import KEY as SWAP_KEY
@@ -47,9 +60,11 @@ class ModelManager:
         self.inventory = Inventory(context, on_change)
         self.downloads = Downloads(context, self.inventory, pieces(self.inventory))
         self.swap = Swap(context, self.inventory, self.admits, surroundings)
+        self.held = HeldFiles(context, catalog, platform, self.inventory, self.downloads)
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:
         """Take what earlier lives kept: the files, and the model that served last."""
+        self.held.restore(snapshot.get(HELD_KEY))
         find = self._catalog.by_digest.get
         self.inventory.restore(snapshot.get(INVENTORY_KEY))
         self.downloads.resume_removals(find)
@@ -126,7 +141,7 @@ class ModelManager:
 
     def _fetch(self, entry: CatalogEntry, command: CommandId, on_end: OnEnd) -> None:
         """Fetch a file, if the quota has room for it."""
-        if has_room(entry, self._catalog, self._context.config, self.inventory):
+        if has_room(entry, self._catalog, self._context.config, self.inventory, self.held.digests):
             self.downloads.want(entry, command, on_end)
         else:
             on_end(Reason.DISK_FULL)
@@ -158,3 +173,15 @@ class ModelManager:
             if self._platform in entry.platforms or inventory.state(entry) is not DownloadState.ABSENT
         )
         self._context.reply(command.command, rows)
+
+    EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
+        SwapModel: swap_model,
+        PullModel: pull_model,
+        RemoveModel: remove_model,
+        QueryModels: query_models,
+        FetchProgressed: lambda models, event: models.downloads.progressed(event),
+        FilesHeld: lambda models, event: models.held.told(event),
+        EngineFailed: lambda models, event: models.swap.engine_failed(event.reason),
+        EngineReturned: lambda models, event: models.engine_returned(),
+    }
+    """Who takes an event; called with the models and the event."""

@@ -89,7 +89,7 @@ def _servable(document: Document, scenario: Scenario, catalog: Catalog, where: W
         problem = f"two keys of min_param_size of {task.name} are the same number"
         raise document.error((*where, "min_param_size"), problem, "keep one")
     served = _served(scenario, catalog)
-    largest = max((entry.param_size for entry in served), default=0.0)
+    largest = max((entry.param_size or 0.0 for entry in served), default=0.0)
     for size, weight in task.min_param_size.items():
         if weight > 0 and size > largest:
             problem = (

@@ -106,7 +106,7 @@ class Site:
     def watched(self, engine: OllamaEngine) -> OllamaEngine:
         """The engine, which looks after its model now, and is closed at the end."""
 
-        def came_back() -> None:
+        async def came_back() -> None:
             self.times_back += 1
 
         engine.on_back = came_back

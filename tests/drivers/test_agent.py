@@ -63,6 +63,21 @@ async def states(device: Device) -> dict[str, str]:
     return {row.entry.model_id: row.state for row in await ask(device, QueryModels)}
 
 
+async def become(device: Device, model: str, state: str | None) -> None:
+    """Let time pass until a model is in a state; None: it is not listed."""
+    for _ in range(TURNS_MAX):
+        if (await states(device)).get(model) == state:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(await states(device))
+
+
+@pytest.fixture
+def quick_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ollama is asked again at once."""
+    monkeypatch.setattr("edgecoder_drivers.ollama_parts.LIST_S", 0.05)
+
+
 @everywhere
 def test_what_ollama_has_is_installed_and_swapped_to(where: str, tmp_path: Path) -> None:
     async def test() -> None:
@@ -118,6 +133,99 @@ def test_what_has_no_address_is_pulled_by_ollama(tmp_path: Path) -> None:
             assert as_kind(await ask(device, PullModel, model=entry.model_id), PullResult).reason is None
             assert (await states(device))[entry.model_id] == "installed"
             assert as_kind(await ask(device, SwapModel, model=entry.model_id), SwapResult).reason is None
+
+    run(test)
+
+
+@everywhere
+def test_what_the_catalog_does_not_know_is_swapped_to_all_the_same(where: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(where, tmp_path) as there:
+            entry, path = tiny(tmp_path, "mine")
+            await there.files().take(entry, path)
+            name = entry.aliases[0]
+            async with agent(there) as device:
+                assert (await states(device))[name] == "installed"
+                swapped = as_kind(await ask(device, SwapModel, model=name), SwapResult)
+                assert (swapped.active, swapped.reason) == (name, None)
+                assert (await device.export_model(found(device, name))).read_bytes() == path.read_bytes()
+                answered = as_kind(await ask(device, SubmitTask, prompt="def", max_tokens=4), TaskResult)
+                assert (answered.reason, answered.model) == (None, name)
+            async with agent(there) as device:
+                await until(device, lambda status: status.model == name)  # it survives a restart
+                assert as_kind(await ask(device, RemoveModel, model=name), RemoveResult).reason is Reason.IN_USE
+
+    run(test)
+
+
+def found(device: Device, name: str) -> CatalogEntry:
+    entry = device.find(name)
+    assert entry is not None
+    return entry
+
+
+@everywhere
+@pytest.mark.usefixtures("quick_lists")
+def test_what_others_pull_and_delete_beside_it_is_seen(where: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(where, tmp_path) as there, agent(there) as device:
+            entry, path = tiny(tmp_path, "mine")
+            name = entry.aliases[0]
+            assert name not in await states(device)
+            await there.others.create(name, entry.sha256, path)
+            await become(device, name, "installed")
+            await there.others.delete(name)
+            await become(device, name, None)
+
+    run(test)
+
+
+@everywhere
+def test_what_the_user_has_of_ones_own_is_removed_only_when_told(where: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(where, tmp_path) as there:
+            entry, path = tiny(tmp_path, "mine")
+            name = entry.aliases[0]
+            await there.others.create(name, entry.sha256, path)
+            async with agent(there) as device:
+                assert as_kind(await ask(device, RemoveModel, model=name), RemoveResult).reason is None
+                assert name not in {model.name for model in await there.others.held()}
+
+    run(test)
+
+
+def test_without_ollama_at_the_start_its_models_are_known_still(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            (known, one), (mine, two) = tiny(tmp_path, "one", 1), tiny(tmp_path, "two", 2)
+            await there.files().take(known, one)
+            await there.files().take(mine, two)
+            async with agent(there, known) as device:
+                await ask(device, SwapModel, model=mine.aliases[0])
+            await there.double.stop()
+            async with agent(there, known) as device:
+                assert await states(device) == {known.model_id: "installed", mine.aliases[0]: "installed"}
+                refused = as_kind(await ask(device, SwapModel, model=known.model_id), SwapResult)
+                assert refused.reason is Reason.UNAVAILABLE
+                await there.double.start()
+                await until(device, lambda status: status.model == mine.aliases[0])
+
+    run(test)
+
+
+def test_what_went_while_nobody_looked_is_absent_when_ollama_is_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, path = tiny(tmp_path, "one")
+            await there.files().take(entry, path)
+            async with agent(there, entry):
+                pass
+            await there.others.delete(entry.aliases[0])
+            await there.double.stop()
+            async with agent(there, entry) as device:
+                assert (await states(device))[entry.model_id] == "installed"
+                await there.double.start()
+                await become(device, entry.model_id, "absent")
 
     run(test)
 

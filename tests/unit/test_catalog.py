@@ -200,3 +200,18 @@ def test_the_size_of_a_model_that_ollama_lists(name: str, details: str, size: fl
 
 def test_the_catalogs_size_comes_first() -> None:
     assert param_size_of("large:70b", "70B", LARGE) == 7.0
+
+
+def test_a_file_of_this_machine_takes_an_alias_and_no_id() -> None:
+    catalog = Catalog((SMALL, LARGE))
+    mine = entry("small-coder:1.5b", platforms=(Platform.NODE,))
+    catalog.add_local(mine)
+    assert catalog.find("small-coder:1.5b", Platform.NODE) is mine
+    assert catalog.find("small-coder:1.5b", Platform.IOS) is SMALL
+    assert catalog.same_model("small-coder:1.5b") == {"small", "small-coder:1.5b"}
+    assert catalog.entries[-1] is catalog.by_digest[mine.sha256] is mine
+    with pytest.raises(ValueError, match="another file's id"):
+        catalog.add_local(entry("large", platforms=(Platform.NODE,)))
+    catalog.remove_local(mine)
+    assert catalog.find("small-coder:1.5b", Platform.NODE) is SMALL
+    assert catalog.local == ()

@@ -39,6 +39,9 @@ ROWS: dict[tuple[DownloadState, DownloadStep], DownloadState] = {
     (Q, DownloadStep.REMOVED): R,
     (R, DownloadStep.DELETED): A,
     (R, DownloadStep.UNDELETABLE): Q,
+    (A, DownloadStep.FOUND): I,
+    (P, DownloadStep.FOUND): I,
+    (I, DownloadStep.LOST): A,
 }
 WAY: dict[DownloadState, tuple[DownloadStep, ...]] = {
     A: (),

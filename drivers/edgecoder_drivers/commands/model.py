@@ -42,10 +42,15 @@ def list_models(url: Url = URL, token: Token = None, as_json: Json = False) -> N
         table.add_column(name, justify="right" if name in ("billions", "GB") else "left")
     for row in listed["models"]:
         state = row["state"] if row["compatible"] or row["installed"] else "does not fit"
-        size_gb, billions = f"{row['fileSizeBytes'] / 1e9:.2f}", f"{row['paramSize']:g}"
+        size_gb, billions = f"{row['fileSizeBytes'] / 1e9:.2f}", _billions(row["paramSize"])
         mark = "*" if row["active"] else ""
         table.add_row(mark, row["modelId"], billions, row["quantization"], size_gb, state, row["source"])
     Console(highlight=False).print(table)
+
+
+def _billions(param_size: float | None) -> str:
+    """How many parameters; a model need not tell."""
+    return "?" if param_size is None else f"{param_size:g}"
 
 
 @command.command()
@@ -87,7 +92,7 @@ def swap(
         typer.echo(f"{model}: {result['status']}; see `edgecoder model status`")
     else:
         before = f", before it {result['previous']}" if result["previous"] else ""
-        typer.echo(f"{result['active']} is active ({result['paramSize']:g} B){before}")
+        typer.echo(f"{result['active']} is active ({_billions(result['paramSize'])} B){before}")
 
 
 @command.command()

@@ -119,7 +119,7 @@ class Row(Answer, frozen=True):
 
     model_id: str
     display_name: str
-    param_size: float
+    param_size: float | None
     quantization: str
     file_size_bytes: int
     installed: bool

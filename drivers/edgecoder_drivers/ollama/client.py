@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
-from ollama import AsyncClient, GenerateResponse, ProgressResponse, ResponseError
+from ollama import AsyncClient, GenerateResponse, ProgressResponse, ResponseError, ShowResponse
 
 from edgecoder.errors import Reason
 from edgecoder_drivers.driver import Refused
@@ -25,8 +25,10 @@ VERSION_FLOOR: Final = (0, 17, 1)
 """The oldest Ollama that this was made for."""
 FOR_EVER: Final = -1
 """The `keep_alive` of a model that stays until it is told to go."""
-_BLOB: Final = re.compile(r"^FROM .*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
-_PATH: Final = re.compile(r"^FROM (.*sha256-[0-9a-f]{64})\s*$", re.MULTILINE)
+_BLOB: Final = re.compile(r"(.*sha256-([0-9a-f]{64}))\s*")
+_CACHE_BYTES: Final = 2
+"""Of a number in the cache of keys and values: 16 bits, as Ollama has it unless it is told otherwise."""
+_NUMBER_MAX: Final = 1 << 31
 _CHUNK_BYTES: Final = 1 << 20
 _NONSENSE: Final = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """What the client raises at an answer that is no JSON, or not of the right shape."""
@@ -75,6 +77,21 @@ class Model(NamedTuple):
     """On disk, or in memory where it runs."""
 
 
+class Shown(NamedTuple):
+    """What Ollama tells of a model. Unknown is empty, or 0."""
+
+    files: frozenset[str] = frozenset()
+    """SHA-256 of the one model file that it is; none where it is more than a file: with an adapter, or a projector."""
+    is_for_prompts: bool = False
+    """Whether it answers prompts: not one that makes embeddings."""
+    parameter_size: str = ""
+    quantization: str = ""
+    architecture: str = ""
+    context_length: int = 0
+    """Tokens."""
+    kv_bytes_per_token: int = 0
+
+
 class _Requests(AsyncClient):
     """The official client, and what it does not offer."""
 
@@ -112,8 +129,8 @@ class Client:
         self._requests = _Requests(
             host, timeout=limit, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
         )
-        self._files: dict[str, frozenset[str]] = {}
-        """SHA-256 of the model files that a manifest names; what a digest means never changes."""
+        self._shown: dict[str, Shown] = {}
+        """By the digest of a manifest: what that means never changes."""
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -148,25 +165,29 @@ class Client:
 
     async def files_of(self, model: Model) -> frozenset[str]:
         """SHA-256 of the files that a model is made of; none where Ollama does not tell."""
+        return (await self.shown(model)).files
+
+    async def shown(self, model: Model) -> Shown:
+        """What Ollama tells of a model."""
         if not model.manifest:
-            return frozenset()  # it runs in a cloud
-        if model.manifest not in self._files:
+            return Shown()  # it runs in a cloud
+        if model.manifest not in self._shown:
             try:
-                modelfile = await self._modelfile(model.name)
+                with _told():
+                    self._shown[model.manifest] = _read(await self._show(model.name))
             except Said:
-                return frozenset()  # it is gone
-            self._files[model.manifest] = frozenset(_BLOB.findall(modelfile))
-        return self._files[model.manifest]
+                return Shown()  # it is gone
+        return self._shown[model.manifest]
 
     async def path_of(self, name: str, sha256: str) -> Path | None:
         """Where Ollama says that it keeps a file of a model."""
-        paths = _PATH.findall(await self._modelfile(name))
-        return next((Path(path) for path in paths if path.endswith(sha256)), None)
+        blob = blob_of((await self._show(name)).modelfile or "")
+        return Path(blob[0]) if blob is not None and blob[1] == sha256 else None
 
-    async def _modelfile(self, name: str) -> str:
+    async def _show(self, name: str) -> ShowResponse:
         with _told():
             async with asyncio.timeout(self.timeouts.answer):
-                return (await self._requests.show(name)).modelfile or ""
+                return await self._requests.show(name)
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -240,6 +261,46 @@ class Client:
                     if line.status == "success":
                         return
             raise ValueError("the import broke off")
+
+
+def blob_of(modelfile: str) -> tuple[str, str] | None:
+    """Path and SHA-256 of the one file that a model is; None where it is made of more, or of something else. What it is
+    made of stands before all else that a modelfile says, which may be anybody's words over many lines."""
+    made_of: list[str] = []
+    for line in modelfile.splitlines():
+        command, _, rest = line.partition(" ")
+        if line.startswith("#") or not line.strip():
+            continue
+        if command not in ("FROM", "ADAPTER", "DRAFT"):
+            break
+        made_of.append(rest if command == "FROM" else "")
+    blob = _BLOB.fullmatch(made_of[0]) if len(made_of) == 1 else None
+    return None if blob is None else (blob[1], blob[2])
+
+
+def _read(answer: ShowResponse) -> Shown:
+    """What is of use in an answer of `/api/show`."""
+    told, details = answer.modelinfo or {}, answer.details
+    architecture = str(told.get("general.architecture") or "")
+
+    def number(key: str) -> int:
+        value = told.get(f"{architecture}.{key}")
+        return value if isinstance(value, int) and 0 < value < _NUMBER_MAX else 0
+
+    heads = number("attention.head_count")
+    width = number("embedding_length") // heads if heads else 0
+    widths = (number("attention.key_length") or width) + (number("attention.value_length") or width)
+    can = answer.capabilities
+    blob = blob_of(answer.modelfile or "")
+    return Shown(
+        files=frozenset() if blob is None else frozenset({blob[1]}),
+        is_for_prompts=can is None or "completion" in can,
+        parameter_size=(details and details.parameter_size) or "",
+        quantization=(details and details.quantization_level) or "",
+        architecture=architecture,
+        context_length=number("context_length"),
+        kv_bytes_per_token=number("block_count") * number("attention.head_count_kv") * widths * _CACHE_BYTES,
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ core's to decide.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,10 @@ _CRASHES: Final = ("has terminated", "has unexpectedly stopped", "error was enco
 """How Ollama says that the process which ran a model is gone."""
 _LOST: Final = frozenset((Reason.ENGINE_CRASHED, Reason.OUT_OF_MEMORY, Reason.NO_MODEL))
 _log = structlog.get_logger("edgecoder.ollama")
+
+
+async def _nothing() -> None:
+    """What is awaited where nobody has to be told."""
 
 
 class _Held:
@@ -92,8 +96,8 @@ class OllamaEngine:
         self._is_loading = False
         self._misses = 0
         self._on_failed: Callable[[Reason], None] = lambda reason: None
-        self.on_back: Callable[[], None] = lambda: None
-        """Whom to tell when an Ollama answers that did not before."""
+        self.on_back: Callable[[], Awaitable[None]] = _nothing
+        """Awaited when an Ollama answers that did not before."""
         self._poll: asyncio.Task[None] | None = None
         self.is_healthy = False
         """Whether Ollama answered when it was last asked, and is new enough."""
@@ -276,7 +280,7 @@ class OllamaEngine:
         if not self.is_healthy:
             self.is_healthy = True
             _log.info("ollama answers")
-            self.on_back()
+            await self.on_back()
         if held is not None and not is_there:
             self._lose(held, Reason.NO_MODEL)
 
@@ -300,13 +304,20 @@ class OllamaEngine:
 class OllamaDriver(EngineDriver):
     """The driver of such an engine: the node hears too when the server is back."""
 
-    def __init__(self, engine: OllamaEngine) -> None:
+    def __init__(self, engine: OllamaEngine, before: Callable[[], Awaitable[None]] = _nothing) -> None:
+        """`before` is awaited when the server is back, before the node hears of it."""
         super().__init__(engine)
         self._ollama = engine
+        self._before = before
 
     def open(self, post: Post) -> None:
         """See `driver.Driver`."""
-        self._ollama.on_back = lambda: post(EngineReturned())
+
+        async def back() -> None:
+            await self._before()
+            post(EngineReturned())
+
+        self._ollama.on_back = back
         super().open(post)
 
 

@@ -21,7 +21,7 @@ from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry, normalise
 from edgecoder_drivers.driver import Operate, Post, Refused
 from edgecoder_drivers.ollama.client import Client, Said
-from edgecoder_drivers.ollama.names import names_for, names_held, names_taken
+from edgecoder_drivers.ollama.names import name_to_pull, names_for, names_held, names_taken
 
 
 class _Stamp(NamedTuple):
@@ -64,9 +64,9 @@ class OllamaFiles:
         done = FileFetched(effect.op, entry.file_size_bytes)
         if await self.has(entry):
             return done
-        if not entry.aliases:
-            raise Refused(Reason.NO_SOURCE, f"{entry.model_id} has no alias that Ollama could know")
-        name = entry.aliases[0]
+        name = name_to_pull(entry)
+        if name is None:
+            raise Refused(Reason.NO_SOURCE, f"{entry.model_id} has no tag that Ollama could know")
         if normalise(name) in await names_taken(self._client):
             raise Refused(Reason.CHECKSUM_MISMATCH, f"Ollama has another build as {name}: `ollama rm {name}` frees it")
         try:

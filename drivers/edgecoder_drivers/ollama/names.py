@@ -17,10 +17,21 @@ def names_for(entry: CatalogEntry) -> tuple[str, ...]:
     return tuple(dict.fromkeys(normalise(name) for name in (*entry.aliases, entry.model_id)))
 
 
+def names_there(entry: CatalogEntry) -> tuple[str, ...]:
+    """What a file may be called that Ollama has. One that was found there has its name of there as the one that is
+    displayed."""
+    return tuple(dict.fromkeys((*names_for(entry), normalise(entry.display_name))))
+
+
+def name_to_pull(entry: CatalogEntry) -> str | None:
+    """What a file is called in Ollama's registry: the first of its names that is a tag."""
+    return next((name for name in (entry.model_id, *entry.aliases) if ":" in name), None)
+
+
 async def names_held(client: Client, entry: CatalogEntry) -> list[str]:
     """The entry's names under which Ollama has its file, best first."""
     models = {normalise(model.name): model for model in await client.held()}
-    there = [models[name] for name in names_for(entry) if name in models]
+    there = [models[name] for name in names_there(entry) if name in models]
     return [model.name for model in await of_file(client, there, entry.sha256)]
 
 

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from tests.drivers.ollama_double.disk import Disk
+from tests.drivers.ollama_double.disk import Disk, gguf_keys
 from tests.drivers.ollama_double.faults import Faults, Faulty
 from tests.drivers.ollama_double.generation import generated
 from tests.drivers.ollama_double.names import Name, parse_keep_alive, parse_name
@@ -92,7 +92,7 @@ class Double:
                 "modelfile": f"{head}\nFROM {path}\nTEMPLATE {{{{ .Prompt }}}}\n",
                 "template": "{{ .Prompt }}",
                 "details": row["details"],
-                "model_info": {},
+                "model_info": gguf_keys(path) if path.exists() else {},
                 "capabilities": ["completion"],
                 "modified_at": row["modified_at"],
             }

@@ -141,3 +141,13 @@ class Disk:
 
 def _digests(manifest: Manifest) -> list[str]:
     return [layer["digest"] for layer in (*manifest["layers"], manifest["config"])]
+
+
+def gguf_keys(path: Path) -> dict[str, Any]:
+    """The keys of a GGUF that are one number or one text, as `/api/show` has them; its lists are left out there too."""
+    fields = GGUFReader(path).fields
+    return {
+        key: field.contents()
+        for key, field in fields.items()
+        if len(field.types) == 1 and not key.startswith(("GGUF.", "tokenizer."))
+    }
