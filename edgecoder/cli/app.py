@@ -26,6 +26,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgecoder import __version__
+from edgecoder.cli.terminal import printable
 from edgecoder.errors import EdgeCoderError
 from edgecoder.health import target
 
@@ -161,5 +162,5 @@ def main() -> NoReturn:
 
 
 def _complain(message: str) -> None:
-    """One line on stderr."""
-    typer.echo(" ".join(message.split("\n")), err=True)
+    """One line on stderr. There may be others' words in it."""
+    typer.echo(printable(" ".join(message.split("\n"))), err=True)

@@ -126,10 +126,10 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it() -> None:
         ),
         ("import nowhere_to_be_found", "", 3, "edgecoder planted needs the package 'nowhere_to_be_found': pip install"),
         (
-            "from edgecoder.errors import UnknownModel\ndef command() -> None:\n    raise UnknownModel('no\\nx')",
+            "from edgecoder.errors import UnknownModel as E\ndef command() -> None:\n    raise E('no\\nx\\x1b[2J')",
             "",
             1,
-            "no x\n",
+            "no x\\x1b[2J\n",
         ),
         (
             "import errno\ndef command() -> None:\n    raise OSError(errno.ENOSPC, 'No space', '/d')",

@@ -117,13 +117,18 @@ def _unchunked(body: bytes) -> bytes:
 
 @asynccontextmanager
 async def controlled(
-    folder: Path, *, token: str | None = None, swap_wait_s: float = 30.0, deadline_ms_max: int = 600_000
+    folder: Path,
+    *,
+    token: str | None = None,
+    swap_wait_s: float = 30.0,
+    deadline_ms_max: int = 600_000,
+    certificate: Path | None = None,
 ) -> AsyncIterator[Control]:
-    """An agent that has two models."""
+    """An agent that has two models; `certificate` has its key too."""
     driver, metrics = MemoryDriver(), TraceMetrics()
     async with living([driver], has(SMALL, LARGE), seen=metrics) as host:
         node = MemoryNode(host, folder)
-        binding = Binding(port=0)
+        binding = Binding(port=0, certificate=certificate, key=certificate)
         app = make_app(
             node,
             metrics.shown,

@@ -5,22 +5,36 @@ Decides what is asked and how it reads; all of it is asked of the agent's contro
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from edgecoder.cli.terminal import printable, table
 from edgecoder.errors import ConfigError
-from edgecoder_drivers.commands.control import URL, Control, Json, Refusal, Token, Url, model_path
+from edgecoder_drivers.commands.control import (
+    URL,
+    AgentSilent,
+    Authority,
+    Control,
+    Json,
+    Refusal,
+    Token,
+    Url,
+    asking,
+    model_path,
+    print_json,
+)
+from edgecoder_drivers.commands.names import Model
+from edgecoder_drivers.http.contract import Accepted, Listed, Operation, Pulled, Removed, Status, Swapped
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="Id or alias, such as qwen2.5-coder:7b.")]
+SPEED_S = 120.0
+"""Speed is that of the last so many seconds, in which a slow source gives a piece or two."""
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once; see `edgecoder model status`.")]
 
 
@@ -30,22 +44,27 @@ def _group() -> None:
 
 
 @command.command("list")
-def list_models(url: Url = URL, token: Token = None, as_json: Json = False) -> None:
+def list_models(url: Url = URL, token: Token = None, cacert: Authority = None, as_json: Json = False) -> None:
     """Print what is here and what could be."""
-    with Control(url, token) as control:
-        listed = control.get("/model/list")
+    with asking(url, token, cacert, as_json=as_json) as control:
+        listed = control.get("/model/list", Listed)
     if as_json:
-        typer.echo(json.dumps(listed))
+        print_json(listed)
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "model", "billions", "quantization", "GB", "state", "source"):
-        table.add_column(name, justify="right" if name in ("billions", "GB") else "left")
-    for row in listed["models"]:
-        state = row["state"] if row["compatible"] or row["installed"] else "does not fit"
-        size_gb, billions = f"{row['fileSizeBytes'] / 1e9:.2f}", _billions(row["paramSize"])
-        mark = "*" if row["active"] else ""
-        table.add_row(mark, row["modelId"], billions, row["quantization"], size_gb, state, row["source"])
-    Console(highlight=False).print(table)
+    head = ("", "model", "billions", "quantization", "GB", "state", "source")
+    rows = [
+        (
+            "*" if row.active else "",
+            row.model_id,
+            _billions(row.param_size),
+            row.quantization,
+            f"{row.file_size_bytes / 1e9:.2f}",
+            row.state if row.compatible or row.installed else "does not fit",
+            row.source,
+        )
+        for row in listed.models
+    ]
+    typer.echo(table(head, rows, numbers=("billions", "GB")))
 
 
 def _billions(param_size: float | None) -> str:
@@ -54,22 +73,24 @@ def _billions(param_size: float | None) -> str:
 
 
 @command.command()
-def status(url: Url = URL, token: Token = None, as_json: Json = False) -> None:
+def status(url: Url = URL, token: Token = None, cacert: Authority = None, as_json: Json = False) -> None:
     """Print what is active, and how it is."""
-    with Control(url, token) as control:
-        shown = control.get("/model/status")
+    with asking(url, token, cacert, as_json=as_json) as control:
+        shown = control.get("/model/status", Status)
     if as_json:
-        typer.echo(json.dumps(shown))
+        print_json(shown)
         return
-    typer.echo(f"model        {shown['model'] or 'none'}")
-    typer.echo(f"status       {shown['status']}")
-    typer.echo(f"engine       {shown['engine']}")
-    typer.echo(f"load         {'loading' if shown['currentLoad'] < 0 else shown['currentLoad']}")
-    typer.echo(f"coordinator  {'online' if shown['online'] else 'none'}")
-    if shown.get("reason"):
-        typer.echo(f"last change  {shown['detail']} ({shown['reason']})")
-    for pull in shown.get("pullProgress", ()):
-        typer.echo(f"pulling      {pull['model']}: {100 * pull['bytesDone'] // pull['sizeBytes']} %")
+    is_away = shown.engine == "ollama" and not shown.ollama_healthy
+    typer.echo(f"model        {shown.model or 'none'}")
+    typer.echo(f"status       {shown.status}")
+    typer.echo(f"engine       {shown.engine}{', which does not answer; see `edgecoder doctor`' if is_away else ''}")
+    typer.echo(f"load         {'loading' if shown.current_load < 0 else shown.current_load}")
+    typer.echo(f"coordinator  {'online' if shown.online else 'none'}")
+    if shown.reason:
+        typer.echo(printable(f"last change  {shown.detail or 'failed'} ({shown.reason})"))
+    for pull in shown.pull_progress:
+        share = f"{100 * pull.bytes_done // max(1, pull.size_bytes)} % of {pull.size_bytes / 1e9:.2f} GB"
+        typer.echo(f"pulling      {pull.model}: {share}")
 
 
 @command.command()
@@ -79,72 +100,94 @@ def swap(
     no_wait: NoWait = False,
     url: Url = URL,
     token: Token = None,
+    cacert: Authority = None,
     as_json: Json = False,
 ) -> None:
     """Make a model the active one; one that is missing is fetched first."""
-    with Control(url, token) as control:
-        answer = control.post("/model/swap", {"model": model, "wait": False, "pull": not no_pull})
-        ended = _follow(control, answer, model, is_waited_for=not no_wait)
-    result = ended.get("swapped", ended)
+    with asking(url, token, cacert, model=model, as_json=as_json) as control:
+        answer = control.begin("/model/swap", {"model": model, "wait": False, "pull": not no_pull}, Swapped)
+        if isinstance(answer, Accepted) and not no_wait:
+            answer = follow(control, answer.operation, model).swapped or answer
     if as_json:
-        typer.echo(json.dumps(result))
-    elif "operation" in result:
-        typer.echo(f"{model}: {result['status']}; see `edgecoder model status`")
+        print_json(answer)
+    elif isinstance(answer, Accepted):
+        typer.echo(f"{model}: {answer.status}; see `edgecoder model status`")
     else:
-        before = f", before it {result['previous']}" if result["previous"] else ""
-        typer.echo(f"{result['active']} is active ({_billions(result['paramSize'])} B){before}")
+        before = f", before it {answer.previous}" if answer.previous else ""
+        typer.echo(f"{answer.active} is active ({_billions(answer.param_size)} B){before}")
 
 
 @command.command()
-def pull(model: Model, no_wait: NoWait = False, url: Url = URL, token: Token = None, as_json: Json = False) -> None:
+def pull(
+    model: Model,
+    no_wait: NoWait = False,
+    url: Url = URL,
+    token: Token = None,
+    cacert: Authority = None,
+    as_json: Json = False,
+) -> None:
     """Fetch and verify a model without making it active."""
-    with Control(url, token) as control:
-        answer = control.post("/model/pull", {"model": model, "wait": False})
-        ended = _follow(control, answer, model, is_waited_for=not no_wait)
-    result = ended.get("pulled", ended)
-    said = f"{result.get('model', model)}: {result['status']}"
-    typer.echo(json.dumps(result) if as_json else said)
+    with asking(url, token, cacert, model=model, as_json=as_json) as control:
+        answer = control.begin("/model/pull", {"model": model, "wait": False}, Pulled)
+        if isinstance(answer, Accepted) and not no_wait:
+            answer = follow(control, answer.operation, model).pulled or answer
+    if as_json:
+        print_json(answer)
+    elif isinstance(answer, Accepted):
+        typer.echo(f"{model}: {answer.status}; see `edgecoder model status`")
+    else:
+        typer.echo(f"{answer.model}: {answer.status}")
 
 
 @command.command()
-def remove(model: Model, url: Url = URL, token: Token = None, as_json: Json = False) -> None:
-    """Delete the file of a model."""
-    with Control(url, token) as control:
-        result = control.delete(model_path(model))
-    typer.echo(json.dumps(result) if as_json else f"{result['model']}: {result['status']}")
+def remove(model: Model, url: Url = URL, token: Token = None, cacert: Authority = None, as_json: Json = False) -> None:
+    """Delete the file of a model; one that is being pulled comes no further."""
+    with asking(url, token, cacert, model=model, as_json=as_json) as control:
+        removed = control.delete(model_path(model), Removed)
+    if as_json:
+        print_json(removed)
+    else:
+        typer.echo(f"{removed.model}: {removed.status}")
 
 
 @command.command("import")
 def import_model(
-    file: Annotated[Path, typer.Argument(help="A model file that the catalog knows by its SHA-256.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A model file that the catalog knows by its SHA-256.")],
     url: Url = URL,
     token: Token = None,
+    cacert: Authority = None,
     as_json: Json = False,
 ) -> None:
     """Take a model from a file on the agent's machine."""
-    if not file.is_file():
-        raise ConfigError(str(file), None, "there is no such file", "give the path of a model file")
-    with Control(url, token) as control:
-        result = control.post("/model/import", {"path": str(file.resolve())}, is_waited_for=True)
-    typer.echo(json.dumps(result) if as_json else f"{result['model']}: {result['status']}")
+    with asking(url, token, cacert, as_json=as_json) as control, _progress() as progress:
+        if control.is_here and not file.is_file():
+            raise ConfigError(str(file), None, "there is no such file", "give the path of a model file")
+        progress.add_task(file.name, total=None)
+        pulled = control.post("/model/import", {"path": str(file.absolute())}, Pulled)
+    if as_json:
+        print_json(pulled)
+    else:
+        typer.echo(f"{pulled.model}: {pulled.status}")
 
 
 @command.command()
 def export(
     model: Model,
-    file: Annotated[Path, typer.Argument(help="Where to write it.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")],
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     url: Url = URL,
     token: Token = None,
+    cacert: Authority = None,
     as_json: Json = False,
 ) -> None:
     """Write a model to one file."""
     if file.exists() and not force:
         raise ConfigError(str(file), None, "there is a file already", "give another path, or --force")
+    asked = asking(url, token, cacert, model=model, as_json=as_json)
     part = file.with_name(f".{file.name}.part")
     size_bytes = 0
     try:
-        with Control(url, token) as control, _progress() as progress, part.open("wb") as out:
+        with asked as control, _progress() as progress, part.open("wb") as out:
             task = progress.add_task(model, total=None)
             for data, total in control.download(model_path(model, "/export")):
                 out.write(data)
@@ -156,27 +199,43 @@ def export(
     finally:
         part.unlink(missing_ok=True)
     value = {"model": model, "file": str(file), "sizeBytes": size_bytes}
-    typer.echo(json.dumps(value) if as_json else f"{file}: {size_bytes / 1e9:.2f} GB")
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo(f"{file}: {size_bytes / 1e9:.2f} GB")
 
 
-def _follow(control: Control, answer: dict[str, Any], model: str, *, is_waited_for: bool) -> dict[str, Any]:
-    """An answer, or the end of the operation that it names, which is shown as it goes on."""
-    if "operation" not in answer or not is_waited_for:
-        return answer
-    path = f"/model/operations/{answer['operation']}/events"
-    with _progress() as progress:
-        task = progress.add_task(model, total=1.0)
-        for event in control.events("GET", path):
-            progress.update(task, completed=event.value["progress"])
-            if event.name == "failed":
-                raise Refusal(event.value["problem"])
-            if event.name == "done":
-                return dict(event.value)
-    raise Refusal({"title": "the agent went away meanwhile", "hint": "see `edgecoder model status`"})
+def follow(control: Control, operation: str, model: str) -> Operation:
+    """The end of an operation, which is shown as it goes on. Raises Refusal where it fails."""
+    try:
+        with _progress() as progress:
+            task = progress.add_task(model, total=None)
+            for event in control.events("GET", f"/model/operations/{operation}/events"):
+                told = control.read(event.text, Operation)
+                if told.problem is not None:
+                    raise Refusal(told.problem)
+                if told.status == "done":
+                    return told
+                if told.progress:
+                    bytes_done = int(told.progress * told.size_bytes)
+                    progress.update(task, total=told.size_bytes or None, completed=bytes_done)
+    except KeyboardInterrupt:
+        hint = "see `edgecoder model status`; `edgecoder model remove` ends a pull"
+        typer.echo(f"{model}: it goes on; {hint}", err=True)
+        raise
+    raise AgentSilent("the agent went away meanwhile; see `edgecoder model status`")
 
 
 def _progress() -> Progress:
-    """A bar on a terminal; nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not sys.stderr.isatty())
+    """A bar on a terminal; nothing elsewhere. It moves to and fro where nobody knows how much is to come."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        speed_estimate_period=SPEED_S,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )

@@ -20,6 +20,7 @@ from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Platform
 from edgecoder.settings import default_file, load_settings
 from edgecoder_drivers.catalogs import load_catalog
+from edgecoder_drivers.commands.token import token_of
 from edgecoder_drivers.device import Plan, running
 from edgecoder_drivers.http.server import PORT, Binding
 from edgecoder_drivers.parts import Parts
@@ -64,14 +65,12 @@ class Where(NamedTuple):
         token = None
         if self.token_file is not None:
             try:
-                token = self.token_file.read_text(encoding="utf-8").strip()
+                token = token_of(self.token_file.read_text(encoding="utf-8"), str(self.token_file))
             except OSError as error:
                 hint = "give a file with one line of text"
                 raise ConfigError(str(self.token_file), None, f"no token: {error.strerror}", hint) from None
             except UnicodeDecodeError:
                 raise ConfigError(str(self.token_file), None, "no token: this is no text", "give a text file") from None
-            if not token.isascii() or not token.isprintable() or not token:
-                raise ConfigError(str(self.token_file), None, "this is no token", "write one line of ASCII into it")
         binding = Binding(self.host, self.port, token, self.certificate, self.key, tuple(self.names))
         binding.validate()
         return binding

@@ -5,26 +5,43 @@ The answer is printed as it comes; who served it stands behind it on the error s
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
 import typer
 
+from edgecoder.cli.terminal import printable
 from edgecoder.errors import ConfigError
-from edgecoder_drivers.commands.control import URL, Control, Json, Refusal, Token, Url
+from edgecoder_drivers.commands.control import (
+    URL,
+    AgentSilent,
+    Authority,
+    Control,
+    Json,
+    Refusal,
+    Token,
+    Url,
+    asking,
+    print_json,
+)
+from edgecoder_drivers.commands.names import WantedModel
+from edgecoder_drivers.http.contract import Answered, Problem, TaskPart
 
 STDIN = "-"
 
 
 def command(
-    prompt: Annotated[str, typer.Argument(help="What to answer; - reads it from the standard input.")],
-    model: Annotated[str | None, typer.Option(help="Ask for this model, by id or alias.")] = None,
-    min_param_size: Annotated[float, typer.Option(help="Ask for at least so many billions of parameters.")] = 0.0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Write at most so many tokens.")] = 256,
-    deadline_ms: Annotated[int | None, typer.Option(min=1, help="Give up after so long.")] = None,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to answer; - reads the standard input.")],
+    model: WantedModel = None,
+    min_param_size: Annotated[
+        float,
+        typer.Option(min=0, max=10_000, metavar="BILLIONS", help="Ask for at least so many parameters."),
+    ] = 0.0,
+    max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Write at most so many tokens.")] = 256,
+    deadline_ms: Annotated[int | None, typer.Option(min=1, metavar="MS", help="Give up after so long.")] = None,
     url: Url = URL,
     token: Token = None,
+    cacert: Authority = None,
     as_json: Json = False,
 ) -> None:
     """Print the answer of the mesh to a prompt."""
@@ -34,9 +51,9 @@ def command(
     asked = {"prompt": text, "maxTokens": max_tokens, "minParamSize": min_param_size, "stream": not as_json}
     asked |= {} if model is None else {"model": model}
     asked |= {} if deadline_ms is None else {"deadlineMs": deadline_ms}
-    with Control(url, token) as control:
+    with asking(url, token, cacert, model=model or "", as_json=as_json) as control:
         if as_json:
-            typer.echo(json.dumps(control.post("/task", asked, is_waited_for=True)))
+            print_json(control.post("/task", asked, Answered))
         else:
             _print(control, asked)
 
@@ -46,21 +63,20 @@ def _print(control: Control, asked: dict[str, Any]) -> None:
     has_begun = False
     for event in control.events("POST", "/task", asked):
         if event.name == "part":
-            typer.echo(shown(event.value["text"]), nl=False)
+            typer.echo(shown(control.read(event.text, TaskPart).text), nl=False)
             has_begun = True
             continue
         if has_begun:
             typer.echo()
         if event.name != "done":
-            raise Refusal(event.value)
-        served_by = (event.value.get("servedBy") or "nobody")[:8]
-        typer.echo(f"{event.value['tokens']} tokens of {event.value['model']}, by node {served_by}", err=True)
+            raise Refusal(control.read(event.text, Problem))
+        answered = control.read(event.text, Answered)
+        served_by = (answered.served_by or "nobody")[:8]
+        typer.echo(f"{answered.tokens} tokens of {answered.model}, by node {served_by}", err=True)
         return
-    raise Refusal({"title": "the agent went away meanwhile", "hint": "ask again"})
+    raise AgentSilent("the agent went away meanwhile; ask again")
 
 
 def shown(text: str) -> str:
-    """Text of others, without what would steer a terminal; where it goes to a file, as it is."""
-    if not sys.stdout.isatty():
-        return text
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text)
+    """What others wrote, as a terminal may have it; where it goes to a file, as it is."""
+    return printable(text) if sys.stdout.isatty() else text

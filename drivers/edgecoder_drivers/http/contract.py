@@ -185,6 +185,8 @@ class Operation(Answer, frozen=True):
     status: str
     """running, done or failed."""
     progress: float
+    size_bytes: int
+    """Of the file; 0 where nobody knows it."""
     swapped: Swapped | None = None
     pulled: Pulled | None = None
     problem: Problem | None = None
