@@ -26,6 +26,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgecoder import __version__
+from edgecoder.cli.completion import whole_words
 from edgecoder.cli.terminal import printable
 from edgecoder.errors import EdgeCoderError
 from edgecoder.health import target
@@ -127,7 +128,8 @@ def run(args: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name; None means sys.argv) and answer its exit code."""
     group = build()
     try:
-        group.main(args=args, prog_name="edgecoder")
+        with whole_words(os.environ):
+            group.main(args=args, prog_name="edgecoder")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import json
 import os
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
@@ -26,7 +26,9 @@ def _group() -> None:
 
 @command.command()
 def show(
-    preset: Annotated[str | None, typer.Option(help="Start from these values: phone, laptop or server.")] = None,
+    preset: Annotated[
+        Literal["phone", "laptop", "server"] | None, typer.Option(help="Start from these values.")
+    ] = None,
     file: Annotated[
         Path | None, typer.Option(help="Read this YAML file, not EDGECODER_CONFIG or the user's config.yaml.")
     ] = None,

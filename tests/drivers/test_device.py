@@ -115,7 +115,7 @@ def test_options_that_make_no_sense_are_told(folder: Path, capfd: pytest.Capture
     cases: list[tuple[list[str], str]] = [
         (["--host", "0.0.0.0"], "can be reached by others, and there is no token"),
         (["--token-file", str(folder / "none")], "no token"),
-        (["--log", "loud"], "there is no level 'loud'"),
+        (["--log", "loud"], "'loud' is not one of 'debug', 'info', 'warning', 'error'"),
         (["--tls-key", str(folder / "key.pem")], "certificate and key come together"),
         (["--data", str(folder / "catalog.json")], "no folder"),
         (["--journal", str(folder / "catalog.json" / "life")], "no folder"),

@@ -113,3 +113,29 @@ def test_a_file_of_another_machine_is_that_machine_s_to_find(capfd: pytest.Captu
         assert app.run(["model", "import", "/nowhere/small.gguf", "--url", other.url]) == 2
         assert capfd.readouterr().err.startswith("/nowhere/small.gguf: there is no such file;")
     assert other.asked == ["/model/import None"]
+
+
+def test_tab_offers_the_models_of_the_agent(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [ROW | {"modelId": name, "quantization": "Q4"} for name in ("mine:7b", "mine:1b", "other")]
+    with other_server(json.dumps({"models": rows}).encode()) as other:
+        for words, variables in (
+            (["model", "swap", "mine", ":"], {"EDGECODER_URL": other.url, "EDGECODER_TOKEN": "secret"}),
+            (["model", "pull", "--token", "secret", "--url", other.url, "mine", ":"], {}),
+        ):
+            asks = {"_EDGECODER_COMPLETE": "complete_bash", "COMP_CWORD": str(len(words)), **variables}
+            for name, value in {**asks, "COMP_WORDS": "\n".join(["edgecoder", *words])}.items():
+                monkeypatch.setenv(name, value)
+            assert app.run([]) == 0
+            assert capfd.readouterr().out.split() == ["7b", "1b"]
+    assert other.asked == ["/model/list Bearer secret"] * 2
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:9", "https://127.0.0.1:9"])
+def test_tab_never_fails(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], url: str) -> None:
+    words = ["edgecoder", "model", "swap", "--url", url, "--cacert", "/nowhere", "qwen2.5-coder-7"]
+    asks = {"_EDGECODER_COMPLETE": "complete_bash", "COMP_CWORD": "7", "COMP_WORDS": "\n".join(words)}
+    for name, value in asks.items():
+        monkeypatch.setenv(name, value)
+    assert app.run([]) == 0
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("qwen2.5-coder-7b\n", "")

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import platformdirs
@@ -24,8 +24,6 @@ from edgecoder_drivers.commands.token import token_of
 from edgecoder_drivers.device import Plan, running
 from edgecoder_drivers.http.server import PORT, Binding
 from edgecoder_drivers.parts import Parts
-
-LEVELS = ("debug", "info", "warning", "error")
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="Where it keeps its key, its models and what it knows; yours by default.")
@@ -47,7 +45,7 @@ Config = Annotated[Path | None, typer.Option("--config", help="The configuration
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as node.slots=2.")
 ]
-Level = Annotated[str, typer.Option("--log", help=f"What is logged: {', '.join(LEVELS)}.")]
+Level = Annotated[Literal["debug", "info", "warning", "error"], typer.Option("--log", help="What is logged.")]
 
 
 class Where(NamedTuple):
@@ -126,8 +124,6 @@ def _make(folder: Path) -> None:
 
 def serve(plan: Plan, make_parts: Callable[[Plan], Parts], level: str) -> None:
     """Run a node until it is told to end."""
-    if level not in LEVELS:
-        raise ConfigError("--log", None, f"there is no level {level!r}", f"take one of {', '.join(LEVELS)}")
     configure_logs(level)
 
     async def life() -> None:

@@ -27,7 +27,7 @@ from edgecoder_sim.report import write_report
 from edgecoder_sim.results import Run
 from edgecoder_sim.rundir import REPORT
 from edgecoder_sim.runner import Outcome, run_scenario
-from edgecoder_sim.scenario import load_scenario
+from edgecoder_sim.scenario import load_scenario, packaged_scenarios
 from edgecoder_sim.scenario_model import Scenario
 
 PLAIN_STEP_PCT = 10
@@ -47,7 +47,12 @@ _NODE_VARIABLES: Final = tuple(f"{ENV_PREFIX}{section.upper()}_" for section in 
 
 def command(
     context: typer.Context,
-    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="A YAML file, or the name of a packaged one.")],
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            metavar="SCENARIO", help="A YAML file, or the name of a packaged one.", autocompletion=packaged_scenarios
+        ),
+    ],
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value, such as phones.count=50.")
     ] = None,
