@@ -175,7 +175,9 @@ def test_nothing_to_reduce_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert edgecoder(monkeypatch, "run", "random_faults", "--shrink", "--out", str(tmp_path)) == 2
-    assert "nothing is violated with rng_seed 1; look for a seed" in capsys.readouterr().err
+    first, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"random_faults: \d+ faults, rng_seed 1", first)
+    assert "nothing is violated with rng_seed 1; look for a seed" in last
 
 
 @pytest.mark.parametrize("text", ["", "1-5", "5..1", "a..b", "1..99999999999", "-3..4"])

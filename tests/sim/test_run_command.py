@@ -82,6 +82,10 @@ def test_json_is_the_summary_and_nothing_else(tmp_path: Path) -> None:
         (("run", "office", "--seeds", "1..3", "--shrink"), "--shrink: it does nothing beside --seeds; reduce one seed"),
         (("run", "office", "--shrink", "--jobs", "2"), "--jobs: it does nothing beside --shrink"),
         (
+            ("run", "office", "--shrink"),
+            "--shrink: office has no faults that could be left out; run it without",
+        ),
+        (
             ("run", "office", "--set", "node.slots=4"),
             "--set node.slots=4: unknown key node.slots; in a scenario the device decides it: set devices.<name>.slots",
         ),

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from edgecoder.errors import ConfigError, SimulationError
 from edgecoder_sim.faults.answers import Range, range_of
+from edgecoder_sim.faults.draw import resolve
 from edgecoder_sim.faults.explore import SERVED, Tally, explore
 from edgecoder_sim.faults.shrink import shrink
 from edgecoder_sim.rundir import write_text
@@ -105,10 +106,20 @@ def _range(found: Range, factor: float = 1) -> str:
     return f"{found.median * factor:.2f} ({found.least * factor:.2f} to {found.most * factor:.2f})"
 
 
+def check_faults(scenario: Scenario) -> None:
+    """Raises ConfigError where a scenario has no fault that could be left out."""
+    if not scenario.faults.plan and scenario.faults.random is None:
+        problem = f"{scenario.name} has no faults that could be left out"
+        raise ConfigError("--shrink", None, problem, "run it without, or have some drawn with --set faults=random")
+
+
 def reduce(scenario: Scenario, out: Path, *, as_json: bool) -> None:
     """Print the least schedule that breaks the same invariant, and keep it as a scenario under `out`. Raises
     ConfigError where nothing is violated."""
     console = Console(stderr=True, quiet=as_json)
+    scenario = resolve(scenario)
+    faults = counted(len(scenario.faults.plan), "fault")
+    console.print(f"{scenario.name}: {faults}, rng_seed {scenario.rng_seed}", highlight=False)
     shrunk = shrink(scenario, lambda runs, left: console.print(f"{runs} runs, {left} faults left", style="dim"))
     if shrunk is None:
         problem = f"nothing is violated with rng_seed {scenario.rng_seed}"

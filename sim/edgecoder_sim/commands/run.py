@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from edgecoder.errors import ConfigError, DiskFull, DriverError
 from edgecoder.settings import ENV_PREFIX, SECTIONS
-from edgecoder_sim.commands.explore import parse_seeds, reduce, sweep
+from edgecoder_sim.commands.explore import check_faults, parse_seeds, reduce, sweep
 from edgecoder_sim.distribution_data import files_table
 from edgecoder_sim.headlines import outcome_lines, speed
 from edgecoder_sim.report import write_report
@@ -80,6 +80,7 @@ def command(
         sweep(loaded, span, jobs, lambda seed: _reproduce(scenario, sets or [], seed), as_json=as_json)
         return
     if shrink:
+        check_faults(loaded)
         reduce(loaded, _make_root(out), as_json=as_json)
         return
     console = Console(stderr=True, quiet=as_json)
