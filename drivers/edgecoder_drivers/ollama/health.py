@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 from typing import Final
 
 from edgecoder.health import Check
@@ -13,7 +15,7 @@ SCOPE: Final = "ollama"
 
 def checks() -> list[Check]:
     """The checks of this part."""
-    return [asyncio.run(check_server())]
+    return [asyncio.run(check_server()), check_models(os.environ.get("OLLAMA_MODELS"))]
 
 
 async def check_server(host: str | None = None) -> Check:
@@ -27,3 +29,12 @@ async def check_server(host: str | None = None) -> Check:
     finally:
         await client.close()
     return Check(SCOPE, "server", ok=True, detail=f"Ollama {version}")
+
+
+def check_models(told: str | None) -> Check:
+    """Whether Ollama's files can be read, which exports need. `told` is where, None leaves it to Ollama to say."""
+    if not told:
+        return Check(SCOPE, "models", ok=True, detail="where Ollama says")
+    ok = os.access(Path(told) / "blobs", os.R_OK | os.X_OK)
+    hint = "" if ok else "set OLLAMA_MODELS to Ollama's folder, and be in the group that may read it"
+    return Check(SCOPE, "models", ok, f"{told} {'can be read' if ok else 'cannot be read'}", hint)
