@@ -30,7 +30,8 @@ def show(
         Literal["phone", "laptop", "server"] | None, typer.Option(help="Start from these values.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="Read this YAML file, not EDGECODER_CONFIG or the user's config.yaml.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Read this YAML file, not EDGECODER_CONFIG or the user's config.yaml."),
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as node.slots=4.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,24 @@ def test_every_command_has_a_line_and_loads(entry_point: EntryPoint) -> None:
     ran = edgecoder(entry_point.name, "--help")
     assert ran.returncode == 0, ran.stderr
     assert f"Usage: edgecoder {entry_point.name}" in ran.stdout
+
+
+GROUPS = {"config": ["show"], "model": ["list", "status", "swap", "pull", "remove", "import", "export"]}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[point.name, *more] for point in COMMANDS for more in [[], *([name] for name in GROUPS.get(point.name, []))]],
+    ids=" ".join,
+)
+def test_help_says_what_a_value_is_in_words_not_in_types(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run([*words, "--help"]) == 0
+    usage, _, rest = capsys.readouterr().out.partition("\n\n")
+    assert not re.search(r"\{[a-z]", usage)
+    options = rest.partition("Options:\n")[2]
+    assert re.findall(r"<[a-z]+(?:\[[a-z]+\]| range)?>", options) == [], (
+        "a value has a name, or stands with the others there are"
+    )
 
 
 def test_help_imports_no_command() -> None:

@@ -53,7 +53,8 @@ def command(
     catalog: CatalogFile = None,
     cdn: Cdn = None,
     ollama: Annotated[
-        str | None, typer.Option("--ollama", envvar="OLLAMA_HOST", help="Where Ollama listens, as Ollama writes it.")
+        str | None,
+        typer.Option("--ollama", envvar="OLLAMA_HOST", metavar="HOST", help="Where Ollama listens, as it writes it."),
     ] = None,
     host: Host = "127.0.0.1",
     port: Port = PORT,

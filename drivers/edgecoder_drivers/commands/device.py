@@ -40,7 +40,9 @@ def command(
     data: Data = None,
     catalog: CatalogFile = None,
     cdn: Cdn = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of llama.cpp; as many as cores else.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of llama.cpp; without it, one a core.")
+    ] = None,
     host: Host = "127.0.0.1",
     port: Port = PORT,
     token_file: TokenFile = None,

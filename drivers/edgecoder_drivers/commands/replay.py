@@ -17,7 +17,9 @@ from edgecoder_drivers.replay import replay
 
 
 def command(
-    journal: Annotated[Path, typer.Argument(help="The file that an agent or device wrote with --journal.")],
+    journal: Annotated[
+        Path, typer.Argument(metavar="JOURNAL", help="The file that an agent or device wrote with --journal.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Feed the core with the events of a journal and compare each answer with the one of then. Exits with 1 at the

@@ -26,22 +26,46 @@ from edgecoder_drivers.http.server import PORT, Binding
 from edgecoder_drivers.parts import Parts
 
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Where it keeps its key, its models and what it knows; yours by default.")
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="Where it keeps its key, its models and what it knows.",
+        show_default=platformdirs.user_data_path("edgecoder", appauthor=False).as_posix(),
+    ),
 ]
 CatalogFile = Annotated[
-    Path | None, typer.Option("--catalog", help="The models that there are, as YAML or JSON; the packaged ones else.")
+    Path | None,
+    typer.Option(
+        "--catalog",
+        metavar="FILE",
+        help="The models that there are, as YAML or JSON; without it, those that come with EdgeCoder.",
+    ),
 ]
-Cdn = Annotated[str | None, typer.Option("--cdn", help="The server of the catalog's `cdn:` addresses.")]
-Host = Annotated[str, typer.Option("--host", help="Address of the control port; off loopback it needs token and TLS.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The control port; 0 takes a free one.")]
-TokenFile = Annotated[Path | None, typer.Option("--token-file", help="A file with the token that requests must have.")]
-Certificate = Annotated[Path | None, typer.Option("--tls-certificate", help="PEM certificate of the control port.")]
-Key = Annotated[Path | None, typer.Option("--tls-key", help="Its PEM key.")]
-Names = Annotated[list[str] | None, typer.Option("--name", help="A further host name that requests may be for.")]
+Cdn = Annotated[str | None, typer.Option("--cdn", metavar="URL", help="The server of the catalog's `cdn:` addresses.")]
+Host = Annotated[
+    str, typer.Option("--host", metavar="ADDRESS", help="Where it listens; off loopback it needs token and TLS.")
+]
+Port = Annotated[
+    int, typer.Option("--port", metavar="N", min=0, max=65535, help="The control port; 0 takes a free one.")
+]
+TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", metavar="FILE", help="A file with the token that requests must have.")
+]
+Certificate = Annotated[
+    Path | None, typer.Option("--tls-certificate", metavar="FILE", help="PEM certificate of the control port.")
+]
+Key = Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its PEM key.")]
+Names = Annotated[
+    list[str] | None, typer.Option("--name", metavar="NAME", help="A further host name that requests may be for.")
+]
 JournalFile = Annotated[
-    Path | None, typer.Option("--journal", help="Write all that the node is told and does, for `edgecoder replay`.")
+    Path | None,
+    typer.Option("--journal", metavar="FILE", help="Write all that the node is told and does, for `edgecoder replay`."),
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="The configuration file; see `edgecoder config show`.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Its configuration; see `edgecoder config show`.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one value, such as node.slots=2.")
 ]
