@@ -26,7 +26,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from edgecoder import __version__
-from edgecoder.cli.completion import whole_words
+from edgecoder.cli.completion import COMPLETE, whole_words
 from edgecoder.cli.terminal import printable
 from edgecoder.errors import EdgeCoderError
 from edgecoder.health import target
@@ -164,5 +164,6 @@ def main() -> NoReturn:
 
 
 def _complain(message: str) -> None:
-    """One line on stderr. There may be others' words in it."""
-    typer.echo(printable(" ".join(message.split("\n"))), err=True)
+    """One line on stderr, which may have others' words in it; nothing while a shell completes a line of its own."""
+    if COMPLETE not in os.environ:
+        typer.echo(printable(" ".join(message.split("\n"))), err=True)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,22 @@ def test_what_there_are_few_of_is_offered(bash: Bash) -> None:
     assert bash.offers("agent --log ") == ["debug", "info", "warning", "error"]
     assert bash.offers("device --log=w") == ["warning"]
     assert bash.offers("run blackou") == ["blackout"]
+
+
+def test_what_is_missing_is_not_said_into_the_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    planted = EntryPoint("planted", "nowhere_to_be_found:command [sim]", app.GROUP)
+    monkeypatch.setattr(app, "entry_points", lambda group: [planted])
+    for name, value in {
+        "_EDGECODER_COMPLETE": "complete_bash",
+        "COMP_WORDS": "edgecoder\nplanted\n",
+        "COMP_CWORD": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert app.run([]) == 3
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
 
 
 def test_the_script_that_bash_is_given_puts_it_in() -> None:
