@@ -166,6 +166,18 @@ def test_events_that_end_too_soon_are_said(capfd: pytest.CaptureFixture[str]) ->
     assert (said.out, said.err) == ("def", "the agent went away meanwhile; ask again\n")
 
 
+def test_an_answer_may_have_any_sort_of_line_end_in_it(capfd: pytest.CaptureFixture[str]) -> None:
+    text = "a\u2028b\x85c\x0bd\re"
+    events = [
+        ("part", {"text": text, "tokens": 1}),
+        ("done", {"text": text, "tokens": 1, "model": "m", "servedBy": None}),
+    ]
+    sent = "".join(f"event: {name}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n" for name, value in events)
+    with other_server(sent.encode(), "text/event-stream") as other:
+        assert run("task", "hello", "--url", other.url) == 0
+    assert capfd.readouterr().out == f"{text}\n"
+
+
 @pytest.mark.parametrize(
     "url", ["ftp://x", "127.0.0.1:4302", "http://", "http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1", ""]
 )

@@ -66,7 +66,7 @@ class Event(NamedTuple):
     """One server-sent event: its name, and its value as JSON."""
 
     name: str
-    text: str
+    content: bytes
 
 
 class Control:
@@ -122,12 +122,14 @@ class Control:
         timeout = httpx2.Timeout(None, connect=CONNECT_S)
         with self._reached(), self._client.stream(method, path, json=value, timeout=timeout) as response:
             self._check(response, _EVENTS)
-            name = ""
-            for line in response.iter_lines():
-                if line.startswith("event: "):
-                    name = line.removeprefix("event: ")
-                elif line.startswith("data: "):
-                    yield Event(name, line.removeprefix("data: "))
+            name, rest = "", b""
+            for part in response.iter_bytes():
+                *lines, rest = (rest + part).split(b"\n")  # and at nothing else: an answer may have U+2028 in it
+                for line in lines:
+                    if line.startswith(b"event: "):
+                        name = line.removeprefix(b"event: ").decode(errors="replace")
+                    elif line.startswith(b"data: "):
+                        yield Event(name, line.removeprefix(b"data: "))
 
     def download(self, path: str) -> Iterator[tuple[bytes, int]]:
         """The bytes at a path, in parts, and how many there are in all."""
@@ -137,10 +139,10 @@ class Control:
             for part in response.iter_bytes(1 << 20):
                 yield part, total
 
-    def read(self, text: str | bytes, kind: type[K]) -> K:
+    def read(self, content: bytes, kind: type[K]) -> K:
         """A value from its JSON. Raises AgentSilent where it is none that an agent sends."""
         try:
-            return msgspec.json.decode(text, type=kind)
+            return msgspec.json.decode(content, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise self._stranger("it sends other JSON") from None
 

@@ -163,7 +163,7 @@ def import_model(
         if control.is_here and not file.is_file():
             raise ConfigError(str(file), None, "there is no such file", "give the path of a model file")
         progress.add_task(file.name, total=None)
-        pulled = control.post("/model/import", {"path": str(file.absolute())}, Pulled)
+        pulled = control.post("/model/import", {"path": str(file.resolve() if control.is_here else file)}, Pulled)
     if as_json:
         print_json(pulled)
     else:
@@ -211,7 +211,7 @@ def follow(control: Control, operation: str, model: str) -> Operation:
         with _progress() as progress:
             task = progress.add_task(model, total=None)
             for event in control.events("GET", f"/model/operations/{operation}/events"):
-                told = control.read(event.text, Operation)
+                told = control.read(event.content, Operation)
                 if told.problem is not None:
                     raise Refusal(told.problem)
                 if told.status == "done":

@@ -63,14 +63,14 @@ def _print(control: Control, asked: dict[str, Any]) -> None:
     has_begun = False
     for event in control.events("POST", "/task", asked):
         if event.name == "part":
-            typer.echo(shown(control.read(event.text, TaskPart).text), nl=False)
+            typer.echo(shown(control.read(event.content, TaskPart).text), nl=False)
             has_begun = True
             continue
         if has_begun:
             typer.echo()
         if event.name != "done":
-            raise Refusal(control.read(event.text, Problem))
-        answered = control.read(event.text, Answered)
+            raise Refusal(control.read(event.content, Problem))
+        answered = control.read(event.content, Answered)
         served_by = (answered.served_by or "nobody")[:8]
         typer.echo(f"{answered.tokens} tokens of {answered.model}, by node {served_by}", err=True)
         return
