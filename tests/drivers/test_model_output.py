@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from edgecoder.cli import app
 from edgecoder_drivers.commands import model
 from edgecoder_drivers.commands.control import Control, Refusal, asking
+from tests.catalogs import TINY
+from tests.drivers.control import controlled
 from tests.drivers.other_server import other_server
 
 EVENT = {"operation": "0" * 16, "kind": "pull", "model": "small", "progress": 0.25, "sizeBytes": 8_000_000_000}
@@ -82,6 +86,15 @@ def test_a_bar_shows_bytes_once_there_are_some(monkeypatch: pytest.MonkeyPatch) 
     with other_server(told, "text/event-stream") as other:
         followed(other.url)
     assert "2.0/8.0 GB" in terminal.getvalue()
+
+
+def test_an_agent_tells_how_large_the_file_is(tmp_path: Path) -> None:
+    async def told() -> Any:
+        async with controlled(tmp_path) as control:
+            begun = await control.ask("POST", "/model/pull", {"model": "tiny", "wait": False})
+            return (await control.ask("GET", f"/model/operations/{begun.json['operation']}")).json
+
+    assert asyncio.run(told())["sizeBytes"] == TINY.file_size_bytes
 
 
 def test_an_operation_that_fails_is_told_with_all_that_is_known() -> None:

@@ -185,11 +185,11 @@ class Operation(Answer, frozen=True):
     status: str
     """running, done or failed."""
     progress: float
-    size_bytes: int
-    """Of the file; 0 where nobody knows it."""
     swapped: Swapped | None = None
     pulled: Pulled | None = None
     problem: Problem | None = None
+    size_bytes: int = 0
+    """Of the file, where somebody knows it."""
 
 
 class Health(Answer, frozen=True):

@@ -75,8 +75,8 @@ class Job:
         swapped = result if isinstance(result, Swapped) else None
         pulled = result if isinstance(result, Pulled) else None
         problem = None if self.reason is None else problem_of(self.reason)
-        size_bytes = self._size_bytes
-        return Operation(self.id, self.kind, self.model, status, self.progress, size_bytes, swapped, pulled, problem)
+        told = (self.id, self.kind, self.model, status, self.progress)
+        return Operation(*told, swapped, pulled, problem, self._size_bytes)
 
     async def follow(self) -> AsyncIterator[Operation]:
         """Each change of it, to its end."""
