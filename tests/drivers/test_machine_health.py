@@ -57,7 +57,7 @@ def test_a_key_is_judged_and_none_is_made(tmp_path: Path) -> None:
     assert "5 bytes are no Ed25519 key" in health.check_key(path).detail
     path.unlink()
     path.mkdir()
-    assert health.check_key(path).detail == f"{path}: Is a directory"
+    assert health.check_key(path).detail.endswith("Is a directory")
 
 
 def test_the_packaged_catalog_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

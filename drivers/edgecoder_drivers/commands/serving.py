@@ -61,7 +61,9 @@ Names = Annotated[
 ]
 JournalFile = Annotated[
     Path | None,
-    typer.Option("--journal", metavar="FILE", help="Write all that the node is told and does, for `edgecoder replay`."),
+    typer.Option(
+        "--journal", metavar="FILE", help="Write down all that the node is told and does, for `edgecoder replay`."
+    ),
 ]
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Its configuration; see `edgecoder config show`.")
