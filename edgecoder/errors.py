@@ -169,7 +169,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.LOW_POWER: ReasonInfo("the node saves its battery", "ask another node, or for less", 503),
     Reason.NO_ROUTE: ReasonInfo("nobody reachable can do it", "lower minParamSize, or wait", 503),
     Reason.DEADLINE: ReasonInfo("the deadline passed", "allow more time", 504),
-    Reason.DRAINED: ReasonInfo("a model swap cut the task off", "ask again", 503),
+    Reason.DRAINED: ReasonInfo("it was cut off, as the node changed its model or ended", "ask again", 503),
     Reason.PEER_LOST: ReasonInfo("the node that served it went away", "ask again", 502),
     Reason.NO_ANSWER: ReasonInfo("the node did not answer in time", "ask again", 504),
     Reason.DUPLICATE: ReasonInfo("this task is already known there", "nothing to do", 409),

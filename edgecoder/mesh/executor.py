@@ -111,6 +111,11 @@ class Executor:
         """Running and waiting tasks."""
         return len(self._work)
 
+    def runs(self, task_id: TaskId) -> bool:
+        """Whether the engine is at a task."""
+        work = self._work.get(task_id)
+        return work is not None and work.state is WorkState.RUNNING
+
     def has_done(self, task_id: TaskId) -> bool:
         """Whether a task was answered here, of those that are remembered."""
         return task_id in self._known and task_id not in self._work

@@ -174,7 +174,7 @@ class Member:
         self.models.is_closed = True
         self.swarms.gates_changed()
         self.announcer.model_changed()  # no router may send anything here any more
-        self.origin.give_up_all(Reason.SHUTTING_DOWN)
+        self.origin.close(self.executor.runs)
         self.executor.drain(lambda: self._context.reply(command.command, None))
 
     # -- Surroundings of the swap --------------------------------------------------------------------------------------

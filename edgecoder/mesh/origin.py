@@ -45,6 +45,7 @@ class Origin:
         self._counter = 0
         self._tasks: dict[TaskId, OpenTask] = {}
         self._paces = Paces(context.config)
+        self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -83,10 +84,15 @@ class Origin:
             self._give_up(task, Reason.CANCELLED)
         self._context.reply(command.command, bool(found))
 
-    def give_up_all(self, reason: Reason) -> None:
-        """End every open task: the node is shutting down."""
+    def close(self, runs_here: Callable[[TaskId], bool]) -> None:
+        """The node is shutting down: what its own engine is at ends there, or with the drain; the rest ends now."""
+        self._is_closed = True
         for task in list(self._tasks.values()):
-            self._give_up(task, reason)
+            here = task.ask_of(None)
+            if here is not None and runs_here(task.id):
+                self._call_off_others(task, here)
+            else:
+                self._give_up(task, Reason.SHUTTING_DOWN)
 
     def reach_changed(self) -> None:
         """Somebody came, or became free: look again for what waits."""
@@ -411,7 +417,7 @@ class Origin:
 
     def _drop(self, task: OpenTask, ask: Ask, step: TaskStep, reason: Reason, response: TaskResponse | None) -> None:
         """One that was asked will not do it. Where it was the only one the task goes on elsewhere, unless parts of an
-        answer were shown already or it was tried often enough."""
+        answer were shown already, it was tried often enough, or the node shuts down."""
         if len(task.asked) > 1:
             self._remove(task, ask)
             task.tried.add(ask.node)
@@ -423,7 +429,8 @@ class Origin:
             self._prober.cancel(task.id)
         self._context.timers.cancel((_HEDGE_TIMER, task.id))
         task.attempts += step is not TaskStep.REFUSED
-        if task.state is TaskState.ENDED or task.attempts >= self._context.config.task_attempts_max:
+        is_tried = task.attempts >= self._context.config.task_attempts_max
+        if task.state is TaskState.ENDED or is_tried or self._is_closed:
             task.state = TaskState.ENDED
             self._end(task, reason, response)
             return

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from edgecoder.config import NodeConfig
 from edgecoder.core.effects import (
     LoadModel,
     ModelStatus,
@@ -184,14 +185,19 @@ def test_who_stops_waiting_calls_nothing_off() -> None:
 
 def test_an_end_drains_and_answers_all() -> None:
     async def test() -> None:
-        driver = MemoryDriver()
-        driver.before[RunTask] = lambda: asyncio.sleep(0.05)
-        async with living([driver], has(SMALL)) as host:
+        driver, gate = MemoryDriver(), asyncio.Event()
+        driver.before[RunTask] = gate.wait
+        async with living([driver], has(SMALL), config=NodeConfig(has_radio=False, slots=1)) as host:
             await host.ask(SwapModel, model="small")
             _, task = host.begin(SubmitTask, prompt="def")
-            await asyncio.sleep(0.01)
-            await host.drain()
-            assert as_kind(await task, TaskResult).reason is Reason.SHUTTING_DOWN
+            _, waiting = host.begin(SubmitTask, prompt="def")
+            await host.ask(QueryStatus)
+            draining = asyncio.ensure_future(host.drain())
+            assert as_kind(await waiting, TaskResult).reason is Reason.SHUTTING_DOWN
+            assert not task.done()
+            gate.set()
+            await draining
+            assert as_kind(await task, TaskResult).text == "def add"
             _, late = host.begin(QueryStatus)
             await host.stop()
             assert await late is Reason.RESTARTED
