@@ -36,8 +36,8 @@ C = TypeVar("C", bound=Command)
 class Journal(Protocol):
     """Who keeps what a life was told and what it answered."""
 
-    def note(self, now: Micros, event: Event, effects: Sequence[Effect]) -> None:
-        """One event has been handled."""
+    def note(self, now: Micros, event: Event, effects: Sequence[Effect] | None) -> None:
+        """One event has been handled; without effects: it ended the node."""
         ...
 
 
@@ -181,9 +181,12 @@ class AsyncHost:
 
     def _take(self, event: Event) -> None:
         self._now = max(self._now, int((self._loop.time() - self._began) * SECOND_US))
-        effects = self._node.handle(self._now, event)
-        if self._journal is not None:
-            self._journal.note(self._now, event, effects)
+        effects: list[Effect] | None = None
+        try:
+            effects = self._node.handle(self._now, event)
+        finally:
+            if self._journal is not None:
+                self._journal.note(self._now, event, effects)
         for effect in effects:
             self._carry_out(effect)
 

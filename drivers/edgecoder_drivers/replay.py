@@ -14,10 +14,10 @@ from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event
 from edgecoder.core.ids import Micros, NodeId
 from edgecoder.core.node import Node, Setup
-from edgecoder.errors import ConfigError
+from edgecoder.errors import ConfigError, LocalProtocolError
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
-from edgecoder_drivers.journal import FORMAT, Head, Word, digest_of, values
+from edgecoder_drivers.journal import ENDED, FORMAT, DamagedError, Head, Life, Word, digest_of, lives
 
 _EVENTS = {
     name: kind
@@ -26,24 +26,33 @@ _EVENTS = {
 }
 
 
-class Difference(NamedTuple):
-    """Where a life first went another way."""
+class Turn(NamedTuple):
+    """An event that is worth to be told of."""
 
     number: int
-    """Of the event, from 1."""
+    """Of the event in its life, from 1."""
     now: Micros
     event: Event
     effects: list[Effect]
     """What the core answers today."""
+    error: Exception | None
+    """What ends the core today."""
 
 
 class Replayed(NamedTuple):
-    """How a replay went."""
+    """How the replay of one life went."""
 
     events: int
-    last: Micros
+    last: Micros = 0
     """When the last of them was."""
-    difference: Difference | None
+    difference: Turn | None = None
+    """Where it first went another way."""
+    end: Turn | None = None
+    """What ended the node, then as today."""
+    rest: int = 0
+    """Bytes of an event behind it that was not written whole."""
+    version: str = __version__
+    """The EdgeCoder that can replay it; another one than this has not."""
 
 
 class _Recorded:
@@ -63,42 +72,86 @@ class _Recorded:
         return self.verdicts.pop(0) if self.verdicts else False
 
 
-def replay(path: Path) -> Replayed:
-    """Live a life again, up to the first difference. Raises ConfigError where the file is no journal of this version,
-    or is damaged."""
-    rest = values(path)
-    head = _head(path, rest)
-    keys = _Recorded(head.node_id)
-    setup = Setup(
-        role=head.role,
-        cluster=head.cluster,
-        config=head.config,
-        catalog=Catalog(head.catalog),
-        platform=head.platform,
-        languages=head.languages,
-    )
-    node = Node(setup, ByteSigner(keys), ByteVerifier(keys, head.cluster.network_id), head.rng_seed)
-    number, now = 0, 0
-    for number, value in enumerate(rest, start=1):
-        try:
-            word = msgspec.msgpack.decode(value, type=Word)
-            event = msgspec.convert(word.event, _EVENTS[word.type], builtin_types=(bytes,))
-        except (msgspec.MsgspecError, KeyError) as error:
-            raise ConfigError(str(path), None, f"event {number} is damaged: {error}", "take a whole journal") from None
-        keys.signatures, keys.verdicts, now = list(word.signatures), list(word.verdicts), word.now
-        effects = node.handle(now, event)
-        if digest_of(effects) != word.digest:
-            return Replayed(number, now, Difference(number, now, event, effects))
-    return Replayed(number, now, None)
-
-
-def _head(path: Path, rest: Iterator[bytes]) -> Head:
+def replay(path: Path) -> Iterator[Replayed]:
+    """Live the lives of a journal again, each up to the first difference. Raises ConfigError where the file is no
+    journal, or is damaged."""
+    number = 0
     try:
-        head = msgspec.msgpack.decode(next(rest), type=Head)
-    except (StopIteration, msgspec.MsgspecError):
+        for number, life in enumerate(lives(path), start=1):
+            yield _Replay(path, number, life).run()
+    except DamagedError as error:
+        raise _damaged(path, number, error) from None
+    if not number:
         hint = "an agent or device writes one with --journal"
-        raise ConfigError(str(path), None, "this is no journal", hint) from None
-    if (head.format, head.version) != (FORMAT, __version__):
-        hint = f"replay it with EdgeCoder {head.version}"
-        raise ConfigError(str(path), None, f"it is of EdgeCoder {head.version}, this is {__version__}", hint)
-    return head
+        raise ConfigError(str(path), None, "this is no journal", hint)
+
+
+def _damaged(path: Path, life: int, problem: object) -> ConfigError:
+    return ConfigError(str(path), None, f"life {life} is damaged: {problem}", "take a whole journal")
+
+
+class _Version(msgspec.Struct):
+    """What the head of a life has in every format."""
+
+    format: int
+    version: str
+
+
+class _Replay:
+    """One life that is lived again."""
+
+    def __init__(self, path: Path, number: int, life: Life) -> None:
+        self._path, self._number, self._life = path, number, life
+
+    def run(self) -> Replayed:
+        """Up to its end, or the first difference."""
+        values = iter(self._life)
+        first = next(values, None)
+        if first is None:
+            return Replayed(0, rest=self._life.rest)
+        try:
+            made_by = msgspec.msgpack.decode(first, type=_Version)
+            if (made_by.format, made_by.version) != (FORMAT, __version__):
+                return Replayed(0, version=made_by.version)
+            head = msgspec.msgpack.decode(first, type=Head)
+            catalog = Catalog(head.catalog)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise _damaged(self._path, self._number, error) from None
+        return self._live(head, catalog, values)
+
+    def _live(self, head: Head, catalog: Catalog, values: Iterator[bytes]) -> Replayed:
+        keys = _Recorded(head.node_id)
+        setup = Setup(
+            role=head.role,
+            cluster=head.cluster,
+            config=head.config,
+            catalog=catalog,
+            platform=head.platform,
+            languages=head.languages,
+        )
+        node = Node(setup, ByteSigner(keys), ByteVerifier(keys, head.cluster.network_id), head.rng_seed)
+        count, now = 0, 0
+        for count, value in enumerate(values, start=1):
+            try:
+                word = msgspec.msgpack.decode(value, type=Word)
+                event = msgspec.convert(word.event, _EVENTS[word.type], builtin_types=(bytes,))
+            except (msgspec.MsgspecError, KeyError) as error:
+                raise _damaged(self._path, self._number, f"event {count}: {error}") from None
+            keys.signatures, keys.verdicts, now = list(word.signatures), list(word.verdicts), word.now
+            turn = self._turn(node, count, word, event)
+            is_same = (word.digest == ENDED) if turn.error is not None else digest_of(turn.effects) == word.digest
+            if not is_same:
+                return Replayed(count, now, difference=turn)
+            if turn.error is not None:
+                return Replayed(count, now, end=turn)
+        return Replayed(count, now, rest=self._life.rest)
+
+    def _turn(self, node: Node, count: int, word: Word, event: Event) -> Turn:
+        try:
+            return Turn(count, word.now, event, node.handle(word.now, event), None)
+        except LocalProtocolError as error:
+            if word.digest != ENDED:  # no host has done that: it ended no life
+                raise _damaged(self._path, self._number, f"event {count}: {error}") from None
+            return Turn(count, word.now, event, [], error)
+        except Exception as error:  # noqa: BLE001 - that is what is looked for
+            return Turn(count, word.now, event, [], error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,15 +55,16 @@ async def living(
     settings = config or NodeConfig(has_radio=False)
     setup = Setup(role=Role.AGENT, cluster=ClusterConfig(), config=settings, catalog=catalog)
     node = Node(setup, ByteSigner(keys), ByteVerifier(keys, "edgecoder"), 1)
-    book = None if journal is None else FileJournal(journal, setup, keys, 1)
-    host = AsyncHost(node, drivers, journal=book, observers=[] if seen is None else [seen])
-    host.start(snapshot or {})
-    try:
-        yield host
-    finally:
-        await host.stop()
-        if book is not None:
-            book.close()
+    with contextlib.ExitStack() as stack:
+        book = None
+        if journal is not None:
+            book = stack.enter_context(contextlib.closing(FileJournal(journal, setup, keys, 1)))
+        host = AsyncHost(node, drivers, journal=book, observers=[] if seen is None else [seen])
+        host.start(snapshot or {})
+        try:
+            yield host
+        finally:
+            await host.stop()
 
 
 def has(*entries: CatalogEntry) -> dict[str, bytes]:

@@ -40,7 +40,8 @@ def test_models_are_imported_swapped_and_asked_and_the_last_one_survives_a_resta
         for path in ("/nowhere", str(folder), "a\0b", "a" * 4000):
             assert device.ask("POST", "/model/import", {"path": path})[0] == 404, path
         assert device.terminate() == 0
-    assert replay(journal).difference is None
+    (life,) = replay(journal)
+    assert life.difference is None
     with DeviceProcess(folder) as device:
         assert device.settled()["model"] == "tiny-1"
         assert device.verified() == {"tiny-0", "tiny-1"}
