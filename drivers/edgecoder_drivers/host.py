@@ -16,7 +16,18 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from edgecoder.core.effects import CancelOp, Effect, Operation, Persist, Progress, Reply, Result, Trace, WakeAt
-from edgecoder.core.events import Command, Completion, Event, ShutDown, Started, Wake
+from edgecoder.core.events import (
+    Command,
+    Completion,
+    Event,
+    FetchProgressed,
+    FrameReceived,
+    PeersHeard,
+    ShutDown,
+    SignalMeasured,
+    Started,
+    Wake,
+)
 from edgecoder.core.failures import FAILURES
 from edgecoder.core.ids import CommandId, Micros, OpId
 from edgecoder.core.node import Node
@@ -26,7 +37,9 @@ from edgecoder_drivers.driver import Driver, Operate, Perform, Refused
 
 SECOND_US = 1_000_000
 INBOX_MAX = 65_536
-"""Events that may wait. One more is dropped, and the log says so, unless it is a completion: those are owed."""
+"""Events that may wait. Of those of `MAY_GET_LOST` one more is dropped, and the log says so; a command is refused."""
+MAY_GET_LOST = (FrameReceived, SignalMeasured, PeersHeard, FetchProgressed)
+"""What comes again, or is lost on the way too: whoever needs it, copes. All else is owed to the core."""
 TURN_EVENTS = 64
 """Events that are taken before everybody else on the loop gets a turn."""
 _log = structlog.get_logger("edgecoder.host")
@@ -90,7 +103,7 @@ class AsyncHost:
         self._asked: dict[CommandId, _Asked] = {}
         self._commands = 0
         self._task: asyncio.Task[None] | None = None
-        self._is_stopped = False
+        self._stopping: asyncio.Task[None] | None = None
 
     @staticmethod
     def _enter(table: dict[Any, Any], more: Mapping[Any, Any]) -> None:
@@ -116,15 +129,21 @@ class AsyncHost:
             self._task.result()
 
     async def drain(self) -> None:
-        """Take no more work and end what runs, then stop."""
-        await self.ask(ShutDown)
+        """Take no more work and end what runs, then stop. Raises what ended the life meanwhile."""
+        assert self._task is not None
+        _, drained = self.begin(ShutDown)
+        either: list[asyncio.Future[Any]] = [drained, self._task]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         await self.stop()
+        await self.wait()
 
     async def stop(self) -> None:
-        """End the life: what runs is cancelled, what is being written is written. A second time it does nothing."""
-        if self._is_stopped:
-            return
-        self._is_stopped = True
+        """End the life: what runs is cancelled, what is being written is written. All who call it wait for the end."""
+        if self._stopping is None:
+            self._stopping = self._loop.create_task(self._stop(), name="edgecoder stop")
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         while self._writes:
             await asyncio.wait(self._writes)
         if self._task is not None:
@@ -140,16 +159,19 @@ class AsyncHost:
             if not asked.reply.done():
                 asked.reply.set_result(Reason.RESTARTED)
         for driver in self._drivers:
-            await driver.close()
+            try:
+                await driver.close()
+            except Exception:  # noqa: BLE001 - the others are to be closed all the same
+                _log.exception("driver not closed", driver=type(driver).__name__)
 
     # -- events in -----------------------------------------------------------------------------------------------------
 
     def post(self, event: Event) -> None:
         """Put an event into the inbox."""
-        if self._inbox.qsize() >= INBOX_MAX and not isinstance(event, Completion):
+        if isinstance(event, MAY_GET_LOST) and self._inbox.qsize() >= INBOX_MAX:
             _log.warning("inbox full", dropped=type(event).__name__)
-            return
-        self._inbox.put_nowait(event)
+        else:
+            self._inbox.put_nowait(event)
 
     async def ask(
         self, kind: type[C], *, on_progress: Callable[[Progress], None] | None = None, **fields: Any
@@ -166,8 +188,9 @@ class AsyncHost:
         self._commands += 1
         command = self._commands
         reply: asyncio.Future[Result] = self._loop.create_future()
-        if self._is_stopped:
-            reply.set_result(Reason.RESTARTED)
+        is_full = self._inbox.qsize() >= INBOX_MAX and kind is not ShutDown
+        if self._stopping is not None or is_full:
+            reply.set_result(Reason.OVERFLOW if self._stopping is None else Reason.RESTARTED)
             return command, reply
         self._asked[command] = _Asked(reply, on_progress)
         self.post(kind(command, **fields))
@@ -188,7 +211,10 @@ class AsyncHost:
             if self._journal is not None:
                 self._journal.note(self._now, event, effects)
         for effect in effects:
-            self._carry_out(effect)
+            try:
+                self._carry_out(effect)
+            except Exception:  # noqa: BLE001 - a fault of who is told is not the end of the node
+                _log.exception("effect failed", what=type(effect).__name__)
 
     # -- effects out ---------------------------------------------------------------------------------------------------
 
@@ -196,7 +222,7 @@ class AsyncHost:
         match effect:
             case Trace(record=record):
                 for observer in self._observers:
-                    observer.record(self._now, record)
+                    self._show(observer, record)
             case WakeAt(deadline=deadline):
                 self._wake_at(deadline)
             case Progress(command=command):
@@ -214,6 +240,12 @@ class AsyncHost:
             case _:
                 self._effects.get(type(effect), _nothing)(effect)
 
+    def _show(self, observer: Observer, record: Record) -> None:
+        try:
+            observer.record(self._now, record)
+        except Exception:  # noqa: BLE001 - who looks on ends nothing
+            _log.exception("observer failed", observer=type(observer).__name__)
+
     def _wake_at(self, deadline: Micros) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -228,21 +260,27 @@ class AsyncHost:
         task.add_done_callback(lambda task: self._end(effect, task))
 
     def _end(self, effect: Operation, task: asyncio.Task[Completion]) -> None:
-        """The one completion of an operation."""
+        """The one completion of an operation. A driver's fault is a failed operation, not the end of the node."""
         del self._under_way[effect.op]
         self._writes.discard(task)
-        self.post(FAILURES[type(effect)](effect.op, Reason.CANCELLED) if task.cancelled() else task.result())
+        fails, what = FAILURES[type(effect)], type(effect).__name__
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            self.post(fails(effect.op, Reason.CANCELLED))
+        elif error is None:
+            self.post(task.result())
+        elif isinstance(error, Refused):
+            self.post(fails(effect.op, error.reason))
+            _log.info("refused", what=what, reason=error.reason.value, detail=str(error))
+        else:
+            self.post(fails(effect.op, Reason.UNAVAILABLE))
+            _log.error("driver failed", what=what, exc_info=error)
 
     async def _operate(self, effect: Operation) -> Completion:
-        fails, operate = FAILURES[type(effect)], self._operations.get(type(effect))
-        try:
-            return fails(effect.op, Reason.UNAVAILABLE) if operate is None else await operate(effect)
-        except Refused as refused:
-            _log.info("refused", what=type(effect).__name__, reason=refused.reason.value, detail=str(refused))
-            return fails(effect.op, refused.reason)
-        except Exception:  # noqa: BLE001 - a driver's fault is a failed operation, not the end of the node
-            _log.exception("driver failed", what=type(effect).__name__)
-            return fails(effect.op, Reason.UNAVAILABLE)
+        operate = self._operations.get(type(effect))
+        if operate is None:
+            raise Refused(Reason.UNAVAILABLE, "no driver carries it out")
+        return await operate(effect)
 
 
 def _nothing(effect: Effect) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,22 +18,26 @@ from edgecoder.core.effects import (
     Progress,
     PullResult,
     RunTask,
+    Send,
     SwapResult,
     TaskResult,
 )
 from edgecoder.core.events import (
     CancelTask,
+    FrameReceived,
     LinkUp,
     PullModel,
     QueryStatus,
     ShutDown,
     SubmitTask,
     SwapModel,
+    TaskChunk,
+    TaskDone,
     Wake,
 )
 from edgecoder.core.ids import Medium
 from edgecoder.errors import LocalProtocolError, Reason
-from edgecoder.trace import NodeReady
+from edgecoder.trace import NodeReady, Record, SwapPhase
 from edgecoder_drivers import host as host_module
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.host import AsyncHost
@@ -86,17 +91,89 @@ def test_a_task_streams_its_parts() -> None:
     run(test)
 
 
-def test_64_swaps_at_once_end_each_with_an_answer_and_one_winner() -> None:
+def test_64_swaps_at_once_end_each_with_an_answer_and_one_winner_at_a_time() -> None:
+    """No two loads overlap; who wins is what was loaded then, in the order of the answers; all others are told why."""
+
     async def test() -> None:
-        driver = MemoryDriver()
-        driver.before[LoadModel] = lambda: asyncio.sleep(0.002)
+        driver, answers = MemoryDriver(), list[SwapResult]()
+        loading: list[int] = []
+
+        async def load() -> None:
+            assert not loading, "two loads at once"
+            loading.append(1)
+            await asyncio.sleep(0.002)
+            loading.pop()
+
+        driver.before[LoadModel] = load
         async with living([driver], has(SMALL, LARGE, TINY)) as host:
-            names = ("small", "large", "tiny")
-            asked = [host.ask(SwapModel, model=names[number % 3]) for number in range(64)]
-            results = [as_kind(result, SwapResult) for result in await asyncio.gather(*asked)]
+
+            async def swap(number: int) -> None:
+                model = ("small", "large", "tiny")[number % 3]
+                answers.append(as_kind(await host.ask(SwapModel, model=model), SwapResult))
+                assert answers[-1].reason is not None or answers[-1].active == model
+
+            await asyncio.gather(*map(swap, range(64)))
             status = as_kind(await host.ask(QueryStatus), ModelStatus)
-        assert all(result.reason in (None, Reason.SUPERSEDED, Reason.OVERFLOW) for result in results)
-        assert [result.active for result in results if result.reason is None][-1] == status.model
+        loads = [effect.entry.model_id for effect in driver.done if isinstance(effect, LoadModel)]
+        won = [answer.active for answer in answers if answer.reason is None]
+        assert len(answers) == 64
+        assert [model for model, _ in itertools.groupby(won)] == loads, "each winner was active when it was told so"
+        assert {answer.reason for answer in answers} == {None, Reason.SUPERSEDED}
+        assert won[-1] == status.model == loads[-1]
+
+    run(test)
+
+
+class Streams(MemoryDriver):
+    """Writes a word, and the next one when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    def operations(self) -> Any:
+        async def run_task(effect: RunTask) -> TaskDone:
+            self.say(TaskChunk(effect.op, "def ", 1))
+            await self.gate.wait()
+            self.say(TaskChunk(effect.op, "add", 1))
+            return TaskDone(effect.op, 2)
+
+        return {**super().operations(), RunTask: run_task}
+
+
+class Phases(Seen):
+    """Tells when a swap drains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drains = asyncio.Event()
+
+    def record(self, now: int, record: Record) -> None:
+        super().record(now, record)
+        if isinstance(record, SwapPhase) and record.phase == "draining":
+            self.drains.set()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_swap_during_a_streamed_task_waits_for_its_last_token_or_the_drain_deadline(ends: bool) -> None:
+    async def test() -> None:
+        driver, seen, parts = Streams(), Phases(), asyncio.Queue[Progress]()
+        config = NodeConfig(has_radio=False, drain_ms=60_000 if ends else 1_000)
+        async with living([driver], has(SMALL, LARGE), config=config, seen=seen) as host:
+            await host.ask(SwapModel, model="small")
+            seen.drains.clear()
+            _, task = host.begin(SubmitTask, on_progress=parts.put_nowait, prompt="def")
+            assert (await parts.get()).text == "def "
+            _, swap = host.begin(SwapModel, model="large")
+            await seen.drains.wait()
+            await asyncio.wait({swap, task}, timeout=0.02)
+            assert not swap.done()
+            assert not task.done(), "neither has the swap cut it off"
+            if ends:
+                driver.gate.set()
+            result = as_kind(await task, TaskResult)
+            assert (result.text, result.reason) == (("def add", None) if ends else ("def ", Reason.DRAINED))
+            assert as_kind(await swap, SwapResult) == SwapResult("small", "large", 7.0)
 
     run(test)
 
@@ -239,18 +316,149 @@ def test_two_drivers_for_one_thing_are_refused() -> None:
     run(test)
 
 
-def test_a_full_inbox_drops_news_and_no_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_inbox_drops_frames_and_nothing_that_is_owed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         driver = MemoryDriver()
         async with living([driver], has(SMALL)) as host:
+            await host.ask(SwapModel, model="small")
+            gate = asyncio.Event()
+            driver.before[RunTask] = gate.wait
+            _, task = host.begin(SubmitTask, prompt="def")
             await host.ask(QueryStatus)
-            monkeypatch.setattr(host_module, "INBOX_MAX", 3)
+            gate.set()
+            monkeypatch.setattr(host_module, "INBOX_MAX", 0)
             with structlog.testing.capture_logs() as logs:
                 for number in range(10):
+                    driver.say(FrameReceived(number, b""))
                     driver.say(LinkUp(number, Medium.LAN))
-            assert len(logs) == 7
-            monkeypatch.undo()
-            assert as_kind(await host.ask(SwapModel, model="small"), SwapResult).reason is None
+            assert [entry["dropped"] for entry in logs] == ["FrameReceived"] * 10
+            assert host._inbox.qsize() == 10
+            assert as_kind(await task, TaskResult).text == "def add", "no part of it is missing"
+
+    run(test)
+
+
+def test_a_command_that_finds_the_inbox_full_is_refused_and_an_end_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with living([MemoryDriver()], has(SMALL)) as host:
+            await host.ask(QueryStatus)
+            monkeypatch.setattr(host_module, "INBOX_MAX", 0)
+            assert await host.ask(QueryStatus) is Reason.OVERFLOW
+            assert await host.ask(ShutDown) is None
+
+    run(test)
+
+
+def test_a_timer_that_finds_the_inbox_full_goes_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The epoch is written once a second until that works."""
+
+    async def test() -> None:
+        driver, tries = MemoryDriver(), asyncio.Queue[None]()
+
+        async def full() -> None:
+            tries.put_nowait(None)
+            raise Refused(Reason.DISK_FULL)
+
+        driver.before[Persist] = full
+        async with living([driver], has(SMALL)):
+            await tries.get()
+            monkeypatch.setattr(host_module, "INBOX_MAX", 0)
+            await tries.get()
+
+    run(test)
+
+
+def test_who_stops_a_life_twice_waits_for_its_end_twice() -> None:
+    async def test() -> None:
+        driver, gate = MemoryDriver(), asyncio.Event()
+        async with living([driver], has(SMALL)) as host:
+            await host.ask(QueryStatus)
+            driver.before[Persist] = gate.wait
+            host.begin(PullModel, model="large")
+            await asyncio.sleep(0.01)
+            assert host._writes
+            stops = [asyncio.ensure_future(host.stop()) for _ in range(2)]
+            await asyncio.wait(stops, timeout=0.05)
+            assert not any(stop.done() for stop in stops)
+            gate.set()
+            await asyncio.gather(*stops)
+            assert driver.is_closed
+
+    run(test)
+
+
+def test_a_node_that_ends_while_it_drains_ends_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        driver = MemoryDriver()
+        driver.before[RunTask] = asyncio.Event().wait
+        async with living([driver], has(SMALL)) as host:
+            await host.ask(SwapModel, model="small")
+            _, task = host.begin(SubmitTask, prompt="def")
+            await host.ask(QueryStatus)
+            draining = asyncio.ensure_future(host.drain())
+            await asyncio.sleep(0.01)
+            monkeypatch.setattr(host._node, "handle", lambda *_: 1 // 0)
+            driver.say(Wake())
+            with pytest.raises(ZeroDivisionError):
+                await draining
+            assert await task is Reason.RESTARTED
+            assert driver.is_closed
+
+    run(test)
+
+
+class Breaks(MemoryDriver):
+    """A driver of frames alone that raises whatever it is asked."""
+
+    def operations(self) -> Any:
+        return {}
+
+    def effects(self) -> Any:
+        def send(_: object) -> None:
+            raise OSError("the radio is gone")
+
+        return {Send: send}
+
+    async def close(self) -> None:
+        raise OSError("it does not close")
+
+
+class OnlyOperations(MemoryDriver):
+    def effects(self) -> Any:
+        return {}
+
+
+class Blind(Seen):
+    def record(self, now: int, record: object) -> None:
+        raise BrokenPipeError(f"nobody reads of {record} at {now}")
+
+
+def test_a_driver_or_an_observer_that_raises_is_told_of_and_ends_nothing() -> None:
+    async def test() -> None:
+        broken, sound = Breaks(), OnlyOperations()
+        with structlog.testing.capture_logs() as logs:
+            async with living([broken, sound], has(SMALL), seen=Blind()) as host:
+                await host.ask(SwapModel, model="small")
+                broken.say(LinkUp(1, Medium.LAN))
+                assert as_kind(await host.ask(QueryStatus), ModelStatus).model == "small"
+        assert sound.is_closed
+        assert {entry["event"] for entry in logs} == {"effect failed", "observer failed", "driver not closed"}
+
+    run(test)
+
+
+def test_a_log_that_raises_keeps_no_operation_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def info(self, *_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    async def test() -> None:
+        driver = MemoryDriver()
+        driver.before[LoadModel] = refuses(Reason.OUT_OF_MEMORY)
+        async with living([driver], has(SMALL)) as host:
+            host._loop.set_exception_handler(lambda *_: None)
+            monkeypatch.setattr(host_module, "_log", Full())
+            assert as_kind(await host.ask(SwapModel, model="small"), SwapResult).reason is Reason.OUT_OF_MEMORY
 
     run(test)
 
