@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -32,41 +36,64 @@ class Identity:
 
 def load_identity(path: Path) -> Identity:
     """The key in a file, a new one where there is no file yet. Raises ConfigError where it is no key, or where others
-    may read it."""
+    may read it, and OSError where a new one cannot be kept."""
     try:
-        raw = path.read_bytes()
+        return _load(path)
     except FileNotFoundError:
         return _create(path)
+
+
+def _load(path: Path) -> Identity:
+    try:
+        raw, about = path.read_bytes(), path.stat()
+    except FileNotFoundError:
+        if path.is_symlink():
+            hint = f"restore {path.readlink()}, or remove the link for a new key"
+            raise ConfigError(str(path), None, "the node's key is a link to nothing", hint) from None
+        raise
+    except OSError as error:
+        raise ConfigError(str(path), None, f"no key: {error.strerror}", "restore the node's key") from None
     if len(raw) != KEY_BYTES:
         raise ConfigError(str(path), None, f"{len(raw)} bytes are no Ed25519 key", f"it has {KEY_BYTES}; restore it")
-    if os.name == "posix" and path.stat().st_mode & 0o077:
+    if about.st_mode & 0o077:
         raise ConfigError(str(path), None, "others may read the node's key", f"run: chmod 600 {path}")
+    if about.st_uid != os.geteuid():
+        hint = f"run as that user, or: chown {os.geteuid()} {path}"
+        raise ConfigError(str(path), None, f"the node's key is of another user, {about.st_uid}", hint)
     return Identity(Ed25519PrivateKey.from_private_bytes(raw))
 
 
 def _create(path: Path) -> Identity:
     """Make a key. It is synced under its name before anybody hears of it; of two that are made at once one counts."""
-    key = Ed25519PrivateKey.generate()
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(handle, key.private_bytes_raw())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        return load_identity(path)
-    finally:
-        part.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
+        with contextlib.suppress(OSError):  # a file system without locks; there the store keeps two nodes apart
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        if os.path.lexists(path):
+            return _load(path)
+        key = Ed25519PrivateKey.generate()
+        _write(path, key.private_bytes_raw())
         os.fsync(folder)
     finally:
         os.close(folder)
     return Identity(key)
+
+
+def _write(path: Path, raw: bytes) -> None:
+    """Give a file its name when it is whole. Links would do without a lock, and Android has none."""
+    handle, part = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    try:
+        try:
+            if os.write(handle, raw) != len(raw):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink()
+        raise
 
 
 class KeyRing:

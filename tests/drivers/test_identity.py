@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,7 @@ from edgecoder.errors import ConfigError, Reason, RemoteProtocolError
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier, Header
 from edgecoder.wire.messages import Identity as IdentityMessage
 from edgecoder_drivers import identity as identity_module
-from edgecoder_drivers.identity import KeyRing, load_identity
+from edgecoder_drivers.identity import Identity, KeyRing, load_identity
 
 
 def test_a_key_is_made_once_and_only_its_user_can_read_it(tmp_path: Path) -> None:
@@ -23,24 +28,85 @@ def test_a_key_is_made_once_and_only_its_user_can_read_it(tmp_path: Path) -> Non
     assert [file.name for file in path.parent.iterdir()] == ["node.key"]
 
 
-def test_of_two_that_are_made_at_once_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "node.key"
-    other = load_identity(path)
-    monkeypatch.setattr(Path, "read_bytes", _missing_once(Path.read_bytes))
-    assert load_identity(path).node_id == other.node_id
+def test_of_two_that_are_made_at_once_one_counts(tmp_path: Path) -> None:
+    path, made = tmp_path / "node.key", list[Identity]()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    late = threading.Thread(target=lambda: made.append(load_identity(path)))
+    late.start()
+    late.join(0.1)
+    path.write_bytes(bytes(32))
+    path.chmod(0o600)
+    os.close(folder)
+    late.join()
+    assert [identity.node_id for identity in made] == [load_identity(path).node_id]
+    assert path.read_bytes() == bytes(32)
     assert [file.name for file in tmp_path.iterdir()] == ["node.key"]
 
 
-def _missing_once(read: object) -> object:
-    calls: list[Path] = []
+def test_a_key_is_made_where_the_system_has_no_links_and_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python on Android has no `os.link`; some file systems have neither."""
 
-    def read_bytes(path: Path) -> bytes:
-        calls.append(path)
-        if len(calls) == 1:
-            raise FileNotFoundError
-        return read(path)  # type: ignore[operator,no-any-return]
+    def without(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
-    return read_bytes
+    monkeypatch.delattr(os, "link")
+    monkeypatch.setattr(fcntl, "flock", without)
+    first = load_identity(tmp_path / "node.key")
+    assert load_identity(tmp_path / "node.key").node_id == first.node_id
+
+
+def _full_at_sync(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _full_in_between(handle: int, data: bytes, write: Callable[[int, bytes], int] = os.write) -> int:
+    return write(handle, data[:10])
+
+
+@pytest.mark.parametrize(("call", "fails"), [("fsync", _full_at_sync), ("write", _full_in_between)])
+def test_a_full_disk_leaves_nothing_of_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, fails: Callable[..., object]
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(os, call, fails)
+        with pytest.raises(OSError, match="No space left"):
+            load_identity(tmp_path / "node.key")
+    assert list(tmp_path.iterdir()) == []
+    load_identity(tmp_path / "node.key")
+
+
+def test_what_a_killed_start_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In a container each start has the same number."""
+    (tmp_path / f"node.key.{os.getpid()}").write_bytes(b"")
+    load_identity(tmp_path / "node.key")
+
+
+def _is_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _is_dangling(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+@pytest.mark.parametrize(("make", "problem"), [(_is_folder, "Is a directory"), (_is_dangling, "a link to nothing")])
+def test_what_cannot_be_the_nodes_key_is_told(tmp_path: Path, make: Callable[[Path], None], problem: str) -> None:
+    path = tmp_path / "node.key"
+    make(path)
+    with pytest.raises(ConfigError, match=problem):
+        load_identity(path)
+
+
+def test_a_key_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may be able to read it, as root is."""
+    path, me = tmp_path / "node.key", os.geteuid()
+    load_identity(path)
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    with pytest.raises(ConfigError, match=f"of another user, {me}; run as that user, or: chown {me + 1}"):
+        load_identity(path)
 
 
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
