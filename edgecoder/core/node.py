@@ -48,7 +48,7 @@ EARLY_COMMAND_MS = 5_000
 _EARLY = "early"
 _EPOCH_RETRY_MS = 1000
 EPOCHS_SPARE = 1 << 20
-"""Epochs that no peer can make a node pass over: enough for a million lives after the worst lie."""
+"""Epochs that no peer and no clock can make a node pass over: enough for a million lives after the worst lie."""
 RAISES_MAX = 16
 """How often one life may be told of a greater epoch of its own."""
 
@@ -203,7 +203,8 @@ class Node:
             epoch = int.from_bytes(kept, "big") + 1
         else:
             self.context.drop(EPOCH_KEY, Reason.STORE_FAILED)
-        following = max(epoch, event.wall_ms // 1000)
+        clock = event.wall_ms // 1000
+        following = max(epoch, clock if clock <= EPOCH_MAX - EPOCHS_SPARE else 0)
         if epoch > 1 and (following - epoch + 1) % EPOCHS == 0:
             following += 1
         return min(following, EPOCH_MAX)

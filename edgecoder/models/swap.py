@@ -192,7 +192,7 @@ class Swap:
         entry = find(self._last) if self._last else None
         if entry is None or self._admits(entry) is not None:
             return
-        self._current, self._number = Request(entry, SwapCause.USER, []), self._number + 1
+        self._current, self._number, self._failure = Request(entry, SwapCause.USER, []), self._number + 1, None
         self._step(SwapStep.BOOTED)
 
     def engine_failed(self, reason: Reason) -> None:
@@ -223,6 +223,8 @@ class Swap:
         refusal = self._refusal(request.entry, request.cause)
         is_active = self.state is SwapState.READY and request.entry is self.active
         if refusal is not None or is_active:
+            if request.cause is SwapCause.USER and self.is_settled:
+                self._failure = refusal
             self._answer(request.commands, refusal)
             self._trace_end(0, request, refusal)
         elif self.is_settled:

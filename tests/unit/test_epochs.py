@@ -42,6 +42,17 @@ def test_an_epoch_follows_the_clock(cluster: Cluster) -> None:
     assert phone.alive.context.epoch == WALL_S + 6, "nor does a clock that went back"
 
 
+def test_a_clock_that_is_far_ahead_is_not_followed(cluster: Cluster) -> None:
+    """One of after 2106 would leave no epoch for the lives behind it."""
+    phone, epochs = cluster.add("phone", start=False), []
+    for wall_ms in ((EPOCH_MAX + 5) * 1000, (EPOCH_MAX - EPOCHS_SPARE + 1) * 1000, WALL_MS, WALL_MS):
+        start(phone, wall_ms)
+        cluster.drive()
+        epochs.append(phone.alive.context.epoch)
+        phone.stop()
+    assert epochs == [1, 2, WALL_S, WALL_S + 1]
+
+
 @pytest.mark.parametrize("later_s", [15, 16, 17, 32, 160])
 def test_advertisements_tell_two_lives_apart(cluster: Cluster, later_s: int) -> None:
     """They hold four bits of the epoch."""

@@ -8,6 +8,7 @@ from edgecoder.core.effects import LoadModel, ModelStatus, SwapResult
 from edgecoder.core.events import EngineReturned, QueryStatus, ShutDown
 from edgecoder.errors import Reason
 from edgecoder.models.swap import SwapState
+from edgecoder.trace import SwapEnded
 from tests.catalogs import LARGE, SMALL
 from tests.harness import Cluster
 from tests.hosts import Host, fails
@@ -109,6 +110,17 @@ def test_a_swap_to_another_model_that_found_no_engine_ends_with_the_old_one(clus
     phone.take(EngineReturned())
     cluster.run_for(5_000)
     assert phone.member.swap.serving is SMALL
+
+
+def test_what_serves_again_as_the_engine_is_back_has_no_reason_left(cluster: Cluster, phone: Host) -> None:
+    phone.plan(LoadModel, AWAY)
+    phone.crash_engine(Reason.UNAVAILABLE)
+    cluster.run_for(5_000)
+    assert status(cluster, phone).reason is Reason.UNAVAILABLE
+    phone.take(EngineReturned())
+    cluster.run_for(5_000)
+    assert (status(cluster, phone).model, status(cluster, phone).reason) == ("small", None)
+    assert phone.traced(SwapEnded)[-1].reason is None
 
 
 @pytest.mark.parametrize("reason", [Reason.LOAD_FAILED, Reason.NO_MODEL, Reason.ENGINE_CRASHED])
