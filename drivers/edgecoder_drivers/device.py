@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from edgecoder.errors import ConfigError, Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
 from edgecoder_drivers.driver import Driver, Refused
+from edgecoder_drivers.ending import Ending
 from edgecoder_drivers.host import AsyncHost
 from edgecoder_drivers.http.app import make_app
 from edgecoder_drivers.http.server import Binding, ControlServer
@@ -105,27 +105,25 @@ class Device:
         """See `ServedNode`."""
         return await self._parts.path_of(entry)
 
-    async def until_told(self) -> None:
-        """Serve until the system or the user says that it is enough, then drain; told a second time, end at once."""
-        loop, told = asyncio.get_running_loop(), asyncio.Event()
-        signals = (signal.SIGTERM, signal.SIGINT)
-        for number in signals:
-            loop.add_signal_handler(number, told.set)
-        waiting = [asyncio.ensure_future(told.wait()), asyncio.ensure_future(self._host.wait())]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if waiting[1].done():
-                waiting[1].result()
-                return
+    async def until_told(self, ending: Ending) -> None:
+        """Serve until the system or the user says that it is enough, then drain; told a second time, end at once.
+        Raises what ended the node before."""
+        lives = asyncio.ensure_future(self._host.wait())
+        await _either(lives, ending.first)
+        if not lives.done():
             _log.info("draining", again="once more ends at once")
-            told.clear()
             draining = asyncio.ensure_future(self._host.drain())
-            await asyncio.wait({draining, asyncio.ensure_future(told.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
-            for task in waiting:
-                task.cancel()
+            await _either(draining, ending.second)
+            await self._host.stop()
+            await draining
+        await lives
+
+
+async def _either(work: asyncio.Future[None], told: asyncio.Event) -> None:
+    hears = asyncio.ensure_future(told.wait())
+    either: list[asyncio.Future[Any]] = [work, hears]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    hears.cancel()
 
 
 @contextlib.asynccontextmanager

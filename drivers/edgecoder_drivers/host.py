@@ -129,13 +129,12 @@ class AsyncHost:
             self._task.result()
 
     async def drain(self) -> None:
-        """Take no more work and end what runs, then stop. Raises what ended the life meanwhile."""
+        """Take no more work and end what runs, then stop; stop as well where the life ends meanwhile (see `wait`)."""
         assert self._task is not None
         _, drained = self.begin(ShutDown)
         either: list[asyncio.Future[Any]] = [drained, self._task]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         await self.stop()
-        await self.wait()
 
     async def stop(self) -> None:
         """End the life: what runs is cancelled, what is being written is written. All who call it wait for the end."""

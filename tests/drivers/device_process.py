@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,14 +26,54 @@ TURNS = 3_000
 TURN_S = 0.02
 
 
-def make_models(folder: Path, count: int, shape: str = "nano", weights: str = "F16") -> list[CatalogEntry]:
+def make_models(
+    folder: Path, count: int, shape: str = "nano", weights: str = "F16", *, endless: bool = False
+) -> list[CatalogEntry]:
     """Models in `folder` and a catalog of them, `catalog.json`."""
+    names = [f"tiny-{number}" for number in range(count)]
     entries = [
-        tiny_gguf.make(folder / f"tiny-{number}.gguf", shape, number, name=f"tiny-{number}", weights=weights)
-        for number in range(count)
+        tiny_gguf.make(folder / f"{name}.gguf", shape, number, name=name, weights=weights, endless=endless)
+        for number, name in enumerate(names)
     ]
     (folder / "catalog.json").write_bytes(msgspec.json.encode(entries))
     return entries
+
+
+class Streamed:
+    """A task whose answer is read as it comes."""
+
+    def __init__(self, port: int, max_tokens: int) -> None:
+        self._port, self._max_tokens = port, max_tokens
+        self._events: list[str] = []
+        self._has_begun = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until its first part is there."""
+        assert self._has_begun.wait(ASK_S)
+        assert self._events, "it ended before it began"
+
+    def ended(self) -> list[str]:
+        """The names of all its events, when there are no more."""
+        self._thread.join(ASK_S)
+        assert not self._thread.is_alive()
+        return self._events
+
+    def _read(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ASK_S)
+        body = json.dumps({"prompt": "def", "maxTokens": self._max_tokens, "stream": True})
+        try:
+            connection.request("POST", "/task", body, {"Content-Type": "application/json"})
+            for line in connection.getresponse():
+                if line.startswith(b"event: "):
+                    self._events.append(line.removeprefix(b"event: ").decode().strip())
+                    self._has_begun.set()
+        except (OSError, http.client.HTTPException):
+            self._events.append("broke off")
+        finally:
+            self._has_begun.set()
+            connection.close()
 
 
 class DeviceProcess:
@@ -90,6 +133,16 @@ class DeviceProcess:
         """Make a model active."""
         return self.ask("POST", "/model/swap", {"model": f"tiny-{number}", "wait": True})
 
+    def stream(self, max_tokens: int) -> Streamed:
+        """Ask it a task, and wait for the first part of the answer."""
+        streamed = Streamed(self.port, max_tokens)
+        streamed.wait()
+        return streamed
+
+    def engines(self) -> list[int]:
+        """The processes that it has begun and that run."""
+        return [pid for pid, parent in running() if parent == self._process.pid]
+
     def status(self) -> Any:
         """GET /model/status."""
         return self.ask("GET", "/model/status")[1]
@@ -108,13 +161,42 @@ class DeviceProcess:
             time.sleep(TURN_S)
         raise AssertionError(f"it does not come to rest: {status}")
 
+    def says(self, event: str) -> bool:
+        """Whether its log has an event, from this life or another in the folder."""
+        return f'"event": "{event}"' in self.log.read_text(encoding="utf-8")
+
+    def until_it_says(self, event: str) -> None:
+        """Until its log has an event."""
+        for _ in range(TURNS):
+            if self.says(event):
+                return
+            time.sleep(TURN_S)
+        raise AssertionError(f"it does not say {event!r}: {self.log.read_text(encoding='utf-8')[-3000:]}")
+
     def kill(self) -> None:
-        """Kill -9, with all its children."""
+        """Kill -9 it alone; what it has begun ends by itself."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
         self._process.wait(30)
+
+    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to end."""
+        self._process.send_signal(number)
+
+    def ended(self) -> int:
+        """Its exit code, when it has one."""
+        return self._process.wait(60)
 
     def terminate(self) -> int:
         """Ask it to end; its exit code."""
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(60)
+        self.tell()
+        return self.ended()
+
+
+def running() -> Iterator[tuple[int, int]]:
+    """The processes of this machine that have not ended, each with its parent."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                yield int(folder.name), int(parent)

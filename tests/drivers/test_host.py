@@ -399,8 +399,9 @@ def test_a_node_that_ends_while_it_drains_ends_the_drain(monkeypatch: pytest.Mon
             await asyncio.sleep(0.01)
             monkeypatch.setattr(host._node, "handle", lambda *_: 1 // 0)
             driver.say(Wake())
+            await draining
             with pytest.raises(ZeroDivisionError):
-                await draining
+                await host.wait()
             assert await task is Reason.RESTARTED
             assert driver.is_closed
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TextIO, cast
 
 import msgspec
 import platformdirs
@@ -22,6 +23,7 @@ from edgecoder.settings import default_file, load_settings
 from edgecoder_drivers.catalogs import load_catalog
 from edgecoder_drivers.commands.token import token_of
 from edgecoder_drivers.device import Plan, running
+from edgecoder_drivers.ending import Ending
 from edgecoder_drivers.http.server import PORT, Binding
 from edgecoder_drivers.parts import Parts
 
@@ -154,15 +156,31 @@ def serve(plan: Plan, make_parts: Callable[[Plan], Parts], level: str) -> None:
 
     async def life() -> None:
         async with running(plan, make_parts) as device:
+            ending = Ending()
             typer.echo(f"{device.engine} on http://{plan.binding.host}:{device.port}; Ctrl-C drains and ends", err=True)
-            await device.until_told()
+            await device.until_told(ending)
 
     asyncio.run(life())
 
 
+class _ErrorStream:
+    """The error stream that there is when something is written. Where it cannot be written to, a line is lost and
+    nothing else: its reader may be gone, its terminal closed, its disk full."""
+
+    def write(self, text: str) -> None:
+        """See `TextIO`."""
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """See `TextIO`."""
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
 def configure_logs(level: str) -> None:
     """Lines for people on a terminal, JSON elsewhere; all on the error stream."""
-    is_terminal = sys.stderr.isatty()
+    is_terminal, lines = sys.stderr.isatty(), structlog.PrintLogger(cast("TextIO", _ErrorStream()))
     renderer = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -172,6 +190,6 @@ def configure_logs(level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # the one that there is when something is logged
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )

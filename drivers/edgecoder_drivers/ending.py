@@ -1,0 +1,41 @@
+"""How the process of a node is told to end: once to drain, once more to end at once, whatever hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from typing import Final
+
+import structlog
+
+from edgecoder.cli.app import EXIT_FAILED
+
+HANG_S: Final = 3.0
+"""So long after the second word the process is ended, if it has not ended: a thread may wait for a disk for ever."""
+_log = structlog.get_logger("edgecoder")
+
+
+class Ending:
+    """What the system and the user have said, as long as the loop runs."""
+
+    def __init__(self) -> None:
+        self.first, self.second = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            is_under_nohup = number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN
+            if not is_under_nohup:
+                loop.add_signal_handler(number, self._told)
+
+    def _told(self) -> None:
+        if not self.first.is_set():
+            self.first.set()
+        elif not self.second.is_set():
+            self.second.set()
+            _log.warning("ending at once")
+            end = threading.Timer(HANG_S, os._exit, (EXIT_FAILED,))  # the loop may be over by then, and a thread not
+            end.daemon = True
+            end.start()
+        else:
+            os._exit(EXIT_FAILED)

@@ -1,0 +1,47 @@
+"""The logs of a node that serves: written where there is somebody to read them, and in nobody's way."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from edgecoder_drivers.commands.serving import configure_logs
+
+
+@pytest.fixture(autouse=True)
+def _logs() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+class Gone(io.StringIO):
+    """A stream whose reader is gone."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+class Full(io.StringIO):
+    """A stream whose disk is full."""
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("stream", [Gone(), Full()])
+def test_a_line_that_cannot_be_written_is_lost_and_the_next_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO
+) -> None:
+    log, there = structlog.get_logger("test"), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logs("info")
+    log.info("lost")
+    monkeypatch.setattr(sys, "stderr", there)
+    log.warning("seen", number=1)
+    log.debug("not shown at this level")
+    assert there.getvalue().count("\n") == 1
+    assert '"number": 1, "event": "seen", "level": "warning"' in there.getvalue()
