@@ -120,6 +120,7 @@ class AsyncHost:
             driver.open(self.post)
         self.post(Started(snapshot, time.time_ns() // 1_000_000))
         self._task = self._loop.create_task(self._run(), name="edgecoder node")
+        self._task.add_done_callback(lambda _: self._answer_open())
 
     async def wait(self) -> None:
         """Until the life ends. Raises what ended it, if it did not end by `stop`."""
@@ -130,10 +131,7 @@ class AsyncHost:
 
     async def drain(self) -> None:
         """Take no more work and end what runs, then stop; stop as well where the life ends meanwhile (see `wait`)."""
-        assert self._task is not None
-        _, drained = self.begin(ShutDown)
-        either: list[asyncio.Future[Any]] = [drained, self._task]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        await self.ask(ShutDown)
         await self.stop()
 
     async def stop(self) -> None:
@@ -154,14 +152,18 @@ class AsyncHost:
             task.cancel()
         if self._under_way:
             await asyncio.wait(self._under_way.values())
-        for asked in self._asked.values():
-            if not asked.reply.done():
-                asked.reply.set_result(Reason.RESTARTED)
+        self._answer_open()
         for driver in self._drivers:
             try:
                 await driver.close()
             except Exception:  # noqa: BLE001 - the others are to be closed all the same
                 _log.exception("driver not closed", driver=type(driver).__name__)
+
+    def _answer_open(self) -> None:
+        """Whoever waits for a reply gets one: the node gives none any more."""
+        for asked in self._asked.values():
+            if not asked.reply.done():
+                asked.reply.set_result(Reason.RESTARTED)
 
     # -- events in -----------------------------------------------------------------------------------------------------
 
@@ -187,9 +189,9 @@ class AsyncHost:
         self._commands += 1
         command = self._commands
         reply: asyncio.Future[Result] = self._loop.create_future()
-        is_full = self._inbox.qsize() >= INBOX_MAX and kind is not ShutDown
-        if self._stopping is not None or is_full:
-            reply.set_result(Reason.OVERFLOW if self._stopping is None else Reason.RESTARTED)
+        is_over = self._stopping is not None or (self._task is not None and self._task.done())
+        if is_over or (self._inbox.qsize() >= INBOX_MAX and kind is not ShutDown):
+            reply.set_result(Reason.RESTARTED if is_over else Reason.OVERFLOW)
             return command, reply
         self._asked[command] = _Asked(reply, on_progress)
         self.post(kind(command, **fields))

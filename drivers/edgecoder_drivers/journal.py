@@ -133,22 +133,21 @@ class FileJournal:
         self._head = MARK + framed(_encoder.encode(head))
 
     def note(self, now: Micros, event: Event, effects: Sequence[Effect] | None) -> None:
-        """See `host.Journal`."""
-        keys = self._keys
-        fields = msgspec.to_builtins(event, builtin_types=(bytes,))
-        digest = ENDED if effects is None else digest_of(effects)
-        word = Word(now, type(event).__name__, fields, keys.signatures, keys.verdicts, digest)
-        keys.signatures, keys.verdicts = [], []
-        if not self._is_broken:
-            self._write(self._head + framed(_encoder.encode(word)))
-            self._head = b""
-
-    def _write(self, data: bytes) -> None:
-        """The node is worth more than its journal: where there is no room, the journal ends."""
+        """See `host.Journal`. The node is worth more than its journal, which ends where there is no room, or where
+        something is no text."""
+        signatures, verdicts = self._keys.signatures, self._keys.verdicts
+        self._keys.signatures, self._keys.verdicts = [], []
+        if self._is_broken:
+            return
         try:
+            fields = msgspec.to_builtins(event, builtin_types=(bytes,))
+            digest = ENDED if effects is None else digest_of(effects)
+            word = Word(now, type(event).__name__, fields, signatures, verdicts, digest)
+            data = self._head + framed(_encoder.encode(word))
             error = None if os.write(self._file, data) == len(data) else "a part of an event was written"
-        except OSError as failure:
+        except (OSError, UnicodeError) as failure:
             error = str(failure)
+        self._head = b""
         if error is not None:
             self._is_broken = True
             _log.error("journal ends", error=error)

@@ -464,7 +464,9 @@ def test_a_log_that_raises_keeps_no_operation_open(monkeypatch: pytest.MonkeyPat
     run(test)
 
 
-def test_what_ends_a_node_is_raised_to_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ends_a_node_is_raised_to_who_waits_and_open_commands_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def test() -> None:
         async with living([MemoryDriver()]) as host:
 
@@ -473,8 +475,10 @@ def test_what_ends_a_node_is_raised_to_who_waits(monkeypatch: pytest.MonkeyPatch
 
             monkeypatch.setattr(host._node, "handle", handle)
             host.post(Wake())
+            _, reply = host.begin(QueryStatus)
             with pytest.raises(LocalProtocolError, match="broken"):
                 await host.wait()
+            assert await reply is await host.ask(QueryStatus) is Reason.RESTARTED
 
     run(test)
 

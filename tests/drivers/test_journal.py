@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from edgecoder.core.effects import LoadModel, SwapResult
-from edgecoder.core.events import PullModel, QueryModels, QueryStatus, SubmitTask, SwapModel
+from edgecoder.core.events import PullModel, QueryModels, QueryStatus, SubmitTask, SwapModel, TaskChunk
 from edgecoder.errors import ConfigError
 from edgecoder.models.swap import Swap
 from edgecoder_drivers.host import AsyncHost
@@ -276,3 +276,17 @@ def test_a_disk_that_is_full_ends_the_journal_and_not_the_node(
     replayed = only(path)
     assert len(written) == 4
     assert (replayed.events, replayed.difference, replayed.rest > 0) == (3, None, share > 0)
+
+
+def test_what_is_no_text_ends_the_journal_and_not_the_node(tmp_path: Path) -> None:
+    """Half of a character, as an engine may say it."""
+    path = tmp_path / "life.journal"
+
+    async def goes_on(host: AsyncHost) -> None:
+        await host.ask(QueryStatus)
+        host.post(TaskChunk(7, "\ud83d", 1))
+        assert await host.ask(SwapModel, model="small") == SwapResult(None, "small", 1.5)
+
+    live(path, goes_on)
+    assert only(path).difference is None
+    assert 0 < only(path).events < 10
