@@ -146,8 +146,9 @@ def test_a_pull_under_way_ends_with_the_node_and_goes_on_in_the_next_life(folder
         assert device.swap(0)[0] == 200
 
 
-def test_killed_in_a_task_it_leaves_no_process(folder: Path) -> None:
-    with DeviceProcess(folder) as device:
+def test_killed_in_a_task_it_leaves_no_process_and_a_sound_journal(folder: Path) -> None:
+    journal = folder / "life.journal"
+    with DeviceProcess(folder, "--journal", str(journal)) as device:
         serve(device)
         task = device.stream(LATE)
         (engine,) = device.engines()
@@ -155,6 +156,8 @@ def test_killed_in_a_task_it_leaves_no_process(folder: Path) -> None:
         assert task.ended()[-1] != "done"
         while engine in dict(running()):
             time.sleep(0.01)
+    (life,) = replay(journal)
+    assert life.difference is life.end is None
 
 
 def test_killed_in_a_load_it_leaves_no_process(folder: Path) -> None:
