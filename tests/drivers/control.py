@@ -16,6 +16,7 @@ from edgecoder.models.catalog import CatalogEntry, Platform
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.host import AsyncHost
 from edgecoder_drivers.http.app import make_app
+from edgecoder_drivers.http.connection import Limits
 from edgecoder_drivers.http.server import Binding, ControlServer
 from edgecoder_drivers.metrics import TraceMetrics
 from tests.catalogs import CATALOG, LARGE, SMALL
@@ -123,6 +124,7 @@ async def controlled(
     swap_wait_s: float = 30.0,
     deadline_ms_max: int = 600_000,
     certificate: Path | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Control]:
     """An agent that has two models; `certificate` has its key too."""
     driver, metrics = MemoryDriver(), TraceMetrics()
@@ -137,7 +139,7 @@ async def controlled(
             swap_wait_s=swap_wait_s,
             deadline_ms_max=deadline_ms_max,
         )
-        server = ControlServer(app, binding)
+        server = ControlServer(app, binding, limits)
         server.start()
         try:
             yield Control(server.port, driver, host)

@@ -116,6 +116,9 @@ def test_it_is_refused(tmp_path: Path, name: str) -> None:
     async def test(control: Control) -> None:
         response = await control.raw(head.replace("{port}", str(control.port)).encode("latin-1") + body)
         assert response.status in statuses, response
+        assert response.headers["content-type"] == "application/problem+json"
+        if not head.startswith("HEAD"):
+            assert response.json["status"] == response.status
         assert (await control.ask("GET", "/model/status")).json["model"] is None, "it reached the node"
 
     async def bounded() -> None:

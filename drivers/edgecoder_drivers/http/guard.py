@@ -46,7 +46,7 @@ class Guard:
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES_MAX:
-            raise reject(431, "too_large", "the headers are too large", f"at most {HEADER_BYTES_MAX} bytes")
+            raise headers_too_large()
         hosts = headers.get("host", [])
         if len(hosts) != 1 or _name_of(hosts[0]) not in self._hosts:
             shown = ", ".join(sorted(self._hosts))
@@ -83,6 +83,11 @@ class _Counted:
         if self._size_bytes > BODY_BYTES_MAX:
             raise _too_large()
         return message
+
+
+def headers_too_large() -> Rejected:
+    """The refusal of a head that is too long."""
+    return reject(431, "too_large", "the headers are too large", f"at most {HEADER_BYTES_MAX} bytes")
 
 
 def _too_large() -> Rejected:

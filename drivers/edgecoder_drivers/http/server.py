@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,13 +15,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from edgecoder.errors import ConfigError
+from edgecoder_drivers.http.connection import BACKLOG, Connection, Door, Limits, limits_here
 from edgecoder_drivers.http.guard import HEADER_BYTES_MAX, LOOPBACK
 
 PORT = 4302
 """The seed's."""
-CONNECTIONS_MAX = 512
-KEEP_ALIVE_S = 15
-STOP_S = 5
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -81,22 +80,25 @@ class _Quiet(uvicorn.Server):
 class ControlServer:
     """One server on the running loop."""
 
-    def __init__(self, app: ASGIApp, binding: Binding) -> None:
+    def __init__(self, app: ASGIApp, binding: Binding, limits: Limits | None = None) -> None:
         """Raises ConfigError where the binding is not allowed, or the port is taken."""
         binding.validate()
-        self._socket = _listen(binding)
+        bounds = limits or limits_here()
+        self._socket = _listen(binding, bounds)
         self.port: int = self._socket.getsockname()[1]
+        waiting: dict[Connection, None] = {}
         config = uvicorn.Config(
             app,
             log_config=None,
             lifespan="off",
             server_header=False,
             access_log=False,
-            limit_concurrency=CONNECTIONS_MAX,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=STOP_S,
+            backlog=BACKLOG,
+            timeout_keep_alive=bounds.keep_alive_s,
+            timeout_graceful_shutdown=bounds.stop_s,
             h11_max_incomplete_event_size=HEADER_BYTES_MAX,
-            http="h11",
+            http=partial(Connection, limits=bounds, door=self._socket, waiting=waiting),  # type: ignore[arg-type]
+            proxy_headers=False,
             ws="none",
             ssl_certfile=binding.certificate,
             ssl_keyfile=binding.key,
@@ -122,9 +124,9 @@ class ControlServer:
         self._socket.close()
 
 
-def _listen(binding: Binding) -> socket.socket:
+def _listen(binding: Binding, limits: Limits) -> Door:
     family = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = Door(family, socket.SOCK_STREAM).open(limits)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((binding.host, binding.port))
@@ -132,6 +134,6 @@ def _listen(binding: Binding) -> socket.socket:
         listening.close()
         hint = "another agent may be running; stop it, or choose another port with --port"
         raise ConfigError("http.port", None, f"{binding.host}:{binding.port}: {error.strerror}", hint) from None
-    listening.listen(128)
+    listening.listen(BACKLOG)
     listening.setblocking(False)
     return listening
