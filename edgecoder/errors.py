@@ -114,6 +114,7 @@ class Reason(Enum):
     TOO_LARGE = "too_large"
     INVALID = "invalid"
     UNAVAILABLE = "unavailable"
+    OTHER_ROLE = "other_role"
     BAD_FRAME = "bad_frame"
     BAD_SIGNATURE = "bad_signature"
     WRONG_NETWORK = "wrong_network"
@@ -175,7 +176,10 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.DUPLICATE: ReasonInfo("this task is already known there", "nothing to do", 409),
     Reason.TOO_LARGE: ReasonInfo("it is larger than the limit", "send less", 413),
     Reason.INVALID: ReasonInfo("a value is out of its range, or no text", "correct the request", 400),
-    Reason.UNAVAILABLE: ReasonInfo("not available here", "ask a coordinator", 404),
+    Reason.UNAVAILABLE: ReasonInfo(
+        "the engine does not answer", "start Ollama if this is an agent; see `edgecoder doctor`", 503
+    ),
+    Reason.OTHER_ROLE: ReasonInfo("a node of this role does not do that", "ask a coordinator", 404),
     Reason.BAD_FRAME: ReasonInfo("the bytes are no envelope", "check the peer's version", 400),
     Reason.BAD_SIGNATURE: ReasonInfo("the signature is wrong", "check the peer's key", 401),
     Reason.WRONG_NETWORK: ReasonInfo("the envelope is of another network", "check networkId", 403),

@@ -128,7 +128,7 @@ class Node:
             return
         handler = part.MESSAGES.get(type(message))
         if handler is None:
-            self.context.drop("message", Reason.UNAVAILABLE)
+            self.context.drop("message", Reason.OTHER_ROLE)
         else:
             handler(part, link, verified)
 
@@ -149,9 +149,9 @@ class Node:
         elif (handler := part.EVENTS.get(type(event))) is not None:
             handler(part, event)
         elif isinstance(event, Command):
-            self.context.reply(event.command, Reason.UNAVAILABLE)
+            self.context.reply(event.command, Reason.OTHER_ROLE)
         else:
-            self.context.drop(type(event).__name__, Reason.UNAVAILABLE)
+            self.context.drop(type(event).__name__, Reason.OTHER_ROLE)
 
     def _keep_for_later(self, event: Event) -> None:
         if isinstance(event, Command):

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 @pytest.fixture(autouse=True)
 def _logs() -> Iterator[None]:
-    """A command that a test ran has configured the logs of the whole process: take that back."""
+    """Logs go where pytest has them, not among what a command prints. What a command configured is taken back."""
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
     yield
     structlog.reset_defaults()
 

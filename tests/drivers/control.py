@@ -77,10 +77,11 @@ class Response(NamedTuple):
 class Control:
     """A running agent."""
 
-    def __init__(self, port: int, driver: MemoryDriver, host: AsyncHost) -> None:
+    def __init__(self, port: int, driver: MemoryDriver, host: AsyncHost, server: ControlServer) -> None:
         self.port = port
         self.driver = driver
         self.host = host
+        self.server = server
 
     async def raw(self, request: bytes) -> Response:
         """Send bytes, and read the answer to its end."""
@@ -142,6 +143,6 @@ async def controlled(
         server = ControlServer(app, binding, limits)
         server.start()
         try:
-            yield Control(server.port, driver, host)
+            yield Control(server.port, driver, host, server)
         finally:
             await server.stop()

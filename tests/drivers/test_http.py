@@ -97,7 +97,9 @@ def test_who_goes_away_calls_nothing_off(tmp_path: Path) -> None:
     ("method", "path", "body", "status", "code"),
     [
         ("POST", "/model/swap", {}, 400, "model_required"),
-        ("POST", "/model/swap", {"model": ""}, 400, "invalid"),
+        ("POST", "/model/swap", {"model": ""}, 400, "model_required"),
+        ("POST", "/model/swap", {"model": None}, 400, "model_required"),
+        ("POST", "/model/swap", {"model": 0}, 400, "invalid"),
         ("POST", "/model/swap", {"model": "nobody"}, 404, "unknown_model"),
         ("POST", "/model/swap", {"model": "desk"}, 422, "incompatible"),
         ("POST", "/model/swap", {"model": "huge"}, 422, "insufficient_memory"),
@@ -159,7 +161,8 @@ def test_an_engine_that_is_away_is_503(tmp_path: Path) -> None:
         control.driver.before[LoadModel] = is_away
         response = await control.ask("POST", "/model/swap", {"model": "small"})
         assert (response.status, response.json["code"]) == (503, "unavailable")
-        assert response.json["hint"] == "start llama.cpp; see `edgecoder doctor`"
+        assert response.json["title"] == "the engine does not answer"
+        assert "edgecoder doctor" in response.json["hint"]
 
     run(tmp_path, test)
 

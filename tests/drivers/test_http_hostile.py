@@ -28,6 +28,7 @@ HOSTS = {
     "another loopback": ["Host: 127.0.0.2:{port}"],
     "any address": ["Host: 0.0.0.0:{port}"],
     "an open bracket": ["Host: [::1"],
+    "no colon before the port": ["Host: [::1]{port}"],
     "two": [HOST, "Host: evil.example"],
     "two of ours": [HOST, HOST],
     "a path": ["Host: 127.0.0.1:{port}/x"],
@@ -128,7 +129,7 @@ def test_it_is_refused(tmp_path: Path, name: str) -> None:
     asyncio.run(bounded())
 
 
-@pytest.mark.parametrize("given", [None, "Bearer wrong", "Basic c2VjcmV0", "secret", "Bearer ", "bearer secret"])
+@pytest.mark.parametrize("given", [None, "Bearer wrong", "Basic c2VjcmV0", "secret", "Bearer ", "Bearer  x secret"])
 def test_without_its_token_nothing_is_told(tmp_path: Path, given: str | None) -> None:
     async def test() -> None:
         async with controlled(tmp_path, token="secret") as control:
@@ -136,7 +137,9 @@ def test_without_its_token_nothing_is_told(tmp_path: Path, given: str | None) ->
             for path in ("/model/status", "/metrics", "/openapi.json", "/healthz"):
                 response = await control.ask("GET", path, **headers)
                 assert (response.status, response.json["code"]) == (401, "token_required")
-            assert (await control.ask("GET", "/model/status", Authorization="Bearer secret")).status == 200
+                assert response.headers["www-authenticate"] == "Bearer"
+            for scheme in ("Bearer", "bearer"):
+                assert (await control.ask("GET", "/model/status", Authorization=f"{scheme} secret")).status == 200
 
     asyncio.run(test())
 

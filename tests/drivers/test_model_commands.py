@@ -69,7 +69,7 @@ def test_models_are_swapped_listed_and_shown(capfd: pytest.CaptureFixture[str]) 
 def test_a_swap_pulls_and_can_be_left_alone(agent: Running, capfd: pytest.CaptureFixture[str]) -> None:
     agent.control.driver.before[LoadModel] = lambda: asyncio.sleep(0.3)
     assert app.run(["model", "swap", "tiny", "--no-wait"]) == 0
-    assert capfd.readouterr().out == "tiny: loading; see `edgecoder model status`\n"
+    assert capfd.readouterr().out == "tiny: pulling; see `edgecoder model status`\n"
     assert app.run(["model", "swap", "tiny", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["active"] == "tiny"
 

@@ -145,7 +145,7 @@ def test_frames_over_an_unknown_link_are_dropped(door: Door) -> None:
 
 def test_a_message_that_is_not_for_this_role_is_dropped(door: Door) -> None:
     door.hand(door.peer.seal(full_heartbeat()))
-    assert door.dropped() == [Dropped("message", Reason.UNAVAILABLE)]
+    assert door.dropped() == [Dropped("message", Reason.OTHER_ROLE)]
 
 
 def test_every_link_begins_with_an_identity(door: Door) -> None:
@@ -238,7 +238,7 @@ def test_each_link_is_told_for_itself(bytes_door: Door) -> None:
 def test_a_version_that_was_told_is_not_answered(bytes_door: Door) -> None:
     """Else two nodes of different versions would answer each other for ever."""
     bytes_door.hand(bytes_door.peer.seal(Versions(version_min=1, version_max=9)))
-    assert bytes_door.dropped() == [Dropped("message", Reason.UNAVAILABLE)]
+    assert bytes_door.dropped() == [Dropped("message", Reason.OTHER_ROLE)]
 
 
 def test_an_unknown_type_is_counted_and_dropped(bytes_door: Door) -> None:

@@ -225,14 +225,14 @@ def test_a_completion_that_nobody_waits_for_is_counted(phone: Host) -> None:
 
 
 def test_an_unknown_event_is_counted(phone: Host) -> None:
-    assert phone.take(Unheard()) == [Trace(Dropped("Unheard", Reason.UNAVAILABLE))]
+    assert phone.take(Unheard()) == [Trace(Dropped("Unheard", Reason.OTHER_ROLE))]
 
 
 @pytest.mark.parametrize("role", Role)
 def test_an_unknown_command_is_answered(role: Role, cluster: Cluster) -> None:
     host = cluster.add("host", role)
     cluster.drive()
-    assert host.replies[host.ask(Wish)] is Reason.UNAVAILABLE
+    assert host.replies[host.ask(Wish)] is Reason.OTHER_ROLE
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_commands_that_are_not_for_this_role(
 ) -> None:
     host = cluster.add("host", role)
     cluster.drive()
-    assert host.replies[host.ask(command, **fields)] is Reason.UNAVAILABLE
+    assert host.replies[host.ask(command, **fields)] is Reason.OTHER_ROLE
 
 
 def test_effects_come_back_and_are_kept_nowhere(phone: Host) -> None:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgecoder import __version__
-from edgecoder.errors import Reason
 from edgecoder_drivers.http.contract import Health, Problem
 from edgecoder_drivers.http.guard import Guard
 from edgecoder_drivers.http.models import ModelRoutes
 from edgecoder_drivers.http.openapi import contract_of
 from edgecoder_drivers.http.page import PAGE
-from edgecoder_drivers.http.problems import Rejected, problem_of, respond
+from edgecoder_drivers.http.problems import Rejected, respond
 from edgecoder_drivers.http.served import ServedNode
 from edgecoder_drivers.http.tasks import TaskRoutes
+from edgecoder_drivers.http.watch import Watch
 from edgecoder_drivers.http.wire import answer
-
-_log = structlog.get_logger("edgecoder.http")
 
 
 def make_app(
@@ -60,10 +58,11 @@ def make_app(
         Route("/openapi.json", openapi),
         Route("/", page),
     ]
-    handlers = {Rejected: _rejected, HTTPException: _http_error, Exception: _failed}
-    app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+    handlers = {Rejected: _rejected, HTTPException: _http_error}
+    middleware = [Middleware(Watch), Middleware(Guard, hosts, token)]
+    app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)  # type: ignore[arg-type]
     app.router.redirect_slashes = False
-    return Guard(app, hosts, token)
+    return app
 
 
 async def _rejected(request: Request, error: Rejected) -> Response:  # noqa: ARG001
@@ -76,8 +75,3 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     response = respond(Problem(title, error.status_code, code, hint="see /openapi.json"))
     response.headers.update(error.headers or {})
     return response
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    _log.error("request failed", path=request.url.path[:200], error=repr(error))
-    return respond(problem_of(Reason.UNAVAILABLE, "see the agent's log"))

@@ -65,9 +65,10 @@ class Guard:
     def _check_token(self, given: list[str]) -> None:
         if self._token is None:
             return
-        expected = f"Bearer {self._token}"
-        if len(given) != 1 or not hmac.compare_digest(given[0].encode(), expected.encode()):
-            raise reject(401, "token_required", "no valid token came along", "send Authorization: Bearer TOKEN")
+        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._token.encode()):
+            hint = "give it with --token or EDGECODER_TOKEN; a program sends Authorization: Bearer TOKEN"
+            raise reject(401, "token_required", "no valid token came along", hint)
 
 
 class _Counted:
@@ -100,7 +101,7 @@ def _name_of(host: str) -> str:
     if host.startswith("["):
         name, closing, port = host.partition("]")
         name += closing
-        port = port.removeprefix(":")
+        colon, port = port[:1], port[1:]
     else:
-        name, _, port = host.partition(":")
-    return name if not port or (port.isdigit() and len(port) <= 5) else ""
+        name, colon, port = host.partition(":")
+    return name if colon in ("", ":") and (not port or (port.isdigit() and len(port) <= 5)) else ""

@@ -11,11 +11,13 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from edgecoder.core.effects import Progress, PullResult, Result, SwapResult
 from edgecoder.core.events import Command, PullModel, SwapModel
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
-from edgecoder_drivers.http.contract import Operation, Pulled, Swapped
+from edgecoder_drivers.http.contract import Operation, Problem, Pulled, Swapped
 from edgecoder_drivers.http.problems import problem_of, reject
 from edgecoder_drivers.http.served import ServedNode
 
@@ -28,13 +30,17 @@ KEPT_MAX = 256
 class Job:
     """One operation."""
 
-    def __init__(self, kind: str, model: str, size_bytes: int) -> None:
+    def __init__(self, kind: str, model: str, entry: CatalogEntry | None) -> None:
+        """`entry` is the file that is meant, where one is."""
         self.id = secrets.token_hex(8)
         self.kind = kind
         self.model = model
-        self._size_bytes = size_bytes
+        self.entry = entry
+        self._size_bytes = 0 if entry is None else entry.file_size_bytes
         self._bytes_done = 0
         self.result: Result = None
+        self.problem: Problem | None = None
+        """Why it failed."""
         self.is_done = False
         self._changed = asyncio.Event()
 
@@ -43,40 +49,26 @@ class Job:
         self._bytes_done = max(self._bytes_done, progress.bytes_done)
         self._wake()
 
-    def ended(self, result: Result) -> None:
+    def ended(self, result: Result, problem: Problem | None) -> None:
         """It is over."""
-        self.result, self.is_done = result, True
+        self.result, self.problem, self.is_done = result, problem, True
         self._wake()
 
     @property
     def progress(self) -> float:
         """How much of the file is here, from 0 to 1; 1 when all is done."""
-        if self.is_done and self.reason is None:
+        if self.is_done and self.problem is None:
             return 1.0
         return round(min(1.0, self._bytes_done / self._size_bytes), 4) if self._size_bytes else 0.0
 
-    @property
-    def is_pulling(self) -> bool:
-        """Whether bytes of a file are still to come."""
-        return 0 < self._bytes_done < self._size_bytes
-
-    @property
-    def reason(self) -> Reason | None:
-        """Why it failed."""
-        result = self.result
-        if isinstance(result, SwapResult | PullResult):
-            return result.reason
-        return result if isinstance(result, Reason) else None
-
     def shown(self) -> Operation:
         """As GET /model/operations/{id} tells it."""
-        status = "running" if not self.is_done else "done" if self.reason is None else "failed"
-        result = done_of(self.result) if self.is_done and self.reason is None else None
+        status = "running" if not self.is_done else "done" if self.problem is None else "failed"
+        result = done_of(self.result) if status == "done" else None
         swapped = result if isinstance(result, Swapped) else None
         pulled = result if isinstance(result, Pulled) else None
-        problem = None if self.reason is None else problem_of(self.reason)
         told = (self.id, self.kind, self.model, status, self.progress)
-        return Operation(*told, swapped, pulled, problem, self._size_bytes)
+        return Operation(*told, swapped, pulled, self.problem, self._size_bytes)
 
     async def follow(self) -> AsyncIterator[Operation]:
         """Each change of it, to its end."""
@@ -104,9 +96,9 @@ class Jobs:
         running = sum(not job.is_done for job in self._jobs.values())
         if running >= RUNNING_MAX:
             raise reject(503, "busy", "too many swaps and pulls are under way", "ask again later")
-        job = Job(_NAMES[kind], model, 0 if entry is None else entry.file_size_bytes)
+        job = Job(_NAMES[kind], model, entry)
         _, reply = self._node.begin(kind, on_progress=job.told, model=model, **fields)
-        reply.add_done_callback(lambda reply: job.ended(Reason.RESTARTED if reply.cancelled() else reply.result()))
+        reply.add_done_callback(lambda reply: self._ended(job, reply))
         self._jobs[job.id] = job
         finished = [job.id for job in self._jobs.values() if job.is_done]
         for old in finished[: max(0, len(finished) - KEPT_MAX)]:
@@ -119,6 +111,29 @@ class Jobs:
         if job is None:
             raise reject(404, "unknown_operation", "there is no such operation", "the latest ones are remembered")
         return job
+
+    def _ended(self, job: Job, reply: asyncio.Future[Result]) -> None:
+        result = Reason.RESTARTED if reply.cancelled() else reply.result()
+        reason = _reason_of(result)
+        job.ended(result, None if reason is None else self._problem_of(job, reason))
+
+    def _problem_of(self, job: Job, reason: Reason) -> Problem:
+        problem, entry = problem_of(reason, f"{job.kind} {job.model}"), job.entry
+        if reason is not Reason.NO_SOURCE or entry is None:
+            return problem
+        if self._node.source_of(entry) == "none":
+            hint = "import a file, or start the node with --cdn"
+            return msgspec.structs.replace(problem, detail=f"the catalog has no address of {job.model}", hint=hint)
+        if not entry.download_urls:
+            return problem
+        detail = f"{problem.detail} from {' or '.join(entry.download_urls)}"
+        return msgspec.structs.replace(problem, detail=detail, hint="check the network; the node's log has the cause")
+
+
+def _reason_of(result: Result) -> Reason | None:
+    if isinstance(result, SwapResult | PullResult):
+        return result.reason
+    return result if isinstance(result, Reason) else None
 
 
 _NAMES: dict[type[Command], str] = {SwapModel: "swap", PullModel: "pull"}

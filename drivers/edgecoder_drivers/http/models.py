@@ -22,7 +22,6 @@ from edgecoder_drivers.http.contract import (
     Accepted,
     ImportBody,
     Listed,
-    Problem,
     PullBody,
     Pulled,
     PullProgress,
@@ -78,22 +77,13 @@ class ModelRoutes:
     async def _end_of(self, job: Job, is_waited_for: bool | None) -> Response:
         seconds = None if is_waited_for else 0 if is_waited_for is False else self._swap_wait_s
         if await wait(job, seconds):
-            if job.reason is not None:
-                raise Rejected(self._problem_of(job, job.reason))
+            if job.problem is not None:
+                raise Rejected(job.problem)
             return answer(done_of(job.result))
         status = await self._ask(QueryStatus, ModelStatus)
-        state = "pulling" if job.kind == "pull" or job.is_pulling else "loading"
-        return answer(Accepted(status.model, state, job.id, job.progress), 202)
-
-    def _problem_of(self, job: Job, reason: Reason) -> Problem:
-        problem, entry = problem_of(reason, f"{job.kind} {job.model}"), self._node.find(job.model)
-        if reason is Reason.UNAVAILABLE:  # of what a swap or pull needs: the engine
-            hint = f"start {self._node.engine}; see `edgecoder doctor`"
-            return Problem("the engine does not answer", 503, reason.value, problem.detail, hint)
-        if reason is not Reason.NO_SOURCE or entry is None or self._node.source_of(entry) != "none":
-            return problem
-        hint = "import a file, or start the node with --cdn"
-        return msgspec.structs.replace(problem, detail=f"the catalog has no address of {job.model}", hint=hint)
+        pulled = {row.model for row in status.pulling}
+        is_pulling = job.kind == "pull" or (job.entry is not None and job.entry.model_id in pulled)
+        return answer(Accepted(status.model, "pulling" if is_pulling else "loading", job.id, job.progress), 202)
 
     async def status(self, request: Request) -> Response:  # noqa: ARG002
         """What is active, and how it is."""

@@ -34,4 +34,5 @@ def respond(problem: Problem) -> Response:
     """The response that tells it. 499 is no status that a server sends: what was cancelled is a conflict."""
     status = 409 if problem.status == 499 else problem.status
     shown = msgspec.structs.replace(problem, status=status)
-    return Response(msgspec.json.encode(shown), status, media_type=MEDIA_TYPE)
+    headers = {"cache-control": "no-store", **({"www-authenticate": "Bearer"} if status == 401 else {})}
+    return Response(msgspec.json.encode(shown), status, media_type=MEDIA_TYPE, headers=headers)

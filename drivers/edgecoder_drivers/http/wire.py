@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
@@ -17,6 +18,10 @@ _encoder = msgspec.json.Encoder()
 _NO_STORE = {"cache-control": "no-store"}
 
 
+KEEP_ALIVE_S = 10.0
+"""A proxy between may cut off what is silent for longer, and who follows sees that the node lives."""
+
+
 async def read(request: Request, kind: type[B], missing: str) -> B:
     """The body of a request. Raises Rejected: `missing` is the code where what has to be there is not."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -24,11 +29,11 @@ async def read(request: Request, kind: type[B], missing: str) -> B:
         raise reject(415, "json_required", "the body is not JSON", "send Content-Type: application/json")
     content = await request.body()
     try:
-        return msgspec.convert(_whole(msgspec.json.decode(content or b"{}")), kind)
+        value = _whole(msgspec.json.decode(content or b"{}"))
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        text = str(error)
-        code = missing if "missing required field" in text else "invalid"
-        raise reject(400, code, "the body is not what is asked for", "see /openapi.json", text) from None
+        code = missing if _lacks(value, kind) else "invalid"
+        raise reject(400, code, "the body is not what is asked for", "see /openapi.json", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise reject(400, "invalid", "the body is no JSON", "see /openapi.json", str(error)) from None
 
@@ -42,16 +47,31 @@ def _whole(value: Any) -> Any:
     }
 
 
+def _lacks(value: Any, kind: type[Body]) -> bool:
+    """Whether something is not there that has to be, or is there and says nothing."""
+    required = [field.encode_name for field in msgspec.structs.fields(kind) if field.required]
+    return isinstance(value, dict) and any(value.get(name) in (None, "") for name in required)
+
+
 def answer(value: msgspec.Struct | dict[str, Any] | None, status: int = 200) -> Response:
     """A JSON answer."""
     return Response(_encoder.encode(value), status, media_type="application/json", headers=_NO_STORE)
 
 
 def events(told: AsyncIterator[tuple[str, msgspec.Struct]]) -> StreamingResponse:
-    """Server-sent events: a name and a JSON value each."""
+    """Server-sent events: a name and a JSON value each, and a comment where there is none for a while."""
 
     async def lines() -> AsyncIterator[bytes]:
-        async for name, value in told:
-            yield b"event: %s\ndata: %s\n\n" % (name.encode(), _encoder.encode(value))
+        while True:
+            coming = asyncio.ensure_future(anext(told, None))
+            try:
+                while not (await asyncio.wait({coming}, timeout=KEEP_ALIVE_S))[0]:
+                    yield b":\n\n"
+            finally:
+                coming.cancel()
+            event = await coming
+            if event is None:
+                return
+            yield b"event: %s\ndata: %s\n\n" % (event[0].encode(), _encoder.encode(event[1]))
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers=_NO_STORE)
