@@ -160,7 +160,8 @@ async def running(plan: Plan, make_parts: Callable[[Plan], Parts]) -> AsyncItera
         device.port = server.port
         host.start(snapshot)
         server.start()
-        _log.info("up", node=identity.node_id.hex()[:8], engine=parts.engine, port=server.port, pid=os.getpid())
+        where = {"url": plan.binding.url(server.port), "port": server.port}
+        _log.info("up", node=identity.node_id.hex()[:8], engine=parts.engine, **where, pid=os.getpid())
         try:
             yield device
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 @pytest.fixture(autouse=True)
 def _logs() -> Iterator[None]:
     """Logs go where pytest has them, not among what a command prints. What a command configured is taken back."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
     structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
     yield
     structlog.reset_defaults()
+    root.setLevel(level)
+    for handler in root.handlers:
+        if handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -320,9 +320,3 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
             ControlServer(None, Binding(port=control.port))  # type: ignore[arg-type]
 
     run(tmp_path, test)
-
-
-def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
-    nothing = tmp_path / "none.pem"
-    with pytest.raises(ConfigError, match=r"none.pem: no certificate"):
-        ControlServer(None, Binding(port=0, certificate=nothing, key=nothing))  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from edgecoder_drivers.commands.token import token_of
 from edgecoder_drivers.device import Plan, running
 from edgecoder_drivers.ending import Ending
 from edgecoder_drivers.http.server import PORT, Binding
+from edgecoder_drivers.otherlogs import take_in_others
 from edgecoder_drivers.parts import Parts
 
 Data = Annotated[
@@ -157,7 +158,8 @@ def serve(plan: Plan, make_parts: Callable[[Plan], Parts], level: str) -> None:
     async def life() -> None:
         async with running(plan, make_parts) as device:
             ending = Ending()
-            typer.echo(f"{device.engine} on http://{plan.binding.host}:{device.port}; Ctrl-C drains and ends", err=True)
+            if sys.stderr.isatty():
+                typer.echo(f"{device.engine} on {plan.binding.url(device.port)}; Ctrl-C drains and ends", err=True)
             await device.until_told(ending)
 
     asyncio.run(life())
@@ -193,3 +195,4 @@ def configure_logs(level: str) -> None:
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,
     )
+    take_in_others(level)

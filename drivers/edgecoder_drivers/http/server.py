@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import uvicorn
@@ -17,6 +20,7 @@ from starlette.types import ASGIApp
 from edgecoder.errors import ConfigError
 from edgecoder_drivers.http.connection import BACKLOG, Connection, Door, Limits, limits_here
 from edgecoder_drivers.http.guard import HEADER_BYTES_MAX, LOOPBACK
+from edgecoder_drivers.http.tls import context_of, names_of
 
 PORT = 4302
 """The seed's."""
@@ -37,6 +41,7 @@ class Binding(msgspec.Struct, frozen=True):
         """Raises ConfigError where others could reach it without a token, or in the clear."""
         if (self.certificate is None) is not (self.key is None):
             raise ConfigError("http.tls", None, "certificate and key come together", "give both, or neither")
+        self.context()
         if self.is_loopback:
             return
         try:
@@ -50,6 +55,19 @@ class Binding(msgspec.Struct, frozen=True):
         if self.certificate is None or self.key is None:
             hint = "give a certificate and its key, or bind to 127.0.0.1"
             raise ConfigError("http.host", None, f"{self.host} can be reached by others, and there is no TLS", hint)
+        if not self.hosts - LOOPBACK:
+            hint = "say it with --name, or in the certificate"
+            raise ConfigError("http.host", None, f"{self.host} is no name under which it could be asked", hint)
+
+    def context(self) -> ssl.SSLContext | None:
+        """What TLS needs, where there is TLS. Raises ConfigError."""
+        return None if self.certificate is None or self.key is None else context_of(self.certificate, self.key)
+
+    def url(self, port: int) -> str:
+        """Where it is asked, on the port that it got."""
+        scheme = "http" if self.certificate is None else "https"
+        host = self.host if not self._is_any else next(iter(self._given), "localhost")
+        return f"{scheme}://{_in_url(host)}:{port}"
 
     @property
     def is_loopback(self) -> bool:
@@ -63,9 +81,33 @@ class Binding(msgspec.Struct, frozen=True):
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The names that a request may be addressed to."""
-        own = f"[{self.host}]" if ":" in self.host else self.host
-        return LOOPBACK | {own.lower(), *(name.lower() for name in self.names)}
+        """The names that a request may be addressed to: those of this machine's loopback, and those that the user gave,
+        the certificate's among them. Raises ConfigError."""
+        own = () if self._is_any else (self.host,)
+        return LOOPBACK | {_in_url(name).lower() for name in (*own, *self._given)}
+
+    @property
+    def _given(self) -> tuple[str, ...]:
+        return (*self.names, *(() if self.certificate is None else names_of(self.certificate)))
+
+    @property
+    def _is_any(self) -> bool:
+        """Whether it is all addresses of the machine, and so the name of none."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return not self.host
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+_UNBOUND: Final = {
+    errno.EADDRINUSE: ("http.port", "another agent may be running; stop it, or choose another port with --port"),
+    errno.EADDRNOTAVAIL: ("http.host", "this machine has no such address; give one of its own with --host"),
+    errno.EACCES: ("http.port", "ports below 1024 are the system's; choose another one with --port"),
+}
 
 
 class _Quiet(uvicorn.Server):
@@ -100,15 +142,9 @@ class ControlServer:
             http=partial(Connection, limits=bounds, door=self._socket, waiting=waiting),  # type: ignore[arg-type]
             proxy_headers=False,
             ws="none",
-            ssl_certfile=binding.certificate,
-            ssl_keyfile=binding.key,
         )
-        try:
-            config.load()
-        except (OSError, ValueError) as error:
-            self._socket.close()
-            hint = "give a PEM certificate and its key"
-            raise ConfigError(str(binding.certificate), None, f"no certificate: {error}", hint) from None
+        config.load()
+        config.ssl = binding.context()
         self._server = _Quiet(config)
         self._task: asyncio.Task[None] | None = None
 
@@ -132,8 +168,8 @@ def _listen(binding: Binding, limits: Limits) -> Door:
         listening.bind((binding.host, binding.port))
     except OSError as error:
         listening.close()
-        hint = "another agent may be running; stop it, or choose another port with --port"
-        raise ConfigError("http.port", None, f"{binding.host}:{binding.port}: {error.strerror}", hint) from None
+        what, hint = _UNBOUND.get(error.errno or 0, ("http.port", "choose another address or port"))
+        raise ConfigError(what, None, f"{binding.host}:{binding.port}: {error.strerror}", hint) from None
     listening.listen(BACKLOG)
     listening.setblocking(False)
     return listening
