@@ -7,17 +7,13 @@ what the schema cannot say (relations) is left to `scenario_checks`.
 
 from __future__ import annotations
 
-import ast
-import inspect
-import sys
 from collections.abc import Mapping
-from functools import cache
-from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 
 from edgecoder.config import ClusterConfig, NodeConfig
+from edgecoder.describing import field_docs
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_sim.faults.model import Fault, Faults, RandomFaults
 from edgecoder_sim.people_model import Buildings, Charging, Day, Mobility, Presence, Replay, Stay
@@ -134,17 +130,3 @@ def _title(name: str) -> str:
         if name.endswith(f"_{ending}"):
             return f"{name.removesuffix(f'_{ending}').replace('_', ' ')} ({unit})"
     return name.replace("_", " ")
-
-
-@cache
-def field_docs(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """The docstring below each field, as one line, by the field's name in code."""
-    tree = ast.parse(inspect.getsource(sys.modules[struct.__module__]))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == struct.__name__)
-    docs: dict[str, str] = {}
-    for field, doc in pairwise(body):
-        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
-            continue
-        if isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant) and isinstance(doc.value.value, str):
-            docs[field.target.id] = " ".join(doc.value.value.split())
-    return docs

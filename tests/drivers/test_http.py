@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edgecoder.config import NodeConfig
 from edgecoder.core.effects import LoadModel, RunTask
 from edgecoder.errors import ConfigError, Reason
 from edgecoder_drivers.driver import Refused
@@ -127,6 +128,8 @@ def test_a_mistake_is_a_problem_with_code_and_hint(
         assert response.headers["content-type"].startswith("application/problem+json")
         assert response.json["status"] == status
         assert response.json["hint"]
+        assert response.json.keys() == {"type", "title", "status", "code", "detail", "hint"}
+        assert response.headers["cache-control"] == "no-store"
 
     run(tmp_path, test)
 
@@ -244,6 +247,22 @@ def test_a_task_is_answered_whole_or_part_by_part(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize("is_escaped", [True, False])
+@pytest.mark.parametrize(("letter", "size_bytes"), [("a", 1), ("\n", 1), ("\U0001f600", 4)])
+def test_a_prompt_may_have_as_many_bytes_as_a_node_takes(
+    tmp_path: Path, letter: str, size_bytes: int, is_escaped: bool
+) -> None:
+    async def test(control: Control) -> None:
+        await control.ask("POST", "/model/swap", {"model": "small"})
+        for more, status in (("", 200), ("a", 413)):
+            prompt = letter * (NodeConfig().prompt_bytes_max // size_bytes) + more
+            body = json.dumps({"prompt": prompt}, ensure_ascii=is_escaped).encode()
+            head = HEAD.replace(b"localhost", b"localhost\r\nConnection: close") % (b"/task", len(body))
+            assert (await control.raw(head + body)).status == status
+
+    run(tmp_path, test)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_who_asked_and_goes_away_cancels_the_task(tmp_path: Path, stream: bool) -> None:
     async def test(control: Control) -> None:
@@ -281,6 +300,11 @@ def test_health_metrics_contract_and_page(tmp_path: Path) -> None:
         assert "edgecoder_node_ready_total 1.0" in metrics
         document = (await control.ask("GET", "/openapi.json")).json
         assert document["openapi"] == "3.1.0"
+        names = [route["operationId"] for path in document["paths"].values() for route in path.values()]
+        assert len(names) == len(set(names))
+        status = document["components"]["schemas"]["Status"]["properties"]
+        assert status["status"]["enum"] == ["ready", "loading", "pulling", "error", "no_model"]
+        assert status["online"]["description"] == "Whether there is a coordinator."
         assert set(document["paths"]["/model/swap"]["post"]["responses"]) >= {"200", "202", "400", "404", "409", "507"}
         page = await control.ask("GET", "/")
         assert page.headers["content-type"].startswith("text/html")

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from edgecoder.config import DeviceType
 from edgecoder.core.events import SwapCause
 from edgecoder.core.ids import Role
+from edgecoder.describing import field_docs
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Platform
 from edgecoder_sim.profiles import DEVICES, NETWORKS, Device
@@ -34,7 +35,6 @@ from edgecoder_sim.scenario import (
     schema_text,
 )
 from edgecoder_sim.scenario_model import Scenario, Source, Wire
-from edgecoder_sim.scenario_schema import field_docs
 from tests.sim.broken_scenarios import faults, files, machines, people, pulls, work
 from tests.sim.broken_scenarios.base import BASE, Broken
 

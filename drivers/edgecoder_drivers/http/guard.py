@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgecoder_drivers.http.problems import Rejected, reject, respond
 
-BODY_BYTES_MAX: Final = 1 << 20
-"""A prompt of 262,144 characters, four bytes each."""
+BODY_BYTES_MAX: Final = 2 << 20
+"""The longest prompt that a node can be configured to take, twice; so the usual one may be written in escapes alone."""
 HEADER_BYTES_MAX: Final = 16_384
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
