@@ -117,8 +117,10 @@ class ModelManager:
                 reason = Reason.SUPERSEDED
             if reason is None:
                 self.swap.request(entry, command.cause, command.command)
-            else:
-                self._refuse_swap(command, reason)
+                return
+            if is_wish and self._wished is entry:
+                self.swap.missed(reason)
+            self._refuse_swap(command, reason)
 
         self._fetch(entry, command.command, fetched)
 

@@ -169,6 +169,11 @@ class Swap:
         """Make `entry` active. The command gets one SwapResult, now or later. False where it is refused at once."""
         return self._take(Request(entry, cause, [] if command is None else [command]))
 
+    def missed(self, reason: Reason) -> None:
+        """A user's swap ended before it could be requested: its file did not come."""
+        if self.is_settled:
+            self._failure = reason
+
     def boot(self, journal: bytes | None, find: Callable[[str], CatalogEntry | None]) -> None:
         """Load the model that served before this life. An intent that a crash cut off is not taken up again: whoever
         asked is gone, and the target may be what crashed; that is counted against it."""

@@ -95,6 +95,31 @@ def test_a_pull_that_finds_nobody_names_the_address(tmp_path: Path, monkeypatch:
     run(tmp_path, test)
 
 
+def test_the_status_says_why_the_model_of_a_swap_did_not_come(tmp_path: Path) -> None:
+    async def reason(control: Control) -> Any:
+        status = (await control.ask("GET", "/model/status")).json
+        assert ("reason" in status) is ("detail" in status)
+        return status.get("reason")
+
+    async def test(control: Control) -> None:
+        control.driver.before[FetchFile] = fails(Reason.NO_SOURCE)
+        await control.ask("POST", "/model/pull", {"model": "tiny"})
+        assert await reason(control) is None, "who pulls changes no model"
+        await control.ask("POST", "/model/swap", {"model": "tiny"})
+        assert await reason(control) == "no_source"
+        await control.ask("POST", "/model/swap", {"model": "small"})
+        assert await reason(control) is None
+        control.driver.before[FetchFile], goes_on = held()
+        late = asyncio.ensure_future(control.ask("POST", "/model/swap", {"model": "tiny", "wait": True}))
+        await asyncio.sleep(0.1)
+        await control.ask("POST", "/model/swap", {"model": "large"})
+        goes_on.set()
+        assert (await late).json["code"] == "superseded"
+        assert await reason(control) is None, "what the user wished for last is there"
+
+    run(tmp_path, test)
+
+
 @pytest.mark.parametrize("wait", [False, None])
 def test_a_swap_that_fetches_its_model_is_said_to_pull(tmp_path: Path, wait: bool | None) -> None:
     async def test(control: Control) -> None:
