@@ -6,7 +6,7 @@ for what ended well. So what a scenario's charts count and what a running agent 
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, disable_created_metrics, generate_latest
 
 import edgecoder.trace
 from edgecoder.core.ids import Micros
@@ -30,6 +30,7 @@ class TraceMetrics:
     """Counts the trace of a node. An observer of its host."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._counters: dict[type[Record], Counter] = {}
         self._has_reason: set[type[Record]] = set()

@@ -186,6 +186,24 @@ def test_the_status_tells_load_engine_and_generation(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+@pytest.mark.parametrize(
+    ("engine", "answers", "is_healthy"), [("ollama", True, True), ("ollama", False, False), ("llama.cpp", True, False)]
+)
+def test_the_status_tells_model_size_and_whether_ollama_is_healthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, answers: bool, is_healthy: bool
+) -> None:
+    monkeypatch.setattr("tests.drivers.control.MemoryNode.engine", engine)
+    monkeypatch.setattr("tests.drivers.control.MemoryNode.is_engine_healthy", lambda node: answers)
+
+    async def test(control: Control) -> None:
+        await control.ask("POST", "/model/swap", {"model": "small"})
+        status = (await control.ask("GET", "/model/status")).json
+        assert (status["model"], status["paramSize"], status["ollamaHealthy"]) == ("small", 1.5, is_healthy)
+        assert (await control.ask("GET", "/healthz")).json["engineHealthy"] is answers
+
+    run(tmp_path, test)
+
+
 def test_the_list_has_what_is_here_and_what_could_be(tmp_path: Path) -> None:
     async def test(control: Control) -> None:
         await control.ask("POST", "/model/swap", {"model": "small"})
@@ -298,6 +316,7 @@ def test_health_metrics_contract_and_page(tmp_path: Path) -> None:
         metrics = (await control.ask("GET", "/metrics")).body.decode()
         assert 'edgecoder_swap_ended_total{reason="none"} 1.0' in metrics
         assert "edgecoder_node_ready_total 1.0" in metrics
+        assert "_created" not in metrics
         document = (await control.ask("GET", "/openapi.json")).json
         assert document["openapi"] == "3.1.0"
         names = [route["operationId"] for path in document["paths"].values() for route in path.values()]
