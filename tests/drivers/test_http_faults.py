@@ -148,6 +148,21 @@ def test_a_bug_is_500_and_its_traceback_is_in_the_log(tmp_path: Path, monkeypatc
     run(tmp_path, test)
 
 
+def test_who_goes_away_within_a_request_is_no_bug(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(control: Control) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", control.port)
+        writer.write(b"POST /task HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: 99\r\n\r\n{")
+        await asyncio.sleep(0.1)
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.sleep(0.1)
+        assert (await control.ask("GET", "/healthz")).status == 200
+
+    run(tmp_path, test)
+    assert "failed" not in caplog.text
+
+
 def test_a_server_that_stops_ends_what_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test(control: Control) -> None:
         control.driver.before[LoadModel], _ = held()

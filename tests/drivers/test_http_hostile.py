@@ -150,7 +150,7 @@ def test_a_body_that_grows_too_large_is_cut_off(tmp_path: Path) -> None:
             chunk = b"10000\r\n" + b" " * 65_536 + b"\r\n"
             lines = ["POST /model/swap HTTP/1.1", "Host: localhost", JSON, "Connection: close"]
             head = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode()
-            response = await control.raw(head + chunk * 16 + b"1\r\n \r\n")
+            response = await control.raw(head + chunk * (BODY_BYTES_MAX // 65_536) + b"1\r\n \r\n")
             assert (response.status, response.json["code"]) == (413, "too_large")
 
     asyncio.run(test())

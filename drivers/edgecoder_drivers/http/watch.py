@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgecoder.errors import Reason
@@ -74,6 +75,8 @@ class Watch:
             await self._app(scope, receive, told)
         except asyncio.CancelledError:  # the server stops
             await ends(problem_of(Reason.SHUTTING_DOWN))
+        except ClientDisconnect:
+            return
         except Exception as error:  # noqa: BLE001 - a bug is answered and logged, and ends nothing
             _log.error("request failed", **_of(scope), exc_info=error)
             await ends(BUG)
