@@ -106,6 +106,22 @@ def test_a_body_that_comes_in_drops_ends_too(tmp_path: Path) -> None:
     run(tmp_path, Limits(request_s=0.2), test)
 
 
+def test_each_request_has_its_own_time(tmp_path: Path) -> None:
+    """Also behind one that was answered before it was whole."""
+
+    async def test(control: Control) -> None:
+        head, body = SLOW_BODY.replace(b"localhost", b"evil.example")[:-1], b" " * 99
+        async with connected(control, b"") as (reader, writer):
+            for _ in range(8):
+                writer.write(head)
+                assert b" 421 " in await reader.readuntil(b"\r\n\r\n")
+                await reader.readuntil(b"}")
+                writer.write(body)
+                await asyncio.sleep(0.1)
+
+    run(tmp_path, Limits(request_s=0.5), test)
+
+
 def test_who_does_not_take_the_answers_is_cut_off(tmp_path: Path) -> None:
     async def test(control: Control) -> None:
         asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -196,11 +196,11 @@ def test_the_log_says_who_changed_something_and_seldom_who_was_refused(tmp_path:
         with structlog.testing.capture_logs() as logs:
             await control.ask("POST", "/model/swap", {"model": "small"}, Authorization="Bearer secret")
             for _ in range(5):
-                await control.ask("GET", "/model/status", Authorization="Bearer guess")
+                await control.ask("GET", "/model/%1b[2J", Authorization="Bearer guess")
         told = [entry for entry in logs if entry["event"] in ("asked", "refused") and "path" in entry]
         assert [(entry["event"], entry["path"], entry["status"], entry["client"]) for entry in told] == [
             ("asked", "/model/swap", 200, "127.0.0.1"),
-            ("refused", "/model/status", 401, "127.0.0.1"),
+            ("refused", "/model/%1b[2J", 401, "127.0.0.1"),
         ]
         assert "guess" not in str(logs)
 

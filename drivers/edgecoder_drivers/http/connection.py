@@ -114,6 +114,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """The next request has its own time."""
         super().on_response_complete()
+        self._rest()
         self._look()
 
     def pause_writing(self) -> None:

@@ -93,5 +93,6 @@ class Watch:
 
 
 def _of(scope: Scope) -> dict[str, Any]:
-    client = scope.get("client")
-    return {"method": scope["method"], "path": scope["path"][:200], "client": client[0] if client else None}
+    """The request, its path as it came: what it encodes could steer a terminal."""
+    client, path = scope.get("client"), scope["raw_path"].decode("ascii", "replace")
+    return {"method": scope["method"], "path": path[:200], "client": client[0] if client else None}
