@@ -26,6 +26,10 @@ from edgecoder.models.catalog import CatalogEntry
 TURNS_MAX = 20_000
 ENDLESS = 50_000
 """Tokens of an answer that is not over before a test is."""
+PROMPT = "def add(a, b):"
+LONG_PROMPT = "hello " * 6000
+"""More than is read at once, and than a short context holds."""
+SHORT_CONTEXT_TOKENS = 1024
 C = TypeVar("C", bound=Completion)
 
 
@@ -84,11 +88,11 @@ class Talk:
         self.good, self.other = bench.files
         self._ops = 0
 
-    def begin_load(self, entry: CatalogEntry) -> OpId:
-        return self._begin(lambda op: LoadModel(op, entry, self.bench.context_tokens))
+    def begin_load(self, entry: CatalogEntry, context_tokens: int | None = None) -> OpId:
+        return self._begin(lambda op: LoadModel(op, entry, context_tokens or self.bench.context_tokens))
 
-    def begin_task(self, max_tokens: int = ENDLESS) -> OpId:
-        return self._begin(lambda op: RunTask(op, bytes([op]), "def add(a, b):", max_tokens))
+    def begin_task(self, max_tokens: int = ENDLESS, prompt: str = PROMPT) -> OpId:
+        return self._begin(lambda op: RunTask(op, bytes([op]), prompt, max_tokens))
 
     def begin_unload(self) -> OpId:
         return self._begin(UnloadModel)
@@ -98,8 +102,8 @@ class Talk:
         self.bench.perform(effect(self._ops))
         return self._ops
 
-    async def load(self, entry: CatalogEntry) -> ModelLoaded:
-        return await self.completion(self.begin_load(entry), ModelLoaded)
+    async def load(self, entry: CatalogEntry, context_tokens: int | None = None) -> ModelLoaded:
+        return await self.completion(self.begin_load(entry, context_tokens), ModelLoaded)
 
     async def unload(self) -> None:
         await self.completion(self.begin_unload(), ModelUnloaded)
@@ -126,9 +130,9 @@ class Talk:
     def chunks(self, op: OpId) -> list[TaskChunk]:
         return [event for event in self.bench.events if isinstance(event, TaskChunk) and event.op == op]
 
-    async def answer(self, max_tokens: int) -> int:
+    async def answer(self, max_tokens: int, prompt: str = PROMPT) -> int:
         """The tokens of an answer, which came in parts."""
-        op = self.begin_task(max_tokens)
+        op = self.begin_task(max_tokens, prompt)
         done = await self.completion(op, TaskDone)
         assert sum(chunk.tokens for chunk in self.chunks(op)) == done.tokens
         return done.tokens
@@ -232,6 +236,26 @@ class EngineContract:
 
         self.run(test)
 
+    def test_a_task_that_is_cancelled_before_its_first_token_makes_room_too(self) -> None:
+        async def test(talk: Talk) -> None:
+            await talk.load(talk.good)
+            op = talk.begin_task(prompt=LONG_PROMPT)
+            await talk.bench.turn()
+            talk.bench.cancel(op)
+            assert (await talk.completion(op, TaskFailed)).reason is Reason.CANCELLED
+            assert talk.chunks(op) == []
+            assert await talk.answer(5) > 0
+
+        self.run(test)
+
+    def test_an_empty_prompt_is_answered(self) -> None:
+        async def test(talk: Talk) -> None:
+            await talk.load(talk.good)
+            assert 0 <= await talk.answer(5, "") <= 5
+            assert await talk.answer(5) > 0
+
+        self.run(test)
+
     def test_freeing_a_model_ends_what_runs_on_it(self) -> None:
         async def test(talk: Talk) -> None:
             await talk.load(talk.good)
@@ -258,5 +282,27 @@ class EngineContract:
             await talk.load(talk.good)
             assert await talk.answer(5) > 0
             assert talk.bench.events.count(EngineFailed(Reason.ENGINE_CRASHED)) == 1
+
+        self.run(test)
+
+
+class ContextContract(EngineContract):
+    """What those keep to besides that have a context which may be too short."""
+
+    def test_a_prompt_that_is_too_long_is_refused_and_the_next_answered(self) -> None:
+        async def test(talk: Talk) -> None:
+            await talk.load(talk.good, SHORT_CONTEXT_TOKENS)
+            op = talk.begin_task(5, LONG_PROMPT)
+            assert (await talk.completion(op, TaskFailed)).reason is Reason.TOO_LARGE
+            assert talk.chunks(op) == []
+            assert await talk.answer(5) > 0
+
+        self.run(test)
+
+    def test_more_tokens_than_there_is_room_for_are_asked_and_not_written(self) -> None:
+        async def test(talk: Talk) -> None:
+            await talk.load(talk.good, SHORT_CONTEXT_TOKENS)
+            for max_tokens in (1 << 32, (1 << 63) - 1):
+                assert SHORT_CONTEXT_TOKENS // 4 < await talk.answer(max_tokens) <= SHORT_CONTEXT_TOKENS
 
         self.run(test)

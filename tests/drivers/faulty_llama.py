@@ -74,6 +74,9 @@ FAULTS: dict[str, Callable[[], object]] = {
 class FaultyModel:
     """Writes words, and a fault where the prompt names one."""
 
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+
     def answer(self, prompt: str, max_tokens: int, on_part: OnPart) -> None:
         on_part("word ", 1)
         FAULTS.get(prompt, int)()
@@ -86,8 +89,8 @@ class FaultyModel:
             on_part("word ", 1)
 
 
-def load(path: Path, settings: Settings) -> Model:  # noqa: ARG001
+def load(path: Path, settings: Settings) -> Model:
     """See `port.Library`. A file beside the model says who loads it."""
     path.with_suffix(".pid").write_text(str(os.getpid()), encoding="ascii")
     FAULTS.get(path.stem, int)()
-    return FaultyModel()
+    return FaultyModel(settings.slots)

@@ -83,6 +83,11 @@ def test_a_sound_file_is_read() -> None:
     assert read_header(file(version=2, tensors=(tensor(b"a", [4, 2]), tensor(b"b", [8], 0, 32))))
 
 
+@pytest.mark.parametrize("template", [key(b"t", TEXT, text(b"")), key(b"t", UINT32, bytes(4))])
+def test_a_template_of_nothing_is_none(template: bytes) -> None:
+    assert not read_header(file(template.replace(text(b"t"), text(b"tokenizer.chat_template")))).has_chat_template
+
+
 def test_layers_may_have_caches_of_their_own_sizes() -> None:
     heads = key(b"llama.attention.head_count_kv", ARRAY, array(UINT32, 3, struct.pack("<3I", 4, 2, 1)))
     lengths = [

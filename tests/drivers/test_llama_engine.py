@@ -15,8 +15,9 @@ import pytest
 
 from edgecoder.errors import Reason
 from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.llamacpp.port import installed_libraries
 from tests.drivers.engine_bench import DriverBench, driver_bench
-from tests.drivers.engine_contract import Bad, EngineContract
+from tests.drivers.engine_contract import Bad, ContextContract
 from tests.drivers.llama_rig import Files, engine_of, kill, pid_of
 from tests.drivers.tiny_gguf import ENDLESS_TOKENS, entry_of, make
 
@@ -38,12 +39,10 @@ def rows(path: str) -> list[list[str]]:
     return [line.split() for line in Path(path).read_text(encoding="ascii").splitlines()[1:]]
 
 
-class TestLlamaEngine(EngineContract):
-    made_by: str | None = None
-    """The module of the library; None: the one that is installed."""
-
-    @pytest.fixture(autouse=True)
-    def _models(self, tmp_path: Path) -> None:
+class TestLlamaEngine(ContextContract):
+    @pytest.fixture(autouse=True, params=installed_libraries())
+    def _models(self, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+        self.made_by = request.param
         self.files = files = Files()
         self.good = files.add(tmp_path / "good.gguf", make(tmp_path / "good.gguf", endless=True))
         self.other = files.add(tmp_path / "other.gguf", make(tmp_path / "other.gguf", rng_seed=1, endless=True))
@@ -67,6 +66,9 @@ class TestLlamaEngine(EngineContract):
             files.add(shorter, entry_of(shorter, "bad"), is_known=False), Reason.CHECKSUM_MISMATCH
         )
         shorter.write_bytes(content)
+        refusing = tmp_path / "refusing"
+        make(refusing, template="{{ raise_exception('not so') }}")
+        self.bad["a template that raises"] = Bad(files.add(refusing, entry_of(refusing, "bad")), Reason.LOAD_FAILED)
         large = msgspec.structs.replace(self.good, sha256="0" * 64, kv_bytes_per_token=1 << 30)
         self.bad["too large"] = Bad(files.add(tmp_path / "good.gguf", large), Reason.INSUFFICIENT_MEMORY)
 

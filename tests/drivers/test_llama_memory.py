@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgecoder.errors import Reason
@@ -96,6 +97,13 @@ def test_the_cache_counts_by_catalog_or_else_by_header() -> None:
     assert child.bytes_needed(load(), Header("llama", False, 2048)) == 152 * MIB
 
 
+def test_the_cache_is_as_long_as_llama_cpp_makes_it() -> None:
+    short = msgspec.structs.replace(load(1024), context_tokens=257, slots=2)
+    assert child.context_tokens(short) == 2 * 256
+    assert child.context_tokens(msgspec.structs.replace(short, context_tokens=1024)) == 1024
+    assert child.bytes_needed(short, Header("llama", False, 0)) == 150 * MIB + 512 * 1024
+
+
 def test_what_is_not_free_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "available_bytes", lambda: 150 * MIB)
     child.check_memory(150 * MIB)
@@ -108,6 +116,8 @@ def test_what_is_not_free_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class Slow:
     """A model that writes a token at each reading of its clock."""
+
+    slots = 1
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tokens_per_s: float) -> None:
         self.now = 100.0

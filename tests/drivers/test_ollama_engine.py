@@ -18,7 +18,7 @@ from edgecoder_drivers.engine import Part
 from edgecoder_drivers.ollama.client import Timeouts
 from edgecoder_drivers.ollama.engine import OllamaEngine
 from tests.drivers.engine_bench import DriverBench, driver_bench
-from tests.drivers.engine_contract import Bad, EngineContract
+from tests.drivers.engine_contract import Bad, ContextContract
 from tests.drivers.ollama_rig import (
     CONTEXT_TOKENS,
     REAL,
@@ -35,7 +35,7 @@ ENDLESS_TOKENS = 50_000
 everywhere = pytest.mark.parametrize("where", WHERE)
 
 
-class OllamaContract(EngineContract):
+class OllamaContract(ContextContract):
     where: str
 
     @pytest.fixture(autouse=True)

@@ -40,6 +40,11 @@ SHAPES: Final = {
 }
 """Files of 76 KB (Q8_0) to 127 MB (F32)."""
 END_OF_TEXT: Final = 2
+FIRST_BYTE: Final = 3
+"""The token of byte 0."""
+LAST_OF_TEMPLATE: Final = FIRST_BYTE + 256 + 1 + ord(":") - 33
+LOUD: Final = 100
+"""So much longer is an embedding than others that the layers add nothing to it: what it is alike to comes next."""
 FILE_TYPES: Final = {
     "F32": gguf.LlamaFileType.ALL_F32,
     "F16": gguf.LlamaFileType.MOSTLY_F16,
@@ -48,10 +53,20 @@ FILE_TYPES: Final = {
 
 
 def make(
-    path: Path, shape: str = "nano", rng_seed: int = 0, *, name: str = "", weights: str = "F16", endless: bool = False
+    path: Path,
+    shape: str = "nano",
+    rng_seed: int = 0,
+    *,
+    name: str = "",
+    weights: str = "F16",
+    endless: bool = False,
+    template: str | None = TEMPLATE,
+    has_bos: bool = True,
+    says: int | None = None,
 ) -> CatalogEntry:
     """Write a file; its entry in a catalog. One that is endless never ends an answer by itself: the token that would
-    never is among the forty likeliest, of which llama.cpp draws."""
+    never is among the forty likeliest, of which llama.cpp draws. One that `says` a token says it first, after
+    `TEMPLATE`."""
     size, model = SHAPES[shape], name or f"tiny-{shape}-{rng_seed}"
     tokens, scores, kinds = _vocabulary()
     tensors = _tensors(size, len(tokens))
@@ -73,10 +88,11 @@ def make(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(END_OF_TEXT)
     writer.add_unk_token_id(0)
-    writer.add_add_bos_token(value=True)
+    writer.add_add_bos_token(value=has_bos)
     writer.add_add_eos_token(value=False)
-    writer.add_chat_template(TEMPLATE)
-    _add_tensors(writer, tensors, rng_seed, gguf.GGMLQuantizationType[weights], endless=endless)
+    if template is not None:
+        writer.add_chat_template(template)
+    _add_tensors(writer, tensors, rng_seed, gguf.GGMLQuantizationType[weights], endless=endless, says=says)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -149,6 +165,7 @@ def _add_tensors(
     kind: gguf.GGMLQuantizationType,
     *,
     endless: bool,
+    says: int | None,
 ) -> None:
     rng = np.random.default_rng(rng_seed)
     for name, dimensions in tensors.items():
@@ -158,4 +175,7 @@ def _add_tensors(
         values = (rng.standard_normal(dimensions) / np.sqrt(dimensions[-1])).astype(np.float32)
         if endless and name == "token_embd.weight":
             values[END_OF_TEXT] = 0
+        if says is not None and name == "token_embd.weight":
+            values[LAST_OF_TEMPLATE] *= LOUD
+            values[says] = 2 * values[LAST_OF_TEMPLATE]
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)

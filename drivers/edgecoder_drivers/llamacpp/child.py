@@ -44,6 +44,7 @@ from edgecoder_drivers.llamacpp.port import Library, Model, Settings, TooLarge
 BEAT_S: Final = 1.0
 WARM_UP_TOKENS: Final = 16
 WARM_UP_S: Final = 1.0
+CONTEXT_STEP_TOKENS: Final = 256
 DETAIL_MAX: Final = 500
 _PR_SET_PDEATHSIG: Final = 1
 MIB: Final = 1 << 20
@@ -67,6 +68,7 @@ class Child:
         self._writing = threading.Lock()
         self._tasks: dict[int, bool] = {}
         """Those that are open, and whether they go on."""
+        self._tokens_max = 0
 
     def run(self) -> None:
         """Load what is to be loaded, then answer until the parent hangs up."""
@@ -78,7 +80,8 @@ class Child:
         if model is None:
             return
         threading.Thread(target=self._beat, daemon=True).start()
-        slots = ThreadPoolExecutor(first.slots)
+        self._tokens_max = context_tokens(first)
+        slots = ThreadPoolExecutor(model.slots)
         for request in requests:
             match request:
                 case Generate(task=task):
@@ -110,7 +113,7 @@ class Child:
             needs = bytes_needed(load, header)
             check_memory(needs)
             limit_memory(needs + SLACK_BYTES)
-            settings = Settings(load.context_tokens, load.slots, load.threads, header.has_chat_template)
+            settings = Settings(context_tokens(load), load.slots, load.threads, header.has_chat_template)
             model = self._library.load(Path(load.path), settings)
             self._say(Loaded(speed(model)))
         except Refusal as refusal:
@@ -134,7 +137,7 @@ class Child:
         ended = Ended(task)
         try:
             if self._tasks[task]:
-                model.answer(request.prompt, max(1, request.max_tokens), goes_on)
+                model.answer(request.prompt, min(max(1, request.max_tokens), self._tokens_max), goes_on)
         except TooLarge as error:
             ended = Ended(task, Reason.TOO_LARGE, _short(error))
         except MemoryError:
@@ -160,10 +163,15 @@ def check_file(load: Load) -> Header:
             raise Refusal(Reason.LOAD_FAILED, f"no sound GGUF: {error}") from None
 
 
+def context_tokens(load: Load) -> int:
+    """What llama.cpp makes of the context that is asked for: the same for all slots, in whole steps."""
+    return -(-load.context_tokens // load.slots // CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS * load.slots
+
+
 def bytes_needed(load: Load, header: Header) -> int:
     """What the model takes: by the catalog, and by its header where the catalog says nothing of the cache."""
     per_token = load.cache_bytes_per_token or header.cache_bytes_per_token
-    return load.size_bytes + per_token * load.context_tokens + load.overhead_bytes
+    return load.size_bytes + per_token * context_tokens(load) + load.overhead_bytes
 
 
 def check_memory(needs: int) -> None:

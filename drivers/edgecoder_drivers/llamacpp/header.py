@@ -169,7 +169,8 @@ def read_header(data: bytes | mmap) -> Header:
     architecture = values.get("general.architecture")
     if not isinstance(architecture, str):
         raise BadHeader("no general.architecture")
-    return Header(architecture, "tokenizer.chat_template" in values, _cache_bytes_per_token(architecture, values))
+    has_template = isinstance(template := values.get("tokenizer.chat_template"), str) and template != ""
+    return Header(architecture, has_template, _cache_bytes_per_token(architecture, values))
 
 
 def _alignment(values: Mapping[str, Value]) -> int:

@@ -16,7 +16,8 @@ LIBRARIES: Final = MappingProxyType(
         "llama_cpp": "edgecoder_drivers.llamacpp.with_llama_cpp",
     }
 )
-"""The modules of ours by the module that they need, the one that is preferred first."""
+"""The modules of ours by the module that they need. First the one that is preferred: who has built it wants it, as the
+wheel of the other does not run on this machine, or is slow."""
 BATCH_TOKENS: Final = 256
 """Tokens of a prompt that are read at once. Between two batches a task can be cancelled, and is seen to get on."""
 
@@ -35,6 +36,7 @@ class Settings(NamedTuple):
     context_tokens: int
     """In all; the slots share it evenly."""
     slots: int
+    """How many prompts are to be answered at once."""
     threads: int | None
     """None leaves it to llama.cpp."""
     is_chat: bool
@@ -46,7 +48,10 @@ class TooLarge(ValueError):
 
 
 class Model(Protocol):
-    """A model in memory. Calls come from several threads."""
+    """A model in memory."""
+
+    slots: int
+    """How many prompts it answers at once, each called from a thread of its own."""
 
     def answer(self, prompt: str, max_tokens: int, on_part: OnPart) -> None:
         """Answer a prompt, in the file's template where it has one. Raises TooLarge."""
@@ -65,9 +70,13 @@ class Library(Protocol):
         ...
 
 
+def installed_libraries() -> list[str]:
+    """The modules of those that are there, the one that is preferred first."""
+    return [module for needs, module in LIBRARIES.items() if find_spec(needs) is not None]
+
+
 def installed_library() -> str:
-    """The module of the first library that is there. Raises DriverError."""
-    for needs, module in LIBRARIES.items():
-        if find_spec(needs) is not None:
-            return module
+    """The module of the one that is used. Raises DriverError."""
+    for module in installed_libraries():
+        return module
     raise DriverError("llama.cpp is not installed: pip install 'edgecoder[llama]'")

@@ -34,15 +34,16 @@ def load(path: Path, settings: Settings) -> Model:
     if settings.threads is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
     try:
-        return _Model(xllamacpp.Server(params), is_chat=settings.is_chat)
+        return _Model(xllamacpp.Server(params), settings)
     finally:
         shutil.rmtree(folder)
 
 
 class _Model:
-    def __init__(self, server: xllamacpp.Server, *, is_chat: bool) -> None:
+    def __init__(self, server: xllamacpp.Server, settings: Settings) -> None:
+        self.slots = settings.slots
         self._server = server
-        self._is_chat = is_chat
+        self._is_chat = settings.is_chat
 
     def answer(self, prompt: str, max_tokens: int, on_part: OnPart) -> None:
         if self._is_chat:

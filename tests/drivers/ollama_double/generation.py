@@ -31,7 +31,7 @@ async def generated(
                 {
                     "prompt": prompt,
                     "stream": True,
-                    "max_tokens": int(options.get("num_predict", 64)),
+                    "max_tokens": min(int(options.get("num_predict", 64)), runner.context_tokens),
                     "temperature": float(options.get("temperature", 0.8)),
                     "seed": int(options.get("seed", 0)),
                 },
