@@ -12,8 +12,8 @@ from edgecoder.errors import DriverError
 
 LIBRARIES: Final = MappingProxyType(
     {
-        "xllamacpp": "edgecoder_drivers.llamacpp.with_xllamacpp",
         "llama_cpp": "edgecoder_drivers.llamacpp.with_llama_cpp",
+        "xllamacpp": "edgecoder_drivers.llamacpp.with_xllamacpp",
     }
 )
 """The modules of ours by the module that they need. First the one that is preferred: who has built it wants it, as the
