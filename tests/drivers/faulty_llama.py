@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from edgecoder_drivers.llamacpp.port import Model, OnPart, Settings
 
 LONG_S = 600
+CROWD = 150
+"""Tasks that are answered at once or not at all."""
 MIB = 1 << 20
 TAKEN_MAX_MIB = 8192
 
@@ -56,6 +59,14 @@ def say_nonsense() -> None:
             continue
 
 
+_CROWD = threading.Barrier(CROWD, timeout=LONG_S)
+
+
+def end_all() -> None:
+    """What a system does that stops a service."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 FAULTS: dict[str, Callable[[], object]] = {
     "hangs": lambda: time.sleep(LONG_S),
     "stops": stop,
@@ -66,6 +77,9 @@ FAULTS: dict[str, Callable[[], object]] = {
     "aborts for memory": abort_for_memory,
     "fails for memory": fail_for_memory,
     "fails": fail,
+    "is told to end": end_all,
+    "leaves": sys.exit,
+    "waits for a crowd": _CROWD.wait,
     "says nonsense": say_nonsense,
     "prints": lambda: os.write(sys.stdout.fileno(), b"what a library prints is no message"),
 }

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import re
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,11 +14,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgecoder.core.events import TaskDone
 from edgecoder.errors import Reason
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.llamacpp.port import installed_libraries
 from tests.drivers.engine_bench import DriverBench, driver_bench
-from tests.drivers.engine_contract import Bad, ContextContract
+from tests.drivers.engine_contract import Bad, ContextContract, Talk
 from tests.drivers.llama_rig import Files, engine_of, kill, pid_of
 from tests.drivers.tiny_gguf import ENDLESS_TOKENS, entry_of, make
 
@@ -107,9 +109,19 @@ class TestLlamaEngine(ContextContract):
 
         asyncio.run(test())
 
+    def test_who_ends_all_processes_leaves_this_one_to_its_parent(self) -> None:
+        async def test(talk: Talk) -> None:
+            await talk.load(talk.good)
+            op = talk.begin_task(2000)
+            await talk.until(lambda: talk.chunks(op) != [])
+            kill(self.engine, signal.SIGTERM)
+            assert (await talk.completion(op, TaskDone)).tokens == 2000
+
+        self.run(test)
+
     @asynccontextmanager
     async def bench(self) -> AsyncIterator[DriverBench]:
-        engine = engine_of(self.files, self.made_by)
+        self.engine = engine = engine_of(self.files, self.made_by)
         files = (self.good, self.other)
         async with driver_bench(engine, files, self.bad, lambda: kill(engine), CONTEXT_TOKENS) as bench:
             yield bench

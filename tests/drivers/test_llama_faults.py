@@ -20,7 +20,8 @@ from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.llamacpp import port, process
 from edgecoder_drivers.llamacpp.engine import LlamaEngine
 from edgecoder_drivers.llamacpp.process import Patience
-from tests.drivers.llama_rig import Files, engine_of, pid_of
+from tests.drivers.faulty_llama import CROWD
+from tests.drivers.llama_rig import Files, engine_of, kill, pid_of
 from tests.drivers.tiny_gguf import entry_of, make
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +62,9 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Callable[..., Bench]:
-    def make_bench(patience: Patience = Patience(), load_timeout_ms: int = 60_000) -> Bench:  # noqa: B008
+    def make_bench(patience: Patience = Patience(), load_timeout_ms: int = 60_000, slots: int = 2) -> Bench:  # noqa: B008
         files = Files()
-        config = NodeConfig(slots=2, load_timeout_ms=load_timeout_ms)
+        config = NodeConfig(slots=slots, load_timeout_ms=load_timeout_ms)
         return Bench(tmp_path, engine_of(files, LIBRARY, patience=patience, config=config), files)
 
     return make_bench
@@ -193,6 +194,47 @@ def test_a_task_that_fails_leaves_the_model(bench: Callable[..., Bench]) -> None
     run(there, test)
 
 
+def test_a_task_that_leaves_its_thread_has_an_end(bench: Callable[..., Bench]) -> None:
+    there = bench()
+
+    async def test() -> None:
+        await there.load()
+        for _ in range(3):  # there are two slots
+            assert (await there.refused(there.answer("leaves"))).reason is Reason.UNAVAILABLE
+        await there.engine.unload()
+        assert there.failures == []
+
+    run(there, test)
+
+
+def test_whoever_ends_all_processes_leaves_this_one_to_its_parent(bench: Callable[..., Bench]) -> None:
+    """As systemd does: a task goes on to its end, and the parent drains."""
+    there = bench()
+
+    async def test() -> None:
+        assert await there.load("is told to end") > 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            kill(there.engine, number)
+            assert await there.answer("is told to end") == "word word word "
+        await there.engine.unload()
+        assert there.failures == []
+
+    run(there, test)
+
+
+def test_a_crowd_is_answered_at_once(bench: Callable[..., Bench]) -> None:
+    there = bench(slots=CROWD)
+
+    async def test() -> None:
+        await there.load()
+        crowd = await asyncio.gather(*[there.answer("waits for a crowd") for _ in range(CROWD)])
+        assert crowd == ["word word word "] * CROWD
+        await there.engine.unload()
+        assert there.failures == []
+
+    run(there, test)
+
+
 def test_a_hanging_task_is_left_at_once_and_its_slot_is_lost_for_as_long(bench: Callable[..., Bench]) -> None:
     there = bench()
 
@@ -242,6 +284,7 @@ def test_a_process_without_a_parent_ends(tmp_path: Path) -> None:
     script = f"""
 import asyncio
 from pathlib import Path
+from tests.drivers.faulty_llama import CROWD
 from tests.drivers.llama_rig import Files, engine_of
 from tests.drivers.tiny_gguf import make
 files = Files()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from edgecoder.errors import Reason
 from edgecoder_drivers.llamacpp import child
 from edgecoder_drivers.llamacpp.header import Header
-from edgecoder_drivers.llamacpp.memory import available_bytes, kills_for_memory
+from edgecoder_drivers.llamacpp.memory import available_bytes, kills_for_memory, limit_memory
 from edgecoder_drivers.llamacpp.messages import Load
 from edgecoder_drivers.llamacpp.port import OnPart
 
@@ -79,6 +80,19 @@ except MemoryError:
 """
     ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert ran.stdout == ("no more\n" if sys.platform == "linux" else "")
+
+
+def test_who_is_bounded_already_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, bound: bounds.append(bound))
+    for most in (GIB, resource.RLIM_INFINITY):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, most=most: (MIB, most))
+        limit_memory(2 * GIB)
+    if sys.platform == "linux":
+        assert bounds[0] == (GIB, GIB)
+        assert 2 * GIB < bounds[1][0] == bounds[1][1] < 4 * GIB
+    else:
+        assert bounds == []
 
 
 def test_kills_for_memory_are_counted(machine: Path) -> None:

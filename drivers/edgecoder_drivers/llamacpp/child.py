@@ -45,6 +45,8 @@ BEAT_S: Final = 1.0
 WARM_UP_TOKENS: Final = 16
 WARM_UP_S: Final = 1.0
 CONTEXT_STEP_TOKENS: Final = 256
+STACK_BYTES: Final = 1 << 23
+"""Of a thread that answers, as Linux has it by default: llama.cpp reads templates and prompts there."""
 DETAIL_MAX: Final = 500
 _PR_SET_PDEATHSIG: Final = 1
 MIB: Final = 1 << 20
@@ -109,10 +111,11 @@ class Child:
 
     def _load(self, load: Load) -> Model | None:
         try:
+            threading.stack_size(STACK_BYTES)
             header = check_file(load)
             needs = bytes_needed(load, header)
             check_memory(needs)
-            limit_memory(needs + SLACK_BYTES)
+            limit_memory(needs + SLACK_BYTES + load.slots * STACK_BYTES)
             settings = Settings(context_tokens(load), load.slots, load.threads, header.has_chat_template)
             model = self._library.load(Path(load.path), settings)
             self._say(Loaded(speed(model)))
@@ -143,7 +146,7 @@ class Child:
         except MemoryError:
             os.write(sys.stderr.fileno(), b"insufficient memory\n")
             os.abort()  # who knows what of the model is left
-        except Exception as error:  # noqa: BLE001 - as above
+        except BaseException as error:  # noqa: BLE001 - as above; and whoever exits here ends a thread, no process
             ended = Ended(task, Reason.UNAVAILABLE, _short(error))
         del self._tasks[task]
         self._say(ended)
@@ -199,7 +202,7 @@ def speed(model: Model) -> int:
     return max(1, int(total / took)) if took else 1
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
     return (str(error) or type(error).__name__)[:DETAIL_MAX]
 
 
@@ -209,8 +212,15 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _leave_ending_to_parent() -> None:
+    """A system that ends a service, or a machine, says so to all of its processes at once: our parent drains first."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def main() -> None:
     """See the module."""
+    _leave_ending_to_parent()
     _die_with_parent()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

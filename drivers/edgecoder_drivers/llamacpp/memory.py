@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 SLACK_BYTES: Final = 1 << 29
-"""What threads keep for their stacks and heaps beside all that a model was judged to take."""
+"""What threads of llama.cpp's own keep for their stacks and heaps beside all that a model was judged to take."""
 _PROC: Final = Path("/proc")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 
@@ -62,6 +62,8 @@ def limit_memory(more_bytes: int) -> None:
 
     data_pages = int(_lines(_PROC / "self" / "statm")[0].split()[5])
     limit = data_pages * resource.getpagesize() + more_bytes
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
