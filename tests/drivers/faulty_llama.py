@@ -11,9 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgecoder_drivers.llamacpp.port import Model, OnPart, Settings
+from edgecoder_drivers.llamacpp.port import BATCH_TOKENS, Model, OnPart, Settings
 
 LONG_S = 600
+SLOWLY_S = 3
+"""What a batch of a prompt takes."""
+WORD_S = 0.1
 CROWD = 150
 """Tasks that are answered at once or not at all."""
 MIB = 1 << 20
@@ -67,6 +70,21 @@ def end_all() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def fork() -> None:
+    """Leave somebody behind who holds what this process speaks with, in its group."""
+    if os.fork() == 0:
+        time.sleep(LONG_S)
+        os._exit(0)
+
+
+def fork_and(fault: Callable[[], object]) -> Callable[[], None]:
+    def both() -> None:
+        fork()
+        fault()
+
+    return both
+
+
 FAULTS: dict[str, Callable[[], object]] = {
     "hangs": lambda: time.sleep(LONG_S),
     "stops": stop,
@@ -76,9 +94,13 @@ FAULTS: dict[str, Callable[[], object]] = {
     "takes memory": take_memory,
     "aborts for memory": abort_for_memory,
     "fails for memory": fail_for_memory,
+    "mentions memory": lambda: log("W failed to allocate what is not needed"),
     "fails": fail,
     "is told to end": end_all,
     "leaves": sys.exit,
+    "forks and fails": fork_and(fail),
+    "forks and hangs": fork_and(lambda: time.sleep(LONG_S)),
+    "forks and aborts": fork_and(os.abort),
     "waits for a crowd": _CROWD.wait,
     "says nonsense": say_nonsense,
     "prints": lambda: os.write(sys.stdout.fileno(), b"what a library prints is no message"),
@@ -88,23 +110,30 @@ FAULTS: dict[str, Callable[[], object]] = {
 class FaultyModel:
     """Writes words, and a fault where the prompt names one."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, token_s: float) -> None:
         self.slots = slots
+        self._token_s = token_s
 
     def answer(self, prompt: str, max_tokens: int, on_part: OnPart) -> None:
+        if prompt == "is read slowly":
+            time.sleep(SLOWLY_S)
         on_part("word ", 1)
         FAULTS.get(prompt, int)()
         for _ in range(max_tokens - 1):
+            if prompt == "is written slowly":
+                time.sleep(WORD_S)
             if not on_part("word ", 1):
                 return
 
     def warm_up(self, tokens: int, on_part: OnPart) -> None:
         for _ in range(tokens):
-            on_part("word ", 1)
+            time.sleep(self._token_s)
+            if not on_part("word ", 1):
+                return
 
 
 def load(path: Path, settings: Settings) -> Model:
     """See `port.Library`. A file beside the model says who loads it."""
     path.with_suffix(".pid").write_text(str(os.getpid()), encoding="ascii")
     FAULTS.get(path.stem, int)()
-    return FaultyModel(settings.slots)
+    return FaultyModel(settings.slots, token_s=SLOWLY_S / BATCH_TOKENS if path.stem == "slow" else 0)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ from tests.drivers.tiny_gguf import entry_of, make
 ROOT = Path(__file__).parents[2]
 LIBRARY = "tests.drivers.faulty_llama"
 CONTEXT_TOKENS = 512
+LONG = 30
+"""Words that take longer to write, slowly, than a task may hang."""
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +167,110 @@ def test_a_task_that_takes_the_engine_down_is_told_to_all(
         assert {refused.reason for refused in await asyncio.gather(*tasks)} == {reason}
         assert there.failures == [reason]
         assert (await there.refused(there.answer())).reason is Reason.NO_MODEL
+
+    run(there, test)
+
+
+def test_one_task_that_hangs_is_seen_beside_others_that_do_not(bench: Callable[..., Bench]) -> None:
+    there = bench(Patience(silent_s=60, stalled_s=1))
+
+    async def test() -> None:
+        await there.load()
+        hanging = asyncio.create_task(there.refused(there.answer("hangs")))
+        while not hanging.done():
+            with suppress(Refused):
+                await there.answer()
+            await asyncio.sleep(0.01)
+        refused = await hanging
+        assert refused.reason is Reason.ENGINE_CRASHED
+        assert "a task did not get on" in str(refused)
+        assert there.failures == [Reason.ENGINE_CRASHED]
+
+    run(there, test)
+
+
+def test_a_task_that_waits_for_its_turn_does_not_hang(bench: Callable[..., Bench]) -> None:
+    there = bench(Patience(silent_s=60, stalled_s=1), slots=1)
+
+    async def test() -> None:
+        await there.load()
+        answers = await asyncio.gather(there.answer("is written slowly", LONG), there.answer())
+        assert list(answers) == ["word " * LONG, "word word word "]
+        await there.engine.unload()
+        assert there.failures == []
+
+    run(there, test)
+
+
+def test_a_machine_that_is_slow_is_no_fault(bench: Callable[..., Bench]) -> None:
+    """A batch of a prompt takes longer there than a task may hang elsewhere."""
+    there = bench(Patience(silent_s=60, stalled_s=0.5))
+
+    async def test() -> None:
+        await there.load("slow")
+        assert await there.answer("is read slowly") == "word word word "
+        await there.engine.unload()
+        assert there.failures == []
+
+    run(there, test)
+
+
+@pytest.mark.parametrize(("tokens_per_s", "stalled_s"), [(100, 120), (8.6, 120), (2, 512), (0.5, 2048)])
+def test_patience_is_that_of_the_machine(tokens_per_s: float, stalled_s: float) -> None:
+    assert Patience().stalled_s_at(tokens_per_s) == stalled_s
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("forks and fails", Reason.LOAD_FAILED), ("forks and hangs", Reason.LOAD_TIMEOUT)]
+)
+def test_who_is_left_behind_by_a_load_does_not_hold_it_up(
+    bench: Callable[..., Bench], fault: str, reason: Reason, tmp_path: Path
+) -> None:
+    there = bench(load_timeout_ms=8000)
+
+    async def test() -> None:
+        assert (await there.refused(there.load(fault))).reason is reason
+        end_group(tmp_path / f"{fault}.pid")
+
+    run(there, test)
+
+
+def test_who_is_left_behind_by_a_crash_does_not_hold_it_up(bench: Callable[..., Bench], tmp_path: Path) -> None:
+    there = bench()
+
+    async def test() -> None:
+        await there.load()
+        assert (await there.refused(there.answer("forks and aborts"))).reason is Reason.ENGINE_CRASHED
+        end_group(tmp_path / "sound.pid")
+
+    run(there, test)
+
+
+def end_group(told: Path) -> None:
+    """End those whom a process has left behind, of whom there are some."""
+    os.killpg(int(told.read_text(encoding="ascii")), signal.SIGKILL)
+
+
+def test_what_cannot_be_sent_leaves_nothing_behind(bench: Callable[..., Bench]) -> None:
+    there = bench(Patience(silent_s=60, stalled_s=1))
+
+    async def test() -> None:
+        await there.load()
+        with pytest.raises(UnicodeEncodeError):
+            await there.answer("half a pair: \ud800")
+        assert there.engine._parts == {}
+        assert await there.answer() == "word word word "
+        await there.engine.unload()
+
+    run(there, test)
+
+
+def test_an_old_word_does_not_explain_a_crash(bench: Callable[..., Bench]) -> None:
+    there = bench()
+
+    async def test() -> None:
+        await there.load("mentions memory")
+        assert (await there.refused(there.answer("aborts"))).reason is Reason.ENGINE_CRASHED
 
     run(there, test)
 

@@ -139,7 +139,7 @@ class Child:
 
         ended = Ended(task)
         try:
-            if self._tasks[task]:
+            if goes_on("", 0):
                 model.answer(request.prompt, min(max(1, request.max_tokens), self._tokens_max), goes_on)
         except TooLarge as error:
             ended = Ended(task, Reason.TOO_LARGE, _short(error))
@@ -185,7 +185,7 @@ def check_memory(needs: int) -> None:
         raise Refusal(Reason.INSUFFICIENT_MEMORY, detail)
 
 
-def speed(model: Model) -> int:
+def speed(model: Model) -> float:
     """Tokens a second that it writes, for one task; the first shows when the prompt has been read."""
     times: list[float] = []
     total = 0
@@ -199,7 +199,7 @@ def speed(model: Model) -> int:
 
     model.warm_up(WARM_UP_TOKENS, count)
     took = times[-1] - times[0] if times else 0.0
-    return max(1, int(total / took)) if took else 1
+    return total / took if took else 1.0
 
 
 def _short(error: BaseException) -> str:

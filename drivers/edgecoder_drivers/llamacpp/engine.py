@@ -114,14 +114,14 @@ class LlamaEngine:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             answer = self._answer.result() if self._answer.done() else None
             if isinstance(answer, Loaded):
-                child.watch()
+                child.watch(answer.tokens_per_s)
                 child.ended.add_done_callback(self._gone)
                 self._child = child
-                return answer.tokens_per_s
+                return max(1, int(answer.tokens_per_s))
         finally:
             if self._child is not child:
                 child.kill(Lost(Reason.ENGINE_CRASHED, "given up"))
-                await child.ended
+                await asyncio.wait({child.ended}, timeout=UNLOAD_S)
         lost = child.ended.result() if answer is None else child.explain(Lost(answer.reason, answer.detail))
         raise Refused(lost.reason, lost.detail)
 
@@ -151,8 +151,8 @@ class LlamaEngine:
         self._tasks += 1
         task = self._tasks
         parts = self._parts[task] = asyncio.Queue[Wrote | Ended]()
-        child.send(Generate(task, prompt, max_tokens))
         try:
+            child.send(Generate(task, prompt, max_tokens))
             while isinstance(part := await parts.get(), Wrote):
                 if part.text or part.tokens:
                     yield Part(part.text, part.tokens)

@@ -49,7 +49,8 @@ class Alive(msgspec.Struct, frozen=True, tag=True):
 class Loaded(msgspec.Struct, frozen=True, tag=True):
     """The model is there."""
 
-    tokens_per_s: int
+    tokens_per_s: float
+    """That it writes, for one task."""
 
 
 class NotLoaded(msgspec.Struct, frozen=True, tag=True):
@@ -60,7 +61,7 @@ class NotLoaded(msgspec.Struct, frozen=True, tag=True):
 
 
 class Wrote(msgspec.Struct, frozen=True, tag=True):
-    """A part of an answer; without tokens, a sign that the prompt is being read."""
+    """A part of an answer; without tokens, a sign that the task has got a slot, or that its prompt is being read."""
 
     task: int
     text: str

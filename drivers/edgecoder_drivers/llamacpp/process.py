@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE, SubprocessStreamProtocol
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -21,16 +21,23 @@ from edgecoder_drivers.llamacpp.messages import (
     Alive,
     Ended,
     FromChild,
-    Generate,
     ToChild,
+    Wrote,
     frame,
     from_child,
 )
+from edgecoder_drivers.llamacpp.port import BATCH_TOKENS
 
 LOG_BYTES_MAX: Final = 4096
 LAST_WORDS_MAX: Final = 300
+LAST_WORDS_S: Final = 2.0
+"""How long the outputs of a process that is gone are read: a process that it started may hold them for ever."""
+PIPE_BYTES_MAX: Final = 1 << 16
 CHECKS: Final = 4
 """Looks in a time of silence. Silence is counted in looks, so that a parent that slept blames nobody."""
+BATCHES_PATIENCE: Final = 4
+"""Batches of a prompt that could be read in the time after which a task counts as hanging: others want the processor
+too, and the further a prompt has been read, the slower it goes."""
 NO_MEMORY: Final = ("insufficient memory", "bad_alloc", "failed to allocate", "unable to allocate", "system_error")
 """What a process that is refused memory says before it aborts, of llama.cpp and of C++."""
 _log = structlog.get_logger("edgecoder.llamacpp")
@@ -42,7 +49,11 @@ class Patience(NamedTuple):
     silent_s: float = 15
     """It beats once a second."""
     stalled_s: float = 120
-    """With tasks, but without a part or a batch of a prompt; a slow phone reads 2 tokens a second."""
+    """Of a task that is being answered, without a part or a batch of its prompt; `stalled_s_at` says where longer."""
+
+    def stalled_s_at(self, tokens_per_s: float) -> float:
+        """For a machine that writes at this speed: no batch takes longer to read than to write."""
+        return max(self.stalled_s, BATCHES_PATIENCE * BATCH_TOKENS / tokens_per_s)
 
 
 class Lost(NamedTuple):
@@ -57,18 +68,39 @@ def command(library: str) -> list[str]:
     return [sys.executable, "-P", "-m", "edgecoder_drivers.llamacpp.child", library]
 
 
+class _Pipes(SubprocessStreamProtocol):
+    """Those of a process, and whether it is gone."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(PIPE_BYTES_MAX, loop)
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
+
+
 class ChildProcess:
     """A child that runs."""
 
-    def __init__(self, process: Process, on_message: Callable[[FromChild], None], patience: Patience) -> None:
+    def __init__(
+        self,
+        process: asyncio.SubprocessTransport,
+        pipes: _Pipes,
+        on_message: Callable[[FromChild], None],
+        patience: Patience,
+    ) -> None:
         self._process = process
+        self._pipes = pipes
         self._on_message = on_message
         self._patience = patience
         self._kills_before = kills_for_memory()
         self._verdict: Lost | None = None
         self._log = b""
-        self._tasks: set[int] = set()
-        self._heard = self._got_on = False
+        self._looks = 0
+        """Since it was last heard."""
+        self._looks_at: dict[int, int] = {}
+        """The same of each task that it answers now; those that wait for a slot are not among them."""
         loop = asyncio.get_running_loop()
         self._listeners = [loop.create_task(self._hear()), loop.create_task(self._keep_log())]
         self._watch: asyncio.Task[None] | None = None
@@ -78,7 +110,9 @@ class ChildProcess:
     @classmethod
     async def start(cls, library: str, on_message: Callable[[FromChild], None], patience: Patience) -> ChildProcess:
         """Start a child, in a session of its own: an interrupt at the terminal is ours to handle. Raises OSError."""
-        process = await asyncio.create_subprocess_exec(
+        loop = asyncio.get_running_loop()
+        process, pipes = await loop.subprocess_exec(
+            lambda: _Pipes(loop),
             *command(library),
             stdin=PIPE,
             stdout=PIPE,
@@ -86,36 +120,35 @@ class ChildProcess:
             start_new_session=True,
             env=os.environ | {"GGML_NO_BACKTRACE": "1", "MALLOC_ARENA_MAX": "2"},
         )
-        return cls(process, on_message, patience)
+        return cls(process, pipes, on_message, patience)
 
     @property
     def pid(self) -> int:
         """Of the process."""
-        return self._process.pid
+        return self._process.get_pid()
 
     def send(self, message: ToChild) -> None:
         """Tell it something; one that is gone does not hear it."""
-        assert self._process.stdin is not None
-        if isinstance(message, Generate):
-            self._tasks.add(message.task)
-        self._process.stdin.write(frame(message))
+        assert self._pipes.stdin is not None
+        self._pipes.stdin.write(frame(message))
 
-    def watch(self) -> None:
+    def watch(self, tokens_per_s: float) -> None:
         """From now on it has to beat. While it loads it cannot: llama.cpp keeps Python waiting."""
-        self._watch = asyncio.get_running_loop().create_task(self._look())
+        self._log = b""  # what was said of the load explains no later end
+        self._watch = asyncio.get_running_loop().create_task(self._look(self._patience.stalled_s_at(tokens_per_s)))
 
     def kill(self, verdict: Lost) -> None:
         """End it at once; `ended` will say why."""
         if self._verdict is None:
             self._verdict = verdict
-        if self._process.returncode is None:
+        if self._process.get_returncode() is None:
             self._process.kill()
 
     # -- what it says --------------------------------------------------------------------------------------------------
 
     async def _hear(self) -> None:
-        assert self._process.stdout is not None
-        read = self._process.stdout.readexactly
+        assert self._pipes.stdout is not None
+        read = self._pipes.stdout.readexactly
         try:
             while True:
                 (length,) = LENGTH.unpack(await read(LENGTH.size))
@@ -128,40 +161,46 @@ class ChildProcess:
             self.kill(Lost(Reason.ENGINE_CRASHED, f"the engine's process says what is no message: {error}"))
 
     def _take(self, message: FromChild) -> None:
-        self._heard = True
-        if isinstance(message, Ended):
-            self._tasks.discard(message.task)
-        if not isinstance(message, Alive):
-            self._got_on = True
-            self._on_message(message)
+        self._looks = 0
+        match message:
+            case Alive():
+                return
+            case Wrote(task=task):
+                self._looks_at[task] = 0
+            case Ended(task=task):
+                self._looks_at.pop(task, None)
+        self._on_message(message)
 
     async def _keep_log(self) -> None:
-        assert self._process.stderr is not None
-        while more := await self._process.stderr.read(LOG_BYTES_MAX):
+        assert self._pipes.stderr is not None
+        while more := await self._pipes.stderr.read(LOG_BYTES_MAX):
             self._log = (self._log + more)[-LOG_BYTES_MAX:]
 
     # -- whether it lives ----------------------------------------------------------------------------------------------
 
-    async def _look(self) -> None:
-        silent = stalled = 0.0
+    async def _look(self, stalled_s: float) -> None:
         pause = min(self._patience) / CHECKS
         while True:
-            self._heard = self._got_on = False
             await asyncio.sleep(pause)
-            silent = 0 if self._heard else silent + pause
-            stalled = 0 if self._got_on or not self._tasks else stalled + pause
+            self._looks += 1
+            for task in self._looks_at:
+                self._looks_at[task] += 1
+            # the first look may come at once
+            silent, stalled = ((looks - 1) * pause for looks in (self._looks, max(self._looks_at.values(), default=0)))
             if silent >= self._patience.silent_s:
                 self.kill(Lost(Reason.ENGINE_CRASHED, f"the engine's process was silent for {silent:g} s"))
-            elif stalled >= self._patience.stalled_s:
-                self.kill(Lost(Reason.ENGINE_CRASHED, f"no task got on for {stalled:g} s"))
+            elif stalled >= stalled_s:
+                self.kill(Lost(Reason.ENGINE_CRASHED, f"a task did not get on for {stalled:g} s"))
 
     async def _wait(self) -> Lost:
-        code = await self._process.wait()
-        await asyncio.wait(self._listeners)
-        if self._watch is not None:
-            self._watch.cancel()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        await self._pipes.exited.wait()
+        await asyncio.wait(self._listeners, timeout=LAST_WORDS_S)
+        for task in (*self._listeners, self._watch):
+            if task is not None:
+                task.cancel()
+        self._process.close()
+        code = self._process.get_returncode()
+        assert code is not None
         lost = self._verdict or self._judge(code)
         _log.debug("engine's process ended", code=code, why=lost.detail, log=self._said)
         return lost
