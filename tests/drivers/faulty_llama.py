@@ -133,7 +133,10 @@ class FaultyModel:
 
 
 def load(path: Path, settings: Settings) -> Model:
-    """See `port.Library`. A file beside the model says who loads it."""
+    """See `port.Library`. Files beside the model say who loads it, and with what folder."""
+    path = path.resolve()
     path.with_suffix(".pid").write_text(str(os.getpid()), encoding="ascii")
+    path.with_suffix(".folder").write_text(str(settings.folder), encoding="utf-8")
+    (settings.folder / "left").touch()
     FAULTS.get(path.stem, int)()
     return FaultyModel(settings.slots, token_s=SLOWLY_S / BATCH_TOKENS if path.stem == "slow" else 0)

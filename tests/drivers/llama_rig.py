@@ -1,10 +1,14 @@
-"""llama.cpp engines with tiny models."""
+"""llama.cpp engines with tiny models, and with a library that fails as it is told to."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.errors import Reason
@@ -12,7 +16,11 @@ from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.llamacpp.engine import LlamaEngine, VerifiedFile
 from edgecoder_drivers.llamacpp.process import Patience
+from tests.drivers.tiny_gguf import make
 
+ROOT = Path(__file__).parents[2]
+LIBRARY = "tests.drivers.faulty_llama"
+CONTEXT_TOKENS = 512
 PATIENCE = Patience()
 
 
@@ -52,3 +60,53 @@ def pid_of(engine: LlamaEngine) -> int:
 def kill(engine: LlamaEngine, number: signal.Signals = signal.SIGKILL) -> None:
     """Send a signal to the process that holds the model."""
     os.kill(pid_of(engine), number)
+
+
+class Bench:
+    """An engine with the faulty library, and what it said unasked."""
+
+    def __init__(self, folder: Path, engine: LlamaEngine, files: Files) -> None:
+        self.folder, self.engine, self.files = folder, engine, files
+        self.failures: list[Reason] = []
+        engine.watch(self.failures.append)
+
+    def entry(self, fault: str) -> CatalogEntry:
+        path = self.folder / f"{fault}.gguf"
+        return self.files.add(path, make(path, name=fault.replace(" ", "-")))
+
+    async def load(self, fault: str = "sound") -> int:
+        return await self.engine.load(self.entry(fault), CONTEXT_TOKENS)
+
+    async def answer(self, prompt: str = "well", max_tokens: int = 3) -> str:
+        return "".join([part.text async for part in self.engine.generate(prompt, max_tokens)])
+
+    async def refused(self, awaited: Awaitable[object]) -> Refused:
+        with pytest.raises(Refused) as refused:
+            await awaited
+        return refused.value
+
+
+def benches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
+    """Makes benches with files in a folder. Their processes find the tests."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+    def make_bench(patience: Patience = PATIENCE, load_timeout_ms: int = 60_000, slots: int = 2) -> Bench:
+        files = Files()
+        config = NodeConfig(slots=slots, load_timeout_ms=load_timeout_ms)
+        return Bench(folder, engine_of(files, LIBRARY, patience=patience, config=config), files)
+
+    return make_bench
+
+
+def run(bench: Bench, test: Callable[[], Awaitable[None]]) -> None:
+    """Run a test; then the engine is closed, and works no worse than before where it is not."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await test()
+            await bench.load()
+            assert await bench.answer() == "word word word "
+            await bench.engine.close()
+
+    asyncio.run(bounded())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from tests.drivers.llama_rig import Files, engine_of
 from tests.drivers.tiny_gguf import CONTEXT_TOKENS, END_OF_TEXT, FIRST_BYTE, TEMPLATE, make
 
 LETTERS = 3000
+FOLDER = os.fsdecode(b"of Ren\xe9e") if sys.platform == "linux" else "of Renée"
+"""Of models: no text to some systems, and not to all."""
 IN_TEMPLATE = len("user: \nassistant:")
 BEGIN_OF_TEXT = "{{ bos_token }}"
 Asked = Callable[[LlamaEngine], Awaitable[None]]
@@ -30,7 +35,8 @@ def ask(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
 
     def run(asked: Asked, context_tokens: int = CONTEXT_TOKENS, slots: int = 1, **made: Any) -> None:
         async def test() -> None:
-            path, files = tmp_path / "tiny.gguf", Files()
+            path, files = tmp_path / FOLDER / "tiny.gguf", Files()
+            path.parent.mkdir()
             entry = files.add(path, make(path, **made))
             engine = engine_of(files, request.param, config=NodeConfig(slots=slots))
             async with asyncio.timeout(60):
@@ -118,3 +124,19 @@ def test_a_context_of_next_to_nothing_is_as_long_as_llama_cpp_makes_it(
         assert 0 < (await answer(engine, "a" * 100, 20)).tokens <= 20
 
     ask(asked, context_tokens=context_tokens, slots=slots)
+
+
+def test_temporary_folders_may_have_long_names(
+    ask: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the path of a socket may be. Nothing stays there."""
+    folder = tmp_path / ("long" * 50)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    async def asked(engine: LlamaEngine) -> None:
+        assert list(folder.iterdir()) == []
+        assert (await answer(engine, "a", 3)).tokens <= 3
+
+    ask(asked)

@@ -7,83 +7,26 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.errors import DriverError, Reason
-from edgecoder.models.catalog import CatalogEntry
-from edgecoder_drivers.driver import Refused
-from edgecoder_drivers.llamacpp import port, process
+from edgecoder_drivers.llamacpp import child, port, process
 from edgecoder_drivers.llamacpp.engine import LlamaEngine
 from edgecoder_drivers.llamacpp.process import Patience
 from tests.drivers.faulty_llama import CROWD
-from tests.drivers.llama_rig import Files, engine_of, kill, pid_of
+from tests.drivers.llama_rig import CONTEXT_TOKENS, LIBRARY, ROOT, Bench, Files, benches, kill, pid_of, run
 from tests.drivers.tiny_gguf import entry_of, make
-
-ROOT = Path(__file__).parents[2]
-LIBRARY = "tests.drivers.faulty_llama"
-CONTEXT_TOKENS = 512
-LONG = 30
-"""Words that take longer to write, slowly, than a task may hang."""
-
-
-@pytest.fixture(autouse=True)
-def _library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child finds the tests."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-
-
-class Bench:
-    """An engine with the faulty library, and what it said unasked."""
-
-    def __init__(self, folder: Path, engine: LlamaEngine, files: Files) -> None:
-        self.folder, self.engine, self.files = folder, engine, files
-        self.failures: list[Reason] = []
-        engine.watch(self.failures.append)
-
-    def entry(self, fault: str) -> CatalogEntry:
-        path = self.folder / f"{fault}.gguf"
-        return self.files.add(path, make(path, name=fault.replace(" ", "-")))
-
-    async def load(self, fault: str = "sound") -> int:
-        return await self.engine.load(self.entry(fault), CONTEXT_TOKENS)
-
-    async def answer(self, prompt: str = "well", max_tokens: int = 3) -> str:
-        return "".join([part.text async for part in self.engine.generate(prompt, max_tokens)])
-
-    async def refused(self, awaited: Awaitable[object]) -> Refused:
-        with pytest.raises(Refused) as refused:
-            await awaited
-        return refused.value
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Callable[..., Bench]:
-    def make_bench(patience: Patience = Patience(), load_timeout_ms: int = 60_000, slots: int = 2) -> Bench:  # noqa: B008
-        files = Files()
-        config = NodeConfig(slots=slots, load_timeout_ms=load_timeout_ms)
-        return Bench(tmp_path, engine_of(files, LIBRARY, patience=patience, config=config), files)
-
-    return make_bench
-
-
-def run(bench: Bench, test: Callable[[], Awaitable[None]]) -> None:
-    """Run a test; then the engine is closed, and works no worse than before where it is not."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await test()
-            await bench.load()
-            assert await bench.answer() == "word word word "
-            await bench.engine.close()
-
-    asyncio.run(bounded())
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
+    return benches(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -125,15 +68,6 @@ def test_one_that_the_system_kills_for_memory_is_known_by_its_count(
     run(there, test)
 
 
-def test_a_load_that_hangs_is_given_up(bench: Callable[..., Bench]) -> None:
-    there = bench(load_timeout_ms=4000)
-
-    async def test() -> None:
-        assert (await there.refused(there.load("stops"))).reason is Reason.LOAD_TIMEOUT
-
-    run(there, test)
-
-
 def test_what_a_library_prints_is_no_message(bench: Callable[..., Bench]) -> None:
     there = bench()
 
@@ -171,86 +105,6 @@ def test_a_task_that_takes_the_engine_down_is_told_to_all(
     run(there, test)
 
 
-def test_one_task_that_hangs_is_seen_beside_others_that_do_not(bench: Callable[..., Bench]) -> None:
-    there = bench(Patience(silent_s=60, stalled_s=1))
-
-    async def test() -> None:
-        await there.load()
-        hanging = asyncio.create_task(there.refused(there.answer("hangs")))
-        while not hanging.done():
-            with suppress(Refused):
-                await there.answer()
-            await asyncio.sleep(0.01)
-        refused = await hanging
-        assert refused.reason is Reason.ENGINE_CRASHED
-        assert "a task did not get on" in str(refused)
-        assert there.failures == [Reason.ENGINE_CRASHED]
-
-    run(there, test)
-
-
-def test_a_task_that_waits_for_its_turn_does_not_hang(bench: Callable[..., Bench]) -> None:
-    there = bench(Patience(silent_s=60, stalled_s=1), slots=1)
-
-    async def test() -> None:
-        await there.load()
-        answers = await asyncio.gather(there.answer("is written slowly", LONG), there.answer())
-        assert list(answers) == ["word " * LONG, "word word word "]
-        await there.engine.unload()
-        assert there.failures == []
-
-    run(there, test)
-
-
-def test_a_machine_that_is_slow_is_no_fault(bench: Callable[..., Bench]) -> None:
-    """A batch of a prompt takes longer there than a task may hang elsewhere."""
-    there = bench(Patience(silent_s=60, stalled_s=0.5))
-
-    async def test() -> None:
-        await there.load("slow")
-        assert await there.answer("is read slowly") == "word word word "
-        await there.engine.unload()
-        assert there.failures == []
-
-    run(there, test)
-
-
-@pytest.mark.parametrize(("tokens_per_s", "stalled_s"), [(100, 120), (8.6, 120), (2, 512), (0.5, 2048)])
-def test_patience_is_that_of_the_machine(tokens_per_s: float, stalled_s: float) -> None:
-    assert Patience().stalled_s_at(tokens_per_s) == stalled_s
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"), [("forks and fails", Reason.LOAD_FAILED), ("forks and hangs", Reason.LOAD_TIMEOUT)]
-)
-def test_who_is_left_behind_by_a_load_does_not_hold_it_up(
-    bench: Callable[..., Bench], fault: str, reason: Reason, tmp_path: Path
-) -> None:
-    there = bench(load_timeout_ms=8000)
-
-    async def test() -> None:
-        assert (await there.refused(there.load(fault))).reason is reason
-        end_group(tmp_path / f"{fault}.pid")
-
-    run(there, test)
-
-
-def test_who_is_left_behind_by_a_crash_does_not_hold_it_up(bench: Callable[..., Bench], tmp_path: Path) -> None:
-    there = bench()
-
-    async def test() -> None:
-        await there.load()
-        assert (await there.refused(there.answer("forks and aborts"))).reason is Reason.ENGINE_CRASHED
-        end_group(tmp_path / "sound.pid")
-
-    run(there, test)
-
-
-def end_group(told: Path) -> None:
-    """End those whom a process has left behind, of whom there are some."""
-    os.killpg(int(told.read_text(encoding="ascii")), signal.SIGKILL)
-
-
 def test_what_cannot_be_sent_leaves_nothing_behind(bench: Callable[..., Bench]) -> None:
     there = bench(Patience(silent_s=60, stalled_s=1))
 
@@ -271,19 +125,6 @@ def test_an_old_word_does_not_explain_a_crash(bench: Callable[..., Bench]) -> No
     async def test() -> None:
         await there.load("mentions memory")
         assert (await there.refused(there.answer("aborts"))).reason is Reason.ENGINE_CRASHED
-
-    run(there, test)
-
-
-def test_a_process_that_says_nothing_is_ended(bench: Callable[..., Bench]) -> None:
-    there = bench(Patience(silent_s=3, stalled_s=60))
-
-    async def test() -> None:
-        await there.load()
-        refused = await there.refused(there.answer("stops"))
-        assert refused.reason is Reason.ENGINE_CRASHED
-        assert "was silent" in str(refused)
-        assert there.failures == [Reason.ENGINE_CRASHED]
 
     run(there, test)
 
@@ -342,20 +183,6 @@ def test_a_crowd_is_answered_at_once(bench: Callable[..., Bench]) -> None:
     run(there, test)
 
 
-def test_a_hanging_task_is_left_at_once_and_its_slot_is_lost_for_as_long(bench: Callable[..., Bench]) -> None:
-    there = bench()
-
-    async def test() -> None:
-        await there.load()
-        hanging = there.engine.generate("hangs", 10)
-        assert (await anext(hanging)).text == "word "
-        await hanging.aclose()  # type: ignore[attr-defined]
-        assert await there.answer() == "word word word "
-        await there.engine.unload()
-
-    run(there, test)
-
-
 def test_a_cancelled_task_gives_its_slot_back(bench: Callable[..., Bench]) -> None:
     there = bench()
 
@@ -391,7 +218,6 @@ def test_a_process_without_a_parent_ends(tmp_path: Path) -> None:
     script = f"""
 import asyncio
 from pathlib import Path
-from tests.drivers.faulty_llama import CROWD
 from tests.drivers.llama_rig import Files, engine_of
 from tests.drivers.tiny_gguf import make
 files = Files()
@@ -435,6 +261,49 @@ def test_a_file_that_is_not_there_is_refused(bench: Callable[..., Bench], tmp_pa
         refused = await there.refused(there.engine.load(gone, CONTEXT_TOKENS))
         assert refused.reason is Reason.LOAD_FAILED
         assert "No such file" in str(refused)
+
+    run(there, test)
+
+
+def test_who_takes_the_name_of_a_file_that_was_checked_is_not_loaded(tmp_path: Path) -> None:
+    """On Linux, where an open file has a path."""
+    checked, other = tmp_path / "checked", tmp_path / "other"
+    checked.write_text("checked", encoding="ascii")
+    other.write_text("other", encoding="ascii")
+    with checked.open("rb") as file:
+        other.replace(checked)
+        loaded = child.path_of(file).read_text(encoding="ascii")
+    assert loaded == ("checked" if sys.platform == "linux" else "other")
+
+
+def test_a_load_leaves_no_folder_however_it_ends(
+    bench: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, folder = bench(load_timeout_ms=4000), tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+    async def test() -> None:
+        for fault in ("aborts", "fails", "hangs"):
+            await there.refused(there.load(fault))
+            used = Path((tmp_path / f"{fault}.folder").read_text(encoding="utf-8"))
+            assert used.parent == folder
+            assert list(folder.iterdir()) == []
+
+    run(there, test)
+
+
+def test_without_room_for_a_folder_there_is_no_engine(
+    bench: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = bench()
+
+    async def test() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+            refused = await there.refused(there.load())
+            assert refused.reason is Reason.UNAVAILABLE
+            assert "nowhere" in str(refused)
 
     run(there, test)
 

@@ -102,7 +102,7 @@ def test_kills_for_memory_are_counted(machine: Path) -> None:
 
 
 def load(cache_bytes_per_token: int = 0) -> Load:
-    return Load("", 100 * MIB, None, 1024, cache_bytes_per_token, 50 * MIB, 1, None)
+    return Load(b"", b"", 100 * MIB, None, 1024, cache_bytes_per_token, 50 * MIB, 1, None)
 
 
 def test_the_cache_counts_by_catalog_or_else_by_header() -> None:

@@ -112,12 +112,14 @@ class Child:
     def _load(self, load: Load) -> Model | None:
         try:
             threading.stack_size(STACK_BYTES)
-            header = check_file(load)
-            needs = bytes_needed(load, header)
-            check_memory(needs)
-            limit_memory(needs + SLACK_BYTES + load.slots * STACK_BYTES)
-            settings = Settings(context_tokens(load), load.slots, load.threads, header.has_chat_template)
-            model = self._library.load(Path(load.path), settings)
+            with Path(os.fsdecode(load.path)).open("rb") as file:
+                header = check_file(file, load)
+                needs = bytes_needed(load, header)
+                check_memory(needs)
+                limit_memory(needs + SLACK_BYTES + load.slots * STACK_BYTES)
+                folder = Path(os.fsdecode(load.folder))
+                settings = Settings(context_tokens(load), load.slots, load.threads, header.has_chat_template, folder)
+                model = self._library.load(path_of(file), settings)
             self._say(Loaded(speed(model)))
         except Refusal as refusal:
             self._say(NotLoaded(refusal.reason, _short(refusal)))
@@ -152,18 +154,24 @@ class Child:
         self._say(ended)
 
 
-def check_file(load: Load) -> Header:
+def check_file(file: BinaryIO, load: Load) -> Header:
     """The header of the file, which is the one that was hashed. Raises Refusal."""
-    with Path(load.path).open("rb") as file:
-        is_now = os.fstat(file.fileno())
-        identity = (is_now.st_ino, is_now.st_mtime_ns)
-        if is_now.st_size != load.size_bytes or load.identity not in (None, identity):
-            raise Refusal(Reason.CHECKSUM_MISMATCH, "the file has changed since its digest was computed")
-        try:
-            with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-                return read_header(data)
-        except BadHeader as error:
-            raise Refusal(Reason.LOAD_FAILED, f"no sound GGUF: {error}") from None
+    is_now = os.fstat(file.fileno())
+    identity = (is_now.st_ino, is_now.st_mtime_ns)
+    if is_now.st_size != load.size_bytes or load.identity not in (None, identity):
+        raise Refusal(Reason.CHECKSUM_MISMATCH, "the file has changed since its digest was computed")
+    try:
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            return read_header(data)
+    except BadHeader as error:
+        raise Refusal(Reason.LOAD_FAILED, f"no sound GGUF: {error}") from None
+
+
+def path_of(file: BinaryIO) -> Path:
+    """Where llama.cpp gets to the file that was checked, and no other that has its name by then; just its name where a
+    system has no such path."""
+    opened = Path(f"/proc/self/fd/{file.fileno()}")
+    return opened if opened.exists() else Path(file.name)
 
 
 def context_tokens(load: Load) -> int:

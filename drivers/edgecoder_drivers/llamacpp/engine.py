@@ -8,8 +8,10 @@ file's identity, its header, the memory that is free) is judged by the process i
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -86,22 +88,26 @@ class LlamaEngine:
         if self._child is not None or self._is_loading:
             raise Refused(Reason.OUT_OF_MEMORY, "a model is there already")
         file = self._find(entry)
-        load = Load(
-            path=str(file.path),
-            size_bytes=entry.file_size_bytes,
-            identity=file.identity,
-            context_tokens=context_tokens,
-            cache_bytes_per_token=entry.kv_bytes_per_token,
-            overhead_bytes=self._config.engine_overhead_mb * MIB,
-            slots=self._config.slots,
-            threads=self._threads,
-        )
         self._is_loading = True
         try:
-            async with asyncio.timeout(self._config.load_timeout_ms / 1000):
-                return await self._start(load)
+            with TemporaryDirectory(prefix="edgecoder-", ignore_cleanup_errors=True) as folder:
+                load = Load(
+                    path=os.fsencode(file.path.absolute()),
+                    folder=os.fsencode(folder),
+                    size_bytes=entry.file_size_bytes,
+                    identity=file.identity,
+                    context_tokens=context_tokens,
+                    cache_bytes_per_token=entry.kv_bytes_per_token,
+                    overhead_bytes=self._config.engine_overhead_mb * MIB,
+                    slots=self._config.slots,
+                    threads=self._threads,
+                )
+                async with asyncio.timeout(self._config.load_timeout_ms / 1000):
+                    return await self._start(load)
         except TimeoutError:
             raise Refused(Reason.LOAD_TIMEOUT) from None
+        except OSError as error:
+            raise Refused(Reason.UNAVAILABLE, f"no process of the engine: {error}") from None
         finally:
             self._is_loading = False
 

@@ -18,7 +18,10 @@ LENGTH: Final = struct.Struct(">I")
 class Load(msgspec.Struct, frozen=True, tag=True):
     """The first thing that a child is told: the file to load, as it was when its digest was computed, and how."""
 
-    path: str
+    path: bytes
+    """Paths need not be text."""
+    folder: bytes
+    """For whatever it needs a folder for while it loads; then it goes."""
     size_bytes: int
     identity: tuple[int, int] | None
     context_tokens: int

@@ -41,6 +41,8 @@ class Settings(NamedTuple):
     """None leaves it to llama.cpp."""
     is_chat: bool
     """Whether the file brings a template for prompts."""
+    folder: Path
+    """A folder of its own, which goes when the model is there."""
 
 
 class TooLarge(ValueError):

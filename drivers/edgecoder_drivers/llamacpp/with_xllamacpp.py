@@ -3,8 +3,7 @@ once and in turn, token by token."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,32 @@ import xllamacpp
 from edgecoder_drivers.llamacpp.port import BATCH_TOKENS, TEMPERATURE, WARM_UP_PROMPT, Model, OnPart, Settings, TooLarge
 
 ERRORS_ALONE = 1
+SOCKET = "server.sock"
 
 
 def load(path: Path, settings: Settings) -> Model:
-    """See `port.Library`. The server also listens, to a socket that nobody can reach: its folder is gone."""
-    folder = tempfile.mkdtemp(prefix="edgecoder-")
+    """See `port.Library`. The server also listens, to a socket that nobody can reach, as its name is gone. Paths of
+    sockets are short, so it is made in the folder that this process is in."""
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.hostnames = [f"{folder}/server.sock"]
+    params.hostnames = [SOCKET]
     params.ui = False
     params.n_threads_http = 1
     params.n_ctx = settings.context_tokens
     params.n_parallel = settings.slots
     params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.fit_params = False  # what was judged to fit is what is loaded
-    params.cache_ram_mib = 0  # prompts of old would take up to 8 GiB
+    params.cache_ram_mib = params.n_ctx_checkpoints = 0  # prompts of old would take memory that nobody reckoned with
     params.warmup = False
     params.verbosity = ERRORS_ALONE
     params.sampling.temp = TEMPERATURE
     if settings.threads is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
-    try:
-        return _Model(xllamacpp.Server(params), settings)
-    finally:
-        shutil.rmtree(folder)
+    os.chdir(settings.folder)
+    server = xllamacpp.Server(params)
+    Path(SOCKET).unlink()
+    os.chdir("/")
+    return _Model(server, settings)
 
 
 class _Model:
