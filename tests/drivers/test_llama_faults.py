@@ -224,7 +224,7 @@ files = Files()
 path = Path({str(tmp_path / "hangs.gguf")!r})
 asyncio.run(engine_of(files, {LIBRARY!r}).load(files.add(path, make(path)), 512))
 """
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)})
     told = tmp_path / "hangs.pid"
     while not (told.exists() and told.read_text(encoding="ascii")):
         assert parent.poll() is None

@@ -19,6 +19,8 @@ from edgecoder_drivers.llamacpp.port import OnPart
 
 GIB = 1 << 30
 MIB = 1 << 20
+UNBOUNDED = (1 << 63) - 4096
+"""How version 1 of control groups says that there is no bound."""
 
 
 @pytest.fixture
@@ -41,8 +43,16 @@ def group(machine: Path, name: str, limit: str, used: int, cached: int = 0) -> N
     write(folder / "memory.stat", f"anon 7\ninactive_file {cached}\n")
 
 
+def old_group(machine: Path, name: str, limit: int, used: int, cached: int = 0) -> None:
+    """Of version 1."""
+    folder = machine / "cgroup/memory" / name
+    write(folder / "memory.limit_in_bytes", f"{limit}\n")
+    write(folder / "memory.usage_in_bytes", f"{used}\n")
+    write(folder / "memory.stat", f"inactive_file 7\ntotal_inactive_file {cached}\n")
+
+
 def available(machine: Path) -> int | None:
-    return available_bytes(machine / "proc", machine / "cgroup")
+    return available_bytes(machine / "proc", machine / "cgroup", str(machine / "vm_stat"))
 
 
 def test_without_groups_it_is_what_the_machine_has(machine: Path) -> None:
@@ -64,8 +74,51 @@ def test_the_groups_above_count_too(machine: Path) -> None:
     assert available(machine) == 0
 
 
+def test_groups_of_old_leave_less_too(machine: Path) -> None:
+    write(machine / "proc/self/cgroup", "7:cpu,cpuacct:/other\n5:hugetlb,memory:/old/agent\n0::/user/agent\n")
+    old_group(machine, "", UNBOUNDED, 7 * GIB)
+    assert available(machine) == 8 * GIB
+    old_group(machine, "old/agent", 4 * GIB, 3 * GIB, cached=GIB // 2)
+    assert available(machine) == 3 * GIB // 2
+    old_group(machine, "old", 2 * GIB, GIB)
+    assert available(machine) == GIB
+    group(machine, "user", str(GIB), GIB // 2)
+    assert available(machine) == GIB // 2
+
+
+def test_a_container_sees_its_own_group_of_old_at_the_root(machine: Path) -> None:
+    write(machine / "proc/self/cgroup", "5:memory:/docker/of-the-host\n")
+    old_group(machine, "", GIB, 0)
+    assert available(machine) == GIB
+
+
+VM_STAT = """\
+#!/bin/sh
+cat << 'END'
+Mach Virtual Memory Statistics: (page size of 16384 bytes)
+Pages free:                               10000.
+Pages active:                            300000.
+Pages inactive:                           20000.
+Pages speculative:                         3000.
+Pages throttled:                              0.
+Pages wired down:                        100000.
+Pages purgeable:                            400.
+"Translation faults":                1234567890.
+File-backed pages:                       150000.
+END
+"""
+
+
+def test_a_mac_says_what_it_could_give(tmp_path: Path) -> None:
+    write(tmp_path / "vm_stat", VM_STAT)
+    (tmp_path / "vm_stat").chmod(0o755)
+    assert available(tmp_path) == 33_000 * 16_384
+    write(tmp_path / "vm_stat", "#!/bin/sh\nexit 1\n")
+    assert available(tmp_path) is None
+
+
 def test_where_nothing_is_said_nothing_is_known(tmp_path: Path) -> None:
-    assert available_bytes(tmp_path, tmp_path) is None
+    assert available(tmp_path) is None
 
 
 def test_a_process_gets_no_more_than_it_may() -> None:

@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, cast
 
 from edgecoder.errors import Reason
 from edgecoder_drivers.llamacpp.header import BadHeader, Header, read_header
-from edgecoder_drivers.llamacpp.memory import SLACK_BYTES, available_bytes, limit_memory
+from edgecoder_drivers.llamacpp.memory import LINUX, SLACK_BYTES, available_bytes, limit_memory
 from edgecoder_drivers.llamacpp.messages import (
     FRAME_BYTES_MAX,
     LENGTH,
@@ -216,7 +216,7 @@ def _short(error: BaseException) -> str:
 
 def _die_with_parent() -> None:
     """A parent that is killed closes our input, but a load may keep us from reading it."""
-    if sys.platform == "linux":
+    if sys.platform in LINUX:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
