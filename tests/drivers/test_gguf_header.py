@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -27,8 +28,9 @@ from edgecoder_drivers.llamacpp.header import (
 )
 from tests.drivers.tiny_gguf import make
 
-UINT8, UINT32, FLOAT32, TEXT, ARRAY, UINT64 = 0, 4, 6, 8, 9, 10
+UINT8, UINT32, INT32, FLOAT32, TEXT, ARRAY, UINT64 = 0, 4, 5, 6, 8, 9, 10
 HUGE = (1 << 64) - 1
+MIB = 1 << 20
 
 
 @cache
@@ -96,6 +98,17 @@ def test_layers_may_have_caches_of_their_own_sizes() -> None:
     assert read_header(file(heads, *lengths)).cache_bytes_per_token == (4 + 2 + 1) * (8 + 8) * 2
 
 
+def test_long_texts_are_not_kept() -> None:
+    longest = "\N{GRINNING FACE}".encode() + bytes(TEXT_BYTES_MAX - 4)
+    content = file(*(key(str(number).encode(), TEXT, text(longest)) for number in range(HEADER_BYTES_MAX // MIB - 1)))
+    tracemalloc.start()
+    try:
+        assert read_header(content).architecture == "llama"
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+
+
 def test_types_are_those_of_llama_cpp() -> None:
     assert {int(kind): sizes for kind, sizes in gguf.GGML_QUANT_SIZES.items()} == dict(BLOCKS)
 
@@ -135,6 +148,9 @@ BOMBS = {
     "alignment 3": file(key(b"general.alignment", UINT32, struct.pack("<I", 3))),
     "alignment of 2 GiB": file(key(b"general.alignment", UINT32, struct.pack("<I", 1 << 31))),
     "alignment that is text": file(key(b"general.alignment", TEXT, text(b"32"))),
+    "layers below zero": file(key(b"llama.block_count", INT32, struct.pack("<i", -1))),
+    "heads below zero": file(key(b"llama.attention.head_count_kv", ARRAY, array(INT32, 2, struct.pack("<2i", 9, -1)))),
+    "a width that is text": file(key(b"llama.embedding_length", TEXT, text(b"64"))),
     "a tensor twice": file(tensors=(tensor(b"a", [4]), tensor(b"a", [4]))),
     "a tensor with a long name": file(tensors=(tensor(bytes(64), [4]),)),
     "a tensor of five dimensions": file(tensors=(tensor(b"a", [1] * 5),)),

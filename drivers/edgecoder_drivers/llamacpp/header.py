@@ -29,8 +29,7 @@ DIMENSIONS_MAX: Final = 4
 ELEMENTS_MAX: Final = 1 << 40
 ALIGNMENT_MAX: Final = 65_536
 LAYERS_MAX: Final = 1024
-KEPT_ITEMS_MAX: Final = LAYERS_MAX
-"""Arrays up to this length are kept; the longer ones are vocabularies, which nobody here asks for."""
+"""Longer arrays are vocabularies, which nobody here asks for."""
 CACHE_BYTES_PER_VALUE: Final = 2
 """The cache holds keys and values as F16."""
 
@@ -38,6 +37,7 @@ _UINT32: Final = 4
 _BOOL: Final = 7
 _STRING: Final = 8
 _ARRAY: Final = 9
+_UINT64: Final = 10
 _SCALARS: Final[Mapping[int, struct.Struct]] = MappingProxyType(
     {number: struct.Struct("<" + code) for number, code in enumerate("BbHhIif?")}
     | {number: struct.Struct("<" + code) for number, code in ((10, "Q"), (11, "q"), (12, "d"))}
@@ -53,8 +53,7 @@ BLOCKS: Final[Mapping[int, tuple[int, int]]] = MappingProxyType(
 )  # fmt: skip
 """Elements and bytes of a block of each type of tensor (ggml.c)."""
 
-Scalar = int | float | bool | str
-Value = Scalar | tuple[Scalar, ...] | None
+Scalar = int | float | bool
 
 
 class BadHeader(ValueError):
@@ -87,15 +86,15 @@ class _Reader:
         self.position = start + count
         return start
 
-    def scalar(self, kind: int) -> int | float | bool:
+    def scalar(self, kind: int) -> Scalar:
         """A number or truth value."""
         form = _SCALARS.get(kind)
         if form is None:
             raise BadHeader(f"byte {self.position}: no type of value is {kind}")
-        value: int | float | bool = form.unpack_from(self._data, self.skip(form.size))[0]
+        value: Scalar = form.unpack_from(self._data, self.skip(form.size))[0]
         return value
 
-    def count(self, bound: int, what: str, kind: int = 10) -> int:
+    def count(self, bound: int, what: str, kind: int = _UINT64) -> int:
         """A number that may be at most `bound`."""
         start, value = self.position, int(self.scalar(kind))
         if value > bound:
@@ -111,13 +110,16 @@ class _Reader:
         except UnicodeDecodeError:
             raise BadHeader(f"byte {start}: {what} is no UTF-8") from None
 
-    def value(self, kind: int) -> Value:
-        """A value of any type; None for one that is too long to be kept."""
+    def pass_over(self, kind: int) -> None:
+        """A value of any type, which is not kept."""
         if kind == _ARRAY:
-            return self._array()
-        return self.text(TEXT_BYTES_MAX, "text") if kind == _STRING else self.scalar(kind)
+            self._pass_over_array()
+        elif kind == _STRING:
+            self.skip(self.count(TEXT_BYTES_MAX, "bytes of text"))
+        else:
+            self.scalar(kind)
 
-    def _array(self) -> Value:
+    def _pass_over_array(self) -> None:
         kind, start = int(self.scalar(_UINT32)), self.position
         length = self.count(ITEMS_MAX, "items")
         self._items += length
@@ -125,13 +127,15 @@ class _Reader:
             raise BadHeader(f"byte {start}: more than {ITEMS_MAX} items in all arrays")
         if kind == _STRING:
             self._skip_texts(length)
-            return None
-        if kind not in _SCALARS:  # arrays of arrays are allowed by the format, but llama.cpp knows none
-            raise BadHeader(f"byte {start}: no array holds values of type {kind}")
-        if length > KEPT_ITEMS_MAX:
+        elif kind in _SCALARS:
             self.skip(length * _SCALARS[kind].size)
-            return None
-        return tuple(self.scalar(kind) for _ in range(length))
+        else:  # arrays of arrays are allowed by the format, but llama.cpp knows none
+            raise BadHeader(f"byte {start}: no array holds values of type {kind}")
+
+    def scalars(self) -> list[Scalar]:
+        """An array that has been passed over once; nothing of one that is longer than any that is asked for."""
+        kind, length = int(self.scalar(_UINT32)), int(self.scalar(_UINT64))
+        return [self.scalar(kind) for _ in range(length)] if kind in _SCALARS and length <= LAYERS_MAX else []
 
     def _skip_texts(self, count: int) -> None:
         """Pass over a vocabulary. Tokens need not be text."""
@@ -148,6 +152,47 @@ class _Reader:
         self.position = position
 
 
+class _Values:
+    """Where the values of a header are: no more is kept of them, however many and long they are."""
+
+    def __init__(self, reader: _Reader, keys: int) -> None:
+        self._reader = reader
+        self._places: dict[bytes, tuple[int, int]] = {}
+        for _ in range(keys):
+            start, key = reader.position, reader.text(KEY_BYTES_MAX, "key").encode()
+            if key in self._places:
+                raise BadHeader(f"byte {start}: {key.decode()[:80]!r} is there twice")
+            kind = int(reader.scalar(_UINT32))
+            self._places[key] = kind, reader.position
+            reader.pass_over(kind)
+
+    def text(self, key: str) -> str:
+        """Of a key; empty where there is none."""
+        return self._reader.text(TEXT_BYTES_MAX, key) if self._go_to(key) == _STRING else ""
+
+    def number(self, key: str, otherwise: int = 0) -> int:
+        """Of a key; `otherwise` where there is none, or an array. No number that is asked for may be below zero."""
+        kind = self._go_to(key)
+        if kind is None or kind == _ARRAY:
+            return otherwise
+        return self._whole(key, self._reader.scalar(kind) if kind in _SCALARS else None)
+
+    def numbers(self, key: str) -> list[int]:
+        """Of a key that has an array; nothing where there is none."""
+        found = self._reader.scalars() if self._go_to(key) == _ARRAY else []
+        return [self._whole(key, value) for value in found]
+
+    def _go_to(self, key: str) -> int | None:
+        kind, place = self._places.get(key.encode(), (None, self._reader.position))
+        self._reader.position = place
+        return kind
+
+    def _whole(self, key: str, value: Scalar | None) -> int:
+        if not isinstance(value, int) or value < 0:
+            raise BadHeader(f"{key} is {'text' if value is None else value}")
+        return value
+
+
 def read_header(data: bytes | mmap) -> Header:
     """Check the header of a whole file. Raises BadHeader."""
     reader = _Reader(data)
@@ -159,25 +204,19 @@ def read_header(data: bytes | mmap) -> Header:
         raise BadHeader(f"byte 4: version {version}, of which 2 and 3 are known")
     tensors = reader.count(TENSORS_MAX, "tensors")
     keys = reader.count(KEYS_MAX, "keys")
-    values: dict[str, Value] = {}
-    for _ in range(keys):
-        start, key = reader.position, reader.text(KEY_BYTES_MAX, "key")
-        if key in values:
-            raise BadHeader(f"byte {start}: {key[:80]!r} is there twice")
-        values[key] = reader.value(int(reader.scalar(_UINT32)))
-    _check_tensors(reader, tensors, _alignment(values), len(data))
-    architecture = values.get("general.architecture")
-    if not isinstance(architecture, str):
+    values = _Values(reader, keys)
+    tensors_start = reader.position
+    alignment = values.number("general.alignment", 32)
+    if not 0 < alignment <= ALIGNMENT_MAX or alignment & (alignment - 1):
+        raise BadHeader(f"general.alignment is {alignment}, which is no power of two up to {ALIGNMENT_MAX}")
+    reader.position = tensors_start
+    _check_tensors(reader, tensors, alignment, len(data))
+    architecture = values.text("general.architecture")
+    if not architecture:
         raise BadHeader("no general.architecture")
-    has_template = isinstance(template := values.get("tokenizer.chat_template"), str) and template != ""
-    return Header(architecture, has_template, _cache_bytes_per_token(architecture, values))
-
-
-def _alignment(values: Mapping[str, Value]) -> int:
-    alignment = values.get("general.alignment", 32)
-    if not isinstance(alignment, int) or not 0 < alignment <= ALIGNMENT_MAX or alignment & (alignment - 1):
-        raise BadHeader(f"general.alignment is {alignment!r}, which is no power of two up to {ALIGNMENT_MAX}")
-    return alignment
+    return Header(
+        architecture, values.text("tokenizer.chat_template") != "", _cache_bytes_per_token(architecture, values)
+    )
 
 
 def _check_tensors(reader: _Reader, count: int, alignment: int, file_bytes: int) -> None:
@@ -192,7 +231,7 @@ def _check_tensors(reader: _Reader, count: int, alignment: int, file_bytes: int)
         elements = 1
         for _ in range(reader.count(DIMENSIONS_MAX, "dimensions", _UINT32)):
             elements *= reader.count(ELEMENTS_MAX, "elements")
-        kind, offset = int(reader.scalar(_UINT32)), int(reader.scalar(10))
+        kind, offset = int(reader.scalar(_UINT32)), int(reader.scalar(_UINT64))
         block = BLOCKS.get(kind)
         if block is None:
             raise BadHeader(f"tensor {name!r}: no type is {kind}")
@@ -206,15 +245,13 @@ def _check_tensors(reader: _Reader, count: int, alignment: int, file_bytes: int)
         raise BadHeader(f"the tensors end at byte {data_start + ends}, the file at {file_bytes}")
 
 
-def _cache_bytes_per_token(architecture: str, values: Mapping[str, Value]) -> int:
+def _cache_bytes_per_token(architecture: str, values: _Values) -> int:
     def number(name: str) -> int:
-        value = values.get(f"{architecture}.{name}")
-        return value if isinstance(value, int) else 0
+        return values.number(f"{architecture}.{name}")
 
     layers, heads, width = number("block_count"), number("attention.head_count"), number("embedding_length")
     key = number("attention.key_length") or (width // heads if heads else 0)
     value = number("attention.value_length") or key
-    per_layer = values.get(f"{architecture}.attention.head_count_kv", heads)
-    in_all = sum(each for each in per_layer if isinstance(each, int)) if isinstance(per_layer, tuple) else 0
-    cached = in_all or number("attention.head_count_kv") * layers or heads * layers
+    per_layer = sum(values.numbers(f"{architecture}.attention.head_count_kv"))
+    cached = per_layer or number("attention.head_count_kv") * layers or heads * layers
     return cached * (key + value) * CACHE_BYTES_PER_VALUE
