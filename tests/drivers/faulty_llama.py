@@ -115,8 +115,10 @@ class FaultyModel:
         self._token_s = token_s
 
     def answer(self, prompt: str, max_tokens: int, on_part: OnPart) -> None:
-        if prompt == "is read slowly":
-            time.sleep(SLOWLY_S)
+        for _ in range(30 if prompt == "is read in many batches" else 0):
+            time.sleep(WORD_S)
+            on_part("", 0)
+        time.sleep(SLOWLY_S * {"is read slowly": 1.0, "is read after it": 0.8}.get(prompt, 0))
         on_part("word ", 1)
         FAULTS.get(prompt, int)()
         for _ in range(max_tokens - 1):

@@ -18,6 +18,7 @@ from edgecoder.config import NodeConfig
 from edgecoder.errors import DriverError, Reason
 from edgecoder_drivers.llamacpp import child, port, process
 from edgecoder_drivers.llamacpp.engine import LlamaEngine
+from edgecoder_drivers.llamacpp.memory import OOM_SCORE
 from edgecoder_drivers.llamacpp.process import Patience
 from tests.drivers.faulty_llama import CROWD
 from tests.drivers.llama_rig import CONTEXT_TOKENS, LIBRARY, ROOT, Bench, Files, benches, kill, pid_of, run
@@ -318,6 +319,23 @@ def test_memory_is_free_when_a_model_was_freed(bench: Callable[..., Bench]) -> N
         assert not is_running(pid)
 
     run(there, test)
+
+
+def test_the_system_takes_the_process_of_a_model_before_the_device(bench: Callable[..., Bench]) -> None:
+    there = bench()
+
+    async def test() -> None:
+        await there.load()
+        assert is_taken_first(pid_of(there.engine)) is (True if sys.platform == "linux" else None)
+        await there.engine.unload()
+
+    run(there, test)
+
+
+def is_taken_first(pid: int) -> bool | None:
+    """As the system sees it; None where it does not say."""
+    told = Path(f"/proc/{pid}/oom_score_adj")
+    return int(told.read_text(encoding="ascii")) == int(OOM_SCORE) if told.exists() else None
 
 
 def test_an_interrupt_at_the_terminal_is_not_for_the_process(bench: Callable[..., Bench]) -> None:

@@ -65,6 +65,18 @@ def test_a_task_that_waits_for_its_turn_does_not_hang(bench: Callable[..., Bench
     run(there, test)
 
 
+def test_a_prompt_that_is_read_after_another_does_not_hang(bench: Callable[..., Bench]) -> None:
+    there = bench(Patience(silent_s=60, stalled_s=1))
+
+    async def test() -> None:
+        await there.load()
+        await asyncio.gather(there.answer("is read in many batches"), there.answer("is read after it"))
+        await there.engine.unload()
+        assert there.failures == []
+
+    run(there, test)
+
+
 def test_a_machine_that_is_slow_is_no_fault(bench: Callable[..., Bench]) -> None:
     """A batch of a prompt takes longer there than a task may hang elsewhere."""
     there = bench(Patience(silent_s=60, stalled_s=0.5))

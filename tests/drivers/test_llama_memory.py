@@ -13,7 +13,7 @@ import pytest
 from edgecoder.errors import Reason
 from edgecoder_drivers.llamacpp import child
 from edgecoder_drivers.llamacpp.header import Header
-from edgecoder_drivers.llamacpp.memory import available_bytes, kills_for_memory, limit_memory
+from edgecoder_drivers.llamacpp.memory import available_bytes, die_first_for_memory, kills_for_memory, limit_memory
 from edgecoder_drivers.llamacpp.messages import Load
 from edgecoder_drivers.llamacpp.port import OnPart
 
@@ -146,6 +146,12 @@ def test_who_is_bounded_already_stays_so(monkeypatch: pytest.MonkeyPatch) -> Non
         assert 2 * GIB < bounds[1][0] == bounds[1][1] < 4 * GIB
     else:
         assert bounds == []
+
+
+def test_a_process_that_is_to_die_first_says_so(machine: Path) -> None:
+    die_first_for_memory(machine / "proc")
+    assert (machine / "proc/self/oom_score_adj").read_text(encoding="ascii") == "500"
+    die_first_for_memory(machine / "nowhere")
 
 
 def test_kills_for_memory_are_counted(machine: Path) -> None:

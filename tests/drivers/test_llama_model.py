@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgecoder_drivers.llamacpp.header import read_header
+from edgecoder_drivers.llamacpp.port import installed_libraries
 from tests.drivers.llama_rig import Files, engine_of
 from tests.drivers.tiny_gguf import entry_of
 
@@ -22,10 +23,11 @@ def model() -> Path:
 
 
 @pytest.mark.slow
-def test_a_small_model_writes_a_function(model: Path) -> None:
+@pytest.mark.parametrize("library", installed_libraries())
+def test_a_small_model_writes_a_function(model: Path, library: str) -> None:
     async def test() -> None:
         files = Files()
-        engine = engine_of(files)
+        engine = engine_of(files, library)
         assert await engine.load(files.add(model, entry_of(model, "smollm2:135m")), 1024) > 0
         parts = [part async for part in engine.generate("Write a Python function that adds two numbers.", 40)]
         await engine.close()

@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, cast
 
 from edgecoder.errors import Reason
 from edgecoder_drivers.llamacpp.header import BadHeader, Header, read_header
-from edgecoder_drivers.llamacpp.memory import LINUX, SLACK_BYTES, available_bytes, limit_memory
+from edgecoder_drivers.llamacpp.memory import LINUX, SLACK_BYTES, available_bytes, die_first_for_memory, limit_memory
 from edgecoder_drivers.llamacpp.messages import (
     FRAME_BYTES_MAX,
     LENGTH,
@@ -230,6 +230,7 @@ def main() -> None:
     """See the module."""
     _leave_ending_to_parent()
     _die_with_parent()
+    die_first_for_memory()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     library = cast("Library", importlib.import_module(sys.argv[1]))

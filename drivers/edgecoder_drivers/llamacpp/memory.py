@@ -9,11 +9,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 SLACK_BYTES: Final = 1 << 29
 """What threads of llama.cpp's own keep for their stacks and heaps beside all that a model was judged to take."""
+OOM_SCORE: Final = "500"
+"""Half of all memory is added to what this process has, when the system looks who has most."""
 VM_STAT_S: Final = 10
 _PROC: Final = Path("/proc")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -101,6 +104,12 @@ def limit_memory(more_bytes: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def die_first_for_memory(proc: Path = _PROC) -> None:
+    """Have the system take this process, where it has to take one, and not the device that would load another model."""
+    with suppress(OSError):
+        (proc / "self" / "oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
 
 
 def kills_for_memory(proc: Path = _PROC) -> int:

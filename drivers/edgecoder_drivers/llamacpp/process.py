@@ -100,7 +100,9 @@ class ChildProcess:
         self._looks = 0
         """Since it was last heard."""
         self._looks_at: dict[int, int] = {}
-        """The same of each task that it answers now; those that wait for a slot are not among them."""
+        """Since each task got on that it answers now; those that wait for a slot are not among them."""
+        self._writing: set[int] = set()
+        """Those whose prompt has been read."""
         loop = asyncio.get_running_loop()
         self._listeners = [loop.create_task(self._hear()), loop.create_task(self._keep_log())]
         self._watch: asyncio.Task[None] | None = None
@@ -165,11 +167,20 @@ class ChildProcess:
         match message:
             case Alive():
                 return
-            case Wrote(task=task):
-                self._looks_at[task] = 0
+            case Wrote():
+                self._get_on(message)
             case Ended(task=task):
                 self._looks_at.pop(task, None)
+                self._writing.discard(task)
         self._on_message(message)
+
+    def _get_on(self, wrote: Wrote) -> None:
+        """Prompts are read one after the other: while one gets on, none that is to be read hangs."""
+        self._looks_at[wrote.task] = 0
+        if wrote.tokens:
+            self._writing.add(wrote.task)
+        elif wrote.task not in self._writing:
+            self._looks_at |= dict.fromkeys(self._looks_at.keys() - self._writing, 0)
 
     async def _keep_log(self) -> None:
         assert self._pipes.stderr is not None
