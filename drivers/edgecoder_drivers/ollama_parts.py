@@ -1,13 +1,14 @@
 """An agent: Ollama runs its models, and keeps some of the files; the others lie in the agent's own store.
 
 A file that Ollama has, is Ollama's: it is not fetched twice. One with an address comes into the store, piece by piece
-or whole, and Ollama is given it when it is loaded for the first time. One without an address Ollama fetches itself.
+or whole, and Ollama is given it when it is verified. One without an address Ollama fetches itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,18 +16,22 @@ import structlog
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import DeleteFile, Effect, FetchFile, HashFile, Operation
-from edgecoder.core.events import Completion
+from edgecoder.core.events import Completion, FileHashed
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.held import with_held
 from edgecoder_drivers.driver import Driver, Operate, Perform, Post, Refused
-from edgecoder_drivers.ollama.client import Client, Said
+from edgecoder_drivers.ollama.client import Client
+from edgecoder_drivers.ollama.copies import Copies
 from edgecoder_drivers.ollama.engine import OllamaDriver, OllamaEngine
 from edgecoder_drivers.ollama.files import OllamaFiles
+from edgecoder_drivers.ollama.giving import Gifts
 from edgecoder_drivers.ollama.listing import Listing
 from edgecoder_drivers.shelf import Shelf
 
 LIST_S: Final = 15.0
 """How often Ollama is asked what it keeps: a little of its disk is read each time."""
+FIRST_LIST_S: Final = 5.0
+"""How long a start waits for that; of many models Ollama reads much."""
 _log = structlog.get_logger("edgecoder.ollama")
 
 
@@ -36,14 +41,16 @@ class OllamaParts:
     engine = "ollama"
 
     def __init__(self, folder: Path, catalog: Catalog, config: NodeConfig, *, host: str | None = None) -> None:
-        """Opens the store; `host` as Ollama writes it. Raises ConfigError and DriverError."""
+        """Opens the store; `host` as Ollama writes it. Raises ConfigError and DriverError, and ValueError where `host`
+        is no address."""
         self._shelf = Shelf(folder, catalog)
         self._catalog = catalog
-        client = Client(host)
+        client = Client(host, copies=Copies(folder / "ollama.copies"))
         self._held = OllamaFiles(client)
         self._listing = Listing(client, catalog, self._stored, poll_s=LIST_S)
-        self._ollama = GivingEngine(client, config, folder / "ollama.loaded", self._held, self._shelf)
-        self._files = SharedFiles(self._shelf, self._held, self._listing)
+        gifts = Gifts(self._held, self._listing, self._shelf.store.path)
+        self._ollama = GivingEngine(client, config, folder / "ollama.loaded", gifts)
+        self._files = SharedFiles(self._shelf, self._held, self._listing, gifts)
 
     def drivers(self) -> list[Driver]:
         """See `Parts`."""
@@ -53,8 +60,11 @@ class OllamaParts:
         """See `Parts`: what Ollama has counts as installed, whoever fetched it."""
         files = None
         try:
-            files = await self._listing.files()
-        except (Refused, Said) as error:
+            async with asyncio.timeout(FIRST_LIST_S):
+                files = await self._listing.files()
+        except TimeoutError:
+            _log.info("ollama has much to tell", effect="its models are listed bit by bit")
+        except Refused as error:
             _log.warning("ollama does not answer", detail=str(error), hint="start it; the agent sees it by itself")
         return with_held(self._shelf.snapshot, files)
 
@@ -85,10 +95,11 @@ class OllamaParts:
 class SharedFiles:
     """The driver of files that lie in the store or with Ollama."""
 
-    def __init__(self, shelf: Shelf, held: OllamaFiles, listing: Listing) -> None:
+    def __init__(self, shelf: Shelf, held: OllamaFiles, listing: Listing, gifts: Gifts) -> None:
         self._shelf = shelf
         self._held = held
         self._listing = listing
+        self._gifts = gifts
         self._store = shelf.operations()
         self._ollama = held.operations()
         self._offered: set[str] = set()
@@ -127,6 +138,7 @@ class SharedFiles:
     async def close(self) -> None:
         """See `driver.Driver`."""
         await self._listing.close()
+        await self._gifts.close()
         await self._shelf.close()
 
     @contextmanager
@@ -147,11 +159,17 @@ class SharedFiles:
         return await self._ollama[FetchFile](effect)
 
     async def _hash(self, effect: HashFile) -> Completion:
-        if self._shelf.store.has_bytes(effect.entry):
-            return await self._store[HashFile](effect)
-        return await self._ollama[HashFile](effect)
+        """What is verified is given to Ollama at once. Whether that can be had now changes nothing: it is here."""
+        if not self._shelf.store.has_bytes(effect.entry):
+            return await self._ollama[HashFile](effect)
+        completion = await self._store[HashFile](effect)
+        if completion == FileHashed(effect.op, effect.entry.sha256):
+            with suppress(Refused):
+                await self._gifts.give(effect.entry)
+        return completion
 
     async def _delete(self, effect: DeleteFile) -> Completion:
+        await self._gifts.call_off(effect.entry)
         if await self._is_held(effect.entry):
             await self._ollama[DeleteFile](effect)
         return await self._store[DeleteFile](effect)
@@ -165,16 +183,13 @@ class SharedFiles:
 
 
 class GivingEngine(OllamaEngine):
-    """Ollama, which is given a file from the store before it loads it for the first time."""
+    """Ollama, which is given a file from the store before it loads it, if it does not have it."""
 
-    def __init__(self, client: Client, config: NodeConfig, note: Path, held: OllamaFiles, shelf: Shelf) -> None:
+    def __init__(self, client: Client, config: NodeConfig, note: Path, gifts: Gifts) -> None:
         """See `OllamaEngine`."""
         super().__init__(client, config, note)
-        self._files = held
-        self._shelf = shelf
+        self._gifts = gifts
 
     async def provide(self, entry: CatalogEntry) -> None:
         """See `OllamaEngine`."""
-        path = self._shelf.store.path(entry)
-        if path is not None and not await self._files.has(entry):
-            await self._files.take(entry, path)
+        await self._gifts.give(entry)

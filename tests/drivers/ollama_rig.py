@@ -15,14 +15,18 @@ from edgecoder.config import NodeConfig
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.ollama.address import address
 from edgecoder_drivers.ollama.client import Client, Timeouts
+from edgecoder_drivers.ollama.copies import Copies
 from edgecoder_drivers.ollama.engine import OllamaEngine
 from edgecoder_drivers.ollama.files import OllamaFiles
 from tests.drivers.ollama_double.serving import NOWHERE, Ollama, doubled
 from tests.drivers.tiny_gguf import make
 
-REAL: Final = os.environ.get("OLLAMA_HOST")
-WHERE: Final = ["double"] if REAL is None else ["double", "real"]
+REAL: Final = address() if os.environ.get("OLLAMA_HOST") else None
+VERSIONS: Final = {"double": "0.17.1", "double of today": "0.33.2"}
+"""The oldest that is supported, and one that makes other files of those that it is given."""
+WHERE: Final = [*VERSIONS] if REAL is None else [*VERSIONS, "real"]
 PREFIX: Final = "edgecoder-test-"
 """How the names of models begin that tests may delete."""
 CONTEXT_TOKENS: Final = 512
@@ -72,6 +76,8 @@ class Site:
     def __init__(self, host: str, folder: Path, double: Ollama | None) -> None:
         self.host = host
         self.folder = folder
+        (folder / "agent").mkdir()
+        self.copies = Copies(folder / "agent" / "ollama.copies")
         self.others = Client(host)
         """Another program on the same server."""
         self.failed: list[Reason] = []
@@ -88,7 +94,7 @@ class Site:
 
     def client(self, timeouts: Timeouts | None = None) -> Client:
         """A connection of ours."""
-        client = Client(self.host, timeouts)
+        client = Client(self.host, timeouts, self.copies)
         self._open.append(client.close)
         return client
 
@@ -100,7 +106,7 @@ class Site:
         self, *, timeouts: Timeouts | None = None, config: NodeConfig | None = None, poll_s: float = 0.02
     ) -> OllamaEngine:
         """Our engine there. One after the other stands for lives of one node."""
-        client = Client(self.host, timeouts)
+        client = Client(self.host, timeouts, self.copies)
         return OllamaEngine(client, config or NodeConfig(), self.folder / "loaded", poll_s=poll_s)
 
     def watched(self, engine: OllamaEngine) -> OllamaEngine:
@@ -142,6 +148,7 @@ async def site(where: str, folder: Path, *, registry: str = NOWHERE) -> AsyncIte
             await there.close()
         return
     async with doubled(folder / "ollama", registry=registry) as double:
+        double.faults.version = VERSIONS[where]
         there = Site(double.host, folder, double)
         try:
             yield there

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edgecoder.config import ClusterConfig, laptop
@@ -19,6 +21,9 @@ from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder_drivers.device import Device, Plan, running
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.http.server import Binding
+from edgecoder_drivers.ollama.client import Client
+from edgecoder_drivers.ollama.copies import Copies
+from edgecoder_drivers.ollama.names import names_held
 from edgecoder_drivers.ollama_parts import OllamaParts
 from tests.drivers.ollama_rig import TURNS_MAX, WHERE, Site, run, site, tiny
 from tests.drivers.rig import as_kind
@@ -28,14 +33,14 @@ everywhere = pytest.mark.parametrize("where", WHERE)
 
 
 @asynccontextmanager
-async def agent(there: Site, *entries: CatalogEntry) -> AsyncIterator[Device]:
-    """An agent on a server, with a catalog of these files."""
+async def agent(there: Site, *entries: CatalogEntry, **config: Any) -> AsyncIterator[Device]:
+    """An agent on a server, with a catalog of these files; `config` is what differs from a laptop's."""
     plan = Plan(
         folder=there.folder / "agent",
         role=Role.AGENT,
         platform=Platform.NODE,
         cluster=ClusterConfig(),
-        config=laptop(),
+        config=msgspec.structs.replace(laptop(), **config),
         catalog=Catalog(entries),
         binding=Binding(port=0),
     )
@@ -61,6 +66,15 @@ async def until(device: Device, is_so: Callable[[ModelStatus], bool]) -> None:
 
 async def states(device: Device) -> dict[str, str]:
     return {row.entry.model_id: row.state for row in await ask(device, QueryModels)}
+
+
+async def is_given(there: Site, entry: CatalogEntry) -> bool:
+    """Whether Ollama has a file, by what the agent has noted."""
+    client = Client(there.host, copies=Copies(there.folder / "agent" / "ollama.copies"))
+    try:
+        return bool(await names_held(client, entry))
+    finally:
+        await client.close()
 
 
 async def become(device: Device, model: str, state: str | None) -> None:
@@ -98,25 +112,46 @@ def test_what_ollama_has_is_installed_and_swapped_to(where: str, tmp_path: Path)
 
 
 @everywhere
-def test_what_is_imported_is_given_to_ollama_when_it_is_loaded(where: str, tmp_path: Path) -> None:
+def test_what_is_imported_is_given_to_ollama_before_it_is_loaded(where: str, tmp_path: Path) -> None:
     async def test() -> None:
         async with site(where, tmp_path) as there:
             (first, one), (second, two) = tiny(tmp_path, "one", 1), tiny(tmp_path, "two", 2)
             async with agent(there, first, second) as device:
                 assert await device.import_model(one) == first.model_id
                 assert await device.import_model(two) == second.model_id
-                assert not await there.files().has(first)
+                assert await is_given(there, first)
                 assert as_kind(await ask(device, SwapModel, model=first.model_id), SwapResult).reason is None
-                assert await there.files().has(first)
                 swapped = as_kind(await ask(device, SwapModel, model=second.model_id), SwapResult)
                 assert (swapped.previous, swapped.active) == (first.model_id, second.model_id)
                 assert (await device.export_model(first)).read_bytes() == one.read_bytes()
                 assert as_kind(await ask(device, RemoveModel, model=first.model_id), RemoveResult).reason is None
-                assert not await there.files().has(first)
+                assert not await is_given(there, first)
                 with pytest.raises(Refused):
                     await device.import_model(tmp_path / "nothing.gguf")
             async with agent(there, first, second) as device:
                 await until(device, lambda status: status.model == second.model_id)  # it survives a restart
+
+    run(test)
+
+
+@everywhere
+@pytest.mark.usefixtures("quick_lists")
+def test_what_ollama_makes_of_a_file_is_that_file_and_no_model_more(where: str, tmp_path: Path) -> None:
+    """From 0.30 on it has another SHA-256."""
+
+    async def test() -> None:
+        async with site(where, tmp_path) as there:
+            entry, path = tiny(tmp_path, "one")
+            for _ in range(2):
+                async with agent(there, entry) as device:
+                    await device.import_model(path)
+                    swapped = as_kind(await ask(device, SwapModel, model=entry.model_id), SwapResult)
+                    assert (swapped.active, swapped.reason) == (entry.model_id, None)
+                    await asyncio.sleep(0.3)  # time for some lists
+                    assert await states(device) == {entry.model_id: "installed"}
+                    assert (await device.export_model(entry)).read_bytes() == path.read_bytes()
+                assert await there.running() == [], "it was ours"
+            assert [model.name for model in await there.others.held()] == [entry.aliases[0]], "it was given once"
 
     run(test)
 
@@ -148,7 +183,8 @@ def test_what_the_catalog_does_not_know_is_swapped_to_all_the_same(where: str, t
                 assert (await states(device))[name] == "installed"
                 swapped = as_kind(await ask(device, SwapModel, model=name), SwapResult)
                 assert (swapped.active, swapped.reason) == (name, None)
-                assert (await device.export_model(found(device, name))).read_bytes() == path.read_bytes()
+                exported = (await device.export_model(found(device, name))).read_bytes()
+                assert hashlib.sha256(exported).hexdigest() == found(device, name).sha256
                 answered = as_kind(await ask(device, SubmitTask, prompt="def", max_tokens=4), TaskResult)
                 assert (answered.reason, answered.model) == (None, name)
             async with agent(there) as device:
@@ -226,6 +262,64 @@ def test_what_went_while_nobody_looked_is_absent_when_ollama_is_back(tmp_path: P
                 assert (await states(device))[entry.model_id] == "installed"
                 await there.double.start()
                 await become(device, entry.model_id, "absent")
+
+    run(test)
+
+
+def test_a_file_is_given_to_its_end_though_the_load_is_given_up(tmp_path: Path) -> None:
+    """A load has two minutes; a large file on a slow disk takes longer, and would begin anew with each load."""
+
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, path = tiny(tmp_path, "one")
+            faults = there.double.faults
+            faults.refuses = {"/api/create": (500, "no space left on device")}
+            async with agent(there, entry, load_timeout_ms=100) as device:
+                await device.import_model(path)
+                assert (await states(device))[entry.model_id] == "installed", (
+                    "that Ollama cannot take it changes nothing"
+                )
+                faults.refuses.clear()
+                faults.hangs = {"/api/create"}
+                failed = as_kind(await ask(device, SwapModel, model=entry.model_id), SwapResult)
+                assert failed.reason is Reason.LOAD_TIMEOUT
+                creates = faults.asked.count("/api/create")
+                again = as_kind(await ask(device, SwapModel, model=entry.model_id), SwapResult)
+                assert again.reason is Reason.LOAD_TIMEOUT
+                assert faults.asked.count("/api/create") == creates, "it was begun a second time"
+                assert as_kind(await ask(device, RemoveModel, model=entry.model_id), RemoveResult).reason is None
+
+    run(test)
+
+
+@pytest.mark.parametrize("status", [401, 404, 500, 503])
+def test_whatever_answers_there_an_agent_starts(status: int, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, path = tiny(tmp_path, "one")
+            await there.files().take(entry, path)
+            there.double.faults.refuses = dict.fromkeys(
+                ("/api/tags", "/api/ps"), (status, "model list cache unavailable")
+            )
+            async with agent(there, entry) as device:
+                assert not device.is_engine_healthy()
+                assert (await states(device))[entry.model_id] == "absent"
+                there.double.faults.refuses = {}
+                await become(device, entry.model_id, "installed")
+
+    run(test)
+
+
+def test_a_list_that_takes_long_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgecoder_drivers.ollama_parts.FIRST_LIST_S", 0.05)
+
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, path = tiny(tmp_path, "one")
+            await there.files().take(entry, path)
+            there.double.faults.hangs = {"/api/show"}
+            async with agent(there, entry) as device:
+                assert (await states(device))[entry.model_id] == "absent"
 
     run(test)
 

@@ -18,6 +18,7 @@ from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.ollama.client import Client
+from edgecoder_drivers.ollama.copies import Copies
 from edgecoder_drivers.ollama.files import OllamaFiles
 from tests.drivers.ollama_double.disk import Disk
 from tests.drivers.ollama_double.serving import registry
@@ -60,7 +61,7 @@ def test_a_file_is_given_read_hashed_and_deleted(where: str, tmp_path: Path) -> 
             assert await files.take(entry, path) == entry.aliases[0]
             assert await files.take(entry, path) == entry.aliases[0]
             assert await files.has(entry)
-            if where == "double":  # a real one may keep its files where we cannot read them
+            if where == "double":  # one of today made another file, and a real one's may be hidden from us
                 assert (await files.give(entry)).read_bytes() == path.read_bytes()
             assert await operate(files, HashFile(1, entry)) == FileHashed(1, entry.sha256)
             assert await operate(files, DeleteFile(2, entry)) == FileDeleted(2)
@@ -116,6 +117,49 @@ def test_what_is_no_model_is_not_taken(where: str, tmp_path: Path) -> None:
             entry = msgspec.structs.replace(entry, sha256=digest)
             assert await refusal(there.files().take(entry, path)) is Reason.STORE_FAILED
             assert await refusal(there.files().take(entry, tmp_path / "none")) is Reason.STORE_FAILED
+
+    run(test)
+
+
+def test_what_ollama_made_of_a_file_stands_for_it_and_is_not_passed_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double of today", tmp_path) as there:
+            entry, path = tiny(tmp_path, "good")
+            files = there.files()
+            await files.take(entry, path)
+            (model,) = await there.others.held()
+            made = await there.client().files_of(model)
+            assert made > {entry.sha256}
+            assert await refusal(files.give(entry)) is Reason.NOT_HELD
+            later = Client(there.host, copies=Copies(tmp_path / "agent" / "ollama.copies"))
+            assert await later.files_of(model) == made
+            stranger = Client(there.host)
+            assert await stranger.files_of(model) == made - {entry.sha256}
+            await later.close()
+            await stranger.close()
+            await operate(files, DeleteFile(1, entry))
+            assert there.copies.originals(*(made - {entry.sha256})) == frozenset()
+
+    run(test)
+
+
+def test_what_ollama_does_not_say_to_have_made_is_another_file(tmp_path: Path) -> None:
+    """Somebody was quicker: he made a model of that name before we looked."""
+
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, _ = tiny(tmp_path, "good")
+            theirs, their_path = tiny(tmp_path, "theirs", 5)
+            create = there.others.create
+
+            class Late(Client):
+                async def create(self, name: str, sha256: str, path: Path) -> frozenset[str]:  # noqa: ARG002
+                    await create(name, theirs.sha256, their_path)
+                    return frozenset({sha256})
+
+            files = OllamaFiles(Late(there.host, copies=there.copies))
+            assert await refusal(files.take(entry, their_path)) is Reason.CHECKSUM_MISMATCH
+            assert not await files.has(entry)
 
     run(test)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from edgecoder.core.effects import DeleteFile, FetchFile, HashFile
 from edgecoder.errors import Reason
 from edgecoder_drivers.driver import Refused
-from edgecoder_drivers.ollama.client import Timeouts
+from edgecoder_drivers.ollama.client import Client, Said, Timeouts, Unreachable
 from tests.drivers.ollama_double.faults import Faults
 from tests.drivers.ollama_rig import CONTEXT_TOKENS, SHORT, Site, refusal, run, site, tiny
 
@@ -216,5 +218,81 @@ def test_a_model_that_was_deleted_meanwhile_is_no_model(tmp_path: Path) -> None:
             await there.others.delete(talk.entry.aliases[0])
             assert await refusal(anext(engine.generate("def", 5))) is Reason.NO_MODEL
             assert there.failed == [Reason.NO_MODEL]
+
+    run(test)
+
+
+@pytest.mark.parametrize("path", ["/api/tags", "/api/pull", "/api/generate", "/api/version"])
+@pytest.mark.parametrize("packing", ["", "Content-Encoding: gzip\r\n"])
+@pytest.mark.parametrize("status", ["200 OK", "500 Oops"])
+def test_an_answer_without_end_is_given_up(path: str, packing: str, status: str) -> None:
+    async def test() -> None:
+        taken = 0
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal taken
+            await reader.readuntil(b"\r\n\r\n")
+            head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{packing}Connection: close\r\n\r\n"
+            writer.write(head.encode() + b'{"status": "')
+            with suppress(ConnectionError):
+                while taken < 64 << 20:
+                    writer.write(b"a" * (1 << 20))
+                    await writer.drain()
+                    taken += 1 << 20
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        client = Client(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        asks: dict[str, Callable[[], Awaitable[object]]] = {
+            "/api/tags": client.held,
+            "/api/version": client.check,
+            "/api/pull": lambda: anext(client.pull("x")),
+            "/api/generate": lambda: client.load("x", 512),
+        }
+        with pytest.raises(Unreachable, match=r"makes no sense: it (has more|is packed)"):
+            await asks[path]()
+        await client.close()
+        server.close()
+        assert taken < 32 << 20
+
+    run(test)
+
+
+def test_a_long_stream_of_short_lines_is_no_long_answer() -> None:
+    async def test() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+            for _ in range(24):
+                writer.write(b'{"status": "pulling"}\n' * 4_000)
+                await writer.drain()
+            writer.write(b'{"status": "success"}\n')
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        client = Client(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert len([line async for line in client.pull("x")]) == 96_001
+        await client.close()
+        server.close()
+
+    run(test)
+
+
+def test_words_are_cut_and_nobody_is_followed_elsewhere() -> None:
+    async def test() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            body = b"x" * 10_000
+            head = "HTTP/1.1 307 Moved\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 10000\r\n\r\n"
+            writer.write(head.encode() + body)
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        client = Client(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(Said) as said:
+            await client.load("x", 512)
+        assert (said.value.status, str(said.value)) == (307, "x" * 500)
+        await client.close()
+        server.close()
 
     run(test)

@@ -9,7 +9,7 @@ import pytest
 from ollama import ShowResponse
 
 from edgecoder.models.catalog import Catalog
-from edgecoder_drivers.ollama.client import Client, Model, Shown, blob_of
+from edgecoder_drivers.ollama.client import Client, Model, Said, Shown, blob_of
 from edgecoder_drivers.ollama.listing import files_held
 from tests.catalogs import SMALL
 
@@ -42,17 +42,22 @@ class Answering(Client):
 
     def __init__(self, models: dict[str, Any]) -> None:
         super().__init__("127.0.0.1:9")
-        self._models = models
+        self._there = models
 
     async def held(self) -> list[Model]:
-        return [Model(name, f"manifest of {name}", 7) for name in self._models]
+        return [Model(name, f"manifest of {name}", 7) for name in self._there]
 
     async def _show(self, name: str) -> ShowResponse:
-        return ShowResponse.model_validate({"model_info": {}, **self._models[name]})
+        if isinstance(self._there[name], Said):
+            raise self._there[name]
+        return ShowResponse.model_validate({"model_info": {}, **self._there[name]})
 
 
-def listed(models: dict[str, Any]) -> list[tuple[str, str]]:
-    files = asyncio.run(files_held(Answering(models), Catalog((SMALL,))))
+def listed(models: dict[str, Any], copies: dict[str, str] | None = None) -> list[tuple[str, str]]:
+    client = Answering(models)
+    for original, copy in (copies or {}).items():
+        client.copies.note(original, copy)
+    files = asyncio.run(files_held(client, Catalog((SMALL,))))
     return [(file.name, file.sha256) for file in files]
 
 
@@ -70,6 +75,22 @@ def test_one_of_the_catalog_counts_under_its_own_names() -> None:
     assert listed({"a:1b": made_of(SMALL.sha256), "Small:latest": made_of(SMALL.sha256)}) == [
         ("Small:latest", SMALL.sha256)
     ]
+
+
+def test_what_ollama_made_of_one_of_the_catalog_is_that_one() -> None:
+    copies = {SMALL.sha256: A}
+    assert listed({"small:latest": made_of(A)}, copies) == [("small:latest", SMALL.sha256)]
+    assert listed({"mine:1b": made_of(A)}, copies) == [], "as under any name that is not the entry's"
+    assert listed({"mine:1b": made_of(A)}, {B: A}) == [("mine:1b", A)], "the catalog does not know it any more"
+
+
+def test_one_of_which_ollama_does_not_tell_hides_no_other() -> None:
+    models = {"bad:1b": Said(500, "unexpected EOF"), "gone:1b": Said(404, "not found"), "mine:1b": made_of(A)}
+    assert listed(models) == [("mine:1b", A)]
+
+
+def test_what_runs_elsewhere_is_not_asked_about() -> None:
+    assert asyncio.run(Answering({}).shown(Model("far:cloud", "m", 7, is_remote=True))) == Shown()
 
 
 def test_what_answers_no_prompts_is_left_out() -> None:

@@ -161,11 +161,18 @@ def test_a_doctor_finds_a_server_and_says_what_to_do_about_none(where: str, tmp_
             found = await check_server(there.host)
             assert found.ok
             assert found.detail.startswith("Ollama 0.")
-            if where == "double":
+            if where != "real":
                 there.double.faults.version = "0.9.6"
                 old = await check_server(there.host)
                 assert not old.ok
                 assert "0.9.6 is too old: install 0.17.1 or later" in old.detail
+                there.double.faults.refuses = {"/api/version": (404, "404 page not found")}
+                other = await check_server(there.host)
+                assert not other.ok
+                assert "404 page not found" in other.detail
+            nowhere = await check_server("[no address")
+            assert not nowhere.ok
+            assert "OLLAMA_HOST" in nowhere.hint
             none = await check_server("127.0.0.1:9")
             assert not none.ok
             assert "https://ollama.com/download" in none.hint

@@ -6,7 +6,6 @@ Decides what belongs to an agent; what agents and devices share is `serving`'s.
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -33,16 +32,16 @@ from edgecoder_drivers.commands.serving import (
     serve,
 )
 from edgecoder_drivers.http.server import PORT
+from edgecoder_drivers.ollama.address import address
 from edgecoder_drivers.ollama_parts import OllamaParts
 
 
-def check_address(ollama: str) -> None:
+def check_address(ollama: str | None) -> None:
     """Raises ConfigError where Ollama could not be there."""
     try:
-        urlsplit(ollama if "//" in ollama else f"//{ollama}").port  # noqa: B018 - it is looked at to be judged
-    except ValueError:
-        hint = "give one such as 127.0.0.1:11434"
-        raise ConfigError("--ollama", None, f"{ollama!r} is no address", hint) from None
+        address(ollama)
+    except ValueError as error:
+        raise ConfigError("--ollama", None, str(error), "give one such as 127.0.0.1:11434") from None
 
 
 KIND = Kind(Role.AGENT, Platform.NODE, "laptop")
@@ -68,8 +67,7 @@ def command(
     log: Level = "info",
 ) -> None:
     """Run models with the Ollama of this machine, swap them over HTTP, and answer tasks."""
-    if ollama is not None:
-        check_address(ollama)
+    check_address(ollama)
     where = Where(host, port, token_file, tls_certificate, tls_key, name or ())
     plan = plan_of(
         KIND,

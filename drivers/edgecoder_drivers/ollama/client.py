@@ -11,25 +11,33 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
-from ollama import AsyncClient, GenerateResponse, ProgressResponse, ResponseError, ShowResponse
+from ollama import GenerateResponse, ProgressResponse, ResponseError, ShowResponse
 
 from edgecoder.errors import Reason
 from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.ollama.address import address
+from edgecoder_drivers.ollama.copies import Copies
+from edgecoder_drivers.ollama.wire import Requests, Row
 
 VERSION_FLOOR: Final = (0, 17, 1)
 """The oldest Ollama that this was made for."""
+SOURCE_VERSION: Final = (0, 0, 0)
+"""What one calls itself that somebody has built: it is believed to be new enough."""
 FOR_EVER: Final = -1
 """The `keep_alive` of a model that stays until it is told to go."""
+WORDS_MAX: Final = 500
+"""What is kept of an error."""
 _BLOB: Final = re.compile(r"(.*sha256-([0-9a-f]{64}))\s*")
+_LAYER: Final = re.compile(r".* layer sha256:([0-9a-f]{64})")
 _CACHE_BYTES: Final = 2
 """Of a number in the cache of keys and values: 16 bits, as Ollama has it unless it is told otherwise."""
 _NUMBER_MAX: Final = 1 << 31
-_CHUNK_BYTES: Final = 1 << 20
 _NONSENSE: Final = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 """What the client raises at an answer that is no JSON, or not of the right shape."""
 
@@ -58,11 +66,15 @@ class Unreachable(Refused):
         self.is_down = is_down
 
 
+class Untold(Unreachable):
+    """Ollama does not tell of one model, whatever else it does."""
+
+
 class Said(Exception):
     """What Ollama answered in place of what was asked."""
 
     def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
+        super().__init__(words[:WORDS_MAX])
         self.status = status
         """Of HTTP; -1 where it came within a stream."""
 
@@ -75,6 +87,24 @@ class Model(NamedTuple):
     """Digest of its manifest, hexadecimal."""
     size_bytes: int
     """On disk, or in memory where it runs."""
+    is_remote: bool = False
+    """Whether it runs elsewhere, and is only called from here."""
+    context_tokens: int = 0
+    """With which it runs; 0 is unknown."""
+    expires_at: datetime | None = None
+    """When it is to be freed, where it runs."""
+
+    @classmethod
+    def of(cls, row: Row) -> Model:
+        """As Ollama lists it."""
+        return cls(
+            row.model or "",
+            row.digest or "",
+            row.size or 0,
+            is_remote=bool(row.remote_host or row.remote_model),
+            context_tokens=row.context_length or 0,
+            expires_at=row.expires_at,
+        )
 
 
 class Shown(NamedTuple):
@@ -92,43 +122,16 @@ class Shown(NamedTuple):
     kv_bytes_per_token: int = 0
 
 
-class _Requests(AsyncClient):
-    """The official client, and what it does not offer."""
-
-    async def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        answer: httpx.Response = await self._request_raw(method, path, **more)  # type: ignore[no-untyped-call]
-        return answer
-
-    async def version(self) -> str:
-        return msgspec.convert((await self._ask("GET", "/api/version")).json()["version"], str)
-
-    async def has_blob(self, sha256: str) -> bool:
-        try:
-            await self._ask("HEAD", f"/api/blobs/sha256:{sha256}")
-        except ResponseError as error:
-            if error.status_code == httpx.codes.NOT_FOUND:
-                return False
-            raise
-        return True
-
-    async def send_blob(self, sha256: str, path: Path) -> None:
-        size = await asyncio.to_thread(lambda: path.stat().st_size)
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        await self._ask("POST", f"/api/blobs/sha256:{sha256}", content=_chunks(path), headers=headers)
-
-
 class Client:
     """One Ollama server."""
 
-    def __init__(self, host: str | None = None, timeouts: Timeouts | None = None) -> None:
-        """`host` as Ollama writes it, such as `127.0.0.1:11434`; None: what OLLAMA_HOST says, else that one."""
+    def __init__(self, host: str | None = None, timeouts: Timeouts | None = None, copies: Copies | None = None) -> None:
+        """`host` as Ollama writes it, such as `127.0.0.1:11434`; None: what OLLAMA_HOST says, else that one. `copies`
+        are those that it has made before. Raises ValueError where `host` is no address."""
         self.timeouts = timeouts or Timeouts()
+        self.copies = copies or Copies()
         limit = httpx.Timeout(self.timeouts.silence, connect=self.timeouts.connect)
-        # No proxies from the environment: httpx would send what is for this machine there too. No connections kept: one
-        # that a restart of the server broke would fail the next request, which may be a swap.
-        self._requests = _Requests(
-            host, timeout=limit, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
-        )
+        self._requests = Requests(address(host), limit)
         self._shown: dict[str, Shown] = {}
         """By the digest of a manifest: what that means never changes."""
 
@@ -140,48 +143,62 @@ class Client:
 
     async def check(self) -> str:
         """Its version. Raises Unreachable, also where that is too old."""
-        with _told():
+        with _of_ollama(), _told():
             async with asyncio.timeout(self.timeouts.answer):
                 version = await self._requests.version()
         numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-        if numbers < VERSION_FLOOR:
+        if numbers < VERSION_FLOOR and numbers != SOURCE_VERSION:
             floor = ".".join(map(str, VERSION_FLOOR))
-            raise Unreachable(f"Ollama {version} is too old: install {floor} or later from https://ollama.com/download")
+            raise Unreachable(
+                f"Ollama {version[:WORDS_MAX]} is too old: install {floor} or later from https://ollama.com/download"
+            )
         return version
 
     async def held(self) -> list[Model]:
-        """The models on its disk."""
-        with _told():
-            async with asyncio.timeout(self.timeouts.answer):
-                answer = await self._requests.list()
-            return [Model(row.model or "", row.digest or "", int(row.size or 0)) for row in answer.models]
+        """The models on its disk. Raises Unreachable."""
+        return await self._models("/api/tags")
 
     async def running(self) -> list[Model]:
-        """The models in its memory, whoever loaded them."""
-        with _told():
+        """The models in its memory, whoever loaded them. One that was replaced meanwhile has no manifest here: what its
+        name means now is not what runs. Raises Unreachable."""
+        running = await self._models("/api/ps")
+        if all(model.manifest in self._shown for model in running):
+            return running
+        held = {(model.name, model.manifest) for model in await self.held()}
+        is_sure = [model.manifest in self._shown or (model.name, model.manifest) in held for model in running]
+        return [model if sure else model._replace(manifest="") for model, sure in zip(running, is_sure, strict=True)]
+
+    async def _models(self, path: str) -> list[Model]:
+        with _of_ollama(), _told():
             async with asyncio.timeout(self.timeouts.answer):
-                answer = await self._requests.ps()
-            return [Model(row.model or "", row.digest or "", int(row.size or 0)) for row in answer.models]
+                return [Model.of(row) for row in await self._requests.rows(path)]
 
     async def files_of(self, model: Model) -> frozenset[str]:
-        """SHA-256 of the files that a model is made of; none where Ollama does not tell."""
-        return (await self.shown(model)).files
+        """SHA-256 of the files that a model is made of, also of those that Ollama has made those of; none where it is
+        more than a file. Raises Unreachable."""
+        files = (await self.shown(model)).files
+        return files.union(*(self.copies.originals(sha256) for sha256 in files))
 
     async def shown(self, model: Model) -> Shown:
-        """What Ollama tells of a model."""
-        if not model.manifest:
-            return Shown()  # it runs in a cloud
+        """What Ollama tells of a model. Raises Unreachable: Untold where it is for this one only."""
+        if model.is_remote or not model.manifest:
+            return Shown()
         if model.manifest not in self._shown:
             try:
                 with _told():
                     self._shown[model.manifest] = _read(await self._show(model.name))
-            except Said:
-                return Shown()  # it is gone
+            except Said as said:
+                if said.status == httpx.codes.NOT_FOUND:
+                    return Shown()  # it is gone
+                raise Untold(f"Ollama does not tell of {model.name}: {said}") from None
         return self._shown[model.manifest]
 
     async def path_of(self, name: str, sha256: str) -> Path | None:
         """Where Ollama says that it keeps a file of a model."""
-        blob = blob_of((await self._show(name)).modelfile or "")
+        try:
+            blob = blob_of((await self._show(name)).modelfile or "")
+        except Said:
+            return None
         return Path(blob[0]) if blob is not None and blob[1] == sha256 else None
 
     async def _show(self, name: str) -> ShowResponse:
@@ -247,8 +264,10 @@ class Client:
                 if error.status_code != httpx.codes.NOT_FOUND:
                     raise
 
-    async def create(self, name: str, sha256: str, path: Path) -> None:
-        """Make a model of a GGUF file, which is sent where Ollama does not have it."""
+    async def create(self, name: str, sha256: str, path: Path) -> frozenset[str]:
+        """Make a model of a GGUF file, which is sent where Ollama does not have it. SHA-256 of what Ollama says that
+        it is made of."""
+        made_of: set[str] = set()
         with _told():
             async with asyncio.timeout(self.timeouts.answer):
                 is_there = await self._requests.has_blob(sha256)
@@ -259,7 +278,9 @@ class Client:
             async with aclosing(_within(lines, self.timeouts.silence, self.timeouts.silence)) as timely:
                 async for line in timely:
                     if line.status == "success":
-                        return
+                        return frozenset(made_of)
+                    layer = _LAYER.fullmatch(line.status or "")
+                    made_of |= set() if layer is None else {layer[1]}
             raise ValueError("the import broke off")
 
 
@@ -320,6 +341,15 @@ def _told() -> Iterator[None]:
         raise Unreachable(f"Ollama's answer makes no sense: {error}") from None
 
 
+@contextmanager
+def _of_ollama() -> Iterator[None]:
+    """Whatever says no to what every Ollama answers is none."""
+    try:
+        yield
+    except Said as said:
+        raise Unreachable(f"what listens there says {said.status} in place of what an Ollama would: {said}") from None
+
+
 async def _within(parts: AsyncIterator[Any], first_s: float, next_s: float) -> AsyncGenerator[Any, None]:
     """Parts of a stream, each of which comes in its time. Ends the stream when it is closed."""
     limit_s = first_s
@@ -334,10 +364,3 @@ async def _within(parts: AsyncIterator[Any], first_s: float, next_s: float) -> A
             limit_s = next_s
     finally:
         await parts.aclose()  # type: ignore[attr-defined]
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    """The bytes of a file, read beside the loop."""
-    with await asyncio.to_thread(path.open, "rb") as file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-            yield chunk

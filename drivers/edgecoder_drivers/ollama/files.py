@@ -95,15 +95,16 @@ class OllamaFiles:
         try:
             for name in await names_held(self._client, effect.entry):
                 await self._client.delete(name)
-        except Said as said:
+            await asyncio.to_thread(self._client.copies.forget, effect.entry.sha256)
+        except (OSError, Said) as said:
             raise Refused(Reason.STORE_FAILED, str(said)) from None
         return FileDeleted(effect.op)
 
     # -- in and out ----------------------------------------------------------------------------------------------------
 
     async def take(self, entry: CatalogEntry, path: Path) -> str:
-        """Give Ollama a file that has arrived. The name under which it has it then: the first of the entry's that is
-        free. Raises Refused."""
+        """Give Ollama a file that has arrived, which may make one of its own of it. The name under which it has it
+        then: the first of the entry's that is free. Raises Refused."""
         names = await names_held(self._client, entry)
         if names:
             return names[0]
@@ -112,15 +113,25 @@ class OllamaFiles:
         if name is None:
             raise Refused(Reason.IN_USE, f"Ollama has other builds under every name of {entry.model_id}")
         try:
-            await self._client.create(name, entry.sha256, path)
+            made_of = await self._client.create(name, entry.sha256, path)
+            if not await self._is_made(entry, name, made_of):
+                await self._client.delete(name)
+                raise Refused(Reason.CHECKSUM_MISMATCH, f"Ollama made another file of {entry.model_id}")
         except OSError as error:
             raise Refused(Reason.STORE_FAILED, str(error)) from None
         except Said as said:
             raise Refused(_reason_of_create(said), str(said)) from None
-        if not await self.has(entry):
-            await self._client.delete(name)
-            raise Refused(Reason.CHECKSUM_MISMATCH, f"Ollama made another file of {entry.model_id}")
         return name
+
+    async def _is_made(self, entry: CatalogEntry, name: str, made_of: frozenset[str]) -> bool:
+        """Whether a model that was just created is the entry's file, or what Ollama says to have made of it. Raises
+        OSError where that cannot be noted."""
+        created = [model for model in await self._client.held() if normalise(model.name) == name]
+        files = [sha256 for model in created for sha256 in (await self._client.shown(model)).files]
+        if len(files) == 1 and files[0] != entry.sha256 and files[0] in made_of:
+            await asyncio.to_thread(self._client.copies.note, entry.sha256, files[0])
+            return True
+        return files == [entry.sha256]
 
     async def give(self, entry: CatalogEntry) -> Path:
         """Where a file can be read, for whoever seeds it. Raises Refused (not_held, checksum_mismatch)."""

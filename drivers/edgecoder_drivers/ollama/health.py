@@ -20,7 +20,11 @@ def checks() -> list[Check]:
 
 async def check_server(host: str | None = None) -> Check:
     """Whether an Ollama answers that can be worked with."""
-    client = Client(host, Timeouts(connect=2, answer=3))
+    try:
+        client = Client(host, Timeouts(connect=2, answer=3))
+    except ValueError as error:
+        hint = "OLLAMA_HOST says where Ollama is, such as 127.0.0.1:11434"
+        return Check(SCOPE, "server", ok=False, detail=str(error), hint=hint)
     try:
         version = await client.check()
     except Unreachable as error:

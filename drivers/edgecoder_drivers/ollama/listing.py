@@ -6,12 +6,13 @@ Others pull and delete models there too, so it is asked again and again. What fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from edgecoder.core.events import FilesHeld, HeldFile
 from edgecoder.models.catalog import Catalog, normalise
 from edgecoder_drivers.driver import Post, Refused
-from edgecoder_drivers.ollama.client import Client, Model, Said, Shown
+from edgecoder_drivers.ollama.client import Client, Model, Shown, Untold
 from edgecoder_drivers.ollama.names import names_there
 
 
@@ -28,7 +29,8 @@ class Listing:
         self._poll_s = poll_s
         self._post: Post = lambda event: None
         self._told: FilesHeld | None = None
-        self._changes = 0
+        self._changes = self._changing = 0
+        self._one_at_a_time = asyncio.Lock()
         self._poll: asyncio.Task[None] | None = None
 
     def open(self, post: Post) -> None:
@@ -47,21 +49,33 @@ class Listing:
         self._changes += 1
         self._told = None
 
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Meanwhile a list says nothing of what will be."""
+        self._changing += 1
+        self.changes()
+        try:
+            yield
+        finally:
+            self._changing -= 1
+            self.changes()
+
     async def files(self) -> tuple[HeldFile, ...]:
-        """What Ollama has and the store does not. Raises Unreachable, Said."""
+        """What Ollama has and the store does not. Raises Unreachable."""
         files, stored = await files_held(self._client, self._catalog), self._stored()
         return tuple(file for file in files if file.sha256 not in stored)
 
     async def tell(self) -> None:
         """Ask now; an Ollama that does not answer is left for the next time."""
-        changes = self._changes
-        try:
-            event = FilesHeld(await self.files(), self._stored())
-        except (Refused, Said):
-            return
-        if changes == self._changes and event != self._told:
-            self._told = event
-            self._post(event)
+        async with self._one_at_a_time:
+            changes = self._changes
+            try:
+                event = FilesHeld(await self.files(), self._stored())
+            except Refused:
+                return
+            if changes == self._changes and not self._changing and event != self._told:
+                self._told = event
+                self._post(event)
 
     async def _keep_asking(self) -> None:
         while True:
@@ -70,12 +84,18 @@ class Listing:
 
 
 async def files_held(client: Client, catalog: Catalog) -> tuple[HeldFile, ...]:
-    """The files that answer prompts by themselves. One of the catalog counts under the entry's names alone; of any
-    other, the shortest name stands for all that are made of it. Raises Unreachable, Said."""
+    """The files that answer prompts by themselves. One of the catalog, or what Ollama made of it, counts under the
+    entry's names alone; of any other, the shortest name stands for all that are made of it. A model of which Ollama
+    does not tell is left out. Raises Unreachable."""
     best: dict[str, HeldFile] = {}
+    ours = catalog.by_digest.keys() - {entry.sha256 for entry in catalog.local}
     for model in sorted(await client.held(), key=lambda model: (len(model.name), model.name)):
-        shown = await client.shown(model)
-        for sha256 in shown.files if shown.is_for_prompts else ():
+        try:
+            shown, files = await client.shown(model), await client.files_of(model)
+        except Untold:
+            continue
+        known = files & ours
+        for sha256 in (known or shown.files) if shown.is_for_prompts else ():
             entry = catalog.by_digest.get(sha256)
             if sha256 not in best and (entry is None or normalise(model.name) in names_there(entry)):
                 best[sha256] = _held_file(model, sha256, shown)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ from tests.drivers.ollama_double.runners import Runners
 CREATED_AT = "2026-01-01T00:00:00Z"
 CONTEXT_TOKENS = 512
 """The context of a model that nobody asked one for."""
+REWRITES_FROM = (0, 30)
+"""The version since which Ollama has a GGUF go through `llama-quantize COPY`."""
+TEMPLATE = "{{ .System }}\nFROM /nowhere/sha256-" + "0" * 64 + "\n{{ .Prompt }}"
+"""Over several lines, one of which looks like what a model is made of."""
 Lines = AsyncIterator[dict[str, Any]]
 
 
@@ -38,7 +43,8 @@ class Double:
         self.disk = Disk(root)
         self.faults = faults
         self.registry = registry
-        self.runners = Runners(places)
+        root.touch()  # tests read no clock; a folder that was just written to tells the time as well
+        self.runners = Runners(places, datetime.fromtimestamp(root.stat().st_mtime, UTC))
 
     def app(self) -> ASGIApp:
         """What is served."""
@@ -62,17 +68,17 @@ class Double:
         return JSONResponse({"version": self.faults.version})
 
     async def _tags(self, _: Request) -> Response:
-        return JSONResponse({"models": [self.disk.row(name) for name in self.disk.names()]})
+        return JSONResponse({"models": [self.disk.row(name) for name in self.disk.names()] + self.faults.rows})
 
     async def _ps(self, _: Request) -> Response:
         await self.runners.expire()
         rows = [
             {
-                **self.disk.row(runner.name),
+                **runner.row,
                 "size": max(runner.size_bytes, self.runners.size_bytes_min),
                 "size_vram": 0,
                 "context_length": runner.context_tokens,
-                "expires_at": runner.expires_at.isoformat(),
+                "expires_at": self.runners.expires_at(runner).isoformat(),
             }
             for runner in self.runners.all()
         ]
@@ -89,8 +95,8 @@ class Double:
         row = self.disk.row(name)
         return JSONResponse(
             {
-                "modelfile": f"{head}\nFROM {path}\nTEMPLATE {{{{ .Prompt }}}}\n",
-                "template": "{{ .Prompt }}",
+                "modelfile": f'{head}\nFROM {path}\nTEMPLATE """{TEMPLATE}"""\n',
+                "template": TEMPLATE,
                 "details": row["details"],
                 "model_info": gguf_keys(path) if path.exists() else {},
                 "capabilities": ["completion"],
@@ -125,7 +131,7 @@ class Double:
             await self.runners.stop(path)
             return JSONResponse({**base, "done": True, "done_reason": "unload"})
         options = body.get("options") or {}
-        using = self.runners.using(path, name, int(options.get("num_ctx", CONTEXT_TOKENS)), keep_alive_s)
+        using = self.runners.using(path, self.disk.row(name), int(options.get("num_ctx", CONTEXT_TOKENS)), keep_alive_s)
         await asyncio.sleep(self.faults.load_s)
         if not body.get("prompt"):
             try:
@@ -138,7 +144,11 @@ class Double:
 
     async def _reply(self, lines: Lines, *, is_stream: bool) -> Response:
         if is_stream:
-            return StreamingResponse(self.faults.lines(lines), media_type="application/x-ndjson")
+            first = await anext(lines)
+            if "error" in first:
+                return _error(first.get("status", 500), first["error"])
+            all_of_it = self.faults.lines(_again(first, lines))
+            return StreamingResponse(all_of_it, media_type="application/x-ndjson")
         text, last = "", {}
         async for line in lines:
             if "error" in line:
@@ -160,24 +170,29 @@ class Double:
     async def _created(self, body: dict[str, Any]) -> Lines:
         digest = next(iter((body.get("files") or {}).values()), None)
         if digest is None or not self.disk.blob(digest).exists():
-            yield {"error": "neither 'from' or 'files' was specified"}
+            yield {"error": "neither 'from' or 'files' was specified", "status": 400}
             return
         yield {"status": "parsing GGUF"}
         try:
-            self.disk.create(body["model"], digest)
+            made_of = self._made_of(digest)
+            self.disk.create(body["model"], made_of)
         except (ValueError, KeyError, IndexError) as error:
             yield {"error": f"supplied file was not in GGUF format: {error}"}
             return
-        yield {"status": f"using existing layer {digest}"}
+        yield {"status": f"{'using existing' if made_of == digest else 'creating new'} layer {made_of}"}
         yield {"status": "writing manifest"}
         yield {"status": "success"}
+
+    def _made_of(self, digest: str) -> str:
+        """The file of a model that is made of a blob; the blob stays where it is."""
+        version = tuple(int(part) for part in self.faults.version.split(".")[:2])
+        return self.disk.rewritten(digest) if version >= REWRITES_FROM else digest
 
     async def _delete(self, request: Request) -> Response:
         text, name = await self._named(request)
         if name is None:
             return _missing(text)
-        await self.runners.stop(self.disk.model_blob(self.disk.manifest(name)))
-        self.disk.remove(name)
+        self.disk.remove(name)  # what runs of it runs on
         return Response()
 
     async def _head_blob(self, request: Request) -> Response:
@@ -191,6 +206,16 @@ class Double:
         if other is not None:
             return _error(400, f'digest mismatch, expected "{digest}", got "{other}"')
         return Response(status_code=201)
+
+
+async def _again(first: dict[str, Any], rest: Lines) -> Lines:
+    """All lines of which the first has been looked at."""
+    try:
+        yield first
+        async for line in rest:
+            yield line
+    finally:
+        await rest.aclose()  # type: ignore[attr-defined]
 
 
 def _error(status: int, words: str) -> Response:

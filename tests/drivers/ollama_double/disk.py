@@ -54,6 +54,12 @@ class Disk:
         partial.rename(path)
         return None
 
+    def rewritten(self, digest: str) -> str:
+        """A copy of a GGUF with other bytes, as another blob."""
+        content = self.blob(digest).read_bytes() + bytes(32)
+        self.blob(sha256_of(content)).write_bytes(content)
+        return sha256_of(content)
+
     # -- manifests -----------------------------------------------------------------------------------------------------
 
     def names(self) -> list[Name]:

@@ -18,6 +18,9 @@ class Faults:
     """Set by a test at any time; they hold from the next request on. Paths are such as `/api/ps`."""
 
     version: str = "0.17.1"
+    """From 0.30 on a model that is made of a GGUF is made of a copy with other bytes."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """What `/api/tags` says beside what is on the disk."""
     hangs: set[str] = field(default_factory=set)
     """Requests that are never answered."""
     says: dict[str, bytes] = field(default_factory=dict)

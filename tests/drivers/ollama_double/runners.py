@@ -10,13 +10,11 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import xllamacpp
-
-from tests.drivers.ollama_double.names import Name
 
 FOR_EVER = datetime(2318, 3, 8, tzinfo=UTC)
 """When a model without an end expires: a Go duration has no longer one."""
@@ -25,35 +23,33 @@ FOR_EVER = datetime(2318, 3, 8, tzinfo=UTC)
 class Runner:
     """One model in memory."""
 
-    def __init__(self, path: Path, name: Name, context_tokens: int, keep_alive_s: float) -> None:
-        """Raises RuntimeError."""
+    def __init__(self, path: Path, row: dict[str, Any], context_tokens: int) -> None:
+        """`row` is what `/api/tags` said of it. Raises RuntimeError."""
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
         params.n_ctx = context_tokens
         params.n_parallel = 1
         params.warmup = False
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-        self.name = name
+        self.row = row
         self.context_tokens = context_tokens
         self.size_bytes = path.stat().st_size
-        self.keep_alive_s = keep_alive_s
+        self.keep_alive_s = 300.0
         self.expires = math.inf
         self.users = 0
         self.has_crashed = asyncio.Event()
         self.is_free = asyncio.Condition()
         self.llama: Any = xllamacpp.Server(params)
 
-    @property
-    def expires_at(self) -> datetime:
-        """As `/api/ps` says it, by the loop's clock."""
-        return FOR_EVER if self.expires == math.inf else datetime.fromtimestamp(self.expires, UTC)
-
 
 class Runners:
     """All of them, by file."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, began: datetime) -> None:
+        """`began` is the time of day."""
         self.places = places
+        self._clock_began = began - timedelta(seconds=_now())
+        """The time of day at which the loop's clock was 0."""
         self.size_bytes_min = 0
         """What a model takes at least, by what `/api/ps` says."""
         self.loaded: dict[Path, Runner] = {}
@@ -61,9 +57,10 @@ class Runners:
 
     @asynccontextmanager
     async def using(
-        self, path: Path, name: Name, context_tokens: int, keep_alive_s: float | None
+        self, path: Path, row: dict[str, Any], context_tokens: int, keep_alive_s: float | None
     ) -> AsyncIterator[Runner]:
-        """A runner, loaded where it is not; `keep_alive_s` None leaves the one that it has. Raises RuntimeError."""
+        """The runner of a model, loaded where it is not; `keep_alive_s` None leaves the one that it has. Raises
+        RuntimeError."""
         async with self._one_load:
             await self.expire()
             old = self.loaded.get(path)
@@ -72,7 +69,7 @@ class Runners:
             while path not in self.loaded and len(self.loaded) >= self.places:
                 await self._free(min(self.loaded, key=lambda other: self.loaded[other].expires))
             if path not in self.loaded:
-                runner = await asyncio.to_thread(Runner, path, name, context_tokens, 300.0)
+                runner = await asyncio.to_thread(Runner, path, row, context_tokens)
                 self.loaded[path] = runner
             runner = self.loaded[path]
             runner.users += 1
@@ -110,6 +107,13 @@ class Runners:
         if runner is not None:
             runner.keep_alive_s, runner.expires = 0, 0
             await self.expire()
+
+    def expires_at(self, runner: Runner) -> datetime:
+        """As `/api/ps` says it."""
+        if runner.keep_alive_s == math.inf:
+            return FOR_EVER
+        at_s = _now() + runner.keep_alive_s if runner.expires == math.inf else runner.expires
+        return self._clock_began + timedelta(seconds=at_s)
 
     def crash(self) -> None:
         """The processes that run the models are killed."""

@@ -80,7 +80,7 @@ class Ollama:
         self.faults = Faults()
         self._root, self._registry, self._places = root, registry, places
         self._serving = Serving()
-        self.double = Double(root, self.faults, registry, places)
+        self.double: Double
 
     @property
     def host(self) -> str:
