@@ -22,7 +22,7 @@ from edgecoder.models.held import with_held
 from edgecoder_drivers.driver import Driver, Operate, Perform, Post, Refused
 from edgecoder_drivers.ollama.client import Client
 from edgecoder_drivers.ollama.copies import Copies
-from edgecoder_drivers.ollama.engine import OllamaDriver, OllamaEngine
+from edgecoder_drivers.ollama.engine import POLL_S, OllamaDriver, OllamaEngine
 from edgecoder_drivers.ollama.files import OllamaFiles
 from edgecoder_drivers.ollama.giving import Gifts
 from edgecoder_drivers.ollama.listing import Listing
@@ -187,7 +187,7 @@ class GivingEngine(OllamaEngine):
 
     def __init__(self, client: Client, config: NodeConfig, note: Path, gifts: Gifts) -> None:
         """See `OllamaEngine`."""
-        super().__init__(client, config, note)
+        super().__init__(client, config, note, poll_s=POLL_S)
         self._gifts = gifts
 
     async def provide(self, entry: CatalogEntry) -> None:

@@ -134,6 +134,23 @@ class FilesHeld(Event, frozen=True):
     stored: tuple[str, ...] = ()
 
 
+class OtherModel(msgspec.Struct, frozen=True, gc=False):
+    """A model that another program has in the memory of the engine's server."""
+
+    name: str
+    sha256s: tuple[str, ...]
+    """Of the file that it is made of, as the catalog may know it; empty where that is not told."""
+    size_mb: int
+
+
+class OthersLoaded(Event, frozen=True):
+    """All models that other programs have in the memory of the engine's server now."""
+
+    models: tuple[OtherModel, ...]
+    is_full: bool = False
+    """Whether one model more would put out one of them."""
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 

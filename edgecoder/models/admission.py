@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Container
 
 from edgecoder.config import NodeConfig
+from edgecoder.core.events import OthersLoaded
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.inventory import DownloadState, Inventory
 
 MIB = 1 << 20
+NOBODY = OthersLoaded(())
 
 
 def memory_needed_mb(entry: CatalogEntry, config: NodeConfig) -> int:
@@ -26,7 +28,17 @@ def fits(entry: CatalogEntry, platform: Platform, config: NodeConfig) -> Reason 
     return Reason.INSUFFICIENT_MEMORY if memory_needed_mb(entry, config) > config.memory_budget_mb else None
 
 
-def admit(entry: CatalogEntry, platform: Platform, config: NodeConfig, inventory: Inventory) -> Reason | None:
+def has_memory(entry: CatalogEntry, config: NodeConfig, others: OthersLoaded) -> bool:
+    """Whether there is memory for `entry` beside what other programs have loaded; what they have loaded takes none."""
+    if any(entry.sha256 in model.sha256s for model in others.models):
+        return True
+    taken_mb = sum(model.size_mb for model in others.models)
+    return not others.is_full and taken_mb + memory_needed_mb(entry, config) <= config.memory_budget_mb
+
+
+def admit(
+    entry: CatalogEntry, platform: Platform, config: NodeConfig, inventory: Inventory, others: OthersLoaded = NOBODY
+) -> Reason | None:
     """Why this node cannot load `entry` now, or None."""
     obstacle = fits(entry, platform, config)
     if obstacle is not None:
@@ -34,7 +46,9 @@ def admit(entry: CatalogEntry, platform: Platform, config: NodeConfig, inventory
     state = inventory.state(entry)
     if state is DownloadState.QUARANTINED:
         return Reason.QUARANTINED
-    return None if state is DownloadState.INSTALLED else Reason.NOT_INSTALLED
+    if state is not DownloadState.INSTALLED:
+        return Reason.NOT_INSTALLED
+    return None if has_memory(entry, config, others) else Reason.INSUFFICIENT_MEMORY
 
 
 def has_room(

@@ -17,6 +17,7 @@ from edgecoder.core.events import (
     EngineReturned,
     FetchProgressed,
     FilesHeld,
+    OthersLoaded,
     PullModel,
     QueryModels,
     RemoveModel,
@@ -25,7 +26,7 @@ from edgecoder.core.events import (
 )
 from edgecoder.core.ids import CommandId
 from edgecoder.errors import Reason
-from edgecoder.models.admission import admit, has_room
+from edgecoder.models.admission import NOBODY, admit, has_room
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.downloads import Downloads, OnEnd, Pieces
 from edgecoder.models.held import KEY as HELD_KEY
@@ -55,6 +56,8 @@ class ModelManager:
         self._platform = platform
         self._wished: CatalogEntry | None = None
         """What a user wanted last and was not refused: a pull that ends late must not undo a later wish."""
+        self._others = NOBODY
+        """What other programs have in the engine's memory."""
         self.is_closed = False
         """Whether the node is shutting down: then no model is changed any more."""
         self.inventory = Inventory(context, on_change)
@@ -82,8 +85,18 @@ class ModelManager:
         return Reason.INCOMPATIBLE if self._catalog.knows(name) else Reason.UNKNOWN_MODEL
 
     def admits(self, entry: CatalogEntry) -> Reason | None:
-        """Why a file cannot be loaded now."""
-        return admit(entry, self._platform, self._context.config, self.inventory)
+        """Why a file cannot be loaded now, beside what other programs have in memory. What serves has its room."""
+        others = NOBODY if entry is self.swap.serving else self._others
+        return admit(entry, self._platform, self._context.config, self.inventory, others)
+
+    def _is_compatible(self, entry: CatalogEntry) -> bool:
+        """Whether a file can be loaded here at all, whatever others have in memory now."""
+        obstacle = admit(entry, self._platform, self._context.config, self.inventory)
+        return obstacle in (None, Reason.NOT_INSTALLED)
+
+    def others_loaded(self, event: OthersLoaded) -> None:
+        """Other programs have this in memory now: there is so much less for a model."""
+        self._others = event
 
     def engine_returned(self) -> None:
         """The engine can be used again: load what served last, if it was away when that was tried."""
@@ -169,7 +182,7 @@ class ModelManager:
                 entry,
                 inventory.state(entry).value,
                 entry is serving,
-                self.admits(entry) in (None, Reason.NOT_INSTALLED),
+                self._is_compatible(entry),
             )
             for entry in self._catalog.entries
             if self._platform in entry.platforms or inventory.state(entry) is not DownloadState.ABSENT
@@ -183,6 +196,7 @@ class ModelManager:
         QueryModels: query_models,
         FetchProgressed: lambda models, event: models.downloads.progressed(event),
         FilesHeld: lambda models, event: models.held.told(event),
+        OthersLoaded: lambda models, event: models.others_loaded(event),
         EngineFailed: lambda models, event: models.swap.engine_failed(event.reason),
         EngineReturned: lambda models, event: models.engine_returned(),
     }

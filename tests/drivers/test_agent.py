@@ -26,6 +26,7 @@ from edgecoder_drivers.ollama.copies import Copies
 from edgecoder_drivers.ollama.names import names_held
 from edgecoder_drivers.ollama_parts import OllamaParts
 from tests.drivers.ollama_rig import TURNS_MAX, WHERE, Site, run, site, tiny
+from tests.drivers.ollama_rig import until as eventually
 from tests.drivers.rig import as_kind
 from tests.drivers.test_ollama_files import published
 
@@ -262,6 +263,48 @@ def test_what_went_while_nobody_looked_is_absent_when_ollama_is_back(tmp_path: P
                 assert (await states(device))[entry.model_id] == "installed"
                 await there.double.start()
                 await become(device, entry.model_id, "absent")
+
+    run(test)
+
+
+def test_no_room_beside_others_is_known_before_the_old_model_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecoder_drivers.ollama_parts.POLL_S", 0.02)
+
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entries = []
+            for number, name in enumerate("abc"):
+                entry, path = tiny(tmp_path, name, number)
+                await there.files().take(entry, path)
+                entries.append(entry)
+            a, b, c = entries
+            async with agent(there, a, b) as device:
+                assert as_kind(await ask(device, SwapModel, model=a.model_id), SwapResult).reason is None
+                (before,) = there.double.double.runners.all()
+                there.double.double.runners.size_bytes_min = 12 << 30
+                await there.others.load(c.aliases[0], 256, "1h")
+                asked = there.double.faults.asked
+                asked.clear()
+                await eventually(lambda: asked.count("/api/ps") > 2)
+                result = as_kind(await ask(device, SwapModel, model=b.model_id), SwapResult)
+                assert (result.reason, result.active) == (Reason.INSUFFICIENT_MEMORY, a.model_id)
+                assert before in there.double.double.runners.all()
+
+    run(test)
+
+
+def test_a_model_that_was_deleted_while_it_serves_does_not_keep_another_from_coming(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            (a, one), (b, two) = tiny(tmp_path, "a", 1), tiny(tmp_path, "b", 2)
+            await there.files().take(a, one)
+            await there.files().take(b, two)
+            async with agent(there, a, b) as device:
+                assert as_kind(await ask(device, SwapModel, model=a.model_id), SwapResult).reason is None
+                await there.others.delete(a.aliases[0])
+                assert as_kind(await ask(device, SwapModel, model=b.model_id), SwapResult).reason is None
 
     run(test)
 

@@ -114,26 +114,6 @@ def test_a_model_stays_and_answers_without_being_loaded_again(where: str, tmp_pa
 
 
 @everywhere
-def test_what_others_have_loaded_is_left_to_them(where: str, tmp_path: Path) -> None:
-    async def test() -> None:
-        async with site(where, tmp_path) as there:
-            good, other = await with_models(there)
-            await there.others.load(other.aliases[0], CONTEXT_TOKENS, "10m")
-            engine = there.watched(there.engine())
-            await engine.load(other, CONTEXT_TOKENS)
-            await engine.unload()
-            assert await there.running() == ["edgecoder-test-other:tiny"]
-            if where != "real":
-                (runner,) = there.double.double.runners.all()
-                assert runner.keep_alive_s == 300  # not for ever any more
-            await engine.load(good, CONTEXT_TOKENS)
-            await engine.unload()
-            assert await there.running() == ["edgecoder-test-other:tiny"]
-
-    run(test)
-
-
-@everywhere
 def test_a_model_that_others_free_is_told_once(where: str, tmp_path: Path) -> None:
     async def test() -> None:
         async with site(where, tmp_path) as there:
@@ -147,25 +127,6 @@ def test_a_model_that_others_free_is_told_once(where: str, tmp_path: Path) -> No
             assert await refusal(answer(engine)) is Reason.NO_MODEL
             await engine.load(good, CONTEXT_TOKENS)
             assert await answer(engine)
-
-    run(test)
-
-
-@everywhere
-def test_models_of_others_count_as_used_memory(where: str, tmp_path: Path) -> None:
-    async def test() -> None:
-        async with site(where, tmp_path) as there:
-            good, other = await with_models(there)
-            big = msgspec.structs.replace(good, min_memory_mb=NodeConfig().memory_budget_mb)
-            engine = there.watched(there.engine())
-            await engine.load(big, CONTEXT_TOKENS)
-            await engine.unload()
-            if where != "real":
-                there.double.double.runners.size_bytes_min = 1 << 20
-            await there.others.load(other.aliases[0], CONTEXT_TOKENS)
-            assert await refusal(engine.load(big, CONTEXT_TOKENS)) is Reason.INSUFFICIENT_MEMORY
-            assert await there.running() == ["edgecoder-test-other:tiny"]
-            await there.others.free(other.aliases[0])
 
     run(test)
 

@@ -208,6 +208,14 @@ def test_a_load_that_fails_says_why(words: str, reason: Reason, tmp_path: Path) 
     with_fault(tmp_path, Timeouts(), lambda faults: faults.refuses.update({"/api/generate": (500, words)}), ask)
 
 
+@pytest.mark.parametrize(("status", "reason"), [(503, Reason.UNAVAILABLE), (404, Reason.NOT_INSTALLED)])
+def test_a_load_is_told_by_its_status_too(status: int, reason: Reason, tmp_path: Path) -> None:
+    async def ask(talk: Talk) -> None:
+        assert (await talk.of_engine())[0] is reason
+
+    with_fault(tmp_path, Timeouts(), lambda faults: faults.refuses.update({"/api/generate": (status, "no")}), ask)
+
+
 def test_a_model_that_was_deleted_meanwhile_is_no_model(tmp_path: Path) -> None:
     async def test() -> None:
         async with site("double", tmp_path) as there:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgecoder.core.effects import LoadModel, ModelStatus, SwapResult
-from edgecoder.core.events import EngineReturned, QueryStatus, ShutDown
+from edgecoder.core.effects import LoadModel, ModelRow, ModelStatus, SwapResult, UnloadModel
+from edgecoder.core.events import EngineReturned, OtherModel, OthersLoaded, QueryModels, QueryStatus, ShutDown
 from edgecoder.errors import Reason
 from edgecoder.models.swap import SwapState
 from edgecoder.trace import SwapEnded
@@ -147,3 +147,52 @@ def test_a_node_that_leaves_loads_nothing_more(cluster: Cluster, phone: Host) ->
     phone.take(EngineReturned())
     cluster.run_for(5_000)
     assert len(phone.did(LoadModel)) == loads
+
+
+HUGE = OthersLoaded((OtherModel("theirs:70b", ("a" * 64,), 1_000_000),))
+
+
+def swap(cluster: Cluster, phone: Host, model: str) -> Reason | None:
+    command = phone.swap(model)
+    cluster.run_for(5_000)
+    return phone.result(command, SwapResult).reason
+
+
+@pytest.mark.parametrize("others", [HUGE, OthersLoaded((), is_full=True)], ids=["memory", "places"])
+def test_what_others_have_loaded_is_counted_before_anything_is_unloaded(
+    others: OthersLoaded, cluster: Cluster, phone: Host
+) -> None:
+    phone.take(others)
+    assert swap(cluster, phone, "large") is Reason.INSUFFICIENT_MEMORY
+    assert phone.did(UnloadModel) == []
+    assert phone.member.swap.serving is SMALL
+    assert swap(cluster, phone, "small") is None, "it serves, so it has its room"
+    phone.take(OthersLoaded(()))
+    assert swap(cluster, phone, "large") is None
+
+
+def test_what_others_have_loaded_themselves_needs_no_room_more(cluster: Cluster, phone: Host) -> None:
+    phone.take(OthersLoaded((*HUGE.models, OtherModel("theirs:1b", (LARGE.sha256,), 100)), is_full=True))
+    assert swap(cluster, phone, "large") is None
+
+
+def test_what_others_have_loaded_does_not_keep_the_old_model_from_coming_back(cluster: Cluster, phone: Host) -> None:
+    phone.plan(LoadModel, fails(Reason.LOAD_FAILED))
+    command = phone.swap("large")
+    phone.take(HUGE)
+    cluster.run_for(5_000)
+    assert phone.result(command, SwapResult).active == "small"
+    assert phone.member.swap.serving is SMALL
+
+
+def test_a_model_is_compatible_whatever_others_have_loaded_now(cluster: Cluster, phone: Host) -> None:
+    before = compatible(cluster, phone)
+    phone.take(HUGE)
+    assert compatible(cluster, phone) == before
+    assert {"small", "large"} <= before
+
+
+def compatible(cluster: Cluster, phone: Host) -> set[str]:
+    command = phone.ask(QueryModels)
+    cluster.run_for(100)
+    return {row.entry.model_id for row in phone.result(command, tuple) if isinstance(row, ModelRow) and row.compatible}

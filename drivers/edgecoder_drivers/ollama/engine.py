@@ -2,30 +2,33 @@
 
 It loads with an empty prompt and a `keep_alive` without end, and looks every few seconds whether the model is still
 there: others may free it, or restart the server. It frees only what it loaded itself, or an earlier life of this node
-did; a note on the disk tells which. Models of others count as used memory. What follows when the model is lost is the
-core's to decide.
+did; a note on the disk tells which. What others had loaded goes back to them as it was. Their models count as used
+memory, and the core hears of them. What follows when the model is lost is the core's to decide.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
 
+import httpx
 import structlog
 from ollama import GenerateResponse
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.events import EngineReturned
+from edgecoder.core.events import EngineReturned, OtherModel, OthersLoaded
 from edgecoder.errors import Reason
-from edgecoder.models.admission import MIB, memory_needed_mb
+from edgecoder.models.admission import MIB, has_memory
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Post, Refused
 from edgecoder_drivers.engine import EngineDriver, Part
 from edgecoder_drivers.ollama.client import Client, Model, Said, Unreachable
-from edgecoder_drivers.ollama.names import names_held, of_file
+from edgecoder_drivers.ollama.names import files_told, names_held, running_of_file
+from edgecoder_drivers.ollama.noted import Loaded, Note, is_for_ever, lent
 
 POLL_S: Final = 5.0
 MISSES_MAX: Final = 3
@@ -34,13 +37,19 @@ GONE_POLL_S: Final = 0.1
 """How often it is asked whether a model that is to go is gone."""
 CLOSE_S: Final = 5.0
 """How long an end waits for a model to be freed."""
-GIVEN_BACK: Final = "5m"
-"""The `keep_alive` of a model of others when we need it no more: Ollama's own default."""
+PLACES: Final = 3
+"""How many models Ollama has in memory at most where OLLAMA_MAX_LOADED_MODELS does not say: its own number for a
+machine with one graphics card or none."""
 SAMPLE_PROMPT: Final = "def add(a, b):\n    return"
 SAMPLE_TOKENS: Final = 16
 _NS_PER_S: Final = 1_000_000_000
 _CRASHES: Final = ("has terminated", "has unexpectedly stopped", "error was encountered while running the model")
 """How Ollama says that the process which ran a model is gone."""
+_REASONS: Final[dict[int, Reason]] = {
+    httpx.codes.NOT_FOUND: Reason.NOT_INSTALLED,
+    httpx.codes.SERVICE_UNAVAILABLE: Reason.UNAVAILABLE,
+}
+"""Why a load failed, where the status says it: the queue is full, or the model is gone."""
 _LOST: Final = frozenset((Reason.ENGINE_CRASHED, Reason.OUT_OF_MEMORY, Reason.NO_MODEL))
 _log = structlog.get_logger("edgecoder.ollama")
 
@@ -52,15 +61,20 @@ async def _nothing() -> None:
 class _Held:
     """The model that is there, or on its way, and who waits for its answers."""
 
-    def __init__(self, entry: CatalogEntry, name: str, context_tokens: int, *, is_ours: bool) -> None:
+    def __init__(self, entry: CatalogEntry, name: str, loaded: Loaded, wanted_tokens: int) -> None:
         self.entry = entry
         self.name = name
-        self.context_tokens = context_tokens
-        self.is_ours = is_ours
-        """Whether it was this node that had it loaded."""
+        self.loaded = loaded
+        self.context_tokens = wanted_tokens
+        """With another one Ollama would load it anew."""
+        self._wanted_tokens = wanted_tokens
         self.ended: Reason | None = None
         """Why its answers are called off."""
         self._waits: set[asyncio.Timeout] = set()
+
+    def see(self, running: list[Model]) -> None:
+        """A larger context than it needs is one that others have given it."""
+        self.context_tokens = max([self._wanted_tokens, *(model.context_tokens for model in running)])
 
     async def part(self, parts: AsyncGenerator[GenerateResponse, None]) -> GenerateResponse | None:
         """The next part of an answer; None after the last. Raises Refused when the model goes meanwhile."""
@@ -90,14 +104,21 @@ class OllamaEngine:
         """`note` is the file that tells later lives what this one has loaded."""
         self._client = client
         self._config = config
-        self._note = note
+        self._note = Note(note)
         self._poll_s = poll_s
+        self._places = _places()
+        self._served: str | None = None
+        """SHA-256 of what served last: it had its room, and gets it back."""
+        self._others = OthersLoaded(())
+        """What the core was told."""
         self._held: _Held | None = None
         self._is_loading = False
         self._misses = 0
         self._on_failed: Callable[[Reason], None] = lambda reason: None
         self.on_back: Callable[[], Awaitable[None]] = _nothing
         """Awaited when an Ollama answers that did not before."""
+        self.on_others: Callable[[OthersLoaded], None] = lambda event: None
+        """Called when others have other models in memory than before."""
         self._poll: asyncio.Task[None] | None = None
         self.is_healthy = False
         """Whether Ollama answered when it was last asked, and is new enough."""
@@ -141,15 +162,17 @@ class OllamaEngine:
         names = await names_held(self._client, entry)
         if not names:
             raise Refused(Reason.NOT_INSTALLED, f"Ollama does not have {entry.model_id} with the catalog's SHA-256")
-        await self._free_left_over(entry)
+        await self._clear_up(entry)
         running = await self._client.running()
-        mine = await of_file(self._client, running, entry.sha256)
-        self._judge_memory(entry, [model for model in running if model not in mine])
-        held = _Held(entry, names[0], context_tokens, is_ours=not mine or self._noted() == entry.sha256)
-        if held.is_ours:
-            self._note.write_text(entry.sha256, encoding="utf-8")
+        mine = await running_of_file(self._client, running, entry.sha256)
+        others = [model for model in running if model not in mine]
+        if not mine and entry.sha256 != self._served:
+            self._judge_memory(entry, await self._others_of(others))
+        held = _Held(entry, names[0], self._whose(entry, mine), context_tokens)
+        held.see(mine)
+        self._note.write(held.loaded)
         try:
-            await self._client.load(held.name, context_tokens)
+            await self._client.load(held.name, held.context_tokens)
             tokens_per_s = await self._measure(held)
         except Said as said:
             await self._take_back(held)
@@ -157,15 +180,31 @@ class OllamaEngine:
         except BaseException:
             await self._take_back(held)
             raise
-        self._held = held
+        self._held, self._served = held, entry.sha256
+        await self._say_who_went(others)
         return tokens_per_s
 
-    def _judge_memory(self, entry: CatalogEntry, others: list[Model]) -> None:
+    def _whose(self, entry: CatalogEntry, mine: list[Model]) -> Loaded:
+        """What is to be noted of a model: that it is ours, or how long others want it."""
+        noted = self._note.read()
+        if not mine:
+            return Loaded(entry.sha256, is_ours=True)
+        if noted is not None and noted.sha256 == entry.sha256 and is_for_ever(mine[0]):
+            return noted
+        return lent(mine[0], entry.sha256)
+
+    def _judge_memory(self, entry: CatalogEntry, others: OthersLoaded) -> None:
         """Ollama itself would put out what others have loaded to make room."""
-        taken_mb = sum(model.size_bytes for model in others) // MIB
-        if taken_mb + memory_needed_mb(entry, self._config) > self._config.memory_budget_mb:
-            names = ", ".join(model.name for model in others)
-            raise Refused(Reason.INSUFFICIENT_MEMORY, f"other programs' models take {taken_mb} MB: {names}")
+        if not has_memory(entry, self._config, others):
+            names = ", ".join(f"{model.name} ({model.size_mb} MB)" for model in others.models)
+            raise Refused(Reason.INSUFFICIENT_MEMORY, f"other programs have loaded {names}")
+
+    async def _say_who_went(self, others: list[Model]) -> None:
+        """Ollama may have put out models of others all the same: it says nowhere how it decides."""
+        with suppress(Refused):
+            there = {model.manifest for model in await self._client.running()}
+            if gone := [model.name for model in others if model.manifest not in there]:
+                _log.warning("ollama put out models of other programs", models=", ".join(gone))
 
     async def _measure(self, held: _Held) -> int:
         """Tokens a second, by a short answer."""
@@ -184,12 +223,10 @@ class OllamaEngine:
         self._held = None
         held.end(Reason.CANCELLED)
         try:
-            if held.is_ours:
-                await self._free(held.name, held.entry.sha256)
-            else:
-                await self._client.load(held.name, held.context_tokens, GIVEN_BACK)
+            await self._let_go(held)
         except (Unreachable, Said) as error:
             if isinstance(error, Unreachable) and error.is_down:
+                self._note.clear()
                 return  # with the server the model went
             self._keep(held)
             raise Refused(Reason.UNLOAD_FAILED, str(error)) from None
@@ -201,41 +238,56 @@ class OllamaEngine:
         """It could not be freed, so it goes on answering."""
         self._held, held.ended = held, None
 
+    async def _let_go(self, held: _Held) -> None:
+        """Have a model freed if it is ours, else left to others as they had it. One that was deleted while it runs
+        cannot be had freed. Raises Unreachable, Said."""
+        running = await running_of_file(self._client, await self._client.running(), held.entry.sha256)
+        try:
+            if running and held.loaded.is_ours:
+                await self._free(held.name, held.entry.sha256)
+            elif running:
+                held.see(running)
+                await self._client.load(held.name, held.context_tokens, held.loaded.keep_alive)
+        except Said as said:
+            if said.status != httpx.codes.NOT_FOUND:
+                raise
+            hint = f"restart Ollama to free {sum(model.size_bytes for model in running) // MIB} MB"
+            _log.warning("a model that was deleted runs on", model=held.name, hint=hint)
+        self._note.clear()
+
     async def _free(self, name: str, sha256: str) -> None:
-        """Have a model of ours freed, and wait until it is. Raises Unreachable, Said."""
+        """Have a model freed, and wait until it is. Raises Unreachable, Said."""
         await self._client.free(name)
         try:
             async with asyncio.timeout(self._client.timeouts.unload):
                 while True:
-                    if not await of_file(self._client, await self._client.running(), sha256):
-                        break
+                    if not await running_of_file(self._client, await self._client.running(), sha256):
+                        return
                     await asyncio.sleep(GONE_POLL_S)
         except TimeoutError:
             raise Unreachable(f"Ollama has not freed {name}: somebody uses it") from None
-        self._note.unlink(missing_ok=True)
 
     async def _take_back(self, held: _Held) -> None:
         """A load that failed or was called off leaves nothing in memory; if that cannot be had now, the note stays."""
-        if held.is_ours:
-            with suppress(Refused, Said, TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
-                    await self._free(held.name, held.entry.sha256)
+        with suppress(Refused, Said, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                if held.loaded.is_ours:  # also what only begins to be loaded
+                    with suppress(Said):
+                        await self._client.free(held.name)
+                await self._let_go(held)
 
-    async def _free_left_over(self, entry: CatalogEntry) -> None:
-        """Free what an earlier life, or an earlier load, left in memory."""
-        noted = self._noted()
-        if noted is None or noted == entry.sha256:
+    async def _clear_up(self, entry: CatalogEntry) -> None:
+        """Let go of what an earlier life, or an earlier load, left in memory, unless others have it in use by now."""
+        noted = self._note.read()
+        if noted is None or noted.sha256 == entry.sha256:
             return
-        for model in await of_file(self._client, await self._client.running(), noted):
+        for model in await running_of_file(self._client, await self._client.running(), noted.sha256):
             with suppress(Said):
-                await self._free(model.name, noted)
-        self._note.unlink(missing_ok=True)
-
-    def _noted(self) -> str | None:
-        try:
-            return self._note.read_text(encoding="utf-8")
-        except (FileNotFoundError, UnicodeDecodeError):
-            return None
+                if noted.is_ours and is_for_ever(model):
+                    await self._free(model.name, noted.sha256)
+                elif is_for_ever(model):
+                    await self._client.load(model.name, model.context_tokens, noted.keep_alive)
+        self._note.clear()
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
@@ -272,31 +324,60 @@ class OllamaEngine:
             if not self.is_healthy:
                 await self._client.check()
             running = await self._client.running()
-            is_there = held is None or bool(await of_file(self._client, running, held.entry.sha256))
-        except (Refused, Said) as error:
+            mine = [] if held is None else await running_of_file(self._client, running, held.entry.sha256)
+            others = await self._others_of([model for model in running if not await self._is_ours(model)])
+        except Refused as error:
             self._miss(held, error)
             return
         self._misses = 0
+        self._tell(others)
         if not self.is_healthy:
             self.is_healthy = True
             _log.info("ollama answers")
             await self.on_back()
-        if held is not None and not is_there:
+        if held is not None and mine:
+            held.see(mine)
+        elif held is not None:
             self._lose(held, Reason.NO_MODEL)
 
-    def _miss(self, held: _Held | None, error: Exception) -> None:
+    async def _is_ours(self, model: Model) -> bool:
+        """Whether this node had a model loaded that runs, or does so now."""
+        noted = self._note.read()
+        if noted is None or not noted.is_ours or (self._held is None and not is_for_ever(model)):
+            return False
+        return noted.sha256 in await files_told(self._client, model)
+
+    async def _others_of(self, models: list[Model]) -> OthersLoaded:
+        told = []
+        for model in models:
+            files = sorted(await files_told(self._client, model))
+            told.append(OtherModel(model.name, tuple(files), -(-model.size_bytes // MIB)))
+        return OthersLoaded(tuple(told), is_full=len(told) >= self._places)
+
+    def _tell(self, others: OthersLoaded) -> None:
+        if others != self._others:
+            self._others = others
+            self.on_others(others)
+
+    def _miss(self, held: _Held | None, error: Refused) -> None:
         if self.is_healthy or not self._misses:
             _log.warning("ollama unavailable", detail=str(error))
         self.is_healthy = False
         self._misses += 1
         is_down = isinstance(error, Unreachable) and error.is_down
+        if is_down:
+            self._note.clear()
+            self._tell(OthersLoaded(()))
         if held is not None and (is_down or self._misses >= MISSES_MAX):
             self._lose(held, Reason.UNAVAILABLE)
 
     def _lose(self, held: _Held, reason: Reason) -> None:
-        """The model is gone, unless it was given up meanwhile."""
+        """The model is gone, unless it was given up meanwhile. What others took out is theirs to make room for."""
         if self._held is held:
             self._held = None
+            if reason is Reason.NO_MODEL:
+                self._served = None
+                self._note.clear()
             held.end(reason)
             self._on_failed(reason)
 
@@ -318,12 +399,15 @@ class OllamaDriver(EngineDriver):
             post(EngineReturned())
 
         self._ollama.on_back = back
+        self._ollama.on_others = post
         super().open(post)
 
 
 def _reason_of_load(said: Said) -> Reason:
     """Why a load failed, by Ollama's words: its status is 500 for nearly all."""
     words = str(said).lower()
+    if said.status in _REASONS:
+        return _REASONS[said.status]
     if "requires more system memory" in words:
         return Reason.INSUFFICIENT_MEMORY  # judged before anything was loaded
     if "out of memory" in words or "failed to allocate" in words:
@@ -349,3 +433,9 @@ def _reason_of_task(said: Said) -> Reason:
 
 def _is_crash(words: str) -> bool:
     return any(sign in words for sign in _CRASHES)
+
+
+def _places() -> int:
+    """How many models Ollama has in memory at most, as far as is known here."""
+    told = os.environ.get("OLLAMA_MAX_LOADED_MODELS", "").strip()
+    return int(told) if told.isdecimal() and int(told) else PLACES

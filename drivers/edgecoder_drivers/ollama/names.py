@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgecoder.models.catalog import CatalogEntry, normalise
-from edgecoder_drivers.ollama.client import Client, Model
+from edgecoder_drivers.ollama.client import Client, Model, Untold
 
 
 def names_for(entry: CatalogEntry) -> tuple[str, ...]:
@@ -43,3 +43,17 @@ async def names_taken(client: Client) -> set[str]:
 async def of_file(client: Client, models: Iterable[Model], sha256: str) -> list[Model]:
     """Those of some models that are made of a file."""
     return [model for model in models if sha256 in await client.files_of(model)]
+
+
+async def running_of_file(client: Client, models: Iterable[Model], sha256: str) -> list[Model]:
+    """The same of models that run; one of which Ollama does not tell now is another: of what this node runs it has
+    told before."""
+    return [model for model in models if sha256 in await files_told(client, model)]
+
+
+async def files_told(client: Client, model: Model) -> frozenset[str]:
+    """What a model is made of, as far as Ollama tells."""
+    try:
+        return await client.files_of(model)
+    except Untold:
+        return frozenset()

@@ -144,6 +144,7 @@ class Double:
 
     async def _reply(self, lines: Lines, *, is_stream: bool) -> Response:
         if is_stream:
+            await asyncio.sleep(self.faults.first_line_s)
             first = await anext(lines)
             if "error" in first:
                 return _error(first.get("status", 500), first["error"])

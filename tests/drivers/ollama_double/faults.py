@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -44,7 +43,6 @@ class Faults:
         """The lines of a stream."""
         sent, is_whole = 0, False
         try:
-            await asyncio.sleep(self.first_line_s)
             async for part in parts:
                 if self.fails_after is not None and sent == self.fails_after[0]:
                     yield json.dumps({"error": self.fails_after[1]}).encode() + b"\n"
