@@ -309,6 +309,24 @@ def test_a_model_that_was_deleted_while_it_serves_does_not_keep_another_from_com
     run(test)
 
 
+def test_what_others_deleted_is_absent_as_soon_as_it_is_wanted(tmp_path: Path) -> None:
+    """It said "pull it first", and a pull said that it is there."""
+
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, path = tiny(tmp_path, "a")
+            await there.files().take(entry, path)
+            async with agent(there, entry) as device:
+                await there.others.delete(entry.aliases[0])
+                first = as_kind(await ask(device, SwapModel, model=entry.model_id), SwapResult)
+                assert first.reason is Reason.NOT_INSTALLED
+                assert await states(device) == {entry.model_id: "absent"}
+                pulled = as_kind(await ask(device, PullModel, model=entry.model_id), PullResult)
+                assert pulled.reason is Reason.NO_SOURCE
+
+    run(test)
+
+
 def test_a_file_is_given_to_its_end_though_the_load_is_given_up(tmp_path: Path) -> None:
     """A load has two minutes; a large file on a slow disk takes longer, and would begin anew with each load."""
 

@@ -5,6 +5,7 @@ Decides what belongs to an agent; what agents and devices share is `serving`'s.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -44,7 +45,11 @@ def check_address(ollama: str | None) -> None:
         raise ConfigError("--ollama", None, str(error), "give one such as 127.0.0.1:11434") from None
 
 
-KIND = Kind(Role.AGENT, Platform.NODE, "laptop")
+def kind() -> Kind:
+    """What an agent is. Ollama answers so many prompts of a model at once, and lets others wait."""
+    parallel = os.environ.get("OLLAMA_NUM_PARALLEL", "").strip()
+    slots = int(parallel) if parallel.isdecimal() and len(parallel) <= 2 else 0
+    return Kind(Role.AGENT, Platform.NODE, "laptop", slots or 1)
 
 
 def command(
@@ -70,7 +75,7 @@ def command(
     check_address(ollama)
     where = Where(host, port, token_file, tls_certificate, tls_key, name or ())
     plan = plan_of(
-        KIND,
+        kind(),
         where,
         data=data,
         catalog=catalog,

@@ -109,6 +109,8 @@ class Kind(NamedTuple):
     role: Role
     platform: Platform
     preset: str
+    slots: int | None = None
+    """Tasks at once where no setting says how many; None: as the preset has it."""
 
 
 def plan_of(
@@ -127,6 +129,8 @@ def plan_of(
     preset = None if file is not None or "EDGECODER_PRESET" in os.environ else kind.preset
     settings = load_settings(preset=preset, file=file, environ=os.environ, overrides=overrides)
     node = msgspec.structs.replace(settings.node, has_radio=False)  # there is no driver of a radio yet
+    if kind.slots is not None and settings.origins["node.slots"] in ("default", f"preset {settings.preset}"):
+        node = msgspec.structs.replace(node, slots=kind.slots)
     folder = data or platformdirs.user_data_path("edgecoder", appauthor=False)
     _make(folder)
     if journal is not None:

@@ -34,7 +34,7 @@ FOR_EVER: Final = -1
 WORDS_MAX: Final = 500
 """What is kept of an error."""
 _BLOB: Final = re.compile(r"(.*sha256-([0-9a-f]{64}))\s*")
-_LAYER: Final = re.compile(r".* layer sha256:([0-9a-f]{64})")
+_DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _CACHE_BYTES: Final = 2
 """Of a number in the cache of keys and values: 16 bits, as Ollama has it unless it is told otherwise."""
 _NUMBER_MAX: Final = 1 << 31
@@ -279,8 +279,7 @@ class Client:
                 async for line in timely:
                     if line.status == "success":
                         return frozenset(made_of)
-                    layer = _LAYER.fullmatch(line.status or "")
-                    made_of |= set() if layer is None else {layer[1]}
+                    made_of.update(_DIGEST.findall(line.status or ""))
             raise ValueError("the import broke off")
 
 

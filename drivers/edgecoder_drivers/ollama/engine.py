@@ -20,7 +20,8 @@ import structlog
 from ollama import GenerateResponse
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.events import EngineReturned, OtherModel, OthersLoaded
+from edgecoder.core.effects import LoadModel
+from edgecoder.core.events import Completion, EngineReturned, OtherModel, OthersLoaded
 from edgecoder.errors import Reason
 from edgecoder.models.admission import MIB, has_memory
 from edgecoder.models.catalog import CatalogEntry
@@ -385,22 +386,30 @@ class OllamaEngine:
 class OllamaDriver(EngineDriver):
     """The driver of such an engine: the node hears too when the server is back."""
 
-    def __init__(self, engine: OllamaEngine, before: Callable[[], Awaitable[None]] = _nothing) -> None:
-        """`before` is awaited when the server is back, before the node hears of it."""
+    def __init__(self, engine: OllamaEngine, tell_files: Callable[[], Awaitable[None]] = _nothing) -> None:
+        """`tell_files` tells the node what the server keeps: when it is back, and when a file is not there any more."""
         super().__init__(engine)
         self._ollama = engine
-        self._before = before
+        self._tell_files = tell_files
 
     def open(self, post: Post) -> None:
         """See `driver.Driver`."""
 
         async def back() -> None:
-            await self._before()
+            await self._tell_files()
             post(EngineReturned())
 
         self._ollama.on_back = back
         self._ollama.on_others = post
         super().open(post)
+
+    async def _load(self, effect: LoadModel) -> Completion:
+        try:
+            return await super()._load(effect)
+        except Refused as refused:
+            if refused.reason is Reason.NOT_INSTALLED:
+                await self._tell_files()
+            raise
 
 
 def _reason_of_load(said: Said) -> Reason:
