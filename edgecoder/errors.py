@@ -144,7 +144,9 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.INCOMPATIBLE: ReasonInfo("the model does not run on this platform", "choose a model for this platform", 422),
     Reason.NOT_INSTALLED: ReasonInfo("the model is not on this node", "pull it first, or swap with pull", 404),
     Reason.INSUFFICIENT_MEMORY: ReasonInfo(
-        "the model needs more memory than this node has", "choose a smaller one", 422
+        "the model needs more memory than this node has left",
+        "choose a smaller one; beside Ollama, `ollama ps` says what other programs have loaded",
+        422,
     ),
     Reason.QUARANTINED: ReasonInfo("the model is quarantined on this node", "pull it again, or remove it", 409),
     Reason.SUPERSEDED: ReasonInfo("a later one took its place", "nothing to do, or ask again", 409),

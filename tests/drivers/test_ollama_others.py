@@ -143,6 +143,25 @@ def test_the_core_hears_what_others_have_loaded(where: str, tmp_path: Path) -> N
     run(test)
 
 
+def test_who_frees_what_was_in_the_way_is_not_refused_for_it_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgecoder_drivers.ollama.engine.SHARED_POLL_S", 0.02)
+
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            good, _ = await with_models(there)
+            await there.others.load(good.aliases[0], CONTEXT_TOKENS, "1h")
+            engine, told = there.engine(poll_s=60), list[OthersLoaded]()
+            engine.on_others = told.append
+            there.watched(engine)
+            await until(lambda: len(told) == 1)
+            await there.others.free(good.aliases[0])
+            await until(lambda: len(told) == 2)
+
+    run(test)
+
+
 @everywhere
 def test_what_was_lost_is_not_ours_when_others_load_it(where: str, tmp_path: Path) -> None:
     async def test() -> None:

@@ -32,6 +32,8 @@ from edgecoder_drivers.ollama.names import files_told, names_held, running_of_fi
 from edgecoder_drivers.ollama.noted import Loaded, Note, is_for_ever, lent
 
 POLL_S: Final = 5.0
+SHARED_POLL_S: Final = 1.0
+"""The same while others have models in memory: who is refused for them frees one, and asks again."""
 MISSES_MAX: Final = 3
 """How often in a row Ollama may fail to say what it runs, before its model counts as lost."""
 GONE_POLL_S: Final = 0.1
@@ -316,7 +318,8 @@ class OllamaEngine:
     async def _keep_looking(self) -> None:
         while True:
             await self._look()
-            await asyncio.sleep(self._poll_s)
+            is_shared = bool(self._others.models)
+            await asyncio.sleep(min(self._poll_s, SHARED_POLL_S) if is_shared else self._poll_s)
 
     async def _look(self) -> None:
         """Ask Ollama what it runs, and say what is new."""
