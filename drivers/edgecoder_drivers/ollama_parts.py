@@ -190,6 +190,10 @@ class GivingEngine(OllamaEngine):
         super().__init__(client, config, note, poll_s=POLL_S)
         self._gifts = gifts
 
+    async def has(self, entry: CatalogEntry) -> bool:
+        """See `OllamaEngine`."""
+        return self._gifts.can_give(entry) or await super().has(entry)
+
     async def provide(self, entry: CatalogEntry) -> None:
         """See `OllamaEngine`."""
         await self._gifts.give(entry)

@@ -125,6 +125,9 @@ class LoadModel(Operation, frozen=True):
 class UnloadModel(Operation, frozen=True):
     """Free the engine. Completion: ModelUnloaded or UnloadFailed."""
 
+    successor: CatalogEntry | None = None
+    """What is to be loaded in its place: a driver that knows that this cannot be refuses before anything is freed."""
+
 
 class RunTask(Operation, frozen=True):
     """Let the engine answer. TaskChunk may come; completion: TaskDone or TaskFailed."""

@@ -36,6 +36,8 @@ from edgecoder.trace import SwapEnded, SwapPhase
 
 KEY = "swap"
 _LOAD_TIMER = ("swap.load", 0)
+_IN_TIME = frozenset((Reason.INSUFFICIENT_MEMORY, Reason.NOT_INSTALLED))
+"""Why an engine does not free the old model: the new one could not be loaded."""
 _CRASHES = frozenset((Reason.ENGINE_CRASHED, Reason.OUT_OF_MEMORY))
 
 
@@ -314,11 +316,10 @@ class Swap:
 
     def unload(self) -> None:
         """Free the old model."""
-        self._context.out.append(UnloadModel(self._context.ops.begin(self._unloaded)))
+        self._context.out.append(UnloadModel(self._context.ops.begin(self._unloaded), self._target()))
 
     def keep_old(self) -> None:
-        """The old model could not be freed, so it goes on serving."""
-        self._failure = Reason.UNLOAD_FAILED
+        """The old model was not freed, so it goes on serving."""
         self._settle()
 
     def load(self) -> None:
@@ -369,6 +370,7 @@ class Swap:
 
     def _unloaded(self, completion: ModelUnloaded | UnloadFailed) -> None:
         if isinstance(completion, UnloadFailed) and self._in_engine:
+            self._failure = completion.reason if completion.reason in _IN_TIME else Reason.UNLOAD_FAILED
             self._step(SwapStep.UNLOAD_FAILED)
         else:
             self._in_engine = False

@@ -267,10 +267,11 @@ def test_what_went_while_nobody_looked_is_absent_when_ollama_is_back(tmp_path: P
     run(test)
 
 
+@pytest.mark.parametrize("poll_s", [0.02, 60.0], ids=["told", "not told yet"])
 def test_no_room_beside_others_is_known_before_the_old_model_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    poll_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgecoder_drivers.ollama_parts.POLL_S", 0.02)
+    monkeypatch.setattr("edgecoder_drivers.ollama_parts.POLL_S", poll_s)
 
     async def test() -> None:
         async with site("double", tmp_path) as there:
@@ -287,7 +288,8 @@ def test_no_room_beside_others_is_known_before_the_old_model_goes(
                 await there.others.load(c.aliases[0], 256, "1h")
                 asked = there.double.faults.asked
                 asked.clear()
-                await eventually(lambda: asked.count("/api/ps") > 2)
+                if poll_s < 1:
+                    await eventually(lambda: asked.count("/api/ps") > 2)
                 result = as_kind(await ask(device, SwapModel, model=b.model_id), SwapResult)
                 assert (result.reason, result.active) == (Reason.INSUFFICIENT_MEMORY, a.model_id)
                 assert before in there.double.double.runners.all()

@@ -116,7 +116,9 @@ def test_a_model_that_was_deleted_behind_our_back_leaves_the_old_one_serving(whe
     async def test(served: Served) -> None:
         await served.swap("edgecoder-test-good:tiny")
         await served.there.others.delete("edgecoder-test-other:tiny")
+        before = served.phases()
         assert (await served.swap("edgecoder-test-other:tiny")).reason is Reason.NOT_INSTALLED
+        assert served.phases()[len(before) :] == ["announcing", "draining", "unloading", "ready"]
         assert await served.status() == ("edgecoder-test-good-gguf", "ready")
         assert (await served.task()).reason is None
 

@@ -171,6 +171,17 @@ def test_what_others_have_loaded_is_counted_before_anything_is_unloaded(
     assert swap(cluster, phone, "large") is None
 
 
+@pytest.mark.parametrize("reason", [Reason.INSUFFICIENT_MEMORY, Reason.NOT_INSTALLED, Reason.UNLOAD_FAILED])
+def test_an_engine_may_know_in_time_that_the_new_model_cannot_come(
+    reason: Reason, cluster: Cluster, phone: Host
+) -> None:
+    phone.plan(UnloadModel, fails(reason))
+    assert swap(cluster, phone, "large") is reason
+    assert phone.did(UnloadModel)[-1].successor is LARGE
+    assert len(phone.did(LoadModel)) == 1, "small, when it started"
+    assert phone.member.swap.serving is SMALL
+
+
 def test_what_others_have_loaded_themselves_needs_no_room_more(cluster: Cluster, phone: Host) -> None:
     phone.take(OthersLoaded((*HUGE.models, OtherModel("theirs:1b", (LARGE.sha256,), 100)), is_full=True))
     assert swap(cluster, phone, "large") is None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ import structlog
 from ollama import GenerateResponse
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.effects import LoadModel
+from edgecoder.core.effects import LoadModel, UnloadModel
 from edgecoder.core.events import Completion, EngineReturned, OtherModel, OthersLoaded
 from edgecoder.errors import Reason
 from edgecoder.models.admission import MIB, has_memory
@@ -157,6 +157,21 @@ class OllamaEngine:
             raise
         finally:
             self._is_loading = False
+
+    async def check(self, entry: CatalogEntry) -> None:
+        """Whether a file could be loaded in place of what is there. Raises Refused (not_installed,
+        insufficient_memory); a server that cannot be asked says so when it is told to free."""
+        with suppress(Unreachable):
+            if not await self.has(entry):
+                raise Refused(Reason.NOT_INSTALLED, f"Ollama does not have {entry.model_id}")
+            running = await self._client.running()
+            if not await running_of_file(self._client, running, entry.sha256):
+                others = [model for model in running if not await self._is_ours(model)]
+                self._judge_memory(entry, await self._others_of(others))
+
+    async def has(self, entry: CatalogEntry) -> bool:
+        """Whether a file is there to be loaded. Raises Unreachable."""
+        return bool(await names_held(self._client, entry))
 
     async def provide(self, entry: CatalogEntry) -> None:
         """What it takes for Ollama to have a file that is about to be loaded. Raises Refused."""
@@ -407,8 +422,20 @@ class OllamaDriver(EngineDriver):
         super().open(post)
 
     async def _load(self, effect: LoadModel) -> Completion:
-        try:
+        async with self._telling_of_files():
             return await super()._load(effect)
+
+    async def _unload(self, effect: UnloadModel) -> Completion:
+        if effect.successor is not None:
+            async with self._telling_of_files():
+                await self._ollama.check(effect.successor)
+        return await super()._unload(effect)
+
+    @asynccontextmanager
+    async def _telling_of_files(self) -> AsyncIterator[None]:
+        """Where a file is not there, the node hears of it before it hears of the failure."""
+        try:
+            yield
         except Refused as refused:
             if refused.reason is Reason.NOT_INSTALLED:
                 await self._tell_files()

@@ -30,6 +30,10 @@ class Gifts:
         self._path_of = path_of
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
+    def can_give(self, entry: CatalogEntry) -> bool:
+        """Whether the store has a file."""
+        return self._path_of(entry) is not None
+
     async def give(self, entry: CatalogEntry) -> None:
         """Have Ollama hold a file that the store has. Who stops waiting does not stop it. Raises Refused."""
         path = self._path_of(entry)
