@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from edgecoder.errors import Reason
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.ollama.client import Client, Said, Timeouts, Unreachable
 from tests.drivers.ollama_double.faults import Faults
-from tests.drivers.ollama_rig import CONTEXT_TOKENS, SHORT, Site, refusal, run, site, tiny
+from tests.drivers.ollama_rig import CONTEXT_TOKENS, SHORT, Site, refusal, run, site, tiny, until
 
 NONSENSE = {
     "nothing": b"",
@@ -262,6 +264,46 @@ def test_an_answer_without_end_is_given_up(path: str, packing: str, status: str)
         await client.close()
         server.close()
         assert taken < 32 << 20
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"model": "x", "digest": "d", "expires_at": "9999-12-31T23:59:59-14:00"},
+        {"model": "x", "digest": "d", "expires_at": "0001-01-01T00:00:00"},
+        {"model": "x", "digest": "d", "expires_at": "0001-01-01T00:00:00Z", "size": -1, "context_length": -1},
+        {"model": "x", "digest": "d", "size": 10**18, "context_length": 10**18},
+        {"model": None, "digest": None, "size": None, "expires_at": None},
+        {"model": "x", "digest": "d", "expires_at": "soon"},
+    ],
+)
+def test_odd_rows_end_no_watch(row: dict[str, Any], tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, path = tiny(tmp_path, "good")
+            await there.files().take(entry, path)
+            engine = there.watched(there.engine())
+            await engine.load(entry, CONTEXT_TOKENS)
+            faults = there.double.faults
+            for asked in ("/api/ps", "/api/tags"):
+                faults.says = {asked: json.dumps({"models": [row]}).encode()}
+                faults.asked.clear()
+                await until(lambda: faults.asked.count("/api/ps") > 3)
+            faults.says = {}
+            await until(lambda: engine.is_healthy)
+            await engine.load(entry, CONTEXT_TOKENS)
+
+    run(test)
+
+
+def test_a_list_without_end_is_none(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            there.double.faults.says = {"/api/tags": json.dumps({"models": [{"model": "x"}] * 2_001}).encode()}
+            with pytest.raises(Unreachable, match="2001 models"):
+                await there.others.held()
 
     run(test)
 

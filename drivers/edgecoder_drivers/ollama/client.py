@@ -11,7 +11,6 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -38,7 +37,10 @@ _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _CACHE_BYTES: Final = 2
 """Of a number in the cache of keys and values: 16 bits, as Ollama has it unless it is told otherwise."""
 _NUMBER_MAX: Final = 1 << 31
-_NONSENSE: Final = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+MODELS_MAX: Final = 2_000
+"""In a list; each one has to be asked about."""
+_SHOWN_MAX: Final = 10_000
+_NONSENSE: Final = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """What the client raises at an answer that is no JSON, or not of the right shape."""
 
 
@@ -91,8 +93,8 @@ class Model(NamedTuple):
     """Whether it runs elsewhere, and is only called from here."""
     context_tokens: int = 0
     """With which it runs; 0 is unknown."""
-    expires_at: datetime | None = None
-    """When it is to be freed, where it runs."""
+    expires_s: float | None = None
+    """When it is to be freed, where it runs, in seconds since 1970."""
 
     @classmethod
     def of(cls, row: Row) -> Model:
@@ -100,10 +102,10 @@ class Model(NamedTuple):
         return cls(
             row.model or "",
             row.digest or "",
-            row.size or 0,
+            max(0, row.size or 0),
             is_remote=bool(row.remote_host or row.remote_model),
-            context_tokens=row.context_length or 0,
-            expires_at=row.expires_at,
+            context_tokens=max(0, row.context_length or 0),
+            expires_s=None if row.expires_at is None else row.expires_at.timestamp(),
         )
 
 
@@ -171,7 +173,10 @@ class Client:
     async def _models(self, path: str) -> list[Model]:
         with _of_ollama(), _told():
             async with asyncio.timeout(self.timeouts.answer):
-                return [Model.of(row) for row in await self._requests.rows(path)]
+                rows = await self._requests.rows(path)
+            if len(rows) > MODELS_MAX:
+                raise ValueError(f"it has {len(rows)} models")
+            return [Model.of(row) for row in rows]
 
     async def files_of(self, model: Model) -> frozenset[str]:
         """SHA-256 of the files that a model is made of, also of those that Ollama has made those of; none where it is
@@ -186,11 +191,14 @@ class Client:
         if model.manifest not in self._shown:
             try:
                 with _told():
-                    self._shown[model.manifest] = _read(await self._show(model.name))
+                    shown = _read(await self._show(model.name))
             except Said as said:
                 if said.status == httpx.codes.NOT_FOUND:
                     return Shown()  # it is gone
                 raise Untold(f"Ollama does not tell of {model.name}: {said}") from None
+            if len(self._shown) >= _SHOWN_MAX:
+                self._shown.clear()
+            self._shown[model.manifest] = shown
         return self._shown[model.manifest]
 
     async def path_of(self, name: str, sha256: str) -> Path | None:

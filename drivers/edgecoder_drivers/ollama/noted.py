@@ -7,12 +7,14 @@ A note may be older than what Ollama runs now: a model that is not there for eve
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from edgecoder.errors import Reason
+from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.ollama.client import FOR_EVER, Model
 
 _FAR_S: Final = 365 * 86_400
@@ -49,24 +51,23 @@ class Note:
             return None
 
     def write(self, loaded: Loaded) -> None:
-        """Note it. Raises OSError."""
-        self._path.write_bytes(msgspec.json.encode(loaded))
+        """Note it. Raises Refused (store_failed)."""
+        try:
+            self._path.write_bytes(msgspec.json.encode(loaded))
+        except OSError as error:
+            raise Refused(Reason.STORE_FAILED, str(error)) from None
 
     def clear(self) -> None:
-        """There is nothing."""
-        self._path.unlink(missing_ok=True)
+        """There is nothing. Where that cannot be written it does no harm: see above."""
+        with suppress(OSError):
+            self._path.unlink()
 
 
 def is_for_ever(model: Model) -> bool:
     """Whether a model that runs is to stay until somebody says otherwise."""
-    return model.expires_at is None or _left_s(model.expires_at) > _FAR_S
+    return model.expires_s is None or model.expires_s - time.time() > _FAR_S
 
 
 def lent(model: Model, sha256: str) -> Loaded:
     """The note of a model that others have loaded."""
-    until = None if model.expires_at is None or is_for_ever(model) else model.expires_at.timestamp()
-    return Loaded(sha256, is_ours=False, until_s=until)
-
-
-def _left_s(at: datetime) -> float:
-    return at.timestamp() - time.time()
+    return Loaded(sha256, is_ours=False, until_s=None if is_for_ever(model) else model.expires_s)
