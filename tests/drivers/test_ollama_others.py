@@ -221,6 +221,47 @@ def test_what_others_had_loaded_goes_back_as_it_was(
     run(test)
 
 
+def test_a_model_that_others_use_too_stays_all_the_same(tmp_path: Path) -> None:
+    """Some programs give whatever they use half an hour: the node would lose its model, and then be without one."""
+
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            good, _ = await with_models(there)
+            engine = there.watched(there.engine())
+            await engine.load(good, CONTEXT_TOKENS)
+            (runner,) = there.double.double.runners.all()
+            await there.others.load(good.aliases[0], CONTEXT_TOKENS, "30m")
+            await until(lambda: runner.keep_alive_s == math.inf)
+            await there.others.load(good.aliases[0], CONTEXT_TOKENS // 2, "30m")
+            (smaller,) = there.double.double.runners.all()
+            asked = there.double.faults.asked
+            asked.clear()
+            await until(lambda: asked.count("/api/ps") > 3)
+            assert (smaller.keep_alive_s, there.double.double.runners.all()) == (1800, [smaller])
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_what_others_wish_meanwhile_is_what_they_get_back(is_cut_off: bool, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            good, other = await with_models(there)
+            await there.others.load(good.aliases[0], CONTEXT_TOKENS, "10m")
+            engine = there.engine(poll_s=0.02)
+            engine.watch(there.failed.append)
+            await engine.load(good, CONTEXT_TOKENS)
+            (runner,) = there.double.double.runners.all()
+            await there.others.load(good.aliases[0], CONTEXT_TOKENS, "2h")
+            await until(lambda: runner.keep_alive_s == math.inf)
+            if is_cut_off:
+                await there.watched(there.engine()).load(other, CONTEXT_TOKENS)
+            await engine.close()
+            assert 7000 <= runner.keep_alive_s <= 7200
+
+    run(test)
+
+
 @everywhere
 def test_freeing_what_is_gone_loads_nothing(where: str, tmp_path: Path) -> None:
     async def test() -> None:

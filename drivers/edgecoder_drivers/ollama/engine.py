@@ -29,7 +29,8 @@ from edgecoder_drivers.driver import Post, Refused
 from edgecoder_drivers.engine import EngineDriver, Part
 from edgecoder_drivers.ollama.client import Client, Model, Said, Unreachable
 from edgecoder_drivers.ollama.names import files_told, names_held, running_of_file
-from edgecoder_drivers.ollama.noted import Loaded, Note, is_for_ever, lent
+from edgecoder_drivers.ollama.noted import Loaded, Note, is_for_ever, is_over, lent
+from edgecoder_drivers.ollama.reasons import reason_of_load, reason_of_task
 
 POLL_S: Final = 5.0
 SHARED_POLL_S: Final = 1.0
@@ -46,13 +47,6 @@ machine with one graphics card or none."""
 SAMPLE_PROMPT: Final = "def add(a, b):\n    return"
 SAMPLE_TOKENS: Final = 16
 _NS_PER_S: Final = 1_000_000_000
-_CRASHES: Final = ("has terminated", "has unexpectedly stopped", "error was encountered while running the model")
-"""How Ollama says that the process which ran a model is gone."""
-_REASONS: Final[dict[int, Reason]] = {
-    httpx.codes.NOT_FOUND: Reason.NOT_INSTALLED,
-    httpx.codes.SERVICE_UNAVAILABLE: Reason.UNAVAILABLE,
-}
-"""Why a load failed, where the status says it: the queue is full, or the model is gone."""
 _LOST: Final = frozenset((Reason.ENGINE_CRASHED, Reason.OUT_OF_MEMORY, Reason.NO_MODEL))
 _log = structlog.get_logger("edgecoder.ollama")
 
@@ -116,6 +110,8 @@ class OllamaEngine:
         """What the core was told."""
         self._held: _Held | None = None
         self._is_loading = False
+        self._one_at_a_time = asyncio.Lock()
+        """Who has a model kept, and who has it freed."""
         self._misses = 0
         self._on_failed: Callable[[Reason], None] = lambda reason: None
         self.on_back: Callable[[], Awaitable[None]] = _nothing
@@ -194,7 +190,7 @@ class OllamaEngine:
             tokens_per_s = await self._measure(held)
         except Said as said:
             await self._take_back(held)
-            raise Refused(_reason_of_load(said), str(said)) from None
+            raise Refused(reason_of_load(said), str(said)) from None
         except BaseException:
             await self._take_back(held)
             raise
@@ -241,7 +237,8 @@ class OllamaEngine:
         self._held = None
         held.end(Reason.CANCELLED)
         try:
-            await self._let_go(held)
+            async with self._one_at_a_time:
+                await self._let_go(held)
         except (Unreachable, Said) as error:
             if isinstance(error, Unreachable) and error.is_down:
                 self._note.clear()
@@ -323,7 +320,7 @@ class OllamaEngine:
                     tokens += count
                     yield Part(part.response or "", count)
         except Said as said:
-            reason = _reason_of_task(said)
+            reason = reason_of_task(said)
             if reason in _LOST:
                 self._lose(held, reason)
             raise Refused(Reason.ENGINE_CRASHED if reason is Reason.OUT_OF_MEMORY else reason, str(said)) from None
@@ -356,8 +353,22 @@ class OllamaEngine:
             await self.on_back()
         if held is not None and mine:
             held.see(mine)
+            await self._pin(held, mine[0])
         elif held is not None:
             self._lose(held, Reason.NO_MODEL)
+
+    async def _pin(self, held: _Held, model: Model) -> None:
+        """Others who use our model too may have given it an end: it is to stay, unless they have ended it already, or
+        given it another context, which they would lose."""
+        if is_for_ever(model) or is_over(model) or model.context_tokens not in (0, held.context_tokens):
+            return
+        async with self._one_at_a_time:
+            if self._held is held:
+                with suppress(Refused, Said):
+                    if not held.loaded.is_ours:
+                        held.loaded = lent(model, held.entry.sha256)
+                        self._note.write(held.loaded)
+                    await self._client.load(held.name, held.context_tokens)
 
     async def _is_ours(self, model: Model) -> bool:
         """Whether this node had a model loaded that runs, or does so now."""
@@ -440,38 +451,6 @@ class OllamaDriver(EngineDriver):
             if refused.reason is Reason.NOT_INSTALLED:
                 await self._tell_files()
             raise
-
-
-def _reason_of_load(said: Said) -> Reason:
-    """Why a load failed, by Ollama's words: its status is 500 for nearly all."""
-    words = str(said).lower()
-    if said.status in _REASONS:
-        return _REASONS[said.status]
-    if "requires more system memory" in words:
-        return Reason.INSUFFICIENT_MEMORY  # judged before anything was loaded
-    if "out of memory" in words or "failed to allocate" in words:
-        return Reason.OUT_OF_MEMORY
-    if "timed out waiting" in words:
-        return Reason.LOAD_TIMEOUT
-    if _is_crash(words) and "error loading model" not in words:
-        return Reason.ENGINE_CRASHED
-    return Reason.LOAD_FAILED
-
-
-def _reason_of_task(said: Said) -> Reason:
-    """Why an answer failed, by status and words."""
-    words = str(said).lower()
-    if said.status == 404:
-        return Reason.NO_MODEL
-    if "out of memory" in words:
-        return Reason.OUT_OF_MEMORY
-    if "context length" in words or "too long" in words:
-        return Reason.TOO_LARGE
-    return Reason.ENGINE_CRASHED if _is_crash(words) else Reason.UNAVAILABLE
-
-
-def _is_crash(words: str) -> bool:
-    return any(sign in words for sign in _CRASHES)
 
 
 def _places() -> int:

@@ -68,6 +68,11 @@ def is_for_ever(model: Model) -> bool:
     return model.expires_s is None or model.expires_s - time.time() > _FAR_S
 
 
+def is_over(model: Model) -> bool:
+    """Whether the time of a model is up: it goes as soon as nobody uses it."""
+    return model.expires_s is not None and model.expires_s <= time.time()
+
+
 def lent(model: Model, sha256: str) -> Loaded:
     """The note of a model that others have loaded."""
     return Loaded(sha256, is_ours=False, until_s=None if is_for_ever(model) else model.expires_s)
