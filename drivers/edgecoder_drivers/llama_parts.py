@@ -6,9 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from edgecoder.config import NodeConfig
-from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
-from edgecoder_drivers.driver import Driver, Refused
+from edgecoder_drivers.driver import Driver
 from edgecoder_drivers.engine import EngineDriver
 from edgecoder_drivers.llamacpp.engine import LlamaEngine, VerifiedFile
 from edgecoder_drivers.shelf import Shelf
@@ -53,7 +52,5 @@ class LlamaParts:
         return self._find(entry).path
 
     def _find(self, entry: CatalogEntry) -> VerifiedFile:
-        path = self._shelf.store.path(entry)
-        if path is None:
-            raise Refused(Reason.NOT_INSTALLED, entry.model_id)
-        return VerifiedFile(path)
+        path, stamp = self._shelf.store.find(entry)
+        return VerifiedFile(path, (stamp.inode, stamp.mtime_ns))

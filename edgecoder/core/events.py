@@ -151,6 +151,14 @@ class OthersLoaded(Event, frozen=True):
     """Whether one model more would put out one of them."""
 
 
+class FileDoubted(Event, frozen=True):
+    """A file that counted as installed does not any more: it is gone, or something else wrote to it. Whoever was to
+    read it was refused, for the same reason."""
+
+    sha256: str
+    reason: Reason
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 

@@ -226,6 +226,11 @@ class Downloads:
         for on_end in fetch.ends:
             on_end(reason)
 
+    def doubted(self, entry: CatalogEntry, reason: Reason) -> None:
+        """An installed file is gone or not what it was: it has to come again. Nothing of it is given or counted."""
+        if not self.is_busy_with(entry) and self._inventory.step(entry, DownloadStep.DOUBTED, reason):
+            self._pieces.removed(entry)
+
     # -- removal -------------------------------------------------------------------------------------------------------
 
     def remove(self, entry: CatalogEntry, on_end: OnEnd) -> None:

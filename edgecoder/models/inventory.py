@@ -51,6 +51,8 @@ class DownloadStep(Label):
     """The engine's own server has it, whoever brought it there."""
     LOST = "lost"
     """It has it no longer, and nobody asked this node."""
+    DOUBTED = "doubted"
+    """The store does not vouch for it any more: somebody deleted it, or wrote to it."""
 
 
 DOWNLOAD_TABLE: Mapping[tuple[DownloadState, DownloadStep], DownloadState] = MappingProxyType(
@@ -72,6 +74,7 @@ DOWNLOAD_TABLE: Mapping[tuple[DownloadState, DownloadStep], DownloadState] = Map
         (DownloadState.ABSENT, DownloadStep.FOUND): DownloadState.INSTALLED,
         (DownloadState.PARTIAL, DownloadStep.FOUND): DownloadState.INSTALLED,
         (DownloadState.INSTALLED, DownloadStep.LOST): DownloadState.ABSENT,
+        (DownloadState.INSTALLED, DownloadStep.DOUBTED): DownloadState.PARTIAL,
     }
 )
 
@@ -159,7 +162,8 @@ class Inventory:
         if following is None:
             return False
         is_change = DownloadState.INSTALLED in (row.state, following)
-        is_anew = following is DownloadState.ABSENT or row.state is DownloadState.QUARANTINED
+        is_gone = following is DownloadState.ABSENT or step is DownloadStep.DOUBTED
+        is_anew = is_gone or row.state is DownloadState.QUARANTINED
         row.state = following
         row.is_wanted = step in (DownloadStep.WANTED, DownloadStep.ARRIVED)
         if is_anew:

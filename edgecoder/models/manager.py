@@ -16,6 +16,7 @@ from edgecoder.core.events import (
     EngineFailed,
     EngineReturned,
     FetchProgressed,
+    FileDoubted,
     FilesHeld,
     OthersLoaded,
     PullModel,
@@ -102,6 +103,12 @@ class ModelManager:
         """The engine can be used again: load what served last, if it was away when that was tried."""
         if not self.is_closed:
             self.swap.engine_returned(self._catalog.by_digest.get)
+
+    def file_doubted(self, event: FileDoubted) -> None:
+        """The store does not vouch for a file any more."""
+        entry = self._catalog.by_digest.get(event.sha256)
+        if entry is not None:
+            self.downloads.doubted(entry, event.reason)
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
@@ -195,6 +202,7 @@ class ModelManager:
         RemoveModel: remove_model,
         QueryModels: query_models,
         FetchProgressed: lambda models, event: models.downloads.progressed(event),
+        FileDoubted: file_doubted,
         FilesHeld: lambda models, event: models.held.told(event),
         OthersLoaded: lambda models, event: models.others_loaded(event),
         EngineFailed: lambda models, event: models.swap.engine_failed(event.reason),

@@ -14,6 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from edgecoder_drivers.store.files import Stamp
+
 PAGE_BYTES = 4096
 WRITE_BYTES = 20_000
 """Most that one call writes: callers must cope."""
@@ -39,17 +41,28 @@ class Fault(Enum):
 
 
 class _Inode:
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.mode = 0o644
         self.data = bytearray()
         self.durable = bytearray()
         self.dirty: set[int] = set()
+        self.changes = 0
+        """How often it was written to, which is its time,"""
+        self.durable_changes = 0
+        """and what of that is on the disk."""
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(len(self.data), self.number, self.changes)
 
     def touch(self, start: int, end: int) -> None:
+        self.changes += 1
         self.dirty |= set(range(start // PAGE_BYTES, -(-end // PAGE_BYTES)))
 
     def sync(self, pages: set[int]) -> None:
         """Bring pages to the disk, and the size."""
-        size = len(self.data)
+        size, self.durable_changes = len(self.data), self.changes
         del self.durable[size:]
         self.durable.extend(bytes(size - len(self.durable)))
         for page in pages:
@@ -77,6 +90,7 @@ class MemoryDisk:
         self._changes: list[_Change] = []
         self._open: dict[int, _Inode] = {}
         self._handles = 2
+        self._inodes = 0
         self._image = b""
 
     # -- faults --------------------------------------------------------------------------------------------------------
@@ -109,6 +123,7 @@ class MemoryDisk:
                 if draw.random() < share:
                     inode.sync({page for page in sorted(inode.dirty) if draw.random() < max(share, 0.5)})
                 inode.data, inode.dirty = bytearray(inode.durable), set()
+                inode.changes = inode.durable_changes
         self._names, self._changes = dict(self._durable_names), []
 
     def _call(self, name: str) -> Fault | None:
@@ -165,10 +180,13 @@ class MemoryDisk:
         if found is None:
             if not write:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-            found = _Inode()
+            self._inodes += 1
+            found = _Inode(self._inodes)
             self._change(None, path, found)
         self._after(fault)
         assert isinstance(found, _Inode)
+        if write and not found.mode & 0o200:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         self._handles += 1
         self._open[self._handles] = found
         return self._handles
@@ -195,6 +213,7 @@ class MemoryDisk:
         if self.free_now() < size - len(inode.data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         inode.data.extend(bytes(size - len(inode.data)))
+        inode.changes += 1
 
     def preallocate(self, handle: int, size: int) -> None:
         fault = self._call("preallocate")
@@ -208,6 +227,7 @@ class MemoryDisk:
         inode = self._open[handle]
         del inode.data[size:]
         inode.data.extend(bytes(size - len(inode.data)))
+        inode.changes += 1
         inode.dirty = {page for page in inode.dirty if page * PAGE_BYTES < size}
         self._after(fault)
 
@@ -253,10 +273,27 @@ class MemoryDisk:
             self._change(path, None, None)
         self._after(fault)
 
-    def stat(self, path: Path) -> int | None:
+    def stat(self, path: Path) -> Stamp | None:
         self._after(self._call("stat"))
         found = self._names.get(path)
-        return len(found.data) if isinstance(found, _Inode) else None
+        return found.stamp if isinstance(found, _Inode) else None
+
+    def fstat(self, handle: int) -> Stamp:
+        self._after(self._call("fstat"))
+        return self._open[handle].stamp
+
+    def chmod(self, path: Path, mode: int) -> None:
+        self._after(self._call("chmod"))
+        found = self._names.get(path)
+        assert isinstance(found, _Inode)
+        found.mode = mode
+
+    def write_to(self, path: Path, data: bytes, offset: int) -> None:
+        """Another program writes to a file, as one may that is the system's."""
+        found = self._names[path]
+        assert isinstance(found, _Inode)
+        found.data[offset : offset + len(data)] = data
+        found.touch(offset, offset + len(data))
 
     def listdir(self, path: Path) -> list[str]:
         self._after(self._call("listdir"))

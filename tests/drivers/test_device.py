@@ -66,6 +66,36 @@ def test_what_is_no_model_is_not_loaded_and_the_old_one_serves_on(folder: Path, 
         assert device.ask("POST", "/task", {"prompt": "def", "maxTokens": 4})[0] == 200
 
 
+def test_a_file_that_is_not_what_it_was_is_not_loaded_until_it_came_again(folder: Path) -> None:
+    """In the life in which it happens and in the next one."""
+    with DeviceProcess(folder) as device:
+        for number in (0, 1):
+            device.import_model(number)
+        link = folder / "data" / "Models" / "tiny-0.gguf"
+        link.chmod(0o644)
+        with link.open("r+b") as file:
+            file.seek(-100, 2)
+            file.write(bytes(100))
+        status, problem = device.swap(0)
+        assert (status, problem["code"]) == (502, "checksum_mismatch")
+        assert device.verified() == {"tiny-1"}
+        assert device.import_model(0)[0] == 200
+        assert device.swap(0)[0] == 200
+        link.resolve().unlink()
+        assert device.swap(1)[0] == 200
+        status, problem = device.swap(0)
+        assert (status, problem["code"]) == (404, "not_installed")
+        assert device.import_model(0)[0] == 200
+        assert device.swap(0)[0] == 200
+        link.chmod(0o644)
+        with link.open("r+b") as file:
+            file.write(b"gguf")
+        device.terminate()
+    with DeviceProcess(folder) as device:
+        assert device.settled()["model"] is None
+        assert device.verified() == {"tiny-1"}
+
+
 def _replace_in_catalog(folder: Path, entry: object) -> None:
     catalog = msgspec.json.decode((folder / "catalog.json").read_bytes())
     catalog[2] = msgspec.to_builtins(entry)

@@ -20,6 +20,7 @@ from edgecoder.core.events import (
     FileAllocated,
     FileFetched,
     FileHashed,
+    HashFailed,
     PieceArrived,
     PieceFailed,
     PieceFetched,
@@ -240,9 +241,7 @@ def test_a_file_that_rotted_comes_again_from_the_beginning() -> None:
         await table.do(HashFile(2, ENTRY))
         path = table.driver.path(ENTRY)
         assert path is not None
-        handle = table.disk.open(path, write=True)
-        table.disk.pwrite(handle, b"rot", 100)
-        table.disk.close(handle)
+        table.disk.write_to(path, b"rot", 100)
         assert await table.do(FetchFile(3, ENTRY, 0)) == FileFetched(3, FILE_BYTES)
         assert await table.do(HashFile(4, ENTRY)) == FileHashed(4, ENTRY.sha256)
         assert table.source.asked == [(0, FILE_BYTES), (0, FILE_BYTES)]
@@ -286,13 +285,40 @@ def test_a_file_system_that_cannot_keep_room_has_to_have_it(
     files = RealFiles()
     handle = files.open(tmp_path / "file", write=True)
     files.preallocate(handle, 100_000)
-    assert files.stat(tmp_path / "file") == 100_000
+    assert files.fstat(handle).size_bytes == 100_000
     files.preallocate(handle, 50_000)
-    assert files.stat(tmp_path / "file") == 100_000
+    assert files.fstat(handle).size_bytes == 100_000
     with pytest.raises(OSError, match="space"):
         files.preallocate(handle, files.free_bytes(tmp_path) * 2)
-    assert files.stat(tmp_path / "file") == 100_000
+    assert files.fstat(handle).size_bytes == 100_000
     files.close(handle)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "it")
+    with pytest.raises(OSError, match="it is no file"):
+        RealFiles().open(tmp_path / "it")
+
+
+def test_a_file_that_is_written_to_while_it_is_hashed_is_not_installed() -> None:
+    async def fetch(table: Bench) -> None:
+        await table.do(FetchFile(1, ENTRY, 0))
+        pread = table.disk.pread
+
+        def writes(handle: int, size: int, offset: int) -> bytes:
+            found = pread(handle, size, offset)
+            if not found:  # it has been read
+                table.disk.write_to(PART, b"rot", 100)
+            return found
+
+        table.disk.pread = writes  # type: ignore[method-assign]
+        failed = await table.do(HashFile(2, ENTRY))
+        assert isinstance(failed, HashFailed)
+        assert failed.reason is Reason.STORE_FAILED
+        assert table.driver.path(ENTRY) is None
+
+    bench(fetch)
 
 
 def test_what_is_written_follows_no_link(tmp_path: Path) -> None:

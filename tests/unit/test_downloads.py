@@ -8,6 +8,7 @@ from edgecoder.config import NodeConfig
 from edgecoder.core.effects import (
     DeleteFile,
     FetchFile,
+    FetchPiece,
     HashFile,
     ModelRow,
     ModelStatus,
@@ -17,9 +18,9 @@ from edgecoder.core.effects import (
     RemoveResult,
     SwapResult,
 )
-from edgecoder.core.events import FetchProgressed, PullModel, QueryModels, QueryStatus, RemoveModel
+from edgecoder.core.events import FetchProgressed, FileDoubted, PullModel, QueryModels, QueryStatus, RemoveModel
 from edgecoder.errors import Reason
-from edgecoder.models.catalog import Catalog, Platform
+from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.inventory import DownloadState, DownloadStep, FileRow
 from edgecoder.trace import DownloadPhase
 from tests.catalogs import AGENT_ONLY, LARGE, SMALL, TINY, entry
@@ -209,6 +210,32 @@ def test_a_swap_that_pulls_activates_when_the_pull_ends(cluster: Cluster, phone:
     assert phone.result(status, ModelStatus).status == "pulling"
     cluster.drive()
     assert phone.result(command, SwapResult) == SwapResult(None, "small", 1.5)
+
+
+@pytest.mark.parametrize("file", [SMALL, entry("shared", piece_root="ab" * 32, file_size_bytes=1 << 20)])
+def test_a_file_that_the_store_doubts_comes_anew(file: CatalogEntry) -> None:
+    cluster = Cluster(catalog=Catalog((file,)))
+    phone = cluster.add("phone")
+    fetches = 0
+    for _ in range(2):
+        command = phone.ask(PullModel, model=file.model_id)
+        cluster.drive()
+        assert phone.result(command, PullResult).reason is None
+        before, fetches = fetches, len(phone.did(FetchFile)) + len(phone.did(FetchPiece))
+        assert fetches > before
+        phone.take(FileDoubted(file.sha256, Reason.CHECKSUM_MISMATCH))
+        assert phone.member.models.admits(file) is Reason.NOT_INSTALLED
+        assert phone.member.inventory.row(file).bytes_done == 0
+
+
+def test_a_doubt_changes_nothing_for_what_is_not_installed(cluster: Cluster, phone: Host) -> None:
+    phone.plan(FetchFile, fails(Reason.NO_SOURCE))
+    phone.ask(PullModel, model="small")
+    cluster.drive()
+    before = phone.member.inventory.row(SMALL)
+    for sha256 in (SMALL.sha256, TINY.sha256, "0" * 64):
+        assert phone.take(FileDoubted(sha256, Reason.NOT_INSTALLED)) == []
+    assert phone.member.inventory.row(SMALL) == before
 
 
 def test_late_progress_is_no_news(cluster: Cluster, phone: Host) -> None:

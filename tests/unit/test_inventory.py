@@ -42,6 +42,7 @@ ROWS: dict[tuple[DownloadState, DownloadStep], DownloadState] = {
     (A, DownloadStep.FOUND): I,
     (P, DownloadStep.FOUND): I,
     (I, DownloadStep.LOST): A,
+    (I, DownloadStep.DOUBTED): P,
 }
 WAY: dict[DownloadState, tuple[DownloadStep, ...]] = {
     A: (),

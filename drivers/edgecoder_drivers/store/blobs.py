@@ -1,8 +1,9 @@
 """Model files by their SHA-256: `partial/` while they come, `blobs/` once they are verified.
 
 A file is installed in one order: its bytes are synced, it is renamed, the folders are synced, its row is written. So a
-row that says verified is true after any crash. `Models/` is a view for people and other programs: links by model id.
-Everything here blocks and raises OSError.
+row that says verified is true after any crash. With it stands what the file was when it was hashed: one that is another
+now has been written to, and counts no more until it was hashed again. `Models/` is a view for people and other
+programs: links by model id. Everything here blocks and raises OSError.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from edgecoder.models.catalog import CatalogEntry
-from edgecoder_drivers.store.files import FileSystem
+from edgecoder_drivers.store.files import FileSystem, Stamp
 from edgecoder_drivers.store.registry import Registry, Row
 
 CHUNK_BYTES = 1 << 20
 """How much is read or hashed before somebody may cancel."""
 RESERVE_BYTES = 8 << 20
 """Room that stays for the registry, its log and small files."""
+SEALED = 0o444
+"""Mode of a file that is verified."""
 
 
 class StoppedError(Exception):
@@ -82,36 +86,50 @@ class Blobs:
         self.blobs, self.partial, self.trees, self.view = (
             root / name for name in ("blobs", "partial", "trees", "Models")
         )
-        self.verified: set[str] = set()
-        """SHA-256 of the files whose rows say so."""
+        self.verified: dict[str, Stamp] = {}
+        """The files whose rows say so, by SHA-256, and what they were when they were hashed."""
 
     def path(self, sha256: str) -> Path:
         """Where a file lies now."""
         return (self.blobs if sha256 in self.verified else self.partial) / file_name(sha256)
 
-    def allocate(self, entry: CatalogEntry) -> bool:
+    def is_unchanged(self, sha256: str) -> bool:
+        """Whether a verified file is what it was when it was hashed, as far as its stamp tells."""
+        return self.files.stat(self.blobs / file_name(sha256)) == self.verified.get(sha256)
+
+    def is_right(self, entry: CatalogEntry, stop: threading.Event) -> bool:
+        """Whether a file is verified, still: it is hashed. Raises StoppedError."""
+        if entry.sha256 not in self.verified:
+            return False
+        try:
+            return self.digest(entry, stop) == entry.sha256
+        except FileNotFoundError:
+            return False
+
+    def allocate(self, entry: CatalogEntry, stop: threading.Event) -> bool:
         """Keep room for all of a file, and a little for the registry. Whether some of the file was there. Where there
-        is no room nothing has changed."""
-        if entry.sha256 in self.verified:
+        is no room nothing has changed. Raises StoppedError."""
+        if entry.sha256 in self.verified and (self.is_unchanged(entry.sha256) or self.is_right(entry, stop)):
             return True
         path, size = self.path(entry.sha256), entry.file_size_bytes
-        before = self.files.stat(path)
-        if before is None:
+        there = self.files.stat(path)
+        before = 0 if there is None else there.size_bytes
+        if there is None:
             self.forget_synced(entry)
-        if self.files.free_bytes(self.partial) < size - (before or 0) + RESERVE_BYTES:
+        if self.files.free_bytes(self.partial) < size - before + RESERVE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         try:
             handle = self.files.open(path, write=True)
             try:
-                self._extend(handle, size, before or 0)
+                self._extend(handle, size, before)
             finally:
                 self.files.close(handle)
             self.files.fsync_folder(self.partial)
         except OSError:
-            if before is None:
+            if there is None:
                 self.files.unlink(path)
             raise
-        return before is not None
+        return there is not None
 
     def _extend(self, handle: int, size: int, before: int) -> None:
         try:
@@ -139,43 +157,69 @@ class Blobs:
     def digest(self, entry: CatalogEntry, stop: threading.Event) -> str:
         """The SHA-256 of a file; one that has the right one is installed then, and another is not verified. Raises
         StoppedError."""
-        handle = self.files.open(self.path(entry.sha256))
         try:
-            self.files.fsync(handle)
-            found = hash_file(self.files, handle, stop)
-        finally:
-            self.files.close(handle)
+            found, stamp = self.examine(self.path(entry.sha256), stop)
+        except FileNotFoundError:
+            self.doubt(entry.sha256)
+            raise
         if found != entry.sha256:
             self.doubt(entry.sha256)
         elif entry.sha256 not in self.verified:
-            self._install(entry)
+            self._install(entry, stamp)
+        elif self.verified[entry.sha256] != stamp:
+            self.vouch(entry.sha256, stamp)
         return found
 
-    def _install(self, entry: CatalogEntry) -> None:
+    def examine(self, path: Path, stop: threading.Event) -> tuple[str, Stamp]:
+        """Sync a file: its SHA-256, and what it is. Raises StoppedError; OSError also where it was written to
+        meanwhile."""
+        handle = self.files.open(path)
+        try:
+            self.files.fsync(handle)
+            stamp = self.files.fstat(handle)
+            found = hash_file(self.files, handle, stop)
+            if self.files.fstat(handle) != stamp:
+                raise OSError(errno.EBUSY, "it is being written to", str(path))
+        finally:
+            self.files.close(handle)
+        return found, stamp
+
+    def _install(self, entry: CatalogEntry, stamp: Stamp) -> None:
         name = file_name(entry.sha256)
         self.files.rename(self.partial / name, self.blobs / name)
         try:
             self.files.fsync_folder(self.blobs)
             self.files.fsync_folder(self.partial)
-            self.registry.put(entry.sha256, Row(entry.file_size_bytes, is_verified=True))
+            self.vouch(entry.sha256, stamp)
         except OSError:
             self.files.rename(self.blobs / name, self.partial / name)
             raise
-        self.verified.add(entry.sha256)
+        self.seal(entry.sha256)
         self.show(entry)
 
+    def vouch(self, sha256: str, stamp: Stamp) -> None:
+        """A file in `blobs/` has the right SHA-256 as it is now."""
+        self.registry.put(sha256, Row(stamp.size_bytes, is_verified=True, stamp=stamp))
+        self.verified[sha256] = stamp
+
+    def seal(self, sha256: str) -> None:
+        """Nobody writes to a verified file by mistake, through a link in the view for one; where the file system has no
+        such thing, the stamp tells."""
+        with suppress(OSError):
+            self.files.chmod(self.blobs / file_name(sha256), SEALED)
+
     def doubt(self, sha256: str) -> None:
-        """A file is not what its name says, or nobody knows."""
+        """A file is not what its name says, or nobody knows. One that was verified goes: none of it can be believed."""
         self.registry.drop(sha256)
-        if sha256 in self.verified:
-            self.verified.discard(sha256)
-            self.files.rename(self.blobs / file_name(sha256), self.partial / file_name(sha256))
+        if self.verified.pop(sha256, None) is not None:
+            self.files.unlink(self.blobs / file_name(sha256))
+            self.files.fsync_folder(self.blobs)
 
     def delete(self, entry: CatalogEntry) -> None:
         """Delete a file, and what there is of it. It is not verified any more before it is gone."""
         name = file_name(entry.sha256)
         self.registry.drop(entry.sha256)
-        self.verified.discard(entry.sha256)
+        self.verified.pop(entry.sha256, None)
         self.hide(entry)
         for folder in (self.blobs, self.partial, self.trees):
             self.files.unlink(folder / name)
@@ -202,29 +246,6 @@ class Blobs:
         link = self.view / view_name(entry.model_id)
         if self.files.link_target(link) == view_target(entry.sha256):
             self.files.unlink(link)
-
-    # -- files of other programs ---------------------------------------------------------------------------------------
-
-    def export(self, entry: CatalogEntry, target: Path, stop: threading.Event) -> None:
-        """Copy an installed file to a path, where it is whole and verified or not at all. Raises StoppedError, and
-        ValueError where it is not the file any more."""
-        part = target.with_name(f".{target.name}.part")
-        source = self.files.open(self.path(entry.sha256))
-        try:
-            writer = Writer(self.files, part)
-            try:
-                found = hash_file(self.files, source, stop, writer.write)
-                writer.sync()
-            finally:
-                writer.close()
-            if found != entry.sha256:
-                self.doubt(entry.sha256)
-                raise ValueError(f"{entry.model_id} has another SHA-256 than the catalog's")
-            self.files.rename(part, target)
-            self.files.fsync_folder(target.parent)
-        finally:
-            self.files.close(source)
-            self.files.unlink(part)
 
 
 def hash_file(

@@ -18,6 +18,7 @@ from edgecoder.core.events import (
     Completion,
     FileAllocated,
     FileDeleted,
+    FileDoubted,
     FileFetched,
     FileHashed,
     Persisted,
@@ -29,6 +30,7 @@ from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Operate, Perform, Post, Refused
 from edgecoder_drivers.store.blobs import Blobs
 from edgecoder_drivers.store.fetch import FileFetch, PieceFetch, disk_errors
+from edgecoder_drivers.store.files import Stamp
 from edgecoder_drivers.store.pieces import PieceRow
 from edgecoder_drivers.store.source import LocalFile, Source
 from edgecoder_drivers.store.threads import in_thread
@@ -71,9 +73,28 @@ class StoreDriver:
 
     # -- beside the core -----------------------------------------------------------------------------------------------
 
+    def find(self, entry: CatalogEntry) -> tuple[Path, Stamp]:
+        """Where a verified file lies, and what it was when it was hashed. Raises Refused: not_installed, and
+        checksum_mismatch where it has been written to since; the core is told too."""
+        stamp, path = self._blobs.verified.get(entry.sha256), self._blobs.path(entry.sha256)
+        if stamp is None:
+            raise Refused(Reason.NOT_INSTALLED, entry.model_id)
+        try:
+            now = self._blobs.files.stat(path)
+        except OSError as error:
+            raise Refused(Reason.STORE_FAILED, str(error)) from error
+        if now != stamp:
+            reason = Reason.NOT_INSTALLED if now is None else Reason.CHECKSUM_MISMATCH
+            self._post(FileDoubted(entry.sha256, reason))
+            raise Refused(reason, f"{path} is {'gone' if now is None else 'not what it was'}")
+        return path, stamp
+
     def path(self, entry: CatalogEntry) -> Path | None:
-        """Where an installed file lies; None where it is not verified."""
-        return self._blobs.path(entry.sha256) if entry.sha256 in self._blobs.verified else None
+        """Where a verified file lies; None where `find` refuses."""
+        try:
+            return self.find(entry)[0]
+        except Refused:
+            return None
 
     def has_bytes(self, entry: CatalogEntry) -> bool:
         """Whether anything of a file lies here."""
@@ -82,22 +103,12 @@ class StoreDriver:
     @contextmanager
     def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:
         """Meanwhile a file on this machine takes the CDN's place: a pull is an import then."""
+        self.path(entry)  # what is gone from here comes anew
         self._offered[entry.sha256] = LocalFile(self._blobs.files, path)
         try:
             yield
         finally:
             del self._offered[entry.sha256]
-
-    async def export(self, entry: CatalogEntry, target: Path) -> None:
-        """Copy an installed file to a path, in place of what is there: whole and verified, or not at all. Raises
-        Refused (not_installed, checksum_mismatch, disk_full, store_failed)."""
-        if entry.sha256 not in self._blobs.verified:
-            raise Refused(Reason.NOT_INSTALLED)
-        with disk_errors():
-            try:
-                await in_thread(lambda stop: self._blobs.export(entry, target, stop))
-            except ValueError as error:
-                raise Refused(Reason.CHECKSUM_MISMATCH, str(error)) from error
 
     # -- operations ----------------------------------------------------------------------------------------------------
 
@@ -109,7 +120,7 @@ class StoreDriver:
 
     async def _allocate(self, effect: AllocateFile) -> Completion:
         with disk_errors():
-            await in_thread(lambda _: self._blobs.allocate(effect.entry))
+            await in_thread(lambda stop: self._blobs.allocate(effect.entry, stop))
         return FileAllocated(effect.op)
 
     async def _hash(self, effect: HashFile) -> Completion:
@@ -139,9 +150,11 @@ class StoreDriver:
     def _prepare(self, effect: FetchFile, stop: threading.Event) -> int:
         """Where to go on; a file that is verified, still, does not have to come again."""
         entry, blobs = effect.entry, self._blobs
-        if entry.sha256 in blobs.verified and (effect.offset_bytes or blobs.digest(entry, stop) == entry.sha256):
-            return entry.file_size_bytes
-        first_byte = min(effect.offset_bytes, entry.file_size_bytes) if blobs.allocate(entry) else 0
+        if entry.sha256 in blobs.verified:
+            is_believed = effect.offset_bytes > 0 and blobs.is_unchanged(entry.sha256)
+            if is_believed or blobs.is_right(entry, stop):
+                return entry.file_size_bytes
+        first_byte = min(effect.offset_bytes, entry.file_size_bytes) if blobs.allocate(entry, stop) else 0
         if not first_byte:
             blobs.forget_synced(entry)
         return first_byte

@@ -10,8 +10,9 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 BUSY_S = 1.0
 """How long a write waits for another process that has the database."""
@@ -19,6 +20,15 @@ BUSY_S = 1.0
 
 _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 """What Apple's systems need: there `fsync` leaves the bytes in the disk's cache."""
+
+
+class Stamp(NamedTuple):
+    """What differs when a file was written to, or is another one."""
+
+    size_bytes: int
+    inode: int
+    mtime_ns: int
+    """When it was last written to."""
 
 
 class FileSystem(Protocol):
@@ -29,7 +39,8 @@ class FileSystem(Protocol):
         ...
 
     def open(self, path: Path, *, write: bool = False) -> int:
-        """Open a file for reading, or for both; then it is made where there is none, empty."""
+        """Open a file for reading, or for both; then it is made where there is none, empty. What is no file (a folder,
+        a pipe, a device) is an error."""
         ...
 
     def close(self, handle: int) -> None:
@@ -76,8 +87,16 @@ class FileSystem(Protocol):
         """Take a name away; where there is none nothing happens."""
         ...
 
-    def stat(self, path: Path) -> int | None:
-        """The size of a file; None where there is none."""
+    def stat(self, path: Path) -> Stamp | None:
+        """What a file is now; None where there is none."""
+        ...
+
+    def fstat(self, handle: int) -> Stamp:
+        """The same of an open one."""
+        ...
+
+    def chmod(self, path: Path, mode: int) -> None:
+        """Say who may read and write a file."""
         ...
 
     def listdir(self, path: Path) -> list[str]:
@@ -103,7 +122,11 @@ class RealFiles:
     def open(self, path: Path, *, write: bool = False) -> int:
         """See `FileSystem`. What is written never follows a link that somebody put there."""
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) if write else os.O_RDONLY
-        return os.open(path, flags | getattr(os, "O_BINARY", 0), 0o644)
+        handle = os.open(path, flags | os.O_NONBLOCK, 0o644)  # a pipe would wait for who writes to it
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", str(path))
 
     def close(self, handle: int) -> None:
         """See `FileSystem`."""
@@ -119,7 +142,7 @@ class RealFiles:
 
     def preallocate(self, handle: int, size: int) -> None:
         """See `FileSystem`. Where the file system cannot keep room, there has to be some now."""
-        stat = os.fstat(handle)
+        before = os.fstat(handle)
         if hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(handle, 0, size)
@@ -129,9 +152,9 @@ class RealFiles:
             else:
                 return
         room = os.fstatvfs(handle)
-        if room.f_bavail * room.f_frsize < size - stat.st_blocks * 512:
+        if room.f_bavail * room.f_frsize < size - before.st_blocks * 512:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.ftruncate(handle, max(size, stat.st_size))
+        os.ftruncate(handle, max(size, before.st_size))
 
     def truncate(self, handle: int, size: int) -> None:
         """See `FileSystem`."""
@@ -165,12 +188,20 @@ class RealFiles:
         """See `FileSystem`."""
         path.unlink(missing_ok=True)
 
-    def stat(self, path: Path) -> int | None:
+    def stat(self, path: Path) -> Stamp | None:
         """See `FileSystem`."""
         try:
-            return path.stat().st_size
+            return _stamp(path.stat())
         except FileNotFoundError:
             return None
+
+    def fstat(self, handle: int) -> Stamp:
+        """See `FileSystem`."""
+        return _stamp(os.fstat(handle))
+
+    def chmod(self, path: Path, mode: int) -> None:
+        """See `FileSystem`."""
+        path.chmod(mode)
 
     def listdir(self, path: Path) -> list[str]:
         """See `FileSystem`."""
@@ -187,6 +218,10 @@ class RealFiles:
     def database(self, path: Path) -> sqlite3.Connection:
         """See `FileSystem`."""
         return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+
+
+def _stamp(found: os.stat_result) -> Stamp:
+    return Stamp(found.st_size, found.st_ino, found.st_mtime_ns)
 
 
 def _sync(handle: int) -> None:

@@ -15,9 +15,9 @@ import structlog
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog
 from edgecoder.models.mending import known, mend
-from edgecoder_drivers.store.blobs import Blobs, file_name, hash_file, view_target
+from edgecoder_drivers.store.blobs import Blobs, file_name, view_target
 from edgecoder_drivers.store.files import FileSystem
-from edgecoder_drivers.store.registry import DamagedError, Registry, Row
+from edgecoder_drivers.store.registry import DamagedError, NewerError, Registry, Row
 
 _log = structlog.get_logger("edgecoder.store")
 _PREFIX = file_name("")
@@ -25,7 +25,7 @@ _PREFIX = file_name("")
 
 def open_store(root: Path, catalog: Catalog, files: FileSystem) -> tuple[Blobs, dict[str, bytes]]:
     """The files of a store, and the snapshot to start a life with. Blocks: after a crash it may have to hash a file.
-    Raises OSError, and ConfigError where another process has the store."""
+    Raises OSError, and ConfigError where another process has the store, or where it is a newer version's."""
     for name in ("blobs", "partial", "trees", "Models"):
         files.make_folder(root / name)
     files.fsync_folder(root)
@@ -46,6 +46,9 @@ def _open_registry(root: Path, files: FileSystem) -> Registry:
     path = root / "registry.sqlite"
     try:
         return Registry(files, path)
+    except NewerError as error:
+        hint = "update EdgeCoder, or choose another folder with --data"
+        raise ConfigError(str(root), None, f"a newer EdgeCoder made this store ({error})", hint) from None
     except DamagedError:
         _log.warning("registry damaged", set_aside=f"{path}.damaged")
     except OSError as error:
@@ -61,46 +64,50 @@ def _open_registry(root: Path, files: FileSystem) -> Registry:
 
 
 def _verify(blobs: Blobs) -> None:
-    """Bring `blobs/` and the verified rows together; a file without a row is hashed, and stays if it is right."""
-    rows = blobs.registry.rows()
+    """Bring `blobs/` and the verified rows together; a file without a row, or that is not what it was, is hashed, and
+    stays if it is right."""
+    rows = {sha256: row for sha256, row in blobs.registry.rows().items() if row.is_verified}
     there = {name.removeprefix(_PREFIX) for name in blobs.files.listdir(blobs.blobs) if name.startswith(_PREFIX)}
-    for sha256, row in rows.items():
-        if row.is_verified and (
-            sha256 not in there or blobs.files.stat(blobs.blobs / file_name(sha256)) != row.synced_bytes
-        ):
-            _log.warning("file lost", sha256=sha256)
-            blobs.registry.drop(sha256)
-            blobs.files.unlink(blobs.blobs / file_name(sha256))
-        elif row.is_verified:
-            blobs.verified.add(sha256)
-    for sha256 in sorted(there - {sha256 for sha256, row in rows.items() if row.is_verified}):
-        _judge(blobs, sha256)
+    for sha256 in sorted(rows.keys() | there):
+        try:
+            _judge(blobs, sha256, rows.get(sha256))
+        except OSError as error:  # of one file: the others are there all the same
+            _log.warning("file cannot be read", path=str(blobs.blobs / file_name(sha256)), detail=str(error))
 
 
-def _judge(blobs: Blobs, sha256: str) -> None:
-    """A file that was renamed and has no row yet."""
+def _judge(blobs: Blobs, sha256: str, row: Row | None) -> None:
+    """Whether a file is verified."""
     path = blobs.blobs / file_name(sha256)
-    handle = blobs.files.open(path)
-    try:
-        blobs.files.fsync(handle)
-        is_right = hash_file(blobs.files, handle, threading.Event()) == sha256
-    finally:
-        blobs.files.close(handle)
-    if is_right:
-        blobs.files.fsync_folder(blobs.blobs)
-        blobs.registry.put(sha256, Row(blobs.files.stat(path) or 0, is_verified=True))
-        blobs.verified.add(sha256)
-    else:
+    now = blobs.files.stat(path)
+    if row is not None and (now is None or now.size_bytes != row.synced_bytes):
+        _log.warning("file lost", sha256=sha256)
+        blobs.registry.drop(sha256)
         blobs.files.unlink(path)
-        blobs.files.fsync_folder(blobs.blobs)
+    elif row is not None and now is not None and row.stamp == now:
+        blobs.verified[sha256] = now
+    else:
+        found, stamp = blobs.examine(path, threading.Event())
+        if found == sha256:
+            blobs.files.fsync_folder(blobs.blobs)
+            blobs.vouch(sha256, stamp)
+            blobs.seal(sha256)
+        else:
+            _log.warning("file changed", sha256=sha256)
+            blobs.registry.drop(sha256)
+            blobs.files.unlink(path)
+            blobs.files.fsync_folder(blobs.blobs)
 
 
 def _sweep(blobs: Blobs, wanted: set[str]) -> None:
     """Delete parts and trees of files that nobody knows of, or that are whole."""
-    for folder, stay in ((blobs.partial, wanted - blobs.verified), (blobs.trees, wanted | blobs.verified)):
+    whole = blobs.verified.keys()
+    for folder, stay in ((blobs.partial, wanted - whole), (blobs.trees, wanted | whole)):
         for name in blobs.files.listdir(folder):
             if name.removeprefix(_PREFIX) not in stay:
-                blobs.files.unlink(folder / name)
+                try:
+                    blobs.files.unlink(folder / name)
+                except OSError as error:
+                    _log.warning("file cannot be deleted", path=str(folder / name), detail=str(error))
     for sha256, row in blobs.registry.rows().items():
         if not row.is_verified and blobs.files.stat(blobs.partial / file_name(sha256)) is None:
             blobs.registry.drop(sha256)
@@ -113,12 +120,12 @@ def _show(blobs: Blobs, catalog: Catalog) -> None:
         is_ours = target is not None and target.startswith(view_target(""))
         if is_ours and target not in {view_target(sha256) for sha256 in blobs.verified}:
             blobs.files.unlink(blobs.view / name)
-    for sha256 in blobs.verified & catalog.by_digest.keys():
+    for sha256 in sorted(blobs.verified.keys() & catalog.by_digest.keys()):
         blobs.show(catalog.by_digest[sha256])
 
 
 def _sizes(blobs: Blobs) -> dict[str, int]:
-    return {sha256: blobs.files.stat(blobs.path(sha256)) or 0 for sha256 in sorted(blobs.verified)}
+    return {sha256: stamp.size_bytes for sha256, stamp in sorted(blobs.verified.items())}
 
 
 def _parts(blobs: Blobs, catalog: Catalog) -> dict[str, int]:
@@ -127,6 +134,7 @@ def _parts(blobs: Blobs, catalog: Catalog) -> dict[str, int]:
     for name in blobs.files.listdir(blobs.partial):
         sha256 = name.removeprefix(_PREFIX)
         entry = catalog.by_digest.get(sha256)
-        if entry is not None and blobs.files.stat(blobs.partial / name) == entry.file_size_bytes:
+        there = blobs.files.stat(blobs.partial / name)
+        if entry is not None and there is not None and there.size_bytes == entry.file_size_bytes:
             parts[sha256] = rows[sha256].synced_bytes if sha256 in rows else 0
     return parts

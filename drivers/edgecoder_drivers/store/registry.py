@@ -9,25 +9,30 @@ from __future__ import annotations
 import errno
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from edgecoder_drivers.store.files import FileSystem
+from edgecoder_drivers.store.files import FileSystem, Stamp
 
 T = TypeVar("T")
 _CODES = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_BUSY: errno.EBUSY}
-_SCHEMA = (
+VERSION = 2
+"""Of the tables: 1 had no stamps, and no number."""
+_SETTINGS = (
     "PRAGMA locking_mode = EXCLUSIVE",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # on Apple's systems
+)
+_TABLES = (
     "CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE IF NOT EXISTS files (sha256 TEXT PRIMARY KEY, synced_bytes INTEGER NOT NULL,
-    is_verified INTEGER NOT NULL) WITHOUT ROWID""",
+    is_verified INTEGER NOT NULL, inode TEXT, mtime_ns TEXT) WITHOUT ROWID""",
 )
+_PUT = "REPLACE INTO files (sha256, synced_bytes, is_verified, inode, mtime_ns) VALUES (?, ?, ?, ?, ?)"
 
 
 class Row(NamedTuple):
@@ -37,10 +42,16 @@ class Row(NamedTuple):
     """From its first one on, of what comes in one go; of what comes piece by piece the core keeps account."""
     is_verified: bool
     """Whether it has the SHA-256 that is its name."""
+    stamp: Stamp | None = None
+    """What it was when it was verified."""
 
 
 class DamagedError(Exception):
     """The file is no database, or a damaged one."""
+
+
+class NewerError(Exception):
+    """It is of a newer version than this one."""
 
 
 class Registry:
@@ -48,7 +59,7 @@ class Registry:
     raise OSError."""
 
     def __init__(self, files: FileSystem, path: Path) -> None:
-        """Raises DamagedError; OSError with EBUSY where another process has it."""
+        """Raises DamagedError, NewerError; OSError with EBUSY where another process has it."""
         self._thread = ThreadPoolExecutor(1, "edgecoder registry")
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, bytes, Future[None]]] = []
@@ -79,14 +90,18 @@ class Registry:
         """All files, by SHA-256."""
 
         def read() -> dict[str, Row]:
-            found = self._database.execute("SELECT sha256, synced_bytes, is_verified FROM files ORDER BY sha256")
-            return {sha256: Row(synced_bytes, bool(is_verified)) for sha256, synced_bytes, is_verified in found}
+            found = self._database.execute(
+                "SELECT sha256, synced_bytes, is_verified, inode, mtime_ns FROM files ORDER BY sha256"
+            )
+            return {sha256: _row(*columns) for sha256, *columns in found}
 
         return self._in_thread(read)
 
     def put(self, sha256: str, row: Row) -> None:
         """Write a file's row. Durable when this returns."""
-        self._in_thread(lambda: self._commit([("REPLACE INTO files VALUES (?, ?, ?)", (sha256, *row))]))
+        stamp = row.stamp
+        columns = (None, None) if stamp is None else (str(stamp.inode), str(stamp.mtime_ns))
+        self._in_thread(lambda: self._commit([(_PUT, (sha256, row.synced_bytes, row.is_verified, *columns))]))
 
     def drop(self, sha256: str) -> None:
         """Take a file's row away. Durable when this returns."""
@@ -115,25 +130,36 @@ class Registry:
                 done.set_result(None)
 
     def _commit(self, statements: list[tuple[str, tuple[object, ...]]]) -> None:
-        database = self._database
-        database.execute("BEGIN IMMEDIATE")
-        try:
-            for statement, values in statements:
-                database.execute(statement, values)
-            database.execute("COMMIT")
-        except BaseException:
-            if database.in_transaction:
-                database.execute("ROLLBACK")
-            raise
+        _commit(self._database, statements)
+
+
+def _commit(database: sqlite3.Connection, statements: Iterable[tuple[str, tuple[object, ...]]]) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        for statement, values in statements:
+            database.execute(statement, values)
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def _row(synced_bytes: int, is_verified: int, inode: str | None, mtime_ns: str | None) -> Row:
+    if inode is None or mtime_ns is None:
+        return Row(synced_bytes, bool(is_verified))
+    return Row(synced_bytes, bool(is_verified), Stamp(synced_bytes, int(inode), int(mtime_ns)))
 
 
 def _open(files: FileSystem, path: Path) -> sqlite3.Connection:
     database = files.database(path)
     try:
-        for statement in _SCHEMA:
+        for statement in _SETTINGS:
             database.execute(statement)
         is_sound = database.execute("PRAGMA quick_check").fetchone() == ("ok",)
-    except sqlite3.OperationalError:
+        if is_sound:
+            _bring_up_to_date(database, path)
+    except (sqlite3.OperationalError, NewerError):
         database.close()
         raise
     except sqlite3.DatabaseError:
@@ -142,6 +168,18 @@ def _open(files: FileSystem, path: Path) -> sqlite3.Connection:
         database.close()
         raise DamagedError(str(path))
     return database
+
+
+def _bring_up_to_date(database: sqlite3.Connection, path: Path) -> None:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise NewerError(f"{path} is of version {version}")
+    if version == VERSION:
+        return
+    columns = {name for _, name, *_ in database.execute("PRAGMA table_info(files)")}
+    missing = {"inode", "mtime_ns"} - columns if columns else set()
+    statements = [*_TABLES, *(f"ALTER TABLE files ADD COLUMN {name} TEXT" for name in sorted(missing))]
+    _commit(database, [(statement, ()) for statement in (*statements, f"PRAGMA user_version = {VERSION}")])
 
 
 @contextmanager
