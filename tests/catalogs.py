@@ -23,15 +23,14 @@ def entry(
     piece_root: str = "",
     piece_size_bytes: int = 0,
 ) -> CatalogEntry:
-    """A catalog entry; its digest is that of its name and platforms."""
-    claim = f"{name} {[platform.value for platform in platforms]}"
+    """A catalog entry; its digest is that of its name and platforms (`claim_of`)."""
     return CatalogEntry(
         model_id=name,
         display_name=name.title(),
         param_size=param_size,
         quantization="Q4_K_M",
         file_size_bytes=file_size_bytes,
-        sha256=hashlib.sha256(claim.encode()).hexdigest(),
+        sha256=hashlib.sha256(claim_of(name, platforms)).hexdigest(),
         min_memory_mb=min_memory_mb,
         platforms=platforms,
         aliases=aliases,
@@ -39,6 +38,11 @@ def entry(
         piece_root=piece_root,
         piece_size_bytes=piece_size_bytes,
     )
+
+
+def claim_of(name: str, platforms: tuple[Platform, ...] = BOTH) -> bytes:
+    """What the digest of an entry is that of, in place of a file."""
+    return f"{name} {[platform.value for platform in platforms]}".encode()
 
 
 TINY: Final = entry("tiny", 0.5)

@@ -19,7 +19,7 @@ from edgecoder_drivers.http.app import make_app
 from edgecoder_drivers.http.connection import Limits
 from edgecoder_drivers.http.server import Binding, ControlServer
 from edgecoder_drivers.metrics import TraceMetrics
-from tests.catalogs import CATALOG, LARGE, SMALL
+from tests.catalogs import CATALOG, LARGE, SMALL, claim_of
 from tests.drivers.memory import MemoryDriver
 from tests.drivers.rig import has, living
 
@@ -33,6 +33,8 @@ class MemoryNode:
     def __init__(self, host: AsyncHost, folder: Path) -> None:
         self._host = host
         self._folder = folder
+        self.rot = b""
+        """What its files have in front that is wrong."""
 
     def is_engine_healthy(self) -> bool:
         return True
@@ -57,7 +59,7 @@ class MemoryNode:
 
     async def export_model(self, entry: CatalogEntry) -> Path:
         path = self._folder / "blob"
-        path.write_bytes(entry.model_id.encode())
+        path.write_bytes(self.rot + claim_of(entry.model_id))
         return path
 
 
@@ -77,11 +79,14 @@ class Response(NamedTuple):
 class Control:
     """A running agent."""
 
-    def __init__(self, port: int, driver: MemoryDriver, host: AsyncHost, server: ControlServer) -> None:
+    def __init__(
+        self, port: int, driver: MemoryDriver, host: AsyncHost, server: ControlServer, node: MemoryNode
+    ) -> None:
         self.port = port
         self.driver = driver
         self.host = host
         self.server = server
+        self.node = node
 
     async def raw(self, request: bytes) -> Response:
         """Send bytes, and read the answer to its end."""
@@ -143,6 +148,6 @@ async def controlled(
         server = ControlServer(app, binding, limits)
         server.start()
         try:
-            yield Control(server.port, driver, host, server)
+            yield Control(server.port, driver, host, server, node)
         finally:
             await server.stop()

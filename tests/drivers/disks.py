@@ -191,6 +191,11 @@ class MemoryDisk:
         self._open[self._handles] = found
         return self._handles
 
+    def create(self, path: Path) -> int:
+        if path in self._names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        return self.open(path, write=True)
+
     def close(self, handle: int) -> None:
         self._open.pop(handle, None)
 

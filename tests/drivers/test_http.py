@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from edgecoder.core.effects import LoadModel, RunTask
 from edgecoder.errors import ConfigError, Reason
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.http.server import Binding, ControlServer
-from tests.catalogs import SMALL
+from tests.catalogs import SMALL, claim_of
 from tests.drivers.control import Control, controlled
 
 HEAD = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -242,7 +243,8 @@ def test_a_model_is_pulled_removed_imported_and_exported(tmp_path: Path) -> None
         taken = await control.ask("POST", "/model/import", {"path": str(tmp_path / "file.gguf")})
         assert taken.json == {"model": "small", "status": "installed"}
         exported = await control.ask("GET", "/model/small/export")
-        assert (exported.status, exported.body) == (200, b"small")
+        assert (exported.status, exported.body) == (200, claim_of("small"))
+        assert exported.headers["repr-digest"] == f"sha-256=:{b64encode(bytes.fromhex(SMALL.sha256)).decode()}:"
         assert 'filename="small.gguf"' in exported.headers["content-disposition"]
 
     run(tmp_path, test)

@@ -16,6 +16,7 @@ from edgecoder.cli import app
 from edgecoder.core.effects import LoadModel
 from edgecoder.errors import Reason
 from edgecoder_drivers.driver import Refused
+from tests.catalogs import claim_of
 from tests.drivers.control import Control, controlled
 
 
@@ -98,7 +99,7 @@ def test_a_model_is_pulled_removed_imported_and_exported(tmp_path: Path, capfd: 
     assert capfd.readouterr().out == "tiny: installed\ntiny: removed\n"
     file = tmp_path / "model.gguf"
     assert app.run(["model", "export", "small", str(file)]) == 0
-    assert file.read_bytes() == b"small"
+    assert file.read_bytes() == claim_of("small")
     assert app.run(["model", "export", "small", str(file)]) == 2
     assert "there is a file already; give another path, or --force" in capfd.readouterr().err
     assert app.run(["model", "export", "small", str(file), "--force"]) == 0
@@ -107,6 +108,42 @@ def test_a_model_is_pulled_removed_imported_and_exported(tmp_path: Path, capfd: 
     assert "there is no such file" in capfd.readouterr().err
     assert app.run(["model", "export", "nobody", str(tmp_path / "other.gguf")]) == 1
     assert [path.name for path in tmp_path.iterdir() if path.suffix in (".gguf", ".part")] == ["model.gguf"]
+
+
+def test_an_export_that_is_another_file_is_not_written(
+    agent: Running, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    agent.control.node.rot = b"rot"
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"mine")
+    assert app.run(["model", "export", "small", str(file), "--force"]) == 1
+    assert "is not the model any more (SHA-256 " in (said := capfd.readouterr().err)
+    assert "; remove the model, and pull it again" in said
+    assert file.read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blob", "model.gguf"]
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("nowhere/model.gguf", "No such file or directory; give another path"),
+        ("", "it is no file; give another path"),
+        ("n" * 256, "File name too long; give another path"),
+    ],
+)
+def test_an_export_that_cannot_be_written_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], where: str, why: str
+) -> None:
+    assert app.run(["model", "export", "small", str(tmp_path / where), "--force"]) == 2
+    assert why in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("agent")
+def test_an_export_may_have_the_longest_name(tmp_path: Path) -> None:
+    file = tmp_path / ("n" * 255)
+    assert app.run(["model", "export", "small", str(file)]) == 0
+    assert file.read_bytes() == claim_of("small")
 
 
 @pytest.mark.usefixtures("agent")

@@ -21,6 +21,7 @@ import typer
 
 from edgecoder.errors import ConfigError, DriverError, EdgeCoderError, Reason
 from edgecoder_drivers.commands.token import token_of
+from edgecoder_drivers.http import digests
 from edgecoder_drivers.http.contract import Accepted, Listed, Problem
 
 URL = "http://127.0.0.1:4302"
@@ -67,6 +68,16 @@ class Event(NamedTuple):
 
     name: str
     content: bytes
+
+
+class Download(NamedTuple):
+    """Bytes that come."""
+
+    size_bytes: int
+    """0: the agent does not say."""
+    sha256: str
+    """What they hash to, as the agent says, if it does."""
+    parts: Iterator[bytes]
 
 
 class Control:
@@ -131,13 +142,14 @@ class Control:
                     elif line.startswith(b"data: "):
                         yield Event(name, line.removeprefix(b"data: "))
 
-    def download(self, path: str) -> Iterator[tuple[bytes, int]]:
-        """The bytes at a path, in parts, and how many there are in all."""
+    @contextmanager
+    def download(self, path: str) -> Iterator[Download]:
+        """The bytes at a path."""
         with self._reached(), self._client.stream("GET", path) as response:
             self._check(response, _BYTES)
-            total = int(response.headers.get("content-length", 0))
-            for part in response.iter_bytes(1 << 20):
-                yield part, total
+            size_bytes = int(response.headers.get("content-length", 0))
+            sha256 = digests.read(response.headers.get("repr-digest", ""))
+            yield Download(size_bytes, sha256, response.iter_bytes(1 << 20))
 
     def read(self, content: bytes, kind: type[K]) -> K:
         """A value from its JSON. Raises AgentSilent where it is none that an agent sends."""

@@ -5,8 +5,8 @@ Decides what is asked and how it reads; all of it is asked of the agent's contro
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from edgecoder.cli.terminal import printable, table
-from edgecoder.errors import ConfigError
+from edgecoder.errors import ConfigError, Reason
 from edgecoder_drivers.commands.control import (
     URL,
     AgentSilent,
     Authority,
     Control,
+    Download,
     Json,
     Refusal,
     Token,
@@ -30,7 +31,9 @@ from edgecoder_drivers.commands.control import (
     print_json,
 )
 from edgecoder_drivers.commands.names import Model
-from edgecoder_drivers.http.contract import Accepted, Listed, Operation, Pulled, Removed, Status, Swapped
+from edgecoder_drivers.http.contract import Accepted, Listed, Operation, Problem, Pulled, Removed, Status, Swapped
+from edgecoder_drivers.store.files import RealFiles
+from edgecoder_drivers.store.saving import OtherFileError, save
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 SPEED_S = 120.0
@@ -181,28 +184,38 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a model to one file."""
-    if file.exists() and not force:
-        raise ConfigError(str(file), None, "there is a file already", "give another path, or --force")
-    asked = asking(url, token, cacert, model=model, as_json=as_json)
-    part = file.with_name(f".{file.name}.part")
-    size_bytes = 0
     try:
-        with asked as control, _progress() as progress, part.open("wb") as out:
-            task = progress.add_task(model, total=None)
-            for data, total in control.download(model_path(model, "/export")):
-                out.write(data)
-                size_bytes += len(data)
-                progress.update(task, completed=size_bytes, total=total or None)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+        if file.exists() and not file.is_file():
+            raise ConfigError(str(file), None, "it is no file", "give another path")
+        if file.exists() and not force:
+            raise ConfigError(str(file), None, "there is a file already", "give another path, or --force")
+        asked = asking(url, token, cacert, model=model, as_json=as_json)
+        with asked as control, control.download(model_path(model, "/export")) as coming:
+            size_bytes = _save(file, model, coming)
+    except OSError as error:
+        raise ConfigError(str(file), None, error.strerror or str(error), "give another path, or make room") from None
     value = {"model": model, "file": str(file), "sizeBytes": size_bytes}
     if as_json:
         print_json(value)
     else:
         typer.echo(f"{file}: {size_bytes / 1e9:.2f} GB")
+
+
+def _save(file: Path, model: str, coming: Download) -> int:
+    """Write what comes, shown as it does, if it is the model; how many bytes. Raises OSError, Refusal."""
+
+    def shown() -> Iterator[bytes]:
+        with _progress() as progress:
+            task = progress.add_task(model, total=coming.size_bytes or None)
+            for data in coming.parts:
+                progress.advance(task, len(data))
+                yield data
+
+    try:
+        return save(RealFiles(), file, shown(), coming.sha256)
+    except OtherFileError as error:
+        title, hint = "the agent's file is not the model any more", "remove the model, and pull it again"
+        raise Refusal(Problem(title, 502, Reason.CHECKSUM_MISMATCH.value, f"SHA-256 {error}", hint)) from None
 
 
 def follow(control: Control, operation: str, model: str) -> Operation:

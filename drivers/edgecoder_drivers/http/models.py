@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from edgecoder.core.events import Command, PullModel, QueryModels, QueryStatus, 
 from edgecoder.errors import REASONS, Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.http import digests
 from edgecoder_drivers.http.contract import (
     Accepted,
     ImportBody,
@@ -144,17 +144,17 @@ class ModelRoutes:
         return answer(Pulled(model, "installed"))
 
     async def export(self, request: Request) -> Response:
-        """The bytes of a model."""
+        """The bytes of a model, and what they should hash to (RFC 9530): a disk may give others."""
         entry = self._known(request.path_params["model"])
         try:
             path = await self._node.export_model(entry)
         except Refused as refused:
             raise Rejected(problem_of(refused.reason, str(refused))) from None
-        info = await anyio.Path(path).stat()
-        if not stat.S_ISREG(info.st_mode):
-            raise Rejected(problem_of(Reason.STORE_FAILED, entry.model_id))
+        if not await anyio.Path(path).is_file():
+            raise Rejected(problem_of(Reason.NOT_INSTALLED, entry.model_id))
         name = f"{entry.model_id.replace('/', '_').replace(':', '_')}.gguf"
-        return FileResponse(path, media_type="application/octet-stream", filename=name)
+        digest = {"repr-digest": digests.written(entry.sha256)}
+        return FileResponse(path, media_type="application/octet-stream", filename=name, headers=digest)
 
     async def operation(self, request: Request) -> Response:
         """How far a swap or pull is."""

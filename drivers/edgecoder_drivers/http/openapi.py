@@ -90,7 +90,7 @@ ROUTES: tuple[Route, ...] = (
         "The bytes of a model",
         {200: "application/octet-stream"},
         parameters=(_MODEL,),
-        problems=(404, 409, 500, 503),
+        problems=(404, 409, 500, 502, 503),
     ),
     Route(
         "/model/{model}",

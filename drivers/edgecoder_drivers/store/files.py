@@ -43,6 +43,10 @@ class FileSystem(Protocol):
         a pipe, a device) is an error."""
         ...
 
+    def create(self, path: Path) -> int:
+        """Make a file where there is nothing, not even a link, and open it."""
+        ...
+
     def close(self, handle: int) -> None:
         """Close a file."""
         ...
@@ -127,6 +131,10 @@ class RealFiles:
             return handle
         os.close(handle)
         raise OSError(errno.EINVAL, "it is no file", str(path))
+
+    def create(self, path: Path) -> int:
+        """See `FileSystem`."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
 
     def close(self, handle: int) -> None:
         """See `FileSystem`."""
