@@ -87,16 +87,18 @@ class Device:
         return self._parts.source_of(entry)
 
     async def import_model(self, path: Path) -> str:
-        """See `ServedNode`: the file takes the CDN's place in a pull, so it passes every gate of one."""
-        sha256 = await self._parts.sha256_of(path)
-        entry = self._plan.catalog.by_digest.get(sha256)
-        if entry is None or self._plan.platform not in entry.platforms:
-            raise Refused(Reason.UNKNOWN_MODEL, f"{path}: the catalog has no file with SHA-256 {sha256} for here")
+        """See `ServedNode`: the file takes the CDN's place in a pull, so it passes every gate of one. One file is read
+        at a time."""
         async with self._imports:
+            sha256 = await self._parts.sha256_of(path)
+            entry = self._plan.catalog.by_digest.get(sha256)
+            if entry is None or self._plan.platform not in entry.platforms:
+                raise Refused(Reason.UNKNOWN_MODEL, f"{path}: the catalog has no file with SHA-256 {sha256} for here")
             with self._parts.offering(entry, path):
                 _, reply = self.begin(PullModel, model=entry.model_id)
                 result = await reply
-        reason = result.reason if isinstance(result, PullResult) else Reason.RESTARTED
+        assert isinstance(result, PullResult | Reason), f"{result} answers no pull"
+        reason = result.reason if isinstance(result, PullResult) else result
         if reason is not None:
             raise Refused(reason, str(path))
         return entry.model_id

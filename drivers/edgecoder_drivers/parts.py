@@ -35,7 +35,7 @@ class Parts(Protocol):
         ...
 
     async def sha256_of(self, path: Path) -> str:
-        """What a file of this machine hashes to. Raises Refused."""
+        """What a file of this machine hashes to, if the catalog has one of its size. Raises Refused."""
         ...
 
     def offering(self, entry: CatalogEntry, path: Path) -> AbstractContextManager[None]:

@@ -22,10 +22,12 @@ class Shelf:
     def __init__(self, folder: Path, catalog: Catalog) -> None:
         """Raises ConfigError, and DriverError where the disk is missing or broken."""
         self._files = RealFiles()
+        self._catalog = catalog
         try:
             blobs, self.snapshot = open_store(folder, catalog, self._files)
         except OSError as error:
-            raise DriverError(f"{folder}: {error.strerror}; choose another folder with --data") from None
+            where = error.filename or folder
+            raise DriverError(f"{where}: {error.strerror}; choose another folder with --data") from None
         self._cdn = Cdn()
         self.store = StoreDriver(blobs, self._cdn)
 
@@ -47,8 +49,9 @@ class Shelf:
         await self.store.close()
 
     async def sha256_of(self, path: Path) -> str:
-        """What a file hashes to. Raises Refused."""
+        """See `Parts`."""
+        sizes = {entry.file_size_bytes for entry in self._catalog.entries}
         try:
-            return await LocalFile(self._files, path).sha256()
+            return await LocalFile(self._files, path).sha256(sizes)
         except (OSError, ValueError) as error:  # a path may be no path at all
-            raise Refused(Reason.NOT_INSTALLED, str(error)[:200]) from None
+            raise Refused(Reason.INVALID, str(error)[:200]) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -37,8 +38,13 @@ def test_models_are_imported_swapped_and_asked_and_the_last_one_survives_a_resta
         status, answered = device.ask("POST", "/task", {"prompt": "def add", "maxTokens": 8})
         assert (status, answered["model"]) == (200, "tiny-1")
         assert 0 < answered["tokens"] <= 8
-        for path in ("/nowhere", str(folder), "a\0b", "a" * 4000):
-            assert device.ask("POST", "/model/import", {"path": path})[0] == 404, path
+        os.mkfifo(folder / "pipe")
+        for path in ("/nowhere", str(folder), "a\0b", "a" * 4000, str(folder / "pipe"), "/dev/zero"):
+            assert device.ask("POST", "/model/import", {"path": path})[0] == 400, path
+        (folder / "sparse").touch()
+        os.truncate(folder / "sparse", 1 << 40)
+        status, problem = device.ask("POST", "/model/import", {"path": str(folder / "sparse")})
+        assert (status, problem["code"]) == (404, "unknown_model")
         assert device.terminate() == 0
     (life,) = replay(journal)
     assert life.difference is None

@@ -27,7 +27,7 @@ from edgecoder.core.events import (
 )
 from edgecoder.core.failures import FAILURES
 from edgecoder.errors import Reason
-from edgecoder.models.catalog import Catalog
+from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.store import blobs as blobs_module
@@ -36,6 +36,7 @@ from edgecoder_drivers.store.blobs import file_name
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
+from edgecoder_drivers.store.threads import in_thread
 from tests.drivers.disks import Fault, MemoryDisk
 from tests.drivers.sources import FILE_BYTES, ROOT, MemorySource, breaks_at, bytes_of, made
 
@@ -270,6 +271,53 @@ def test_a_hash_that_is_cancelled_does_not_read_on(monkeypatch: pytest.MonkeyPat
             await hashing
         assert table.disk.calls.count("pread") == 6
         assert table.driver.path(ENTRY) is None
+
+    bench(fetch)
+
+
+def test_what_is_cancelled_twice_waits_for_its_thread_all_the_same() -> None:
+    async def live() -> None:
+        began, may_end, has_ended = asyncio.Event(), threading.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def work(stop: threading.Event) -> None:
+            loop.call_soon_threadsafe(began.set)
+            may_end.wait(20)
+            assert stop.is_set()
+            has_ended.set()
+
+        task = asyncio.ensure_future(in_thread(work))
+        await began.wait()
+        for _ in range(3):
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.01)
+            assert not task.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert has_ended.is_set()
+
+    asyncio.run(live())
+
+
+def test_a_file_whose_leaf_hashes_do_not_come_keeps_no_other_one_waiting() -> None:
+    async def fetch(table: Bench) -> None:
+        other = made("other", tree=True, piece_size_bytes=2 * LEAF_BYTES)
+        asked, leaves = asyncio.Event(), table.source.leaf_hashes
+
+        async def hangs(entry: CatalogEntry) -> bytes:
+            if entry is other:
+                asked.set()
+                await asyncio.Event().wait()
+            return await leaves(entry)
+
+        table.source.leaf_hashes = hangs  # type: ignore[method-assign]
+        await table.do(AllocateFile(1, ENTRY))
+        waiting = asyncio.ensure_future(table.do(FetchPiece(2, other, 0, 0, Source.CDN)))
+        await asked.wait()
+        assert await table.do(FetchPiece(3, ENTRY, 0, 0, Source.CDN)) == PieceFetched(3)
+        waiting.cancel()
+        await asyncio.wait({waiting})
 
     bench(fetch)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from edgecoder.core import effects as ask
 from edgecoder.core.effects import AllocateFile, DeleteFile, Effect, FetchFile, FetchPiece, HashFile, Operation, Persist
@@ -23,6 +24,7 @@ from edgecoder.core.events import (
     FileHashed,
     Persisted,
     PieceArrived,
+    PieceFailed,
     PieceFetched,
 )
 from edgecoder.errors import Reason
@@ -36,6 +38,12 @@ from edgecoder_drivers.store.source import LocalFile, Source
 from edgecoder_drivers.store.threads import in_thread
 from edgecoder_drivers.store.trees import Trees
 
+T = TypeVar("T")
+
+
+class _OfferedError(Exception):
+    """A file on this machine takes the CDN's place."""
+
 
 class StoreDriver:
     """See `driver.Driver`. Made with an open store (`opening.open_store`), which it closes."""
@@ -46,6 +54,8 @@ class StoreDriver:
         self._source = source
         self._trees = Trees(blobs)
         self._offered: dict[str, LocalFile] = {}
+        self._fetches: dict[str, set[asyncio.Task[Any]]] = {}
+        """What is under way with the CDN, by SHA-256."""
         self._post: Post = lambda event: None
 
     def open(self, post: Post) -> None:
@@ -102,9 +112,11 @@ class StoreDriver:
 
     @contextmanager
     def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:
-        """Meanwhile a file on this machine takes the CDN's place: a pull is an import then."""
+        """Meanwhile a file on this machine takes the CDN's place: a pull is an import then, also one that has begun."""
         self.path(entry)  # what is gone from here comes anew
         self._offered[entry.sha256] = LocalFile(self._blobs.files, path)
+        for fetch in self._fetches.get(entry.sha256, ()):
+            fetch.cancel()
         try:
             yield
         finally:
@@ -136,37 +148,54 @@ class StoreDriver:
     # -- bytes ---------------------------------------------------------------------------------------------------------
 
     async def _fetch(self, effect: FetchFile) -> Completion:
+        while True:
+            try:
+                with disk_errors():
+                    await self._unless_offered(effect.entry, self._fetch_rest(effect))
+            except _OfferedError:
+                continue
+            return FileFetched(effect.op, effect.entry.file_size_bytes)
+
+    async def _fetch_rest(self, effect: FetchFile) -> None:
         entry = effect.entry
-        with disk_errors():
-            first_byte = await in_thread(lambda stop: self._prepare(effect, stop))
-            if first_byte < entry.file_size_bytes:
-                writer = self._blobs.writer(entry)
-                try:
-                    await FileFetch(effect, self._blobs, writer, first_byte, self._post).run(self._source_of(entry))
-                finally:
-                    writer.close()
-        return FileFetched(effect.op, entry.file_size_bytes)
+        first_byte = await in_thread(lambda stop: self._prepare(effect, stop))
+        if first_byte < entry.file_size_bytes:
+            writer = self._blobs.writer(entry)
+            try:
+                await FileFetch(effect, self._blobs, writer, first_byte, self._post).run(self._source_of(entry))
+            finally:
+                writer.close()
 
     def _prepare(self, effect: FetchFile, stop: threading.Event) -> int:
-        """Where to go on; a file that is verified, still, does not have to come again."""
+        """Where to go on; a file that is verified, still, does not have to come again. One of the user's is read from
+        its beginning: what came from elsewhere may be why it is offered."""
         entry, blobs = effect.entry, self._blobs
         if entry.sha256 in blobs.verified:
             is_believed = effect.offset_bytes > 0 and blobs.is_unchanged(entry.sha256)
             if is_believed or blobs.is_right(entry, stop):
                 return entry.file_size_bytes
-        first_byte = min(effect.offset_bytes, entry.file_size_bytes) if blobs.allocate(entry, stop) else 0
+        first_byte = min(effect.offset_bytes, entry.file_size_bytes)
+        if not blobs.allocate(entry, stop) or entry.sha256 in self._offered:
+            first_byte = 0
         if not first_byte:
             blobs.forget_synced(entry)
         return first_byte
 
     async def _fetch_pieces(self, effect: FetchPiece) -> Completion:
-        entry, layout = effect.entry, effect.entry.layout
+        entry = effect.entry
         if effect.source is not ask.Source.CDN:
             raise Refused(Reason.UNAVAILABLE, f"no pieces from {effect.source.value}")
         if entry.sha256 in self._blobs.verified:
             for piece in range(effect.piece, effect.piece + effect.count - 1):
                 self._post(PieceArrived(effect.op, piece))
             return PieceFetched(effect.op)
+        try:
+            return await self._unless_offered(entry, self._fetch_row(effect))
+        except _OfferedError:
+            return PieceFailed(effect.op, Reason.SUPERSEDED)
+
+    async def _fetch_row(self, effect: FetchPiece) -> Completion:
+        entry, layout = effect.entry, effect.entry.layout
         source = self._source_of(entry)
         first = layout.leaves_of(effect.piece).start + effect.first_leaf
         end = layout.leaves_of(effect.piece + effect.count - 1).stop
@@ -178,6 +207,23 @@ class StoreDriver:
             return await PieceFetch(effect, row, writer, self._post).run(source)
         finally:
             writer.close()
+
+    async def _unless_offered(self, entry: CatalogEntry, fetch: Coroutine[Any, Any, T]) -> T:
+        """Fetch from the CDN. Raises _OfferedError where the user has a file in its place meanwhile."""
+        task = asyncio.ensure_future(fetch)
+        running = self._fetches.setdefault(entry.sha256, set())
+        running.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is None or this.cancelling():
+                raise
+            raise _OfferedError from None
+        finally:
+            running.discard(task)
+            if not running:
+                self._fetches.pop(entry.sha256, None)
 
     def _source_of(self, entry: CatalogEntry) -> Source:
         return self._offered.get(entry.sha256, self._source)

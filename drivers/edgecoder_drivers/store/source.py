@@ -6,9 +6,9 @@ with the room, the proofs and the gates of every other one.
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -40,13 +40,17 @@ class LocalFile:
         self._files = files
         self._path = path
 
-    async def sha256(self) -> str:
-        """What the file hashes to: the catalog tells by it which one it is."""
-        return await in_thread(self._sha256)
+    async def sha256(self, sizes: Container[int]) -> str:
+        """What the file hashes to: the catalog tells by it which one it is. `sizes`, in bytes, are those that it may
+        have: one of another is not read. Raises Refused (unknown_model), OSError, and ValueError for no path."""
+        return await in_thread(lambda stop: self._sha256(sizes, stop))
 
-    def _sha256(self, stop: threading.Event) -> str:
+    def _sha256(self, sizes: Container[int], stop: threading.Event) -> str:
         handle = self._files.open(self._path)
         try:
+            size_bytes = self._files.fstat(handle).size_bytes
+            if size_bytes not in sizes:
+                raise Refused(Reason.UNKNOWN_MODEL, f"{self._path}: the catalog has no file of {size_bytes} bytes")
             return hash_file(self._files, handle, stop)
         finally:
             self._files.close(handle)
@@ -55,25 +59,33 @@ class LocalFile:
         """See `Source`."""
         while first_byte < end_byte:
             size = min(CHUNK_BYTES, end_byte - first_byte)
-            data = await asyncio.to_thread(self._pread, size, first_byte)
-            if not data:
+            data = await in_thread(partial(self._pread, size, first_byte))
+            if len(data) < size:
                 raise Refused(Reason.NO_SOURCE, f"{self._path} is too short")
             yield data
             first_byte += len(data)
 
-    def _pread(self, size: int, offset: int) -> bytes:
+    def _pread(self, size: int, offset: int, _: threading.Event) -> bytes:
+        """All of it, or what there is: one call may give less (FUSE, NFS)."""
+        found = b""
         try:
             handle = self._files.open(self._path)
+            try:
+                while len(found) < size and (more := self._files.pread(handle, size - len(found), offset + len(found))):
+                    found += more
+            finally:
+                self._files.close(handle)
         except OSError as error:
             raise Refused(Reason.NO_SOURCE, str(error)) from error
-        try:
-            return self._files.pread(handle, size, offset)
-        finally:
-            self._files.close(handle)
+        return found
 
     async def leaf_hashes(self, entry: CatalogEntry) -> bytes:
         """See `Source`."""
         found = bytearray()
         async for data in self.read(entry, 0, entry.file_size_bytes):
-            found += b"".join(await asyncio.to_thread(leaf_hashes, data))
+            found += await in_thread(partial(_leaves, data))
         return bytes(found)
+
+
+def _leaves(data: bytes, _: threading.Event) -> bytes:
+    return b"".join(leaf_hashes(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,7 +20,9 @@ async def in_thread(work: Callable[[threading.Event], T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait({task})
+        while not task.done():
+            with suppress(asyncio.CancelledError):  # whoever insists waits too
+                await asyncio.wait({task})
         if not task.cancelled():
             task.exception()  # nobody else asks for it
         raise

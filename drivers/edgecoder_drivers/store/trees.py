@@ -7,6 +7,9 @@ nothing depends on whether it was synced.
 from __future__ import annotations
 
 import asyncio
+import threading
+from functools import partial
+from weakref import WeakValueDictionary
 
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
@@ -14,6 +17,7 @@ from edgecoder.seeding.merkle import HASH_BYTES, Rows
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.store.blobs import Blobs, Writer, file_name
 from edgecoder_drivers.store.source import Source
+from edgecoder_drivers.store.threads import in_thread
 
 TREES_IN_MEMORY = 2
 
@@ -24,11 +28,12 @@ class Trees:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._recent: dict[str, bytes] = {}
-        self._lock = asyncio.Lock()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """One a file: a source that is silent keeps no other file waiting."""
 
     async def leaves(self, entry: CatalogEntry, first: int, end: int, source: Source) -> list[bytes]:
         """The hashes of some leaves of a file. Raises Refused, and OSError."""
-        async with self._lock:
+        async with self._locks.setdefault(entry.sha256, asyncio.Lock()):
             tree = self._recent.pop(entry.sha256, None) or await self._load(entry, source)
             self._recent[entry.sha256] = tree
             while len(self._recent) > TREES_IN_MEMORY:
@@ -40,15 +45,15 @@ class Trees:
         self._recent.pop(entry.sha256, None)
 
     async def _load(self, entry: CatalogEntry, source: Source) -> bytes:
-        tree = await asyncio.to_thread(self._read, entry)
-        if not await asyncio.to_thread(_is_right, entry, tree):
+        tree = await in_thread(partial(self._read, entry))
+        if not await in_thread(partial(_is_right, entry, tree)):
             tree = await source.leaf_hashes(entry)
-            if not await asyncio.to_thread(_is_right, entry, tree):
+            if not await in_thread(partial(_is_right, entry, tree)):
                 raise Refused(Reason.NO_SOURCE, f"the leaf hashes of {entry.model_id} are not those of its root")
-            await asyncio.to_thread(self._write, entry, tree)
+            await in_thread(partial(self._write, entry, tree))
         return tree
 
-    def _read(self, entry: CatalogEntry) -> bytes:
+    def _read(self, entry: CatalogEntry, _: threading.Event) -> bytes:
         files, path = self._blobs.files, self._blobs.trees / file_name(entry.sha256)
         if files.stat(path) is None:
             return b""
@@ -58,7 +63,7 @@ class Trees:
         finally:
             files.close(handle)
 
-    def _write(self, entry: CatalogEntry, tree: bytes) -> None:
+    def _write(self, entry: CatalogEntry, tree: bytes, _: threading.Event) -> None:
         writer = Writer(self._blobs.files, self._blobs.trees / file_name(entry.sha256))
         try:
             writer.write(tree, 0)
@@ -66,7 +71,7 @@ class Trees:
             writer.close()
 
 
-def _is_right(entry: CatalogEntry, tree: bytes) -> bool:
+def _is_right(entry: CatalogEntry, tree: bytes, _: threading.Event) -> bool:
     if len(tree) != entry.layout.leaf_count * HASH_BYTES:
         return False
     hashes = [tree[at : at + HASH_BYTES] for at in range(0, len(tree), HASH_BYTES)]
