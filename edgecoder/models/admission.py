@@ -54,10 +54,13 @@ def admit(
 def has_room(
     entry: CatalogEntry, catalog: Catalog, config: NodeConfig, inventory: Inventory, held: Container[str] = ()
 ) -> bool:
-    """Whether `entry` stays within the quota of model files. One that is partly here takes its whole room already; what
-    is `held` elsewhere, by SHA-256, takes none."""
+    """Whether `entry` stays within the quota of model files. One that is partly here takes its whole room already, one
+    that the catalog does not know any more what of it is here; what is `held` elsewhere, by SHA-256, takes none."""
     if not config.disk_mb_max:
         return True
-    others = (other for digest, other in catalog.by_digest.items() if digest != entry.sha256 and digest not in held)
-    taken = sum(other.file_size_bytes for other in others if inventory.state(other) is not DownloadState.ABSENT)
+    taken = 0
+    for digest, row in inventory.rows.items():
+        if row.state is not DownloadState.ABSENT and digest != entry.sha256 and digest not in held:
+            other = catalog.by_digest.get(digest)
+            taken += row.bytes_done if other is None else other.file_size_bytes
     return taken + entry.file_size_bytes <= config.disk_mb_max * MIB

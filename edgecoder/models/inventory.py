@@ -132,6 +132,11 @@ class Inventory:
             if row.state is DownloadState.VERIFYING:
                 row.state = DownloadState.PARTIAL
 
+    @property
+    def rows(self) -> Mapping[str, FileRow]:
+        """What is known of files, by SHA-256; the catalog need not know them any more."""
+        return self._rows
+
     def row(self, entry: CatalogEntry) -> FileRow:
         """The row of a file; an unknown file is absent."""
         return self._rows.setdefault(entry.sha256, FileRow())

@@ -162,8 +162,9 @@ class ModelManager:
         )
 
     def _fetch(self, entry: CatalogEntry, command: CommandId, on_end: OnEnd) -> None:
-        """Fetch a file, if the quota has room for it."""
-        if has_room(entry, self._catalog, self._context.config, self.inventory, self.held.digests):
+        """Fetch a file, if it is not here and the quota has room for it."""
+        is_here = self.inventory.state(entry) is DownloadState.INSTALLED
+        if is_here or has_room(entry, self._catalog, self._context.config, self.inventory, self.held.digests):
             self.downloads.want(entry, command, on_end)
         else:
             on_end(Reason.DISK_FULL)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.effects import FetchFile, Persist, PullResult
+from edgecoder.core.effects import FetchFile, Persist, PullResult, RemoveResult
 from edgecoder.core.events import Event, FetchProgressed, FileFetched, PullModel, RemoveModel
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder_drivers.store import fetch as fetch_module
-from edgecoder_drivers.store.blobs import file_name, view_name
+from edgecoder_drivers.store import registry as registry_module
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
+from edgecoder_drivers.store.registry import Registry
+from edgecoder_drivers.store.view import file_name, view_name
 from tests.drivers.disks import MemoryDisk
 from tests.drivers.rig import as_kind
 from tests.drivers.shelves import CATALOG, IN_PIECES, OTHER, WHOLE, names, pull, states
@@ -54,6 +58,34 @@ def test_what_others_put_into_the_view_stays(tmp_path: Path) -> None:
     assert names(view) == ["other.gguf", "pieces.gguf", "whole.gguf"]
     states(tmp_path)
     assert names(view) == ["other.gguf", "pieces.gguf", "whole.gguf"]
+
+
+def test_a_model_whose_name_is_too_long_for_the_view_comes_and_goes(tmp_path: Path) -> None:
+    long = msgspec.structs.replace(WHOLE, model_id="a" * 96 + "/" + "b" * 96 + ":" + "c" * 90)
+    (tmp_path / "model.gguf").write_bytes(bytes_of("whole"))
+
+    async def live() -> None:
+        async with storing(RealFiles(), Catalog((long,)), root=tmp_path) as (host, driver):
+            with driver.offering(long, tmp_path / "model.gguf"):
+                assert as_kind(await host.ask(PullModel, model=long.model_id), PullResult).reason is None
+            removed = await host.ask(RemoveModel, model=long.model_id)
+            assert as_kind(removed, RemoveResult).reason is None
+
+    asyncio.run(live())
+    assert names(tmp_path / "blobs") == names(tmp_path / "Models") == []
+
+
+def test_a_removed_file_is_in_the_view_under_no_name(tmp_path: Path) -> None:
+    twin = msgspec.structs.replace(WHOLE, model_id="twin")
+
+    async def live() -> None:
+        async with storing(RealFiles(), Catalog((twin, WHOLE)), root=tmp_path) as (host, _):
+            await host.ask(PullModel, model="whole")
+            assert names(tmp_path / "Models") == ["whole.gguf"]
+            await host.ask(RemoveModel, model="twin")
+
+    asyncio.run(live())
+    assert names(tmp_path / "Models") == []
 
 
 def test_two_processes_do_not_share_a_store(tmp_path: Path) -> None:
@@ -149,8 +181,43 @@ def test_a_quota_and_a_full_disk() -> None:
     assert asyncio.run(live(MemoryDisk(), disk_mb_max=2)) is Reason.DISK_FULL
     full = MemoryDisk(size_bytes=10 << 20)
     assert asyncio.run(live(full)) is Reason.DISK_FULL
-    assert full.used_bytes == 0
+    assert full.used_bytes == registry_module.RESERVE_BYTES
     assert asyncio.run(live(MemoryDisk(size_bytes=12 << 20))) is None
+
+
+class LittleRoom(RealFiles):
+    """A disk on which the database cannot grow until the reserve is given back; then it can once."""
+
+    def __init__(self) -> None:
+        self.databases: list[sqlite3.Connection] = []
+
+    def database(self, path: Path) -> sqlite3.Connection:
+        self.databases.append(super().database(path))
+        return self.databases[-1]
+
+    def unlink(self, path: Path) -> None:
+        super().unlink(path)
+        self.let_grow(100)
+
+    def let_grow(self, pages: int) -> None:
+        (count,) = self.databases[-1].execute("PRAGMA page_count").fetchone()
+        self.databases[-1].execute(f"PRAGMA max_page_count = {count + pages}")
+
+
+def test_a_full_disk_gets_the_reserve_once_in_a_life(tmp_path: Path) -> None:
+    for life in (1, 2):
+        files = LittleRoom()
+        registry = Registry(files, tmp_path / "registry.sqlite")
+        assert files.stat(tmp_path / "registry.reserve") is not None
+        files.let_grow(0)
+        registry.keep("key", bytes(200_000 * life)).result()
+        assert files.stat(tmp_path / "registry.reserve") is None
+        with pytest.raises(OSError, match="full") as full:
+            registry.keep("key", bytes(2_000_000)).result()
+        assert full.value.errno == errno.ENOSPC
+        assert registry.kept() == {"key": bytes(200_000 * life)}
+        registry.keep("key", b"").result()
+        registry.close()
 
 
 def test_values_of_one_key_are_written_in_order(tmp_path: Path) -> None:

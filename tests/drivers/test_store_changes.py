@@ -21,9 +21,9 @@ from edgecoder_drivers.device import Device, Plan
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.parts import Parts
 from edgecoder_drivers.store import fetch as fetch_module
-from edgecoder_drivers.store.blobs import file_name
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.source import LocalFile
+from edgecoder_drivers.store.view import file_name
 from tests.catalogs import CATALOG as TINY_CATALOG
 from tests.catalogs import SMALL
 from tests.drivers.memory import MemoryDriver

@@ -32,11 +32,11 @@ from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.store import blobs as blobs_module
 from edgecoder_drivers.store import fetch as fetch_module
-from edgecoder_drivers.store.blobs import file_name
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
 from edgecoder_drivers.store.threads import in_thread
+from edgecoder_drivers.store.view import file_name
 from tests.drivers.disks import Fault, MemoryDisk
 from tests.drivers.sources import FILE_BYTES, ROOT, MemorySource, breaks_at, bytes_of, made
 

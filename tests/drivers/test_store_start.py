@@ -14,12 +14,13 @@ import pytest
 
 from edgecoder.core.events import PullModel
 from edgecoder.errors import ConfigError, Reason
+from edgecoder.models.catalog import Catalog
 from edgecoder.models.inventory import KEY, DownloadState, FileRow, encode_rows
 from edgecoder_drivers.store import fetch as fetch_module
-from edgecoder_drivers.store.blobs import file_name
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
 from edgecoder_drivers.store.registry import Registry
+from edgecoder_drivers.store.view import file_name
 from tests.drivers.shelves import CATALOG, IN_PIECES, OTHER, WHOLE, Counting, names, open_blobs, pull, states, write_to
 from tests.drivers.sources import FILE_BYTES, MemorySource, breaks_at, storing
 
@@ -60,6 +61,19 @@ def test_bytes_that_no_row_tells_of_are_deleted(tmp_path: Path) -> None:
     (tmp_path / "trees" / file_name(OTHER.sha256)).write_bytes(b"a tree")
     states(tmp_path)
     assert names(tmp_path / "partial") == names(tmp_path / "trees") == []
+
+
+def test_of_a_model_that_left_the_catalog_only_whole_files_stay(tmp_path: Path) -> None:
+    breaks = MemorySource()
+    breaks.before = breaks_at(50_000)
+    pull(tmp_path, WHOLE)
+    assert pull(tmp_path, OTHER, source=breaks) == [Reason.NO_SOURCE]
+    assert names(tmp_path / "partial") == [file_name(OTHER.sha256)]
+    open_store(tmp_path, Catalog(()), RealFiles())[0].registry.close()
+    assert names(tmp_path / "partial") == []
+    assert names(tmp_path / "blobs") == [file_name(WHOLE.sha256)]
+    assert states(tmp_path)["whole"] == "installed"
+    assert pull(tmp_path, OTHER) == [None]
 
 
 def test_what_is_quarantined_or_being_removed_stays_so(tmp_path: Path) -> None:

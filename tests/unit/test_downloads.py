@@ -21,7 +21,8 @@ from edgecoder.core.effects import (
 from edgecoder.core.events import FetchProgressed, FileDoubted, PullModel, QueryModels, QueryStatus, RemoveModel
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
-from edgecoder.models.inventory import DownloadState, DownloadStep, FileRow
+from edgecoder.models.inventory import KEY as INVENTORY_KEY
+from edgecoder.models.inventory import DownloadState, DownloadStep, FileRow, encode_rows
 from edgecoder.trace import DownloadPhase
 from tests.catalogs import AGENT_ONLY, LARGE, SMALL, TINY, entry
 from tests.harness import Cluster
@@ -172,6 +173,23 @@ def test_files_stay_within_the_quota(quota_mb: int, cluster: Cluster) -> None:
     after = phone.ask(PullModel, model="large")
     cluster.drive()
     assert phone.result(after, PullResult).reason is None
+
+
+def test_what_is_here_may_be_pulled_though_the_quota_is_less_by_now(cluster: Cluster) -> None:
+    phone = cluster.add("phone", config=NodeConfig(disk_mb_max=1), installed=[SMALL])
+    cluster.drive()
+    command = phone.ask(PullModel, model="small")
+    assert phone.result(command, PullResult).reason is None
+
+
+@pytest.mark.parametrize(("quota_mb", "is_room"), [(96, True), (95, False)])
+def test_a_file_that_left_the_catalog_counts_in_the_quota(cluster: Cluster, quota_mb: int, is_room: bool) -> None:
+    phone = cluster.add("phone", config=NodeConfig(disk_mb_max=quota_mb), start=False)
+    phone.disk = {INVENTORY_KEY: encode_rows({"0" * 64: FileRow(DownloadState.INSTALLED, 32 << 20)})}
+    phone.start()
+    command = phone.ask(PullModel, model="small")
+    cluster.drive()
+    assert phone.result(command, PullResult).reason is (None if is_room else Reason.DISK_FULL)
 
 
 @pytest.mark.parametrize(("model", "reason"), [("nobody", Reason.UNKNOWN_MODEL), ("desk", Reason.INCOMPATIBLE)])

@@ -2,8 +2,7 @@
 
 A file is installed in one order: its bytes are synced, it is renamed, the folders are synced, its row is written. So a
 row that says verified is true after any crash. With it stands what the file was when it was hashed: one that is another
-now has been written to, and counts no more until it was hashed again. `Models/` is a view for people and other
-programs: links by model id. Everything here blocks and raises OSError.
+now has been written to, and counts no more until it was hashed again. Everything here blocks and raises OSError.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pathlib import Path
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.store.files import FileSystem, Stamp
 from edgecoder_drivers.store.registry import Registry, Row
+from edgecoder_drivers.store.view import View, file_name
 
 CHUNK_BYTES = 1 << 20
 """How much is read or hashed before somebody may cancel."""
@@ -30,21 +30,6 @@ SEALED = 0o444
 
 class StoppedError(Exception):
     """Whoever wanted it does not any more."""
-
-
-def file_name(sha256: str) -> str:
-    """The name of a file in `blobs/` and `partial/`."""
-    return f"sha256-{sha256}"
-
-
-def view_name(model_id: str) -> str:
-    """The name of a model in `Models/`: no two ids have one, since `%` is in none."""
-    return model_id.replace("/", "%2f").replace(":", "%3a") + ".gguf"
-
-
-def view_target(sha256: str) -> str:
-    """What a link in `Models/` points at."""
-    return f"../blobs/{file_name(sha256)}"
 
 
 class Writer:
@@ -83,9 +68,8 @@ class Blobs:
         """The folders are there."""
         self.files = files
         self.registry = registry
-        self.blobs, self.partial, self.trees, self.view = (
-            root / name for name in ("blobs", "partial", "trees", "Models")
-        )
+        self.blobs, self.partial, self.trees = (root / name for name in ("blobs", "partial", "trees"))
+        self.view = View(files, root / "Models")
         self.verified: dict[str, Stamp] = {}
         """The files whose rows say so, by SHA-256, and what they were when they were hashed."""
 
@@ -195,7 +179,7 @@ class Blobs:
             self.files.rename(self.blobs / name, self.partial / name)
             raise
         self.seal(entry.sha256)
-        self.show(entry)
+        self.view.show(entry)
 
     def vouch(self, sha256: str, stamp: Stamp) -> None:
         """A file in `blobs/` has the right SHA-256 as it is now."""
@@ -214,38 +198,17 @@ class Blobs:
         if self.verified.pop(sha256, None) is not None:
             self.files.unlink(self.blobs / file_name(sha256))
             self.files.fsync_folder(self.blobs)
+            self.view.hide_all_but(self.verified)
 
     def delete(self, entry: CatalogEntry) -> None:
         """Delete a file, and what there is of it. It is not verified any more before it is gone."""
         name = file_name(entry.sha256)
         self.registry.drop(entry.sha256)
         self.verified.pop(entry.sha256, None)
-        self.hide(entry)
         for folder in (self.blobs, self.partial, self.trees):
             self.files.unlink(folder / name)
             self.files.fsync_folder(folder)
-
-    # -- the view ------------------------------------------------------------------------------------------------------
-
-    def show(self, entry: CatalogEntry) -> None:
-        """Link to an installed file from the view; what somebody else put there stays. A file system without links has
-        no view."""
-        link, target = self.view / view_name(entry.model_id), view_target(entry.sha256)
-        try:
-            there = self.files.link_target(link)
-            if there is None and self.files.stat(link) is None:
-                self.files.link(target, link)
-            elif there is not None and there != target and there.startswith(view_target("")):
-                self.files.unlink(link)
-                self.files.link(target, link)
-        except OSError:
-            return
-
-    def hide(self, entry: CatalogEntry) -> None:
-        """Take a file out of the view, unless another one has its place."""
-        link = self.view / view_name(entry.model_id)
-        if self.files.link_target(link) == view_target(entry.sha256):
-            self.files.unlink(link)
+        self.view.hide_all_but(self.verified)
 
 
 def hash_file(

@@ -15,9 +15,10 @@ import structlog
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog
 from edgecoder.models.mending import known, mend
-from edgecoder_drivers.store.blobs import Blobs, file_name, view_target
+from edgecoder_drivers.store.blobs import Blobs
 from edgecoder_drivers.store.files import FileSystem
 from edgecoder_drivers.store.registry import DamagedError, NewerError, Registry, Row
+from edgecoder_drivers.store.view import file_name
 
 _log = structlog.get_logger("edgecoder.store")
 _PREFIX = file_name("")
@@ -34,8 +35,12 @@ def open_store(root: Path, catalog: Catalog, files: FileSystem) -> tuple[Blobs, 
         blobs = Blobs(root, files, registry)
         _verify(blobs)
         snapshot = registry.kept()
-        _sweep(blobs, known(snapshot))
-        _show(blobs, catalog)
+        _sweep(blobs, known(snapshot) & catalog.by_digest.keys())
+        for sha256 in sorted(blobs.verified.keys() - catalog.by_digest.keys()):
+            _log.warning("file of no model", path=str(blobs.path(sha256)), hint="no catalog has it; delete it by hand")
+        blobs.view.hide_all_but(blobs.verified)
+        for sha256 in sorted(blobs.verified.keys() & catalog.by_digest.keys()):
+            blobs.view.show(catalog.by_digest[sha256])
         return blobs, mend(snapshot, _sizes(blobs), _parts(blobs, catalog))
     except BaseException:
         registry.close()
@@ -99,7 +104,8 @@ def _judge(blobs: Blobs, sha256: str, row: Row | None) -> None:
 
 
 def _sweep(blobs: Blobs, wanted: set[str]) -> None:
-    """Delete parts and trees of files that nobody knows of, or that are whole."""
+    """Delete parts and trees of files that nobody knows of, and parts of what is whole. A whole file of which the
+    catalog knows nothing any more is its user's to delete."""
     whole = blobs.verified.keys()
     for folder, stay in ((blobs.partial, wanted - whole), (blobs.trees, wanted | whole)):
         for name in blobs.files.listdir(folder):
@@ -111,17 +117,6 @@ def _sweep(blobs: Blobs, wanted: set[str]) -> None:
     for sha256, row in blobs.registry.rows().items():
         if not row.is_verified and blobs.files.stat(blobs.partial / file_name(sha256)) is None:
             blobs.registry.drop(sha256)
-
-
-def _show(blobs: Blobs, catalog: Catalog) -> None:
-    """Make the view anew."""
-    for name in blobs.files.listdir(blobs.view):
-        target = blobs.files.link_target(blobs.view / name)
-        is_ours = target is not None and target.startswith(view_target(""))
-        if is_ours and target not in {view_target(sha256) for sha256 in blobs.verified}:
-            blobs.files.unlink(blobs.view / name)
-    for sha256 in sorted(blobs.verified.keys() & catalog.by_digest.keys()):
-        blobs.show(catalog.by_digest[sha256])
 
 
 def _sizes(blobs: Blobs) -> dict[str, int]:

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,6 +19,8 @@ from edgecoder_drivers.store.files import FileSystem, Stamp
 
 T = TypeVar("T")
 _CODES = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_BUSY: errno.EBUSY}
+RESERVE_BYTES = 1 << 20
+"""Room that is given back to a disk without any, so that what its user removes can be written down."""
 VERSION = 2
 """Of the tables: 1 had no stamps, and no number."""
 _SETTINGS = (
@@ -60,11 +62,14 @@ class Registry:
 
     def __init__(self, files: FileSystem, path: Path) -> None:
         """Raises DamagedError, NewerError; OSError with EBUSY where another process has it."""
+        self._files = files
+        self._reserve = path.with_suffix(".reserve")
         self._thread = ThreadPoolExecutor(1, "edgecoder registry")
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, bytes, Future[None]]] = []
         try:
             self._database = self._in_thread(lambda: _open(files, path))
+            self._keep_room()
         except BaseException:
             self._thread.shutdown()
             raise
@@ -130,7 +135,25 @@ class Registry:
                 done.set_result(None)
 
     def _commit(self, statements: list[tuple[str, tuple[object, ...]]]) -> None:
-        _commit(self._database, statements)
+        try:
+            _commit(self._database, statements)
+        except (sqlite3.Error, OSError) as error:
+            if _code(error) != errno.ENOSPC or self._files.stat(self._reserve) is None:
+                raise
+            self._files.unlink(self._reserve)
+            _commit(self._database, statements)
+
+    def _keep_room(self) -> None:
+        """Where there is some; the next life tries again."""
+        with suppress(OSError):
+            there = self._files.stat(self._reserve)
+            is_there = there is not None and there.size_bytes >= RESERVE_BYTES
+            if not is_there and self._files.free_bytes(self._reserve.parent) > 2 * RESERVE_BYTES:
+                handle = self._files.open(self._reserve, write=True)
+                try:
+                    self._files.preallocate(handle, RESERVE_BYTES)
+                finally:
+                    self._files.close(handle)
 
 
 def _commit(database: sqlite3.Connection, statements: Iterable[tuple[str, tuple[object, ...]]]) -> None:
@@ -188,5 +211,10 @@ def _as_os_error() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = _CODES.get(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF, errno.EIO)
-        raise OSError(code, str(error)) from error
+        raise OSError(_code(error), str(error)) from error
+
+
+def _code(error: sqlite3.Error | OSError) -> int:
+    if isinstance(error, OSError):
+        return error.errno or errno.EIO
+    return _CODES.get(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF, errno.EIO)

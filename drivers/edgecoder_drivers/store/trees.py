@@ -15,9 +15,10 @@ from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.merkle import HASH_BYTES, Rows
 from edgecoder_drivers.driver import Refused
-from edgecoder_drivers.store.blobs import Blobs, Writer, file_name
+from edgecoder_drivers.store.blobs import Blobs, Writer
 from edgecoder_drivers.store.source import Source
 from edgecoder_drivers.store.threads import in_thread
+from edgecoder_drivers.store.view import file_name
 
 TREES_IN_MEMORY = 2
 
