@@ -95,6 +95,7 @@ class Reason(Enum):
     OUT_OF_MEMORY = "out_of_memory"
     CHECKSUM_MISMATCH = "checksum_mismatch"
     NO_SOURCE = "no_source"
+    NO_PROOFS = "no_proofs"
     DISK_FULL = "disk_full"
     STORE_FAILED = "store_failed"
     ADVERTISE_FAILED = "advertise_failed"
@@ -160,6 +161,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.OUT_OF_MEMORY: ReasonInfo("the engine ran out of memory", "choose a smaller model or context", 507),
     Reason.CHECKSUM_MISMATCH: ReasonInfo("the file is not what the catalog says", "pull it again", 502),
     Reason.NO_SOURCE: ReasonInfo("no source has the file", "check the network, then pull again", 503),
+    Reason.NO_PROOFS: ReasonInfo("no source has the hashes of the file's parts", "nothing to do, it comes whole", 503),
     Reason.DISK_FULL: ReasonInfo("the disk has no room for it", "remove a model, or free some space", 507),
     Reason.STORE_FAILED: ReasonInfo("the store could not write", "check the disk", 500),
     Reason.ADVERTISE_FAILED: ReasonInfo("the radio did not take the advertisement", "check Bluetooth", 503),

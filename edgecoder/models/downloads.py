@@ -153,7 +153,12 @@ class Downloads:
             fetch.pieces = self._pieces.fetch(
                 entry, lambda reason: self._pieces_ended(fetch, reason), lambda done: self._note(fetch, done)
             )
-            return
+        else:
+            self._fetch_whole(fetch)
+
+    def _fetch_whole(self, fetch: _Fetch) -> None:
+        """Without its pieces, from where they are not in a row any more."""
+        entry = fetch.entry
         fetch.op = self._context.ops.begin(self._fetched)
         self._by_op[fetch.op] = fetch
         first_bytes = self._pieces.first_bytes(entry)
@@ -175,6 +180,8 @@ class Downloads:
         fetch.pieces = None
         if fetch.removals:
             self._end(fetch, DownloadStep.INTERRUPTED, Reason.REMOVED)
+        elif reason is Reason.NO_PROOFS:
+            self._fetch_whole(fetch)
         elif reason is not None:
             self._end(fetch, DownloadStep.INTERRUPTED, reason)
         else:
@@ -213,7 +220,8 @@ class Downloads:
         del self._by_file[entry.sha256]
 
         def durable(completion: Persisted | PersistFailed) -> None:
-            if step is DownloadStep.MATCHED and isinstance(completion, Persisted):
+            is_here = self._inventory.state(entry) is DownloadState.INSTALLED  # still: it may have been removed
+            if step is DownloadStep.MATCHED and isinstance(completion, Persisted) and is_here:
                 self._pieces.installed(entry)
 
         is_without_room = reason is Reason.DISK_FULL and not fetch.is_writing

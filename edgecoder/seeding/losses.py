@@ -34,6 +34,8 @@ class Losses:
         """Who has sent bytes that do not fit."""
         self.cdn_failures = 0
         """Requests to the CDN in a row that failed."""
+        self.cdn_has_proofs = True
+        """Whether it has, as far as is known, what its bytes can be checked against piece by piece."""
         self.cdn_waits_until: Micros = swarm.settles_at() if holding.have else 0
         self._slowest: Micros = holding.layout.piece_size_bytes * SECOND_US // SLOWEST_BYTES_PER_S
 
@@ -45,6 +47,8 @@ class Losses:
     def note(self, request: Request, completion: PieceFailed, new_bytes: int, came_bytes: int) -> None:
         """A request has failed; so much came in verified leaves, and so much of it was not here before."""
         holding, reason = self._holding, completion.reason
+        if reason is Reason.NO_PROOFS:
+            self.cdn_has_proofs, reason = False, Reason.NO_SOURCE
         piece = request.piece + request.arrived
         if reason is Reason.CANCELLED and request.is_given_up and not holding.have >> piece & 1:
             is_banned = request.peer in self.banned

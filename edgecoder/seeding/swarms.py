@@ -116,8 +116,11 @@ class Swarms:
 
     def installed(self, entry: CatalogEntry) -> None:
         """The whole file has the SHA-256 that it should, and its row is durable."""
-        if bytes.fromhex(entry.sha256) in self.holdings.by_file:
+        holding = self.holdings.by_file.get(bytes.fromhex(entry.sha256))
+        if holding is not None:
             self.holdings.drop_record(entry)
+        if self.is_for(entry) and (holding is None or not holding.is_whole):  # it came whole
+            self.client.announce(self.holdings.installed(entry))
 
     def first_bytes(self, entry: CatalogEntry) -> int | None:
         """See `downloads.Pieces`."""

@@ -49,8 +49,8 @@ class Transfer:
         on_end: Callable[[Reason | None], None],
         on_progress: Callable[[int], None],
     ) -> None:
-        """`on_end` is called once: None where all pieces are here; `on_progress` with the bytes that are, now and
-        then."""
+        """`on_end` is called once: None where all pieces are here, no_proofs where the CDN has the file and nobody what
+        its pieces hash to; `on_progress` with the bytes that are here, now and then."""
         self._context = context
         self._holdings = holdings
         self.holding = holding
@@ -76,6 +76,8 @@ class Transfer:
         self._reason: Reason | None = None
         """Why it ended; None: all pieces are here."""
         self._is_over = False
+        self._has_peers = False
+        """Whether a peer has given anything."""
         self._look_at: Micros = 0
         self._grace: Micros = 0
         """Peers may give no sign for so long while none is asked, as it was planned last."""
@@ -262,7 +264,7 @@ class Transfer:
             return
         if isinstance(completion, PieceFetched):
             if request.source is Source.CDN:
-                self.losses.cdn_failures = 0
+                self.losses.cdn_failures, self.losses.cdn_has_proofs = 0, True
             if request.source is Source.MESH and request.peer is not None:
                 self._known.gave(request.peer, completion.have)
             for piece in range(request.piece + request.arrived, request.piece + request.count):
@@ -307,6 +309,7 @@ class Transfer:
             self._rates.note(request.source, came)
         if request.source is not Source.CDN:
             self._sign_at = self._context.now
+            self._has_peers = True
 
     def _drop_doubles(self, done: Request, piece: int) -> None:
         """Whoever else was asked for this piece alone need not send it."""
@@ -323,7 +326,8 @@ class Transfer:
         if new:
             self._note_bytes(request, came)
         self.losses.note(request, completion, new * LEAF_BYTES, came)
-        if completion.reason is Reason.DISK_FULL:
+        is_alone = not self._has_peers and not self.requests.peers
+        if completion.reason is Reason.DISK_FULL or (completion.reason is Reason.NO_PROOFS and is_alone):
             self._end(TransferStep.GAVE_UP, completion.reason)
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -346,7 +350,7 @@ class Transfer:
             return
         patience = self._context.config.transfer_patience_ms * MILLI
         if not self.requests and now >= self._progress_at + patience:
-            self._end(TransferStep.GAVE_UP, Reason.NO_SOURCE)
+            self._end(TransferStep.GAVE_UP, Reason.NO_SOURCE if self.losses.cdn_has_proofs else Reason.NO_PROOFS)
             return
         again = min(
             self.losses.call_off_slow(now), self._progress_at + patience if not self.requests else now + patience

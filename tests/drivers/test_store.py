@@ -18,6 +18,7 @@ from edgecoder.core.effects import FetchFile, Persist, PullResult, RemoveResult
 from edgecoder.core.events import Event, FetchProgressed, FileFetched, PullModel, RemoveModel
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog
+from edgecoder.seeding.merkle import leaf_hashes
 from edgecoder_drivers.store import fetch as fetch_module
 from edgecoder_drivers.store import registry as registry_module
 from edgecoder_drivers.store.driver import StoreDriver
@@ -86,6 +87,27 @@ def test_a_removed_file_is_in_the_view_under_no_name(tmp_path: Path) -> None:
 
     asyncio.run(live())
     assert names(tmp_path / "Models") == []
+
+
+@pytest.mark.parametrize("lie", [b"no hashes", b""])
+def test_a_file_whose_leaf_hashes_are_wrong_comes_whole_and_has_them_then(tmp_path: Path, lie: bytes) -> None:
+    source = MemorySource()
+    source.lie_of_leaves = lambda _: lie
+    assert pull(tmp_path, IN_PIECES, source=source) == [None]
+    assert (tmp_path / "trees" / file_name(IN_PIECES.sha256)).read_bytes() == b"".join(leaf_hashes(bytes_of("pieces")))
+    assert source.asked == [(0, FILE_BYTES)]
+
+
+def test_a_file_whose_piece_root_is_wrong_comes_all_the_same(tmp_path: Path) -> None:
+    wrong = msgspec.structs.replace(IN_PIECES, piece_root="ab" * 32)
+
+    async def live() -> None:
+        async with storing(RealFiles(), Catalog((wrong,)), root=tmp_path) as (host, driver):
+            assert as_kind(await host.ask(PullModel, model="pieces"), PullResult).reason is None
+            assert driver.find(wrong)[0].is_file()
+
+    asyncio.run(live())
+    assert names(tmp_path / "trees") == []
 
 
 def test_two_processes_do_not_share_a_store(tmp_path: Path) -> None:

@@ -212,11 +212,11 @@ def test_a_piece_that_broke_off_goes_on_at_its_leaf() -> None:
     bench(fetch)
 
 
-def test_leaf_hashes_that_are_not_of_the_root_are_no_source() -> None:
+def test_leaf_hashes_that_are_not_of_the_root_prove_nothing() -> None:
     async def fetch(table: Bench) -> None:
         await table.do(AllocateFile(1, ENTRY))
         table.source.lie_of_leaves = lambda data: data[::-1]
-        assert await table.do(FetchPiece(2, ENTRY, 0, 0, Source.CDN)) == PieceFailed(2, Reason.NO_SOURCE)
+        assert await table.do(FetchPiece(2, ENTRY, 0, 0, Source.CDN)) == PieceFailed(2, Reason.NO_PROOFS)
         table.source.lie_of_leaves = lambda data: data
         assert await table.do(FetchPiece(3, ENTRY, 0, 0, Source.CDN)) == PieceFetched(3)
 

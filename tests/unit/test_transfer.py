@@ -309,3 +309,53 @@ def test_a_cdn_that_has_just_failed_is_not_asked_because_a_broker_says_so(bench:
     bench.context.now += 2 * SECOND
     bench.grant(0, sender=CDN_ID)
     assert len(bench.asked()) == 2
+
+
+def ask_cdn(bench: Bench) -> FetchPiece:
+    """What the CDN is asked for next."""
+    bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND)
+    bench.transfer.look()
+    bench.planner.plan_now = Plan(None, 30 * SECOND)
+    return [effect for effect in bench.asked() if effect.source is Source.CDN][-1]
+
+
+def test_a_cdn_without_proofs_ends_it_where_there_is_nobody_else(bench: Bench) -> None:
+    bench.allocate()
+    first = ask_cdn(bench)
+    others = [effect for effect in bench.asked() if effect is not first]
+    bench.context.ops.complete(PieceFailed(first.op, Reason.NO_PROOFS))
+    assert bench.transfer.state is TransferState.FAILED
+    for other in others:
+        bench.context.ops.complete(PieceFailed(other.op, Reason.CANCELLED))
+    assert bench.ends == [Reason.NO_PROOFS]
+
+
+@pytest.mark.parametrize("has_come", [False, True])
+def test_a_cdn_without_proofs_is_left_to_peers(bench: Bench, has_come: bool) -> None:
+    bench.allocate()
+    bench.grant(0)
+    (peer,) = bench.asked()
+    if has_come:
+        bench.context.ops.complete(PieceFetched(peer.op))
+    asked = ask_cdn(bench)
+    bench.context.ops.complete(PieceFailed(asked.op, Reason.NO_PROOFS))
+    assert bench.transfer.state is TransferState.FETCHING
+    lost = bench.around.losses[-1]
+    assert (lost[1], lost[2]) == (CDN_ID, Reason.NO_SOURCE), "other nodes know no such reason"
+
+
+@pytest.mark.parametrize("has_proofs", [False, True])
+def test_when_peers_give_no_more_it_ends_with_what_the_cdn_said_last(has_proofs: bool) -> None:
+    bench = Bench(entry("shared", 0.5, file_size_bytes=MIB, piece_root="ab" * 32))
+    bench.allocate()
+    bench.grant(0)
+    bench.context.ops.complete(PieceFetched(bench.asked()[0].op))
+    bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND)
+    bench.transfer.look()
+    bench.planner.plan_now = Plan(None, 30 * SECOND)
+    reason = Reason.NO_SOURCE if has_proofs else Reason.NO_PROOFS
+    for asked in [effect for effect in bench.asked() if effect.source is Source.CDN]:
+        bench.context.ops.complete(PieceFailed(asked.op, reason))
+    bench.context.now += bench.context.config.transfer_patience_ms * 1000
+    bench.transfer.look()
+    assert bench.ends == [reason]

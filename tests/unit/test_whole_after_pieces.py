@@ -1,13 +1,15 @@
-"""A file of which pieces are here, on a node that its user has told to fetch from the CDN alone since."""
+"""A file of which pieces are here and that comes whole: its user has told the node to fetch from the CDN alone since,
+or nobody has what the pieces hash to."""
 
 from __future__ import annotations
 
 import pytest
 
 from edgecoder.config import Distribution, NodeConfig
-from edgecoder.core.effects import AllocateFile, FetchFile, PullResult
-from edgecoder.core.events import PullModel
+from edgecoder.core.effects import AllocateFile, FetchFile, FetchPiece, PullResult, RemoveResult
+from edgecoder.core.events import PullModel, RemoveModel
 from edgecoder.core.ids import Role
+from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
 from edgecoder.models.inventory import DownloadState, FileRow, encode_rows
@@ -16,6 +18,7 @@ from edgecoder.seeding.holdings import encode
 from edgecoder.wire.messages import Announce
 from tests.catalogs import MIB, entry
 from tests.harness import Cluster
+from tests.hosts import HANGS, fails
 
 SHARED = entry("shared", 0.5, file_size_bytes=MIB, piece_root="ab" * 32, piece_size_bytes=MIB // 8)
 
@@ -61,3 +64,34 @@ def test_such_a_node_tells_no_broker_of_its_files(cluster: Cluster) -> None:
     cluster.link(phone, hub)
     cluster.run_for(30_000)
     assert not [carried for carried in cluster.carried if isinstance(carried.message, Announce)]
+
+
+@pytest.mark.parametrize("have", [0, 0b1011])
+def test_a_file_whose_pieces_nobody_can_prove_comes_whole(cluster: Cluster, have: int) -> None:
+    phone = cluster.add("phone", start=False)
+    phone.disk[INVENTORY_KEY] = encode_rows({SHARED.sha256: FileRow(DownloadState.PARTIAL)})
+    phone.disk[PIECES_KEY + SHARED.sha256] = encode(have, 8)
+    phone.plan(FetchPiece, *[fails(Reason.NO_PROOFS)] * 4)
+    phone.start()
+    cluster.drive()
+    command = phone.ask(PullModel, model="shared")
+    cluster.drive()
+    assert phone.result(command, PullResult).reason is None
+    assert [effect.offset_bytes for effect in phone.did(FetchFile)] == [(2 if have else 0) * MIB // 8]
+    assert phone.member.inventory.state(SHARED) is DownloadState.INSTALLED
+    (holding,) = phone.member.swarms.holdings.by_file.values()
+    assert holding.is_whole
+
+
+def test_it_may_be_removed_while_it_comes_whole(cluster: Cluster) -> None:
+    phone = cluster.add("phone")
+    phone.plan(FetchPiece, *[fails(Reason.NO_PROOFS)] * 4)
+    phone.plan(FetchFile, HANGS)
+    pull = phone.ask(PullModel, model="shared")
+    cluster.run_for(5_000)
+    assert phone.did(FetchFile)
+    remove = phone.ask(RemoveModel, model="shared")
+    cluster.drive()
+    assert phone.result(pull, PullResult).reason is Reason.REMOVED
+    assert phone.result(remove, RemoveResult).reason is None
+    assert phone.member.inventory.state(SHARED) is DownloadState.ABSENT

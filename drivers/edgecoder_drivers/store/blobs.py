@@ -28,6 +28,10 @@ SEALED = 0o444
 """Mode of a file that is verified."""
 
 
+Also = Callable[[bytes], None]
+"""Takes the bytes of a file that is hashed, in their order."""
+
+
 class StoppedError(Exception):
     """Whoever wanted it does not any more."""
 
@@ -138,11 +142,11 @@ class Blobs:
         if entry.sha256 in self.registry.rows():
             self.registry.drop(entry.sha256)
 
-    def digest(self, entry: CatalogEntry, stop: threading.Event) -> str:
-        """The SHA-256 of a file; one that has the right one is installed then, and another is not verified. Raises
-        StoppedError."""
+    def digest(self, entry: CatalogEntry, stop: threading.Event, also: Also | None = None) -> str:
+        """The SHA-256 of a file, which goes to `also` too; one that has the right one is installed then, and another is
+        not verified. Raises StoppedError."""
         try:
-            found, stamp = self.examine(self.path(entry.sha256), stop)
+            found, stamp = self.examine(self.path(entry.sha256), stop, also)
         except FileNotFoundError:
             self.doubt(entry.sha256)
             raise
@@ -154,14 +158,14 @@ class Blobs:
             self.vouch(entry.sha256, stamp)
         return found
 
-    def examine(self, path: Path, stop: threading.Event) -> tuple[str, Stamp]:
+    def examine(self, path: Path, stop: threading.Event, also: Also | None = None) -> tuple[str, Stamp]:
         """Sync a file: its SHA-256, and what it is. Raises StoppedError; OSError also where it was written to
         meanwhile."""
         handle = self.files.open(path)
         try:
             self.files.fsync(handle)
             stamp = self.files.fstat(handle)
-            found = hash_file(self.files, handle, stop)
+            found = hash_file(self.files, handle, stop, also)
             if self.files.fstat(handle) != stamp:
                 raise OSError(errno.EBUSY, "it is being written to", str(path))
         finally:
@@ -211,18 +215,14 @@ class Blobs:
         self.view.hide_all_but(self.verified)
 
 
-def hash_file(
-    files: FileSystem,
-    handle: int,
-    stop: threading.Event,
-    also: Callable[[bytes, int], None] = lambda data, offset: None,
-) -> str:
+def hash_file(files: FileSystem, handle: int, stop: threading.Event, also: Also | None = None) -> str:
     """The SHA-256 of an open file, which goes chunk by chunk to `also` too. Raises StoppedError."""
     digest, offset = hashlib.sha256(), 0
     while data := files.pread(handle, CHUNK_BYTES, offset):
         if stop.is_set():
             raise StoppedError
         digest.update(data)
-        also(data, offset)
+        if also is not None:
+            also(data)
         offset += len(data)
     return digest.hexdigest()

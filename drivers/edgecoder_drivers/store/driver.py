@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ from edgecoder_drivers.store.files import Stamp
 from edgecoder_drivers.store.pieces import PieceRow
 from edgecoder_drivers.store.source import LocalFile, Source
 from edgecoder_drivers.store.threads import in_thread
-from edgecoder_drivers.store.trees import Trees
+from edgecoder_drivers.store.trees import LeafHashes, Trees
 
 T = TypeVar("T")
 
@@ -136,8 +136,15 @@ class StoreDriver:
         return FileAllocated(effect.op)
 
     async def _hash(self, effect: HashFile) -> Completion:
+        """And the leaves of a file that came whole: whoever has its tree can give it to others."""
+        entry = effect.entry
         with disk_errors():
-            return FileHashed(effect.op, await in_thread(lambda stop: self._blobs.digest(effect.entry, stop)))
+            leaves = LeafHashes() if await self._trees.is_missing(entry) else None
+            found = await in_thread(lambda stop: self._blobs.digest(entry, stop, leaves))
+        if leaves is not None and found == entry.sha256:
+            with suppress(OSError):  # the file is there all the same
+                await self._trees.keep(entry, leaves.end())
+        return FileHashed(effect.op, found)
 
     async def _delete(self, effect: DeleteFile) -> Completion:
         self._trees.forget(effect.entry)

@@ -29,7 +29,8 @@ class Source(Protocol):
         ...
 
     async def leaf_hashes(self, entry: CatalogEntry) -> bytes:
-        """The SHA-256 of each leaf of a file, one after the other; whether they are the file's is not checked."""
+        """The SHA-256 of each leaf of a file, one after the other; whether they are the file's is not checked. Raises
+        Refused as `read`, and with no_proofs where the file may be had and they may not."""
         ...
 
 

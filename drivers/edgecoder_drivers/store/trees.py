@@ -1,4 +1,5 @@
-"""The leaf hashes of files that come piece by piece: fetched once, kept beside the file, believed against its root.
+"""The leaf hashes of files that come piece by piece: fetched once, or made of a file that came whole; kept beside the
+file, believed against its root.
 
 They are 32 bytes a leaf of 16 KiB, a 512th of the file. What is on the disk is checked again when it is read, so
 nothing depends on whether it was synced.
@@ -11,16 +12,20 @@ import threading
 from functools import partial
 from weakref import WeakValueDictionary
 
+import structlog
+
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
-from edgecoder.seeding.merkle import HASH_BYTES, Rows
+from edgecoder.seeding.merkle import HASH_BYTES, Rows, leaf_hashes
+from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.store.blobs import Blobs, Writer
 from edgecoder_drivers.store.source import Source
 from edgecoder_drivers.store.threads import in_thread
 from edgecoder_drivers.store.view import file_name
 
-TREES_IN_MEMORY = 2
+TREES_IN_MEMORY = 4
+_log = structlog.get_logger("edgecoder.store")
 
 
 class Trees:
@@ -41,6 +46,19 @@ class Trees:
                 del self._recent[next(iter(self._recent))]
         return [tree[at : at + HASH_BYTES] for at in range(first * HASH_BYTES, end * HASH_BYTES, HASH_BYTES)]
 
+    async def is_missing(self, entry: CatalogEntry) -> bool:
+        """Whether a file has a tree and it is not here."""
+        if not entry.piece_root:
+            return False
+        return not await in_thread(partial(_is_right, entry, await in_thread(partial(self._read, entry))))
+
+    async def keep(self, entry: CatalogEntry, tree: bytes) -> None:
+        """Keep the leaf hashes of the whole file: with them it can be given to others. Raises OSError."""
+        if await in_thread(partial(_is_right, entry, tree)):
+            await in_thread(partial(self._write, entry, tree))
+        else:
+            _log.warning("piece root is wrong", model=entry.model_id, hint="correct it in the catalog, or leave it out")
+
     def forget(self, entry: CatalogEntry) -> None:
         """The file goes."""
         self._recent.pop(entry.sha256, None)
@@ -50,7 +68,7 @@ class Trees:
         if not await in_thread(partial(_is_right, entry, tree)):
             tree = await source.leaf_hashes(entry)
             if not await in_thread(partial(_is_right, entry, tree)):
-                raise Refused(Reason.NO_SOURCE, f"the leaf hashes of {entry.model_id} are not those of its root")
+                raise Refused(Reason.NO_PROOFS, f"the leaf hashes of {entry.model_id} are not those of its root")
             await in_thread(partial(self._write, entry, tree))
         return tree
 
@@ -70,6 +88,25 @@ class Trees:
             writer.write(tree, 0)
         finally:
             writer.close()
+
+
+class LeafHashes:
+    """Those of a file whose bytes come in any parts."""
+
+    def __init__(self) -> None:
+        self._hashes = bytearray()
+        self._rest = b""
+
+    def __call__(self, data: bytes) -> None:
+        """The next bytes."""
+        data = self._rest + data
+        whole = len(data) - len(data) % LEAF_BYTES
+        self._hashes += b"".join(leaf_hashes(data[:whole]))
+        self._rest = data[whole:]
+
+    def end(self) -> bytes:
+        """There are no more: all hashes."""
+        return bytes(self._hashes) + b"".join(leaf_hashes(self._rest))
 
 
 def _is_right(entry: CatalogEntry, tree: bytes, _: threading.Event) -> bool:
