@@ -160,7 +160,9 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.ENGINE_CRASHED: ReasonInfo("the engine crashed", "see the engine's log", 500),
     Reason.OUT_OF_MEMORY: ReasonInfo("the engine ran out of memory", "choose a smaller model or context", 507),
     Reason.CHECKSUM_MISMATCH: ReasonInfo("the file is not what the catalog says", "pull it again", 502),
-    Reason.NO_SOURCE: ReasonInfo("no source has the file", "check the network, then pull again", 503),
+    Reason.NO_SOURCE: ReasonInfo(
+        "no source has the file", "check the network and the agent's log, then pull again", 503
+    ),
     Reason.NO_PROOFS: ReasonInfo("no source has the hashes of the file's parts", "nothing to do, it comes whole", 503),
     Reason.DISK_FULL: ReasonInfo("the disk has no room for it", "remove a model, or free some space", 507),
     Reason.STORE_FAILED: ReasonInfo("the store could not write", "check the disk", 500),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -15,6 +16,7 @@ from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.yamlio.document import load
 from edgecoder.yamlio.explain import show
+from edgecoder_drivers.addresses import is_safe
 
 DEFAULT: Final = "qwen2.5-coder"
 CDN: Final = "cdn:"
@@ -30,8 +32,8 @@ def catalog_folder() -> Path:
 def load_catalog(path: Path | None, cdn: str | None) -> Catalog:
     """The entries of a YAML or JSON file, `path` None is the packaged one; `cdn` is the server of their `cdn:`
     addresses. Raises ConfigError, located in the file."""
-    if cdn is not None and not cdn.startswith(("http://", "https://")):
-        raise ConfigError("--cdn", None, f"{cdn!r} is no address", "give one such as https://models.example")
+    if cdn is not None:
+        _check(cdn)
     document = load(path or catalog_folder() / f"{DEFAULT}.yaml")
     if not isinstance(document.data, list):
         problem = f"a catalog file is {show(document.data)}"
@@ -41,6 +43,18 @@ def load_catalog(path: Path | None, cdn: str | None) -> Catalog:
         return Catalog(_addressed(entry, cdn) for entry in entries)
     except ValueError as error:
         raise ConfigError(str(path or DEFAULT), None, str(error), "give each name to one file a platform") from None
+
+
+def _check(cdn: str) -> None:
+    hint = "give one such as https://models.example"
+    try:
+        parts = urlsplit(cdn)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("--cdn", None, f"{cdn!r} is no address", hint)
+    if not is_safe(parts.scheme, parts.hostname):
+        raise ConfigError("--cdn", None, f"{cdn!r} is not HTTPS, and plain HTTP is for this machine only", hint)
 
 
 def _addressed(entry: CatalogEntry, cdn: str | None) -> CatalogEntry:

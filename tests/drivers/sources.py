@@ -58,7 +58,14 @@ class MemorySource:
         self.lie_of_leaves: Callable[[bytes], bytes] = lambda data: data
         """and of leaf hashes."""
 
-    async def read(self, entry: CatalogEntry, first_byte: int, end_byte: int) -> AsyncGenerator[bytes, None]:
+    async def read(
+        self,
+        entry: CatalogEntry,
+        first_byte: int,
+        end_byte: int,
+        *,
+        is_patient: bool = False,  # noqa: ARG002
+    ) -> AsyncGenerator[bytes, None]:
         self.asked.append((first_byte, end_byte))
         data = self.lie(bytes_of(entry.model_id, entry.file_size_bytes)[first_byte:end_byte])
         for at in range(0, len(data), self.chunk_bytes):

@@ -36,6 +36,25 @@ def test_addresses_on_the_cdn_get_its_name(tmp_path: Path) -> None:
     assert entry.download_urls == ("https://mirror.example/tiny.gguf", "https://cdn.example/edge/models/tiny.gguf")
 
 
+@pytest.mark.parametrize("cdn", ["http://localhost:8000", "http://127.0.0.1", "http://[::1]:80", "https://192.168.1.5"])
+def test_a_cdn_that_can_be_asked(cdn: str) -> None:
+    load_catalog(None, cdn)
+
+
+@pytest.mark.parametrize(
+    ("cdn", "problem"),
+    [
+        ("http://192.168.1.5:8000", "is not HTTPS, and plain HTTP is for this machine only; give one such as https"),
+        ("models.example", "is no address; give one such as https"),
+        ("https://", "is no address"),
+        ("https://[::1", "is no address"),
+    ],
+)
+def test_a_cdn_that_cannot(cdn: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        load_catalog(None, cdn)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

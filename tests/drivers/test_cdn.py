@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ import pytest
 
 from edgecoder.core.effects import PullResult
 from edgecoder.core.events import PullModel
+from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.seeding.merkle import leaf_hashes
 from edgecoder_drivers.cdn import download
@@ -99,12 +100,13 @@ def test_what_broke_off_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) ->
     assert came == DATA
     firsts = [request.range[0] for request in requests if request.range is not None]
     assert firsts == [0, 30_000, 32_000, 34_000, 36_000]
-    assert [request.headers.get("if-range") for request in requests] == [None, *['"1"'] * 4]
 
 
-def test_a_weak_tag_says_nothing_of_bytes() -> None:
-    _, requests = outcome(breaks_off([30_000], tag='W/"1"'))
-    assert [request.headers.get("if-range") for request in requests] == [None, None]
+def test_another_tag_does_not_cost_what_came() -> None:
+    """Mirrors behind one name have tags of their own; whether it is the file is told by its hash."""
+    came, requests = outcome(breaks_off([30_000], tag='"2"'))
+    assert came == DATA
+    assert [request.range and request.range[0] for request in requests] == [0, 30_000]
 
 
 def test_it_does_not_go_on_for_ever() -> None:
@@ -197,6 +199,166 @@ def test_addresses_are_tried_in_their_order() -> None:
     asyncio.run(ask())
 
 
+class Naps:
+    """Time that passes at once."""
+
+    def __init__(self) -> None:
+        self.told: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.told.append(seconds)
+
+
+async def read_over(naps: Naps, answer: Answer, first: int, *, is_patient: bool) -> bytes:
+    """What comes of a file from a byte on, with real patience."""
+    cdn = Cdn(sleep=naps)
+    try:
+        async with serving(answer) as server:
+            coming = cdn.read(at(server.url()), first, FILE_BYTES, is_patient=is_patient)
+            return b"".join([data async for data in coming])
+    finally:
+        await cdn.close()
+
+
+def fails_times(count: int, answer: bytes) -> Answer:
+    """A server that gives an answer so often, and then the file."""
+    left = [answer] * count
+
+    async def answers(request: Request, writer: asyncio.StreamWriter) -> None:
+        if left:
+            writer.write(left.pop())
+        else:
+            await has(DATA)(request, writer)
+
+    return answers
+
+
+def test_an_outage_of_two_minutes_ends_no_download() -> None:
+    naps = Naps()
+    assert asyncio.run(read_over(naps, fails_times(8, b""), 50_000, is_patient=True)) == DATA[50_000:]
+    assert naps.told == [1, 2, 4, 8, 16, 30, 30, 30]
+
+
+@pytest.mark.parametrize(("first", "is_patient"), [(0, True), (50_000, False)])
+def test_who_has_nothing_yet_or_others_to_ask_is_told_soon(first: int, is_patient: bool) -> None:
+    naps = Naps()
+    with pytest.raises(Refused, match="disconnected"):
+        asyncio.run(read_over(naps, fails_times(8, b""), first, is_patient=is_patient))
+    assert naps.told == [1, 2]
+
+
+def test_it_is_not_patient_for_ever() -> None:
+    naps = Naps()
+    with pytest.raises(Refused):
+        asyncio.run(read_over(naps, fails_times(100, b""), 50_000, is_patient=True))
+    assert sum(naps.told) == 121
+
+
+@pytest.mark.parametrize(
+    ("told", "waits"),
+    [("5", [5]), ("0", [1]), ("99999", [60]), ("Wed, 01 Jan 2120 00:00:00 GMT", [60]), ("soon", [1]), ("-3", [1])],
+)
+def test_an_address_that_asks_for_time_gets_some(told: str, waits: list[float]) -> None:
+    naps = Naps()
+    busy = head("503 Service Unavailable", retry_after=told, content_length=0)
+    assert asyncio.run(read_over(naps, fails_times(1, busy), 0, is_patient=False)) == DATA
+    assert naps.told == waits
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        head("404 Not Found", content_length=0),
+        head("410 Gone", content_length=0),
+        head("200 OK", content_length=10) + DATA[:10],
+        head("206 Partial Content", content_range="bytes 50000-50009/50010") + DATA[:10],
+    ],
+)
+def test_who_does_not_have_the_file_is_not_asked_again(answer: bytes) -> None:
+    naps = Naps()
+    with pytest.raises(Refused):
+        asyncio.run(read_over(naps, says(answer), 50_000, is_patient=True))
+    assert naps.told == []
+
+
+def leaves_of(*answers: bytes) -> Reason | bytes:
+    """What comes of leaf hashes from addresses with these answers, or why nothing does."""
+
+    async def ask() -> Reason | bytes:
+        cdn = Cdn(HASTY)
+        try:
+            async with AsyncExitStack() as stack:
+                servers = [await stack.enter_async_context(serving(says(answer))) for answer in answers]
+                entry = at(*(server.url() for server in servers), entry=made("whole", tree=True))
+                return await cdn.leaf_hashes(entry)
+        except Refused as refused:
+            return refused.reason
+        finally:
+            await cdn.close()
+
+    return asyncio.run(ask())
+
+
+def test_leaf_hashes_that_no_address_has_are_no_outage() -> None:
+    none, down = head("404 Not Found", content_length=0), head("503 Service Unavailable", content_length=0)
+    page = head("200 OK", content_length=4) + b"page"
+    there = b"".join(leaf_hashes(DATA))
+    assert leaves_of(none) is leaves_of(none, page) is Reason.NO_PROOFS
+    assert leaves_of(down) is leaves_of(none, down) is leaves_of(down, none) is leaves_of() is Reason.NO_SOURCE
+    assert leaves_of(none, head("200 OK", content_length=len(there)) + there) == there
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a..b/x", "https://[::1/x", "https://a:99999/x", "https://\udcff/x", "https:///x", "https://xn--/x"]
+)
+def test_an_address_that_is_none_is_passed_over(url: str) -> None:
+    async def ask() -> None:
+        async with serving(has(DATA)) as server:
+            assert await get(at(url, server.url())) == DATA
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        head("206 Partial Content", content_range=f"bytes {'9' * 5000}-9/{FILE_BYTES}") + DATA,
+        head("302 Found", content_length=0, location="https://a..b/"),
+        head("302 Found", content_length=0, location="http://localhost:99999/"),
+        head("302 Found", content_length=0, location="//\xff\xfe"),
+    ],
+)
+def test_an_answer_that_is_none_is_passed_over(answer: bytes) -> None:
+    async def ask() -> None:
+        async with serving(says(answer)) as bad, serving(has(DATA)) as good:
+            assert await get(at(bad.url(), good.url())) == DATA
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5h://127.0.0.1:1080"),
+        ("HTTPS_PROXY", "ftp://proxy.example"),
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem"),
+    ],
+)
+def test_an_environment_that_is_wrong_is_said_when_it_matters(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Refused, match="_PROXY and SSL_CERT_FILE"):
+        asyncio.run(get(at("https://localhost:1/file")))
+
+
+def test_what_is_secret_in_an_address_is_not_shown() -> None:
+    with pytest.raises(Refused) as refused:
+        asyncio.run(get(at("http://somebody:secret@192.0.2.1/model.gguf?signature=secret")))
+    assert "http://192.0.2.1/model.gguf: http is not HTTPS" in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
 def test_no_proxy_is_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://localhost:1")
     assert outcome(has(DATA))[0] == DATA
@@ -264,22 +426,24 @@ def test_https_does_not_lead_to_http(certificate: Path) -> None:
 
 
 @asynccontextmanager
-async def origin(entry: CatalogEntry) -> AsyncIterator[CatalogEntry]:
-    """A server with a file and its leaf hashes; its entry."""
+async def origin(entry: CatalogEntry, *, has_leaves: bool) -> AsyncIterator[CatalogEntry]:
+    """A server with a file, and its leaf hashes where it has them; its entry."""
     data = bytes_of(entry.model_id)
-    files = {"/model.gguf": has(data), "/model.gguf.leaves": has(b"".join(leaf_hashes(data)))}
+    files = {"/model.gguf": has(data)}
+    if has_leaves:
+        files["/model.gguf.leaves"] = has(b"".join(leaf_hashes(data)))
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
-        await files[request.path](request, writer)
+        await files.get(request.path, says(head("404 Not Found", content_length=0)))(request, writer)
 
     async with serving(answer) as server:
         yield at(server.url(), entry=entry)
 
 
-@pytest.mark.parametrize("tree", [False, True])
-def test_a_model_is_pulled(tree: bool) -> None:
+@pytest.mark.parametrize(("tree", "has_leaves"), [(False, False), (True, True), (True, False)])
+def test_a_model_is_pulled(tree: bool, has_leaves: bool) -> None:
     async def live() -> None:
-        async with origin(made("whole", tree=tree, piece_size_bytes=16_384)) as entry:
+        async with origin(made("whole", tree=tree, piece_size_bytes=16_384), has_leaves=has_leaves) as entry:
             disk, cdn = MemoryDisk(), Cdn(HASTY)
             async with storing(disk, Catalog((entry,)), cdn) as (host, driver), asyncio.timeout(30):
                 result = as_kind(await host.ask(PullModel, model="whole"), PullResult)

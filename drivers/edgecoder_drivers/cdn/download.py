@@ -1,18 +1,19 @@
 """Bytes of model files over HTTPS, by ranges, from the addresses in the catalog, in their order.
 
 Nothing a server says is believed but what can be checked: where a range begins, and the size of the whole. What breaks
-off goes on at the next address, and at the first one again, as long as bytes come. Whether they are the file's is not
-told here; the store hashes them. Plain HTTP is for this machine only.
+off goes on at the next address, and at the first one again, as long as bytes come, and through an outage. Whether they
+are the file's is not told here: the store hashes them, so tags are of no use. Plain HTTP is for this machine only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import datetime as dt
 import re
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from email.utils import parsedate_to_datetime
 
 import httpx2
 import msgspec
@@ -21,15 +22,18 @@ import structlog
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.merkle import HASH_BYTES
+from edgecoder_drivers.addresses import beside, is_safe, shown
 from edgecoder_drivers.driver import Refused
 
-LEAVES = ".leaves"
-"""What the address of a file's leaf hashes has more than the file's."""
+PORT_MAX = 65_535
 REDIRECTS_MAX = 5
 RETRY_AFTER_BYTES = 1 << 20
 """An address that gave so much before it broke off has not failed."""
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+WAIT_S_MAX = 60.0
+"""Longest that an address may ask to be left alone."""
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _REDIRECTS = {301, 302, 303, 307, 308}
+_HAS_NONE = {404, 410, 416}
 _log = structlog.get_logger("edgecoder.cdn")
 
 
@@ -46,85 +50,139 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     slow_bytes: int = 65_536
     """less is a server that keeps a download from going elsewhere."""
     pause_s: float = 1.0
-    """Before all addresses are tried again,"""
+    """Before all addresses are tried again, twice as long each time"""
+    pause_s_max: float = 30.0
+    """up to this,"""
     rounds: int = 3
-    """this often without any that gave something."""
+    """this often without any that gave something,"""
+    outage_s: float = 120.0
+    """and for so long where some of a whole file is here: networks come back."""
 
 
 class _FailedError(Exception):
-    """An address did not give what was asked for."""
+    """An address did not give what was asked for, and may do so later."""
+
+    def __init__(self, why: str, wait_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.wait_s = wait_s
+        """It asks to be left alone for so long."""
+
+
+class _HasNoneError(_FailedError):
+    """An address does not have the file."""
+
+
+_ERRORS = (_FailedError, httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, OSError, ValueError)
+"""What an address or an answer can be wrong with."""
+
+
+class _Pauses:
+    """Between the rounds of one download."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._rounds = 0
+        self._next_s = patience.pause_s
+        self._waited_s = 0.0
+
+    def after(self, *, has_given: bool, is_patient: bool, wait_s: float) -> float | None:
+        """How long to wait after a round, in seconds; None: no longer."""
+        patience = self._patience
+        if has_given:
+            self._rounds, self._next_s, self._waited_s = 0, patience.pause_s, 0.0
+        else:
+            self._rounds += 1
+        if self._rounds >= patience.rounds and not (is_patient and self._waited_s < patience.outage_s):
+            return None
+        pause_s = max(self._next_s, min(wait_s, WAIT_S_MAX))
+        self._next_s = min(2 * self._next_s, patience.pause_s_max)
+        self._waited_s += pause_s
+        return pause_s
 
 
 class Cdn:
     """A source of files (see the store). Closed by `close`."""
 
-    def __init__(self, patience: Patience | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        patience: Patience | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         """`tls` has the certificates that are trusted; None: those of the system's authorities."""
         self._patience = patience or Patience()
-        timeout = httpx2.Timeout(self._patience.silence_s, connect=self._patience.connect_s)
-        trusted = tls or httpx2.create_ssl_context()
-        direct = httpx2.AsyncHTTPTransport(verify=trusted)  # no proxy of the environment's is asked for this machine
-        self._client = httpx2.AsyncClient(
-            verify=trusted,
-            timeout=timeout,
-            headers={"accept-encoding": "identity"},
-            mounts={f"all://{name}": direct for name in ("localhost", "127.0.0.1", "[::1]")},
-        )
+        self._tls = tls
+        self._sleep = sleep
+        self._made: httpx2.AsyncClient | None = None
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        if self._made is not None:
+            await self._made.aclose()
 
-    async def read(self, entry: CatalogEntry, first_byte: int, end_byte: int) -> AsyncGenerator[bytes, None]:
+    async def read(
+        self, entry: CatalogEntry, first_byte: int, end_byte: int, *, is_patient: bool = False
+    ) -> AsyncGenerator[bytes, None]:
         """The bytes of a file from one on and before another, exactly. Raises Refused (no_source)."""
-        async with aclosing(self._read(entry.download_urls, first_byte, end_byte, entry.file_size_bytes)) as coming:
-            async for data in coming:
-                yield data
+        try:
+            coming = self._read(entry.download_urls, first_byte, end_byte, entry.file_size_bytes, is_patient=is_patient)
+            async with aclosing(coming):
+                async for data in coming:
+                    yield data
+        except _FailedError as error:
+            raise Refused(Reason.NO_SOURCE, str(error)) from None
 
     async def leaf_hashes(self, entry: CatalogEntry) -> bytes:
-        """The SHA-256 of each leaf of a file. Raises Refused as `read`."""
-        urls = [_beside(url) for url in entry.download_urls]
+        """The SHA-256 of each leaf of a file. Raises Refused: no_source, and no_proofs where no address has them."""
         size = entry.layout.leaf_count * HASH_BYTES
-        async with aclosing(self._read(urls, 0, size, size)) as coming:
-            return b"".join([data async for data in coming])
+        urls = [beside(url) for url in entry.download_urls]
+        try:
+            async with aclosing(self._read(urls, 0, size, size)) as coming:
+                return b"".join([data async for data in coming])
+        except _HasNoneError as error:
+            raise Refused(Reason.NO_PROOFS, str(error)) from None
+        except _FailedError as error:
+            raise Refused(Reason.NO_SOURCE, str(error)) from None
 
-    async def _read(self, urls: Sequence[str], at: int, end: int, size: int) -> AsyncGenerator[bytes, None]:
-        """From whoever gives something, until all is there."""
-        tags: dict[str, str] = {}
-        rounds, why = 0, "the catalog has no address for it"
-        while urls and rounds < self._patience.rounds:
-            has_given = False
-            for url in urls:
+    async def _read(
+        self, urls: Sequence[str], at: int, end: int, size: int, *, is_patient: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """From whoever gives something, until all is there; an address that has no such file is not asked again. Raises
+        _HasNoneError where none of them has it, else _FailedError."""
+        pauses, left = _Pauses(self._patience), list(urls)
+        why = "the catalog has no address for it"
+        while left:
+            has_given, wait_s = False, 0.0
+            for url in tuple(left):
                 began = at
                 try:
-                    async with aclosing(self._read_from(url, at, end, size, tags)) as coming:
+                    async with aclosing(self._read_from(url, at, end, size)) as coming:
                         async for data in coming:
                             at += len(data)
                             yield data
-                except (_FailedError, httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, OSError) as error:
-                    told = str(error) or type(error).__name__
-                    why = f"{url}: {told}"
-                    _log.info("address failed", url=url, at=at, why=told)
+                except _ERRORS as error:
+                    why = f"{shown(url)}: {str(error) or type(error).__name__}"
+                    _log.info("address failed", at=at, why=why)
+                    if isinstance(error, _HasNoneError):
+                        left.remove(url)
+                    elif isinstance(error, _FailedError):
+                        wait_s = max(wait_s, error.wait_s)
                 if at == end:
                     return
                 has_given |= at - began >= RETRY_AFTER_BYTES
-            rounds = 0 if has_given else rounds + 1
-            await asyncio.sleep(self._patience.pause_s)
-        raise Refused(Reason.NO_SOURCE, why)
+            pause_s = pauses.after(has_given=has_given, is_patient=is_patient and at > 0, wait_s=wait_s)
+            if pause_s is None:
+                break
+            if left:
+                await self._sleep(pause_s)
+        raise _HasNoneError(why) if urls and not left else _FailedError(why)
 
-    async def _read_from(
-        self, url: str, at: int, end: int, size: int, tags: dict[str, str]
-    ) -> AsyncGenerator[bytes, None]:
+    async def _read_from(self, url: str, at: int, end: int, size: int) -> AsyncGenerator[bytes, None]:
         """What one address gives of a range, from its beginning on. Raises _FailedError, and errors of the client."""
-        headers = {"range": f"bytes={at}-{end - 1}"}
-        if url in tags:
-            headers["if-range"] = tags[url]
-        response = await self._get(url, headers)
+        response = await self._get(url, {"range": f"bytes={at}-{end - 1}"})
         try:
             skip = _bytes_before(response, at, size)
-            tag = response.headers.get("etag", "")
-            if tag.startswith('"'):  # a weak one does not tell of bytes
-                tags[url] = tag
             async with aclosing(self._body(response)) as coming:
                 async for data in coming:
                     part = data[skip:][: end - at]
@@ -140,20 +198,41 @@ class Cdn:
 
     async def _get(self, url: str, headers: dict[str, str]) -> httpx2.Response:
         """The answer to a request, after redirects; its body is to come."""
-        target = httpx2.URL(url)
+        client, target = self._client(), httpx2.URL(url)
         async with asyncio.timeout(self._patience.answer_s):
             for _ in range(REDIRECTS_MAX + 1):
-                _check(target)
-                response = await self._client.send(
-                    self._client.build_request("GET", target, headers=headers), stream=True
-                )
+                if not is_safe(target.scheme, target.host):
+                    raise _FailedError(f"{target.scheme or 'no scheme'} is not HTTPS")
+                if (target.port or 0) > PORT_MAX:
+                    raise _FailedError(f"it leads to port {target.port}")
+                response = await client.send(client.build_request("GET", target, headers=headers), stream=True)
                 if response.status_code not in _REDIRECTS:
                     return response
                 await response.aclose()
                 before, target = target, target.join(response.headers.get("location", ""))
                 if before.scheme == "https" != target.scheme:
-                    raise _FailedError(f"it leads from HTTPS to {target}")
+                    raise _FailedError(f"it leads from HTTPS to {shown(str(target))}")
         raise _FailedError(f"it leads on more than {REDIRECTS_MAX} times")
+
+    def _client(self) -> httpx2.AsyncClient:
+        """Made when it is needed: proxies and certificates are named by the environment, which may be wrong. Raises
+        _FailedError."""
+        if self._made is None:
+            patience = self._patience
+            try:
+                trusted = self._tls or httpx2.create_ssl_context()
+                direct = httpx2.AsyncHTTPTransport(verify=trusted)  # no proxy is asked for this machine
+                self._made = httpx2.AsyncClient(
+                    verify=trusted,
+                    timeout=httpx2.Timeout(patience.silence_s, connect=patience.connect_s),
+                    headers={"accept-encoding": "identity"},
+                    mounts={f"all://{name}": direct for name in ("localhost", "127.0.0.1", "[::1]")},
+                )
+            except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
+                hint = "see the variables *_PROXY and SSL_CERT_FILE of the environment"
+                _log.warning("no download is possible", detail=str(error), hint=hint)
+                raise _FailedError(f"{error}; {hint}") from None
+        return self._made
 
     async def _body(self, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
         """The bytes of a body, unless they drip. Only waiting for the server counts, not for the disk."""
@@ -175,20 +254,6 @@ class Cdn:
                     waited_s, came = 0.0, 0
 
 
-def _check(url: httpx2.URL) -> None:
-    """Raises _FailedError unless nobody between can change what comes, or read what is asked for."""
-    if url.scheme == "https" or (url.scheme == "http" and _is_this_machine(url.host)):
-        return
-    raise _FailedError(f"{url.scheme or 'no scheme'} is not HTTPS")
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _bytes_before(response: httpx2.Response, at: int, size: int) -> int:
     """How many bytes of the body come before the one that was asked for. Raises _FailedError where it is another file,
     or none."""
@@ -197,22 +262,26 @@ def _bytes_before(response: httpx2.Response, at: int, size: int) -> int:
     if response.status_code == 200:
         length = response.headers.get("content-length", str(size))
         if length != str(size):
-            raise _FailedError(f"the file there has {length} bytes, not {size}")
+            raise _HasNoneError(f"the file there has {length} bytes, not {size}")
         return at
+    if response.status_code in _HAS_NONE:
+        raise _HasNoneError(f"status {response.status_code}")
     if response.status_code != 206:
-        raise _FailedError(f"status {response.status_code}")
+        raise _FailedError(f"status {response.status_code}", _wait_s(response))
     found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     if found is None or int(found[1]) != at:
         raise _FailedError("it sent another range than was asked for")
     if found[3] not in {"*", str(size)}:
-        raise _FailedError(f"the file there has {found[3]} bytes, not {size}")
+        raise _HasNoneError(f"the file there has {found[3]} bytes, not {size}")
     return 0
 
 
-def _beside(url: str) -> str:
-    """The address of a file's leaf hashes."""
+def _wait_s(response: httpx2.Response) -> float:
+    """How long an address asks to be left alone: seconds, or a date."""
+    told = response.headers.get("retry-after", "")
+    if re.fullmatch(r"\d{1,9}", told):
+        return float(told)
     try:
-        parsed = httpx2.URL(url)
-        return str(parsed.copy_with(path=parsed.path + LEAVES))
-    except httpx2.InvalidURL:
-        return url
+        return (parsedate_to_datetime(told) - dt.datetime.now(dt.UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0

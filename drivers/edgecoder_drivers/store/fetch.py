@@ -61,7 +61,7 @@ class FileFetch:
     async def _receive(self, source: Source) -> None:
         entry, time = self._effect.entry, asyncio.get_running_loop().time
         due = time() + PROGRESS_S
-        async with aclosing(source.read(entry, self._offset, entry.file_size_bytes)) as coming:
+        async with aclosing(source.read(entry, self._offset, entry.file_size_bytes, is_patient=True)) as coming:
             async for data in coming:
                 self._buffer += data
                 if time() >= due:

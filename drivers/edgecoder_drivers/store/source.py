@@ -24,8 +24,11 @@ from edgecoder_drivers.store.threads import in_thread
 class Source(Protocol):
     """Who has files. All of it raises Refused, with no_source where nobody has them."""
 
-    def read(self, entry: CatalogEntry, first_byte: int, end_byte: int) -> AsyncGenerator[bytes, None]:
-        """The bytes of a file from one on and before another, in order: exactly those, or it raises."""
+    def read(
+        self, entry: CatalogEntry, first_byte: int, end_byte: int, *, is_patient: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file from one on and before another, in order: exactly those, or it raises. Who is patient has
+        nobody else to ask, and some of the file."""
         ...
 
     async def leaf_hashes(self, entry: CatalogEntry) -> bytes:
@@ -56,7 +59,14 @@ class LocalFile:
         finally:
             self._files.close(handle)
 
-    async def read(self, entry: CatalogEntry, first_byte: int, end_byte: int) -> AsyncGenerator[bytes, None]:  # noqa: ARG002
+    async def read(
+        self,
+        entry: CatalogEntry,  # noqa: ARG002
+        first_byte: int,
+        end_byte: int,
+        *,
+        is_patient: bool = False,  # noqa: ARG002
+    ) -> AsyncGenerator[bytes, None]:
         """See `Source`."""
         while first_byte < end_byte:
             size = min(CHUNK_BYTES, end_byte - first_byte)
