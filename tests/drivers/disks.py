@@ -220,11 +220,11 @@ class MemoryDisk:
         inode.data.extend(bytes(size - len(inode.data)))
         inode.changes += 1
 
-    def preallocate(self, handle: int, size: int) -> None:
+    def preallocate(self, handle: int, first: int, end: int) -> None:
         fault = self._call("preallocate")
         inode = self._open[handle]
-        if size > len(inode.data):
-            self._grow(inode, size if fault is None else size // 2)
+        if end > len(inode.data):
+            self._grow(inode, end if fault is None else max(first, end // 2))
         self._after(fault)
 
     def truncate(self, handle: int, size: int) -> None:

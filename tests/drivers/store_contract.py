@@ -192,6 +192,20 @@ class StoreContract:
 
         self.run(test)
 
+    def test_a_file_is_deleted_as_soon_as_nothing_fetches_it(self) -> None:
+        async def test(talk: Talk) -> None:
+            op = talk.begin(lambda op: FetchFile(op, talk.file, 0))
+            await talk.some()
+            talk.bench.cancel(op)
+            await talk.completion(op, FetchFailed)
+            await talk.do(FileDeleted, lambda op: DeleteFile(op, talk.file))
+            await talk.do(FileAllocated, lambda op: AllocateFile(op, talk.other))  # there is room for one of them
+            await talk.do(FileDeleted, lambda op: DeleteFile(op, talk.other))
+            await talk.do(FileFetched, lambda op: FetchFile(op, talk.file, 0))
+            assert (await talk.do(FileHashed, lambda op: HashFile(op, talk.file))).sha256 == talk.file.sha256
+
+        self.run(test)
+
     def test_without_a_source_nothing_comes_and_what_came_stays(self) -> None:
         async def test(talk: Talk) -> None:
             op = talk.begin(lambda op: FetchFile(op, talk.file, 0))

@@ -20,6 +20,7 @@ from edgecoder.models.catalog import CatalogEntry, Platform
 from edgecoder_drivers.device import Device, Plan
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.parts import Parts
+from edgecoder_drivers.store import driver as driver_module
 from edgecoder_drivers.store import fetch as fetch_module
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.source import LocalFile
@@ -53,6 +54,21 @@ def test_a_file_that_is_not_what_it_was_is_refused_and_comes_again(
             assert [row.state for row in rows if row.entry is entry] == ["partial"]
             assert as_kind(await host.ask(PullModel, model=entry.model_id), PullResult).reason is None
             assert driver.find(entry)[0].read_bytes() == bytes_of(entry.model_id)
+
+    asyncio.run(live())
+
+
+def test_a_file_that_goes_is_missed_though_nobody_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "LOOK_S", 0.0)
+
+    async def live() -> None:
+        async with storing(RealFiles(), CATALOG, root=tmp_path) as (host, _), asyncio.timeout(20):
+            await host.ask(PullModel, model="whole")
+            (tmp_path / "blobs" / file_name(WHOLE.sha256)).unlink()
+            states = {"installed"}
+            while "installed" in states:
+                rows = as_kind(await host.ask(QueryModels), tuple)
+                states = {as_kind(row, ModelRow).state for row in rows}
 
     asyncio.run(live())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -32,6 +33,7 @@ from edgecoder.seeding.pieces import LEAF_BYTES
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.store import blobs as blobs_module
 from edgecoder_drivers.store import fetch as fetch_module
+from edgecoder_drivers.store import files as files_module
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
@@ -56,6 +58,9 @@ class Bench:
         self.driver = StoreDriver(blobs, self.source)
         self.events: list[Event] = []
         self.on_event: Callable[[Event], None] = lambda event: None
+
+    def open(self) -> None:
+        """From within the loop."""
         self.driver.open(self._take)
 
     def _take(self, event: Event) -> None:
@@ -75,6 +80,7 @@ class Bench:
 def bench(test: Callable[[Bench], Awaitable[None]]) -> None:
     async def bounded() -> None:
         table = Bench()
+        table.open()
         async with asyncio.timeout(30):
             await test(table)
         await table.driver.close()
@@ -332,14 +338,81 @@ def test_a_file_system_that_cannot_keep_room_has_to_have_it(
     monkeypatch.setattr(os, "posix_fallocate", cannot)
     files = RealFiles()
     handle = files.open(tmp_path / "file", write=True)
-    files.preallocate(handle, 100_000)
+    files.preallocate(handle, 0, 60_000)
+    files.preallocate(handle, 60_000, 100_000)
     assert files.fstat(handle).size_bytes == 100_000
-    files.preallocate(handle, 50_000)
+    files.preallocate(handle, 0, 50_000)
     assert files.fstat(handle).size_bytes == 100_000
     with pytest.raises(OSError, match="space"):
-        files.preallocate(handle, files.free_bytes(tmp_path) * 2)
+        files.preallocate(handle, 100_000, files.free_bytes(tmp_path) * 2)
     assert files.fstat(handle).size_bytes == 100_000
     files.close(handle)
+
+
+@pytest.mark.parametrize("have", [0, 10_000])
+def test_room_that_is_not_wanted_any_more_is_free(monkeypatch: pytest.MonkeyPatch, have: int) -> None:
+    monkeypatch.setattr(blobs_module, "SLICE_BYTES", 30_000)
+
+    async def allocate(table: Bench) -> None:
+        if have:
+            handle = table.disk.open(PART, write=True)
+            table.disk.pwrite(handle, DATA[:have], 0)
+            table.disk.close(handle)
+        before, loop = table.disk.tree(), asyncio.get_running_loop()
+        task, may_go_on = asyncio.ensure_future(table.do(AllocateFile(1, ENTRY))), threading.Event()
+        preallocate = table.disk.preallocate
+
+        def cancels(handle: int, first: int, end: int) -> None:
+            if first == 30_000:
+                loop.call_soon_threadsafe(task.cancel)
+                loop.call_soon_threadsafe(loop.call_soon, may_go_on.set)
+                may_go_on.wait(20)
+            assert first <= 30_000
+            preallocate(handle, first, end)
+
+        table.disk.preallocate = cancels  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert table.disk.tree() == before
+
+    bench(allocate)
+
+
+def test_where_a_full_sync_cannot_be_had_a_plain_one_has_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: int) -> None:
+        raise OSError(errno.ENOTSUP, "no")
+
+    def fails(*_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    synced: list[int] = []
+    monkeypatch.setattr(files_module, "_FULL_SYNC", 51)
+    monkeypatch.setattr(fcntl, "fcntl", refuses)
+    monkeypatch.setattr(os, "fsync", synced.append)
+    files = RealFiles()
+    handle = files.create(tmp_path / "file")
+    files.fsync(handle)
+    assert synced == [handle]
+    monkeypatch.setattr(os, "fsync", refuses)
+    files.fsync_folder(tmp_path)
+    with pytest.raises(OSError, match="no"):
+        files.fsync(handle)
+    monkeypatch.setattr(fcntl, "fcntl", fails)
+    with pytest.raises(OSError, match="broken"):
+        files.fsync(handle)
+    with pytest.raises(OSError, match="broken"):
+        files.fsync_folder(tmp_path)
+    files.close(handle)
+
+
+def test_a_folder_that_is_made_is_durable_up_to_one_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(RealFiles, "fsync_folder", lambda _, path: synced.append(path))
+    for _ in range(2):
+        RealFiles().make_folder(tmp_path / "a" / "b" / "c")
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])

@@ -22,6 +22,8 @@ from edgecoder_drivers.store.view import View, file_name
 
 CHUNK_BYTES = 1 << 20
 """How much is read or hashed before somebody may cancel."""
+SLICE_BYTES = 64 << 20
+"""How much room is kept at once before somebody may cancel."""
 RESERVE_BYTES = 8 << 20
 """Room that stays for the registry, its log and small files."""
 SEALED = 0o444
@@ -109,25 +111,32 @@ class Blobs:
         try:
             handle = self.files.open(path, write=True)
             try:
-                self._extend(handle, size, before)
+                self._extend(handle, size, before, stop)
             finally:
                 self.files.close(handle)
             self.files.fsync_folder(self.partial)
-        except OSError:
+        except (OSError, StoppedError):
             if there is None:
                 self.files.unlink(path)
             raise
         return there is not None
 
-    def _extend(self, handle: int, size: int, before: int) -> None:
+    def _extend(self, handle: int, size: int, before: int, stop: threading.Event) -> None:
         try:
-            self.files.preallocate(handle, size)
+            self._preallocate(handle, size, stop)
             if before > size:
                 self.files.truncate(handle, size)
             self.files.fsync(handle)
-        except OSError:
+        except (OSError, StoppedError):
             self.files.truncate(handle, before)
             raise
+
+    def _preallocate(self, handle: int, size: int, stop: threading.Event) -> None:
+        """In parts: a file system that cannot keep room is written to from end to end, which may take minutes."""
+        for first in range(0, size, SLICE_BYTES):
+            if stop.is_set():
+                raise StoppedError
+            self.files.preallocate(handle, first, min(first + SLICE_BYTES, size))
 
     def writer(self, entry: CatalogEntry) -> Writer:
         """Write into a file that has room and is not verified."""

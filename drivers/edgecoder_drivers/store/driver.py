@@ -38,6 +38,8 @@ from edgecoder_drivers.store.source import LocalFile, Source
 from edgecoder_drivers.store.threads import in_thread
 from edgecoder_drivers.store.trees import LeafHashes, Trees
 
+LOOK_S = 60.0
+"""Between two looks at whether the verified files are what they were."""
 T = TypeVar("T")
 
 
@@ -57,10 +59,12 @@ class StoreDriver:
         self._fetches: dict[str, set[asyncio.Task[Any]]] = {}
         """What is under way with the CDN, by SHA-256."""
         self._post: Post = lambda event: None
+        self._looking: asyncio.Task[None] | None = None
 
     def open(self, post: Post) -> None:
         """See `driver.Driver`."""
         self._post = post
+        self._looking = asyncio.get_running_loop().create_task(self._keep_looking(), name="look at files")
 
     def operations(self) -> Mapping[type[Operation], Operate]:
         """See `driver.Driver`."""
@@ -79,6 +83,9 @@ class StoreDriver:
 
     async def close(self) -> None:
         """See `driver.Driver`."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
         await asyncio.to_thread(self._blobs.registry.close)
 
     # -- beside the core -----------------------------------------------------------------------------------------------
@@ -86,18 +93,30 @@ class StoreDriver:
     def find(self, entry: CatalogEntry) -> tuple[Path, Stamp]:
         """Where a verified file lies, and what it was when it was hashed. Raises Refused: not_installed, and
         checksum_mismatch where it has been written to since; the core is told too."""
-        stamp, path = self._blobs.verified.get(entry.sha256), self._blobs.path(entry.sha256)
+        stamp = self._blobs.verified.get(entry.sha256)
         if stamp is None:
             raise Refused(Reason.NOT_INSTALLED, entry.model_id)
+        return self._look_at(entry.sha256, stamp)
+
+    def _look_at(self, sha256: str, stamp: Stamp) -> tuple[Path, Stamp]:
+        path = self._blobs.path(sha256)
         try:
             now = self._blobs.files.stat(path)
         except OSError as error:
             raise Refused(Reason.STORE_FAILED, str(error)) from error
         if now != stamp:
             reason = Reason.NOT_INSTALLED if now is None else Reason.CHECKSUM_MISMATCH
-            self._post(FileDoubted(entry.sha256, reason))
+            self._post(FileDoubted(sha256, reason))
             raise Refused(reason, f"{path} is {'gone' if now is None else 'not what it was'}")
         return path, stamp
+
+    async def _keep_looking(self) -> None:
+        """Others may delete files, or write to them."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for sha256, stamp in tuple(self._blobs.verified.items()):
+                with suppress(Refused):
+                    self._look_at(sha256, stamp)
 
     def path(self, entry: CatalogEntry) -> Path | None:
         """Where a verified file lies; None where `find` refuses."""

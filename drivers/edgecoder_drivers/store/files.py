@@ -18,6 +18,8 @@ BUSY_S = 1.0
 """How long a write waits for another process that has the database."""
 
 
+_CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS}
+"""What a file system says that has no such call."""
 _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 """What Apple's systems need: there `fsync` leaves the bytes in the disk's cache."""
 
@@ -59,8 +61,8 @@ class FileSystem(Protocol):
         """Write some of the bytes, at least one; how many."""
         ...
 
-    def preallocate(self, handle: int, size: int) -> None:
-        """Make a file at least `size` bytes long, with room on the disk for all of them."""
+    def preallocate(self, handle: int, first: int, end: int) -> None:
+        """Make a file at least `end` bytes long, with room on the disk for those from `first` on."""
         ...
 
     def truncate(self, handle: int, size: int) -> None:
@@ -120,8 +122,11 @@ class RealFiles:
     """The file system of this machine."""
 
     def make_folder(self, path: Path) -> None:
-        """See `FileSystem`."""
-        path.mkdir(parents=True, exist_ok=True)
+        """See `FileSystem`. The names of those that are made are durable."""
+        missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            self.fsync_folder(folder.parent)
 
     def open(self, path: Path, *, write: bool = False) -> int:
         """See `FileSystem`. What is written never follows a link that somebody put there."""
@@ -148,21 +153,22 @@ class RealFiles:
         """See `FileSystem`."""
         return os.pwrite(handle, data, offset)
 
-    def preallocate(self, handle: int, size: int) -> None:
-        """See `FileSystem`. Where the file system cannot keep room, there has to be some now."""
+    def preallocate(self, handle: int, first: int, end: int) -> None:
+        """See `FileSystem`. Where the file system cannot keep room, some libraries write into each block (glibc); where
+        they do not, there has to be room now."""
         before = os.fstat(handle)
         if hasattr(os, "posix_fallocate"):
             try:
-                os.posix_fallocate(handle, 0, size)
+                os.posix_fallocate(handle, first, end - first)
             except OSError as error:
-                if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                if error.errno not in _CANNOT:
                     raise
             else:
                 return
         room = os.fstatvfs(handle)
-        if room.f_bavail * room.f_frsize < size - before.st_blocks * 512:
+        if room.f_bavail * room.f_frsize < end - max(first, before.st_blocks * 512):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.ftruncate(handle, max(size, before.st_size))
+        os.ftruncate(handle, max(end, before.st_size))
 
     def truncate(self, handle: int, size: int) -> None:
         """See `FileSystem`."""
@@ -177,6 +183,9 @@ class RealFiles:
         handle = os.open(path, os.O_RDONLY)
         try:
             _sync(handle)
+        except OSError as error:
+            if error.errno not in _CANNOT:  # of some network file systems: there is nothing more to do
+                raise
         finally:
             os.close(handle)
 
@@ -233,7 +242,12 @@ def _stamp(found: os.stat_result) -> Stamp:
 
 
 def _sync(handle: int) -> None:
-    if _FULL_SYNC is None:
-        os.fsync(handle)
-    else:
-        fcntl.fcntl(handle, _FULL_SYNC)
+    if _FULL_SYNC is not None:
+        try:
+            fcntl.fcntl(handle, _FULL_SYNC)
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
+        else:
+            return
+    os.fsync(handle)

@@ -151,7 +151,7 @@ class Registry:
             if not is_there and self._files.free_bytes(self._reserve.parent) > 2 * RESERVE_BYTES:
                 handle = self._files.open(self._reserve, write=True)
                 try:
-                    self._files.preallocate(handle, RESERVE_BYTES)
+                    self._files.preallocate(handle, 0, RESERVE_BYTES)
                 finally:
                     self._files.close(handle)
 
