@@ -294,11 +294,12 @@ class MemoryDisk:
         found.mode = mode
 
     def write_to(self, path: Path, data: bytes, offset: int) -> None:
-        """Another program writes to a file, as one may that is the system's."""
+        """Another program writes to a file, as one may that is the system's, and syncs it."""
         found = self._names[path]
         assert isinstance(found, _Inode)
         found.data[offset : offset + len(data)] = data
         found.touch(offset, offset + len(data))
+        found.sync(set(found.dirty))
 
     def listdir(self, path: Path) -> list[str]:
         self._after(self._call("listdir"))

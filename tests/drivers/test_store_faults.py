@@ -157,6 +157,31 @@ def test_an_import(entry: CatalogEntry, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize(("entry", "is_right"), [(WHOLE, True), (WHOLE, False), (IN_PIECES, False)])
+def test_a_life_that_finds_a_file_changed(entry: CatalogEntry, is_right: bool, fault: Fault) -> None:
+    """What was written to it may have been the same: then nobody has to be asked for it."""
+    for call in range(1, 1000):
+        disk = MemoryDisk()
+        asyncio.run(ask(disk, PullModel, OTHER))
+        asyncio.run(ask(disk, PullModel, entry))
+        data = bytes_of(entry.model_id)[5000:5010] if is_right else b"mine"
+        disk.write_to(ROOT / "blobs" / file_name(entry.sha256), data, 5000)
+        disk.fail(call, fault)
+        was_told = asyncio.run(ask(disk, PullModel, entry))
+        was_hit = disk.was_hit
+        assert disk.open_handles == 0, disk.calls
+        disk.power_on()
+        now = asyncio.run(installed(disk, CATALOG))
+        assert now >= {OTHER.model_id} | ({entry.model_id} if was_told or is_right else set()), (call, disk.calls)
+        assert asyncio.run(ask(disk, PullModel, entry)), (call, disk.calls)
+        assert asyncio.run(installed(disk, CATALOG)) == {OTHER.model_id, entry.model_id}
+        assert set(disk.tree()) == files_of(OTHER, entry), call
+        if not was_hit:
+            return
+    pytest.fail("a life does not end")
+
+
+@pytest.mark.parametrize("fault", Fault)
 @pytest.mark.parametrize("before", [None, b"old"])
 def test_an_export(before: bytes | None, fault: Fault) -> None:
     target, data = Path("/elsewhere/model.gguf"), bytes_of("whole")
