@@ -159,6 +159,12 @@ class FileDoubted(Event, frozen=True):
     reason: Reason
 
 
+class FileOffered(Event, frozen=True):
+    """What is asked of the CDN of this file comes from this machine from now on: it need not be waited for."""
+
+    sha256: str
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 

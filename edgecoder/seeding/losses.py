@@ -60,7 +60,7 @@ class Losses:
         if reason is Reason.DISK_FULL:
             return
         if request.source is Source.CDN:
-            if not request.is_given_up:
+            if not request.is_given_up and reason is not Reason.SUPERSEDED:  # something else takes its place
                 self._cdn_failed()
             for missed in range(piece, request.piece + request.count):
                 if not holding.have >> missed & 1:

@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 
 from edgecoder.config import Distribution
 from edgecoder.core.context import MILLI, Context
-from edgecoder.core.events import AccessChanged, AskWithdrawn, PieceArrived, PieceAsked
+from edgecoder.core.events import AccessChanged, AskWithdrawn, FileOffered, PieceArrived, PieceAsked
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
 from edgecoder.core.ops import OnCompletion
 from edgecoder.errors import Reason
@@ -147,6 +147,12 @@ class Swarms:
             if event.op in transfer.requests:
                 transfer.arrived(event)
                 return
+
+    def file_offered(self, event: FileOffered) -> None:
+        """A file may be had at once."""
+        transfer = self.transfers.get(bytes.fromhex(event.sha256))
+        if transfer is not None:
+            transfer.cdn_returned()
 
     # -- Giver of uploads ----------------------------------------------------------------------------------------------
 
@@ -352,6 +358,7 @@ class Swarms:
         self.client.redirected(link, message)
 
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
+        FileOffered: file_offered,
         PieceArrived: piece_arrived,
         PieceAsked: lambda swarms, event: swarms.uploads.asked(event),
         AskWithdrawn: lambda swarms, event: swarms.uploads.withdrawn(event),

@@ -156,6 +156,11 @@ class Transfer:
             self._sign_at = self._context.now
         self._glance()
 
+    def cdn_returned(self) -> None:
+        """The CDN can be asked again, whatever it said last."""
+        self.losses.cdn_failures, self.losses.cdn_waits_until = 0, self._context.now
+        self.look()
+
     def broker_lost(self) -> None:
         """There is no broker any more: the peers that it has named are asked without one."""
         self._ask_known()

@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 
+from edgecoder.config import NodeConfig
 from edgecoder.core.effects import ModelRow, Persist, PullResult
 from edgecoder.core.events import PullModel, QueryModels
 from edgecoder.errors import Reason
@@ -136,13 +137,44 @@ def test_a_file_of_the_users_takes_the_place_of_a_source_that_hangs(
                 await asyncio.Event().wait()
 
         silent.before = before
-        async with storing(RealFiles(), CATALOG, silent, root=tmp_path / "store") as (host, driver):
+        far = NodeConfig(has_radio=False, cdn_retry_ms=60_000)  # nobody waits for the CDN here
+        async with (
+            asyncio.timeout(30),
+            storing(RealFiles(), CATALOG, silent, root=tmp_path / "store", config=far) as (host, driver),
+        ):
             pulling = asyncio.ensure_future(host.ask(PullModel, model=entry.model_id))
             await hangs.wait()
             with driver.offering(entry, tmp_path / "model.gguf"):
                 assert as_kind(await host.ask(PullModel, model=entry.model_id), PullResult).reason is None
             assert as_kind(await pulling, PullResult).reason is None
             assert driver.find(entry)[0].read_bytes() == bytes_of(entry.model_id)
+
+    asyncio.run(live())
+
+
+def test_a_file_of_the_users_is_had_at_once_though_the_cdn_is_away(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(bytes_of("pieces"))
+    away, asked = MemorySource(), asyncio.Event()
+
+    async def before(_: int) -> None:
+        asked.set()
+        raise Refused(Reason.NO_SOURCE)
+
+    away.before = before
+    config = NodeConfig(has_radio=False, cdn_retry_ms=60_000)
+
+    async def live() -> None:
+        async with (
+            asyncio.timeout(30),
+            storing(RealFiles(), CATALOG, away, root=tmp_path / "store", config=config) as (host, driver),
+        ):
+            pulling = asyncio.ensure_future(host.ask(PullModel, model="pieces"))
+            await asked.wait()
+            for _ in range(100):  # until it waits for the CDN
+                await host.ask(QueryModels)
+            with driver.offering(IN_PIECES, tmp_path / "model.gguf"):
+                assert as_kind(await host.ask(PullModel, model="pieces"), PullResult).reason is None
+            assert as_kind(await pulling, PullResult).reason is None
 
     asyncio.run(live())
 

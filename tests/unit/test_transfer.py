@@ -359,3 +359,26 @@ def test_when_peers_give_no_more_it_ends_with_what_the_cdn_said_last(has_proofs:
     bench.context.now += bench.context.config.transfer_patience_ms * 1000
     bench.transfer.look()
     assert bench.ends == [reason]
+
+
+def test_a_cdn_that_has_returned_is_asked_at_once(bench: Bench) -> None:
+    bench.allocate()
+    bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND)
+    bench.transfer.look()
+    for asked in bench.asked():
+        bench.context.ops.complete(PieceFailed(asked.op, Reason.NO_SOURCE))
+    before = len(bench.asked())
+    bench.transfer.look()
+    assert len(bench.asked()) == before
+    bench.transfer.cdn_returned()
+    assert len(bench.asked()) > before
+    assert bench.asked()[-1].source is Source.CDN
+
+
+def test_a_cdn_whose_place_something_else_takes_has_not_failed(bench: Bench) -> None:
+    bench.allocate()
+    bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND)
+    bench.transfer.look()
+    asked = bench.asked()
+    bench.context.ops.complete(PieceFailed(asked[0].op, Reason.SUPERSEDED))
+    assert len(bench.asked()) > len(asked)

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from edgecoder.core import effects as ask
 from edgecoder.core.effects import AllocateFile, DeleteFile, Effect, FetchFile, FetchPiece, HashFile, Operation, Persist
 from edgecoder.core.events import (
@@ -22,6 +24,7 @@ from edgecoder.core.events import (
     FileDoubted,
     FileFetched,
     FileHashed,
+    FileOffered,
     Persisted,
     PieceArrived,
     PieceFailed,
@@ -45,6 +48,12 @@ T = TypeVar("T")
 
 class _OfferedError(Exception):
     """A file on this machine takes the CDN's place."""
+
+
+def _is_cancelled() -> bool:
+    """Whether the operation is, and not only what it waits for."""
+    this = asyncio.current_task()
+    return this is not None and this.cancelling() > 0
 
 
 class StoreDriver:
@@ -136,6 +145,7 @@ class StoreDriver:
         self._offered[entry.sha256] = LocalFile(self._blobs.files, path)
         for fetch in self._fetches.get(entry.sha256, ()):
             fetch.cancel()
+        self._post(FileOffered(entry.sha256))
         try:
             yield
         finally:
@@ -216,9 +226,12 @@ class StoreDriver:
                 self._post(PieceArrived(effect.op, piece))
             return PieceFetched(effect.op)
         try:
-            return await self._unless_offered(entry, self._fetch_row(effect))
+            completion = await self._unless_offered(entry, self._fetch_row(effect))
         except _OfferedError:
             return PieceFailed(effect.op, Reason.SUPERSEDED)
+        if isinstance(completion, PieceFailed) and completion.reason is Reason.CANCELLED and not _is_cancelled():
+            return msgspec.structs.replace(completion, reason=Reason.SUPERSEDED)
+        return completion
 
     async def _fetch_row(self, effect: FetchPiece) -> Completion:
         entry, layout = effect.entry, effect.entry.layout
@@ -242,8 +255,7 @@ class StoreDriver:
         try:
             return await task
         except asyncio.CancelledError:
-            this = asyncio.current_task()
-            if this is None or this.cancelling():
+            if _is_cancelled():
                 raise
             raise _OfferedError from None
         finally:

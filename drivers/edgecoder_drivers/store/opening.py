@@ -91,6 +91,7 @@ def _judge(blobs: Blobs, sha256: str, row: Row | None) -> None:
     elif row is not None and now is not None and row.stamp == now:
         blobs.verified[sha256] = now
     else:
+        _log.info("hashing a file", path=str(path), why="nobody has, or it is not what it was then")
         found, stamp = blobs.examine(path, threading.Event())
         if found == sha256:
             blobs.files.fsync_folder(blobs.blobs)
