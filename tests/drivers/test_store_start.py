@@ -35,7 +35,9 @@ def test_a_file_that_somebody_deleted_is_not_installed_any_more(tmp_path: Path) 
 
 def test_a_file_that_was_cut_short_is_fetched_again(tmp_path: Path) -> None:
     pull(tmp_path, WHOLE)
-    os.truncate(tmp_path / "blobs" / file_name(WHOLE.sha256), 100)
+    blob = tmp_path / "blobs" / file_name(WHOLE.sha256)
+    blob.chmod(0o644)
+    os.truncate(blob, 100)
     assert states(tmp_path)["whole"] == "partial"
     source = MemorySource()
     assert pull(tmp_path, WHOLE, source=source) == [None]
