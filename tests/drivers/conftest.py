@@ -25,7 +25,7 @@ def _logs() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     root.setLevel(level)
-    for handler in root.handlers:
+    for handler in list(root.handlers):
         if handler not in before:
             root.removeHandler(handler)
 
