@@ -39,7 +39,7 @@ def mend(snapshot: Mapping[str, bytes], whole: Mapping[str, int], parts: Mapping
         if digest in whole:
             continue
         if row.state is DownloadState.INSTALLED:
-            row.state = DownloadState.PARTIAL
+            row.state = DownloadState.PARTIAL if digest in parts else DownloadState.ABSENT
         row.bytes_done = parts.get(digest, 0)
     there = whole.keys() | parts.keys()
     gone = {key for key in snapshot if key.startswith(PIECES_KEY) and key.removeprefix(PIECES_KEY) not in there}
