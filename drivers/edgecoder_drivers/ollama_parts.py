@@ -159,13 +159,18 @@ class SharedFiles:
         return await self._ollama[FetchFile](effect)
 
     async def _hash(self, effect: HashFile) -> Completion:
-        """What is verified is given to Ollama at once. Whether that can be had now changes nothing: it is here."""
-        if not self._shelf.store.has_bytes(effect.entry):
+        """What is verified is given to Ollama at once. Whether that can be had now changes nothing: it is here. Where
+        the store has other bytes, and Ollama the file, the store's go."""
+        entry = effect.entry
+        if not self._shelf.store.has_bytes(entry):
             return await self._ollama[HashFile](effect)
         completion = await self._store[HashFile](effect)
-        if completion == FileHashed(effect.op, effect.entry.sha256):
+        if completion == FileHashed(effect.op, entry.sha256):
             with suppress(Refused):
-                await self._gifts.give(effect.entry)
+                await self._gifts.give(entry)
+        elif await self._is_held(entry):
+            await self._store[DeleteFile](DeleteFile(effect.op, entry))
+            return await self._ollama[HashFile](effect)
         return completion
 
     async def _delete(self, effect: DeleteFile) -> Completion:

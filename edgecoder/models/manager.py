@@ -105,9 +105,9 @@ class ModelManager:
             self.swap.engine_returned(self._catalog.by_digest.get)
 
     def file_doubted(self, event: FileDoubted) -> None:
-        """The store does not vouch for a file any more."""
+        """The store does not vouch for a file any more; one that the engine's own server has is here all the same."""
         entry = self._catalog.by_digest.get(event.sha256)
-        if entry is not None:
+        if entry is not None and event.sha256 not in self.held.digests:
             self.downloads.doubted(entry, event.reason)
 
     # -- commands ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +213,50 @@ def test_what_others_pull_and_delete_beside_it_is_seen(where: str, tmp_path: Pat
             await become(device, name, "installed")
             await there.others.delete(name)
             await become(device, name, None)
+
+    run(test)
+
+
+@pytest.mark.usefixtures("quick_lists")
+def test_what_went_while_no_agent_ran_is_absent(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site(WHERE[0], tmp_path) as there:
+            entry, path = tiny(tmp_path, "mine")
+            async with agent(there, entry) as device:
+                await there.others.create(entry.aliases[0], entry.sha256, path)
+                await become(device, entry.model_id, "installed")
+            await there.others.delete(entry.aliases[0])
+            async with agent(there, entry) as device:
+                assert (await states(device))[entry.model_id] == "absent"
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_what_ollama_has_is_here_though_something_wrote_to_the_agents_file(
+    is_listed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_listed:
+        monkeypatch.setattr("edgecoder_drivers.ollama_parts.LIST_S", 0.05)
+
+    async def test() -> None:
+        async with site(WHERE[0], tmp_path) as there:
+            entry, path = tiny(tmp_path, "one")
+            async with agent(there, entry) as device:
+                await device.import_model(path)
+                (blob,) = (there.folder / "agent" / "blobs").iterdir()
+                blob.chmod(0o644)
+                blob.write_bytes(b"x" * entry.file_size_bytes)
+                if is_listed:
+                    await asyncio.sleep(0.5)  # for several lists
+                    assert (await states(device))[entry.model_id] == "installed"
+                else:
+                    with suppress(Refused):
+                        await device.export_model(entry)  # finds it
+                    assert (await states(device))[entry.model_id] == "partial"
+                swapped = as_kind(await ask(device, SwapModel, model=entry.model_id, pull=True), SwapResult)
+                assert (swapped.active, swapped.reason) == (entry.model_id, None)
+                assert blob.exists() is is_listed, "what is not the file goes where it is hashed"
 
     run(test)
 

@@ -6,7 +6,7 @@ import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import DeleteFile, FetchFile, ModelRow, PullResult, RemoveResult, SwapResult
-from edgecoder.core.events import FilesHeld, HeldFile, PullModel, QueryModels, RemoveModel
+from edgecoder.core.events import FileDoubted, FilesHeld, HeldFile, PullModel, QueryModels, RemoveModel
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.models.admission import memory_needed_mb
@@ -225,6 +225,20 @@ def test_an_alias_means_what_the_server_has_under_it(cluster: Cluster, agent: Ho
     assert agent.setup.catalog.same_model("small-coder:1.5b") == {"small", "small-coder:1.5b"}
     tell(cluster, agent, stored=(SMALL.sha256,))
     assert agent.setup.catalog.find("small-coder:1.5b", NODE) is SMALL
+
+
+def test_what_the_store_has_no_longer_is_here_while_the_server_has_it(cluster: Cluster, agent: Host) -> None:
+    agent.ask(PullModel, model="small")
+    cluster.drive()
+    tell(cluster, agent, stored=(SMALL.sha256,))
+    agent.take(FileDoubted(SMALL.sha256, Reason.CHECKSUM_MISMATCH))
+    assert rows(cluster, agent)["small"].state == "partial"
+    tell(cluster, agent, HELD_SMALL)
+    assert rows(cluster, agent)["small"].state == "installed"
+    agent.take(FileDoubted(SMALL.sha256, Reason.CHECKSUM_MISMATCH))  # at each look
+    assert rows(cluster, agent)["small"].state == "installed"
+    tell(cluster, agent)
+    assert rows(cluster, agent)["small"].state == "absent"
 
 
 def test_the_same_list_again_changes_nothing(cluster: Cluster, agent: Host) -> None:
