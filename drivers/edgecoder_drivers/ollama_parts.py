@@ -7,8 +7,8 @@ or whole, and Ollama is given it when it is verified. One without an address Oll
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from edgecoder_drivers.ollama.files import OllamaFiles
 from edgecoder_drivers.ollama.giving import Gifts
 from edgecoder_drivers.ollama.listing import Listing
 from edgecoder_drivers.shelf import Shelf
+from edgecoder_drivers.store.driver import OfferedError
 
 LIST_S: Final = 15.0
 """How often Ollama is asked what it keeps: a little of its disk is read each time."""
@@ -85,7 +86,7 @@ class OllamaParts:
 
     def offering(self, entry: CatalogEntry, path: Path) -> AbstractContextManager[None]:
         """See `Parts`."""
-        return self._files.offering(entry, path)
+        return self._shelf.store.offering(entry, path)
 
     async def path_of(self, entry: CatalogEntry) -> Path:
         """See `Parts`."""
@@ -102,7 +103,6 @@ class SharedFiles:
         self._gifts = gifts
         self._store = shelf.operations()
         self._ollama = held.operations()
-        self._offered: set[str] = set()
 
     def open(self, post: Post) -> None:
         """See `driver.Driver`."""
@@ -141,22 +141,14 @@ class SharedFiles:
         await self._gifts.close()
         await self._shelf.close()
 
-    @contextmanager
-    def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:
-        """Meanwhile a file on this machine takes the CDN's place."""
-        self._offered.add(entry.sha256)
-        try:
-            with self._shelf.store.offering(entry, path):
-                yield
-        finally:
-            self._offered.discard(entry.sha256)
-
     async def _fetch(self, effect: FetchFile) -> Completion:
-        entry = effect.entry
-        is_ours = bool(entry.download_urls) or entry.sha256 in self._offered
-        if is_ours and not await self._is_held(entry):
-            return await self._store[FetchFile](effect)
-        return await self._ollama[FetchFile](effect)
+        entry, store = effect.entry, self._shelf.store
+        while True:
+            is_ours = bool(entry.download_urls) or store.is_offered(entry)
+            if is_ours and not await self._is_held(entry):
+                return await self._store[FetchFile](effect)
+            with suppress(OfferedError):
+                return await store.unless_offered(entry, self._ollama[FetchFile](effect))
 
     async def _hash(self, effect: HashFile) -> Completion:
         """What is verified is given to Ollama at once. Whether that can be had now changes nothing: it is here. Where

@@ -173,6 +173,20 @@ def test_what_has_no_address_is_pulled_by_ollama(tmp_path: Path) -> None:
     run(test)
 
 
+def test_an_import_takes_the_place_of_a_pull_that_hangs_in_ollama(tmp_path: Path) -> None:
+    async def test() -> None:
+        entry, path = tiny(tmp_path, "far")
+        async with site("double", tmp_path) as there, agent(there, entry) as device:
+            there.double.faults.hangs.add("/api/pull")
+            pull = asyncio.ensure_future(ask(device, PullModel, model=entry.model_id))
+            await eventually(lambda: "/api/pull" in there.double.faults.asked)
+            assert await device.import_model(path) == entry.model_id
+            assert as_kind(await pull, PullResult).reason is None
+            assert (await device.export_model(entry)).read_bytes() == path.read_bytes()
+
+    run(test)
+
+
 @everywhere
 def test_what_the_catalog_does_not_know_is_swapped_to_all_the_same(where: str, tmp_path: Path) -> None:
     async def test() -> None:

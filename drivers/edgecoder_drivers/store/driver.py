@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,8 +46,8 @@ LOOK_S = 60.0
 T = TypeVar("T")
 
 
-class _OfferedError(Exception):
-    """A file on this machine takes the CDN's place."""
+class OfferedError(Exception):
+    """A file on this machine takes the place of what is being fetched."""
 
 
 def _is_cancelled() -> bool:
@@ -66,7 +66,7 @@ class StoreDriver:
         self._trees = Trees(blobs)
         self._offered: dict[str, LocalFile] = {}
         self._fetches: dict[str, set[asyncio.Task[Any]]] = {}
-        """What is under way with the CDN, by SHA-256."""
+        """What is under way with others, by SHA-256."""
         self._post: Post = lambda event: None
         self._looking: asyncio.Task[None] | None = None
 
@@ -151,6 +151,26 @@ class StoreDriver:
         finally:
             del self._offered[entry.sha256]
 
+    def is_offered(self, entry: CatalogEntry) -> bool:
+        """Whether such a file is there now."""
+        return entry.sha256 in self._offered
+
+    async def unless_offered(self, entry: CatalogEntry, fetch: Awaitable[T]) -> T:
+        """Fetch from elsewhere. Raises OfferedError where the user has a file in its place meanwhile."""
+        task = asyncio.ensure_future(fetch)
+        running = self._fetches.setdefault(entry.sha256, set())
+        running.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            raise OfferedError from None
+        finally:
+            running.discard(task)
+            if not running:
+                self._fetches.pop(entry.sha256, None)
+
     # -- operations ----------------------------------------------------------------------------------------------------
 
     async def _persist(self, effect: Persist) -> Completion:
@@ -187,8 +207,8 @@ class StoreDriver:
         while True:
             try:
                 with disk_errors():
-                    await self._unless_offered(effect.entry, self._fetch_rest(effect))
-            except _OfferedError:
+                    await self.unless_offered(effect.entry, self._fetch_rest(effect))
+            except OfferedError:
                 continue
             return FileFetched(effect.op, effect.entry.file_size_bytes)
 
@@ -226,8 +246,8 @@ class StoreDriver:
                 self._post(PieceArrived(effect.op, piece))
             return PieceFetched(effect.op)
         try:
-            completion = await self._unless_offered(entry, self._fetch_row(effect))
-        except _OfferedError:
+            completion = await self.unless_offered(entry, self._fetch_row(effect))
+        except OfferedError:
             return PieceFailed(effect.op, Reason.SUPERSEDED)
         if isinstance(completion, PieceFailed) and completion.reason is Reason.CANCELLED and not _is_cancelled():
             return msgspec.structs.replace(completion, reason=Reason.SUPERSEDED)
@@ -246,22 +266,6 @@ class StoreDriver:
             return await PieceFetch(effect, row, writer, self._post).run(source)
         finally:
             writer.close()
-
-    async def _unless_offered(self, entry: CatalogEntry, fetch: Coroutine[Any, Any, T]) -> T:
-        """Fetch from the CDN. Raises _OfferedError where the user has a file in its place meanwhile."""
-        task = asyncio.ensure_future(fetch)
-        running = self._fetches.setdefault(entry.sha256, set())
-        running.add(task)
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if _is_cancelled():
-                raise
-            raise _OfferedError from None
-        finally:
-            running.discard(task)
-            if not running:
-                self._fetches.pop(entry.sha256, None)
 
     def _source_of(self, entry: CatalogEntry) -> Source:
         return self._offered.get(entry.sha256, self._source)
