@@ -15,6 +15,7 @@ from edgecoder.mesh.dial_table import DIAL_TABLE
 from edgecoder.mesh.executor import WORK_TABLE
 from edgecoder.mesh.heartbeat import ONLINE_TABLE
 from edgecoder.mesh.task_table import TASK_TABLE
+from edgecoder.mesh.uplinks import UPLINK_TABLE
 from edgecoder.models import swap
 from edgecoder.models.inventory import DOWNLOAD_TABLE
 from edgecoder.seeding.transfer_table import TRANSFER_TABLE
@@ -30,6 +31,7 @@ MACHINES: list[tuple[str, str, Table]] = [
     ("A model file", "`edgecoder/models/inventory.py`.", DOWNLOAD_TABLE),
     ("A file that comes in pieces", "`edgecoder/seeding/transfer_table.py`.", TRANSFER_TABLE),
     ("Online or offline", "`edgecoder/mesh/heartbeat.py`.", ONLINE_TABLE),
+    ("The link to a coordinator", "`edgecoder/mesh/uplinks.py`.", UPLINK_TABLE),
     ("A device that the radio hears", "`edgecoder/mesh/dial_table.py`.", DIAL_TABLE),
     ("A task where it was asked", "`edgecoder/mesh/task_table.py`.", TASK_TABLE),
     ("A task where it is answered", "`edgecoder/mesh/executor.py`.", WORK_TABLE),

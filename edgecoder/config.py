@@ -8,6 +8,7 @@ Reading files, environment and flags is `settings`' work.
 from __future__ import annotations
 
 import hashlib
+import re
 from enum import Enum
 from functools import lru_cache
 from typing import Annotated, ClassVar
@@ -21,6 +22,7 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Price = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 Kbits = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+_COORDINATOR = re.compile(r"[0-9a-f]{64}@(\[[0-9a-f:.]{2,45}\]|[^@\s/:\[\]]{1,255})(:[0-9]{1,5})?")
 
 
 class DeviceType(Enum):
@@ -94,6 +96,15 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 def _digest(config: ClusterConfig) -> bytes:
     encoded = msgspec.msgpack.encode(msgspec.structs.asdict(config), order="sorted")
     return hashlib.blake2b(encoded, digest_size=8).digest()
+
+
+def check_coordinator(address: str) -> None:
+    """Raises ConfigError, with the field's name in place of a path, where this does not say who a coordinator is and
+    where it listens."""
+    match = _COORDINATOR.fullmatch(address)
+    if match is None or int((match[2] or ":1")[1:]) not in range(1, 65_536):
+        hint = "give ID@HOST:PORT, as `edgecoder coordinator` prints it at its start"
+        raise ConfigError("coordinators", None, f"{address[:100]!r} is no coordinator", hint)
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -194,6 +205,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """and after so many the device is left alone until it says something new."""
     reread_ms: Millis = 300_000
     """A peer whose advertisement has no room for its generation is read again after this."""
+    coordinators: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
+    """Where this node's coordinators listen, ID@HOST:PORT each: the first is to be its home, the others are spares. A
+    coordinator's are its neighbours in the federation. More: a link each, and less often none."""
     rehome_misses: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     """Unanswered heartbeats after which a node reports to another coordinator that it has a link to. Fewer: a dead
     coordinator is left sooner; more: fewer moves for frames that merely got lost."""
@@ -350,6 +364,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def validate(self) -> None:
         """Check the relations between values. Raises ConfigError with the field's name in place of a path."""
+        for address in self.coordinators:
+            check_coordinator(address)
         if self.local_cost_max > self.cost_max:
             problem = f"local_cost_max is {self.local_cost_max}, cost_max {self.cost_max}"
             raise ConfigError("local_cost_max", None, problem, "it cannot be more than cost_max")

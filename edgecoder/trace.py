@@ -101,6 +101,15 @@ class HomeChanged(Record, frozen=True, tag="home.changed"):
     coordinator: NodeId
 
 
+class UplinkChanged(Record, frozen=True, tag="uplink.changed"):
+    """The link to a coordinator of this node's configuration is in another state; `reason` is why it could not be
+    had."""
+
+    coordinator: NodeId
+    state: str
+    reason: Reason | None
+
+
 class OnlineChanged(Record, frozen=True, tag="online.changed"):
     """The node found its coordinator, or lost it."""
 

@@ -151,6 +151,8 @@ class Cluster:
         self.cables: dict[LinkId, Cable] = {}
         self.carried: list[Carried] = []
         self.events = 0
+        self.listening: dict[NodeId, Host] = {}
+        """The coordinators that can be dialled."""
         self.at_address: dict[Address, Host | Puppet] = {}
         self._queue: list[tuple[Micros, int, Callable[[], None]]] = []
         self._order = 0
@@ -229,6 +231,11 @@ class Cluster:
         for end, other in ((source, target), (target, source)):
             end.take(LinkUp(link, medium, -60, places.get(id(other))))
         return link
+
+    def call(self, source: Host, coordinator: NodeId) -> LinkId | None:
+        """Open a link to a coordinator that listens."""
+        target = self.listening.get(coordinator)
+        return None if target is None or target.node is None else self.link(source, target)
 
     def disconnect(self, link: LinkId) -> None:
         """Close a link when what is on its way over it has arrived."""

@@ -68,7 +68,7 @@ from edgecoder.core.events import (
     Wake,
 )
 from edgecoder.core.failures import FAILURES
-from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, OpId
+from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, NodeId, OpId
 from edgecoder.core.node import Node, Setup
 from edgecoder.errors import Reason
 from edgecoder.mesh.member import Member
@@ -144,6 +144,10 @@ class World(Protocol):
 
     def connect(self, source: Any, address: Address, medium: Medium) -> LinkId | None:
         """Open a link over a medium to whoever stands at an address; None where nobody takes it."""
+        ...
+
+    def call(self, source: Any, coordinator: NodeId) -> LinkId | None:
+        """Open a link to a coordinator; None where it does not listen."""
         ...
 
     def disconnect(self, link: LinkId) -> None:
@@ -336,6 +340,9 @@ class Host:
         outcome = script.popleft() if script else FINE
         life, op = self.life, effect.op
         self.open[op] = effect
+        if isinstance(effect, DialCoordinator):
+            self._world.at(outcome.after_us, lambda: self._dial(life, effect, outcome))
+            return
         if isinstance(effect, Connect):
             self._world.at(outcome.after_us, lambda: self._connect(life, effect, outcome))
             return
@@ -356,6 +363,13 @@ class Host:
         """End a dial: with a link to whoever stands at the address."""
         if life == self.life and effect.op in self.open and not outcome.hangs:
             link = None if outcome.reason else self._world.connect(self, effect.address, effect.medium)
+            failed = ConnectFailed(effect.op, outcome.reason or Reason.UNAVAILABLE)
+            self._complete(life, effect.op, failed if link is None else Connected(effect.op, link))
+
+    def _dial(self, life: int, effect: DialCoordinator, outcome: Outcome) -> None:
+        """End a dial: with a link to the coordinator, if it listens."""
+        if life == self.life and effect.op in self.open and not outcome.hangs:
+            link = None if outcome.reason else self._world.call(self, effect.coordinator)
             failed = ConnectFailed(effect.op, outcome.reason or Reason.UNAVAILABLE)
             self._complete(life, effect.op, failed if link is None else Connected(effect.op, link))
 
@@ -388,8 +402,6 @@ def _completion(effect: Operation, outcome: Outcome) -> Completion:
     match effect:
         case Advertise():
             return Advertised(op, 0)
-        case DialCoordinator():
-            return ConnectFailed(op, Reason.UNAVAILABLE)
         case LoadModel():
             return ModelLoaded(op, TOKENS_PER_S)
         case RunTask():

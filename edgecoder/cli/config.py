@@ -70,4 +70,6 @@ def _lines(settings: Settings) -> str:
 
 def _yaml(value: object) -> str:
     """A value as a file would say it."""
+    if isinstance(value, tuple):
+        return json.dumps(list(value))
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

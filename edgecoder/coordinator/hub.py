@@ -11,11 +11,13 @@ from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.relay import Relays
 from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import MILLI, Context
+from edgecoder.core.effects import Disconnect
 from edgecoder.core.events import LinkUp, QueryLedger, QueryMesh, ShutDown
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.soonest import make_router
+from edgecoder.mesh.uplinks import Uplinks
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import (
@@ -39,6 +41,7 @@ class Hub:
         """`wall_ms` is Unix time at the start of this life; heartbeats are answered with the time that it has
         become."""
         self._context = context
+        self._gate = gate
         self._wall_us = wall_ms * MILLI - context.now
         self.registry = Registry(context, gate.links)
         self.ledger = Ledger(context, gate.verifier, gate.links)
@@ -46,6 +49,7 @@ class Hub:
         router = make_router(context.config, context.stream("routing"))
         self.broker = Broker(context, gate.links, catalog, self._unix_ms, self.summaries.alive)
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
+        self.uplinks = Uplinks(context, gate.links, is_mutual=True)
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:
         """The node may send: begin the periods. Nothing of a registry is kept across lives: heartbeats fill it
@@ -53,24 +57,29 @@ class Hub:
         self.ledger.restore(snapshot)
         self.registry.start()
         self.summaries.start()
+        self.uplinks.start()
 
     def link_bound(self, link: Link) -> None:
         """Somebody identified itself at the other end of a link."""
         if link.role is Role.COORDINATOR:
             self.summaries.link_bound(link)
+            self.uplinks.link_bound(link)
 
     def epoch_raised(self) -> None:
         """What others had of this coordinator was of another epoch: tell them anew."""
         self.summaries.tell_all()
 
     def link_up(self, event: LinkUp) -> None:
-        """A link opened; who is there, is not known yet."""
+        """A link opened; who is there, is not known yet. One too many is closed again."""
+        if event.link not in self._gate.links:
+            self._context.out.append(Disconnect(event.link))
 
     def link_down(self, link: Link) -> None:
         """A link is gone, and with it what was open over it."""
         self.summaries.link_down(link.id)
         self.relays.link_down(link.id)
         self.broker.link_down(link.id)
+        self.uplinks.link_down(link.id)
 
     def _unix_ms(self) -> int:
         return (self._wall_us + self._context.now) // MILLI

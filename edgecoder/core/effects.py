@@ -269,6 +269,18 @@ class Pulling(msgspec.Struct, frozen=True, gc=False):
     size_bytes: int
 
 
+class UplinkRow(msgspec.Struct, frozen=True, gc=False):
+    """A coordinator of the configuration, and the link to it."""
+
+    coordinator: NodeId
+    endpoint: str
+    state: str
+    """waiting, dialling or up."""
+    is_home: bool
+    reason: Reason | None
+    """Why the last dial brought no link."""
+
+
 class ModelStatus(msgspec.Struct, frozen=True, gc=False):
     """What `GET /model/status` shows."""
 
@@ -282,6 +294,7 @@ class ModelStatus(msgspec.Struct, frozen=True, gc=False):
     reason: Reason | None = None
     """Why the last change of the model did not come to what was asked for."""
     pulling: tuple[Pulling, ...] = ()
+    uplinks: tuple[UplinkRow, ...] = ()
 
 
 class ModelRow(msgspec.Struct, frozen=True, gc=False):

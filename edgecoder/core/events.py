@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import Address, CommandId, FileId, LinkId, Medium, NodeId, OpId, RequestId
+from edgecoder.core.ids import Address, CommandId, FileId, LinkId, Medium, NodeId, OpId, RequestId, Role
 from edgecoder.errors import Reason
 from edgecoder.wire.advertisement import Bits
 from edgecoder.wire.envelope import Frame
@@ -36,12 +36,15 @@ class Wake(Event, frozen=True):
 
 class LinkUp(Event, frozen=True):
     """A link to some node opened; who it is, is learned from its identity message. `rssi_dbm` and the
-    other end's `address` only on a radio."""
+    other end's `address` only on a radio. Where the host has made sure who is at the other end, `peer` and `role` say
+    so, and nobody else can identify there."""
 
     link: LinkId
     medium: Medium
     rssi_dbm: int | None = None
     address: Address | None = None
+    peer: NodeId | None = None
+    role: Role | None = None
 
 
 class LinkDown(Event, frozen=True):

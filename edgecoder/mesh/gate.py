@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from edgecoder.core.context import Context
+from edgecoder.core.effects import Disconnect
 from edgecoder.core.events import FrameReceived, LinkUp
 from edgecoder.core.ids import LinkId, Medium, NodeId, Role
 from edgecoder.errors import Reason, RemoteProtocolError
@@ -33,6 +34,13 @@ class Link(msgspec.Struct):
     told_versions: bool = False
     lost: bool = False
     """Of a link that is down: it broke, nobody closed it."""
+    sure: tuple[NodeId, Role] | None = None
+    """Who the host knows to be there, before a word was said."""
+
+    @property
+    def node(self) -> NodeId | None:
+        """Who is there, by what the host or the other end has said."""
+        return self.peer if self.sure is None else self.sure[0]
 
 
 class Gate:
@@ -50,7 +58,9 @@ class Gate:
         if event.link in self.links or len(self.links) >= self._context.config.links_max:
             self._context.drop("link", Reason.OVERFLOW)
             return
-        self.links[event.link] = Link(event.link, event.medium, event.rssi_dbm)
+        link = self.links[event.link] = Link(event.link, event.medium, event.rssi_dbm)
+        if event.peer is not None and event.role is not None:
+            link.sure = (event.peer, event.role)
         self.identify(event.link)
 
     def identify(self, link: LinkId) -> None:
@@ -75,6 +85,10 @@ class Gate:
     def bind(self, link: Link, peer: NodeId, identity: Identity) -> bool:
         """Take what the other end says of itself, and answer one that does not know us yet. True where it is new."""
         is_new = link.peer is None
+        if link.sure is not None and link.sure != (peer, identity.role):
+            self._context.drop("identity", Reason.UNKNOWN_SENDER)
+            self._context.out.append(Disconnect(link.id))  # it has proved to be one thing, and says another
+            return False
         if is_new:
             link.peer, link.role = peer, identity.role
             self._context.timers.cancel(("gate.identify", link.id))
@@ -104,7 +118,7 @@ class Gate:
             window = link.window
             if window is None:
                 window = link.window = self._window_of(sender)
-        elif link.peer is None and type(verified.message) is Identity and sender != self._context.node_id:
+        elif type(verified.message) is Identity and self._may_identify(link, sender):
             window = self._window_of(sender)
         else:
             self._context.drop("frame", Reason.UNKNOWN_SENDER)
@@ -117,6 +131,10 @@ class Gate:
                 self._context.send(link.id, Stale(epoch=window.epoch), IDENTITY_TTL_MS)
             return None
         return link, verified
+
+    def _may_identify(self, link: Link, sender: NodeId) -> bool:
+        is_other = sender != self._context.node_id and (link.sure is None or link.sure[0] == sender)
+        return is_other and link.peer is None
 
     def _window_of(self, sender: NodeId) -> ReplayWindow:
         """The window of a sender; where there are too many, the oldest of a sender without a link makes room."""

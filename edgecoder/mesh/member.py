@@ -42,6 +42,7 @@ from edgecoder.mesh.power import PowerPolicy
 from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.mesh.soonest import make_router
 from edgecoder.mesh.status import model_status
+from edgecoder.mesh.uplinks import Uplinks
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.inventory import Inventory
 from edgecoder.models.manager import ModelManager
@@ -102,6 +103,7 @@ class Member:
         self.payer = Payer(context)
         self.receipts = ReceiptQueue(context, gate.verifier, self)
         self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
+        self.uplinks = Uplinks(context, gate.links)
 
     def _make_swarms(self, inventory: Inventory) -> Swarms:
         self.swarms = Swarms(self._context, self._gate, self._catalog, inventory, self)
@@ -114,6 +116,7 @@ class Member:
         self.receipts.restore(snapshot)
         self.heartbeat.start()
         self.neighbours.start()
+        self.uplinks.start()
         self.models.start(snapshot)
         self.swarms.restore(snapshot)
         self.models.resume()
@@ -123,6 +126,7 @@ class Member:
     def link_bound(self, link: Link) -> None:
         """Somebody identified itself at the other end of a link."""
         if link.role is Role.COORDINATOR:
+            self.uplinks.link_bound(link)
             self.heartbeat.link_bound(link)
             self.swarms.link_bound(link)
         else:
@@ -144,6 +148,7 @@ class Member:
 
     def link_down(self, link: Link) -> None:
         """A link is gone, and with it what was open over it. Another one may take its place."""
+        self.uplinks.link_down(link.id)
         self.heartbeat.link_down(link.id)
         self.peers.link_down(link)
         self.payer.link_down(link.id)
@@ -361,7 +366,8 @@ class Member:
         current = self.announcer.current
         generation = 0 if current is None else current.generation
         status = model_status(self.swap, self.downloads.under_way(), self.load(), generation, self.heartbeat.is_online)
-        self._context.reply(command.command, status)
+        uplinks = self.uplinks.shown(self.heartbeat.link)
+        self._context.reply(command.command, msgspec.structs.replace(status, uplinks=uplinks))
 
     # -- news ----------------------------------------------------------------------------------------------------------
 

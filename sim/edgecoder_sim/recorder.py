@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecoder.core.ids import Role
-from edgecoder.trace import DownloadPhase, Dropped, EpochRaised, LifeEnded, NodeReady, Record
+from edgecoder.trace import DownloadPhase, Dropped, EpochRaised, LifeEnded, NodeReady, Record, UplinkChanged
 from edgecoder_sim.file_tables import DOWNLOADS, FILES, LOSSES, PIECES, SENT, TRANSFERS, UPLOADS, FileRow
 from edgecoder_sim.recording.files import OpenFile, TableFiles, open_new
 from edgecoder_sim.recording.histogram import Histogram
@@ -68,7 +68,7 @@ class Recorder:
         self._files = TableFiles(directory, open_file)
         self._nodes = len(nodes)
         adder = self._files.adder
-        index = {node.node_id: node.index for node in nodes}
+        index = self._index = {node.node_id: node.index for node in nodes}
         self._timeline, self._add_messages = adder(TIMELINE), adder(MESSAGES)
         self._add_download, self._add_drop = adder(DOWNLOADS), adder(DROPS)
         self._add_contact, self._add_position = adder(CONTACTS), adder(POSITIONS)
@@ -84,6 +84,7 @@ class Recorder:
             NodeReady: (self._ready,),
             LifeEnded: (self._died,),
             EpochRaised: (self._raised,),
+            UplinkChanged: (self._uplink,),
         }
         self._ranges = RangeBook(index, adder(DISCOVERIES))
         rows = (adder(TRANSFERS), adder(UPLOADS), adder(SENT), adder(LOSSES))
@@ -208,6 +209,10 @@ class Recorder:
 
     def _raised(self, at_us: int, node: int, record: EpochRaised) -> None:
         self._timeline((at_us / 1e6, "epoch_raised", str(node), float(record.epoch)))
+
+    def _uplink(self, at_us: int, node: int, record: UplinkChanged) -> None:
+        key = f"{node} {self._index.get(record.coordinator, -1)}"
+        self._timeline((at_us / 1e6, "uplink_up", key, float(record.state == "up")))
 
     def _drop(self, at_us: int, node: int, record: Dropped) -> None:
         self._drops += 1

@@ -342,6 +342,7 @@ TIMELINE_METRICS: Final = {
     "seeders": "Nodes that a broker knows to have all of a file; an event; key: model.",
     "receivers": "Nodes that a broker knows to want more of it; an event; key: model.",
     "node_up": "1 when a node begins a life, 0 when it stops without a word; an event; key: node.",
+    "uplink_up": "1 when the link that a node keeps to a coordinator is up, else 0; an event; key: node, coordinator.",
     "epoch_raised": "The new epoch of a node that had gone on with one that was over; an event; key: node.",
     "fault": "1 when a fault of the scenario begins, 0 when it ends; an event; key: its name.",
     "home": "Index of the coordinator to which a node reports from now on; an event; key: node.",

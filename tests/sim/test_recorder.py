@@ -29,6 +29,7 @@ from edgecoder.trace import (
     SwapEnded,
     TaskStarted,
     TaskStopped,
+    UplinkChanged,
 )
 from edgecoder_sim.metrics import METRICS, UNITS_OF_COUNTS
 from edgecoder_sim.recorder import Recorder
@@ -348,10 +349,12 @@ def test_the_timeline_compares_truth_with_what_is_known(tmp_path: Path) -> None:
     recorder.sample(30 * SECOND)
     recorder.record(30 * SECOND, PHONE, EpochRaised(7))
     recorder.record(30 * SECOND, PHONE, HomeChanged(made.IDS[HUB]))
+    recorder.record(30 * SECOND, PHONE, UplinkChanged(made.IDS[HUB], "up", None))
     recorder.fault(30 * SECOND, "loss-1", True)
     recorder.links(20 * SECOND, "ble", 4)
     metrics = recorder.close(30 * SECOND)
     assert timeline(tmp_path, "epoch_raised", 30) == {"0": 7}
+    assert timeline(tmp_path, "uplink_up", 30) == {f"{PHONE} {HUB}": 1}
     assert timeline(tmp_path, "nodes_ready", 10) == {SMALL: 3}
     assert timeline(tmp_path, "nodes_ready", 20) == {SMALL: 2}
     assert timeline(tmp_path, "nodes_ready", 30) == {SMALL: 2, LARGE: 1}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgecoder.config import DeviceType, NodeConfig
+from edgecoder.config import DeviceType, NodeConfig, server
+from edgecoder.core.effects import Disconnect
 from edgecoder.core.events import FrameReceived, LinkDown, LinkUp
 from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
@@ -153,6 +154,35 @@ def test_every_link_begins_with_an_identity(door: Door) -> None:
     assert first == Identity(
         role=Role.PHONE, device_type=DeviceType.PHONE, cluster_config_hash=door.cluster.config.digest()
     )
+
+
+def test_where_the_host_knows_who_is_there_nobody_else_can_identify(door: Door) -> None:
+    other, link = door.cluster.puppet("other"), 90
+    door.phone.take(LinkUp(link, Medium.LAN, peer=door.cluster.puppet("sure").node_id, role=Role.AGENT))
+    door.hand(other.seal(IDENTITY), link)
+    assert door.dropped() == [Dropped("frame", Reason.UNKNOWN_SENDER)]
+    assert door.phone.alive.gate.links[link].peer is None
+
+
+def test_who_has_proved_one_role_cannot_take_another(door: Door) -> None:
+    liar, link = door.cluster.puppet("liar"), 90
+    door.phone.take(LinkUp(link, Medium.LAN, peer=liar.node_id, role=Role.AGENT))
+    door.hand(liar.seal(Identity(role=Role.COORDINATOR, device_type=DeviceType.PHONE, cluster_config_hash=b"")), link)
+    assert door.dropped() == [Dropped("identity", Reason.UNKNOWN_SENDER)]
+    assert door.phone.effects[-1] == Disconnect(link)
+    assert door.phone.member.heartbeat.link is None
+    door.hand(liar.seal(Identity(role=Role.AGENT, device_type=DeviceType.PHONE, cluster_config_hash=b"")), link)
+    assert door.phone.alive.gate.links[link].peer == liar.node_id
+
+
+def test_a_coordinator_closes_a_link_too_many(cluster: Cluster) -> None:
+    hub = cluster.add("hub", Role.COORDINATOR, config=msgspec.structs.replace(server(), links_max=1))
+    cluster.drive()
+    cluster.link(cluster.puppet("first"), hub)
+    link = cluster.link(cluster.puppet("second"), hub)
+    assert Disconnect(link) in hub.effects
+    cluster.run_for(1_000)
+    assert len(cluster.cables) == 1
 
 
 def test_links_are_bounded(cluster: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Run a scenario and write a run directory with tables and a report.
+"""Run a scenario; write a run directory with tables and a report.
 
 Shows progress on a terminal, plain lines elsewhere, and what came out in the end; the run itself is `runner`'s.
 """

@@ -1,4 +1,4 @@
-"""Tell why a task, a swap or a piece of a file went the way it did.
+"""Tell why a task, a swap or a piece of a file went as it did.
 
 Decides what is asked and how it is printed; what there is to tell is said in `stories` and `piece_stories`.
 """
