@@ -26,12 +26,14 @@ from edgecoder.errors import ConfigError, Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
 from edgecoder_drivers.driver import Driver, Refused
-from edgecoder_drivers.ending import Ending
+from edgecoder_drivers.ending import Ending, until_told
 from edgecoder_drivers.host import AsyncHost
 from edgecoder_drivers.http.app import make_app
 from edgecoder_drivers.http.server import Binding, ControlServer
 from edgecoder_drivers.identity import KeyRing, load_identity
 from edgecoder_drivers.journal import FileJournal, Keys
+from edgecoder_drivers.links.driver import LinksDriver
+from edgecoder_drivers.links.handshake import Self
 from edgecoder_drivers.metrics import TraceMetrics
 from edgecoder_drivers.parts import Parts
 from edgecoder_drivers.tracelog import TraceLog
@@ -53,6 +55,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     binding: Binding
     journal: Path | None = None
     swap_wait_s: float = 30.0
+    join: tuple[str, ...] = ()
+    """Tokens for coordinators that do not know this node yet."""
 
 
 class Device:
@@ -108,24 +112,8 @@ class Device:
         return await self._parts.path_of(entry)
 
     async def until_told(self, ending: Ending) -> None:
-        """Serve until the system or the user says that it is enough, then drain; told a second time, end at once.
-        Raises what ended the node before."""
-        lives = asyncio.ensure_future(self._host.wait())
-        await _either(lives, ending.first)
-        if not lives.done():
-            _log.info("draining", again="once more ends at once")
-            draining = asyncio.ensure_future(self._host.drain())
-            await _either(draining, ending.second)
-            await self._host.stop()
-            await draining
-        await lives
-
-
-async def _either(work: asyncio.Future[None], told: asyncio.Event) -> None:
-    hears = asyncio.ensure_future(told.wait())
-    either: list[asyncio.Future[Any]] = [work, hears]
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    hears.cancel()
+        """See `ending.until_told`."""
+        await until_told(self._host, ending)
 
 
 @contextlib.asynccontextmanager
@@ -144,12 +132,15 @@ async def running(plan: Plan, make_parts: Callable[[Plan], Parts]) -> AsyncItera
     metrics = TraceMetrics()
     parts = await asyncio.to_thread(make_parts, plan)
     async with contextlib.AsyncExitStack() as stack:
-        drivers: list[Driver] = parts.drivers()
+        me = Self(identity, plan.role, network)
+        links = LinksDriver(me, ring.add, tokens=plan.join, dropped=metrics.dropped, links_max=plan.config.links_max)
+        drivers: list[Driver] = [*parts.drivers(), links]
         snapshot = await parts.snapshot()
         journal = None
         if keys is not None and plan.journal is not None:
             journal = stack.enter_context(contextlib.closing(FileJournal(plan.journal, setup, keys, rng_seed)))
         host = AsyncHost(node, drivers, journal=journal, observers=[metrics, TraceLog()])
+        links.room = host.room
         device = Device(plan, parts, host, identity.node_id)
         app = make_app(
             device, metrics.shown, hosts=plan.binding.hosts, token=plan.binding.token, swap_wait_s=plan.swap_wait_s

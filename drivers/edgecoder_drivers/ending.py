@@ -6,11 +6,12 @@ import asyncio
 import os
 import signal
 import threading
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from edgecoder.cli.app import EXIT_FAILED
+from edgecoder_drivers.host import AsyncHost
 
 HANG_S: Final = 3.0
 """So long after the second word the process is ended, if it has not ended: a thread may wait for a disk for ever."""
@@ -39,3 +40,24 @@ class Ending:
             end.start()
         else:
             os._exit(EXIT_FAILED)
+
+
+async def until_told(host: AsyncHost, ending: Ending) -> None:
+    """Serve until the system or the user says that it is enough, then drain; told a second time, end at once. Raises
+    what ended the node before."""
+    lives = asyncio.ensure_future(host.wait())
+    await _either(lives, ending.first)
+    if not lives.done():
+        _log.info("draining", again="once more ends at once")
+        draining = asyncio.ensure_future(host.drain())
+        await _either(draining, ending.second)
+        await host.stop()
+        await draining
+    await lives
+
+
+async def _either(work: asyncio.Future[None], told: asyncio.Event) -> None:
+    hears = asyncio.ensure_future(told.wait())
+    either: list[asyncio.Future[Any]] = [work, hears]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    hears.cancel()

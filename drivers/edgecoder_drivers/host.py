@@ -40,6 +40,8 @@ INBOX_MAX = 65_536
 """Events that may wait. Of those of `MAY_GET_LOST` one more is dropped, and the log says so; a command is refused."""
 MAY_GET_LOST = (FrameReceived, SignalMeasured, PeersHeard, FetchProgressed)
 """What comes again, or is lost on the way too: whoever needs it, copes. All else is owed to the core."""
+BACKLOG_MAX = 1024
+"""While more wait nobody who asks for `room` goes on."""
 TURN_EVENTS = 64
 """Events that are taken before everybody else on the loop gets a turn."""
 _log = structlog.get_logger("edgecoder.host")
@@ -95,6 +97,7 @@ class AsyncHost:
             self._enter(self._effects, driver.effects())
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Event] = asyncio.Queue()
+        self._has_room = asyncio.Event()
         self._now: Micros = 0
         self._began = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -141,6 +144,7 @@ class AsyncHost:
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
+        self._has_room.set()
         while self._writes:
             await asyncio.wait(self._writes)
         if self._task is not None:
@@ -174,6 +178,12 @@ class AsyncHost:
         else:
             self._inbox.put_nowait(event)
 
+    async def room(self) -> None:
+        """Until few enough events wait: who takes bytes from others takes no more before."""
+        while self._inbox.qsize() > BACKLOG_MAX and self._stopping is None:
+            self._has_room.clear()
+            await self._has_room.wait()
+
     async def ask(
         self, kind: type[C], *, on_progress: Callable[[Progress], None] | None = None, **fields: Any
     ) -> Result:
@@ -201,6 +211,8 @@ class AsyncHost:
         while True:
             for _ in range(TURN_EVENTS):
                 self._take(await self._inbox.get())
+            if self._inbox.qsize() <= BACKLOG_MAX:
+                self._has_room.set()
             await asyncio.sleep(0)  # a full inbox must not keep the drivers from the loop
 
     def _take(self, event: Event) -> None:

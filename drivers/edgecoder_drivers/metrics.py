@@ -6,11 +6,14 @@ for what ended well. So what a scenario's charts count and what a running agent 
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, disable_created_metrics, generate_latest
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 
 import edgecoder.trace
 from edgecoder.core.ids import Micros
-from edgecoder.trace import Record
+from edgecoder.errors import Reason
+from edgecoder.trace import Dropped, Record
 
 RECORDS: tuple[type[Record], ...] = tuple(
     kind
@@ -49,6 +52,16 @@ class TraceMetrics:
             self._counters[kind].labels("none" if reason is None else reason.value).inc()
         else:
             self._counters[kind].inc()
+
+    def watch(self, name: str, line: str, label: str, values: Mapping[str, Callable[[], float]]) -> None:
+        """Show numbers that are asked for each time, one for each value of a label."""
+        gauge = Gauge(name, line, [label], registry=self._registry)
+        for value, ask in values.items():
+            gauge.labels(value).set_function(ask)
+
+    def dropped(self, what: str, reason: Reason) -> None:
+        """Count what a driver has thrown away as if the node had."""
+        self.record(0, Dropped(what, reason))
 
     def shown(self) -> bytes:
         """The exposition, as GET /metrics gives it."""

@@ -12,15 +12,30 @@ from edgecoder.core.ids import Micros
 from edgecoder.trace import (
     DownloadPhase,
     Dropped,
+    HomeChanged,
     NodeReady,
+    OnlineChanged,
     Record,
     SwapEnded,
     SwapPhase,
     TransferBegan,
     TransferEnded,
+    UplinkChanged,
 )
 
-SHOWN: Final = frozenset({DownloadPhase, NodeReady, SwapEnded, SwapPhase, TransferBegan, TransferEnded})
+SHOWN: Final = frozenset(
+    {
+        DownloadPhase,
+        HomeChanged,
+        NodeReady,
+        OnlineChanged,
+        SwapEnded,
+        SwapPhase,
+        TransferBegan,
+        TransferEnded,
+        UplinkChanged,
+    }
+)
 """Records of which there are few; the others are counted (`metrics`), and logged where all is wanted."""
 _log = structlog.get_logger("edgecoder.trace")
 

@@ -18,8 +18,8 @@ IMPURE = {
 }  # fmt: skip
 IMPURE_BUILTINS = {"open", "print", "input", "breakpoint", "__import__", "exec", "eval", "hash", "id"}
 """Beside I/O: `hash` and `id` differ from one process to the next."""
-DRIVERS = ("ble", "llamacpp", "ollama", "http", "cdn", "store")
-ASSEMBLY = ("commands", "device.py", "llama_parts.py", "ollama_parts.py", "shelf.py")
+DRIVERS = ("ble", "llamacpp", "ollama", "http", "cdn", "store", "links")
+ASSEMBLY = ("commands", "coordinator.py", "device.py", "llama_parts.py", "ollama_parts.py", "shelf.py")
 """Where drivers are put together."""
 HEAVY = {
     "asyncio", "concurrent", "email", "http", "logging", "multiprocessing", "selectors", "socket", "sqlite3", "ssl",

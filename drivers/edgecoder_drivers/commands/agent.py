@@ -32,6 +32,7 @@ from edgecoder_drivers.commands.serving import (
     plan_of,
     serve,
 )
+from edgecoder_drivers.commands.uplinks import Coordinators, Join
 from edgecoder_drivers.http.server import PORT
 from edgecoder_drivers.ollama.address import address
 from edgecoder_drivers.ollama_parts import OllamaParts
@@ -60,6 +61,8 @@ def command(
         str | None,
         typer.Option("--ollama", envvar="OLLAMA_HOST", metavar="HOST", help="Where Ollama listens, as it writes it."),
     ] = None,
+    coordinator: Coordinators = None,
+    join: Join = None,
     host: Host = "127.0.0.1",
     port: Port = PORT,
     token_file: TokenFile = None,
@@ -83,5 +86,7 @@ def command(
         journal=journal,
         config=config,
         overrides=overrides or (),
+        coordinators=coordinator,
+        join=join,
     )
     serve(plan, lambda plan: OllamaParts(plan.folder, plan.catalog, plan.config, host=ollama), log)

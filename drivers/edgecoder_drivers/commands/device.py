@@ -30,6 +30,7 @@ from edgecoder_drivers.commands.serving import (
     plan_of,
     serve,
 )
+from edgecoder_drivers.commands.uplinks import Coordinators, Join
 from edgecoder_drivers.http.server import PORT
 from edgecoder_drivers.llama_parts import LlamaParts
 
@@ -43,6 +44,8 @@ def command(
     threads: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Threads of llama.cpp; without it, one a core.")
     ] = None,
+    coordinator: Coordinators = None,
+    join: Join = None,
     host: Host = "127.0.0.1",
     port: Port = PORT,
     token_file: TokenFile = None,
@@ -65,5 +68,7 @@ def command(
         journal=journal,
         config=config,
         overrides=overrides or (),
+        coordinators=coordinator,
+        join=join,
     )
     serve(plan, lambda plan: LlamaParts(plan.folder, plan.catalog, plan.config, threads=threads), log)

@@ -1,4 +1,4 @@
-"""Swap, pull, list, import and export the models of a running agent.
+"""Swap, pull, list, import and export models of a running agent.
 
 Decides what is asked and how it reads; all of it is asked of the agent's control port.
 """
@@ -89,6 +89,9 @@ def status(url: Url = URL, token: Token = None, cacert: Authority = None, as_jso
     typer.echo(f"engine       {shown.engine}{', which does not answer; see `edgecoder doctor`' if is_away else ''}")
     typer.echo(f"load         {'loading' if shown.current_load < 0 else shown.current_load}")
     typer.echo(f"coordinator  {'online' if shown.online else 'none'}")
+    for each in shown.coordinators:
+        state = f"{each.state}{', home' if each.home else ''}{f': {each.detail}' if each.detail else ''}"
+        typer.echo(printable(f"  {each.coordinator_id[:8]}@{each.endpoint}  {state}"))
     if shown.reason:
         typer.echo(printable(f"last change  {shown.detail or 'failed'} ({shown.reason})"))
     for pull in shown.pull_progress:

@@ -22,6 +22,7 @@ from edgecoder.models.catalog import Platform
 from edgecoder.settings import default_file, load_settings
 from edgecoder_drivers.catalogs import load_catalog
 from edgecoder_drivers.commands.token import token_of
+from edgecoder_drivers.commands.uplinks import coordinators_of
 from edgecoder_drivers.device import Plan, running
 from edgecoder_drivers.ending import Ending
 from edgecoder_drivers.http.server import PORT, Binding
@@ -89,18 +90,21 @@ class Where(NamedTuple):
 
     def binding(self) -> Binding:
         """The same, read. Raises ConfigError."""
-        token = None
-        if self.token_file is not None:
-            try:
-                token = token_of(self.token_file.read_text(encoding="utf-8"), str(self.token_file))
-            except OSError as error:
-                hint = "give a file with one line of text"
-                raise ConfigError(str(self.token_file), None, f"no token: {error.strerror}", hint) from None
-            except UnicodeDecodeError:
-                raise ConfigError(str(self.token_file), None, "no token: this is no text", "give a text file") from None
+        token = None if self.token_file is None else read_token(self.token_file)
         binding = Binding(self.host, self.port, token, self.certificate, self.key, tuple(self.names))
         binding.validate()
         return binding
+
+
+def read_token(path: Path) -> str:
+    """The token in a file. Raises ConfigError."""
+    try:
+        return token_of(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        hint = "give a file with one line of text"
+        raise ConfigError(str(path), None, f"no token: {error.strerror}", hint) from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), None, "no token: this is no text", "give a text file") from None
 
 
 class Kind(NamedTuple):
@@ -123,6 +127,8 @@ def plan_of(
     journal: Path | None,
     config: Path | None,
     overrides: Sequence[str],
+    coordinators: Sequence[str] | None = None,
+    join: Sequence[str] | None = None,
 ) -> Plan:
     """What is to be put together. Raises ConfigError."""
     file = config or default_file(os.environ)
@@ -131,10 +137,11 @@ def plan_of(
     node = msgspec.structs.replace(settings.node, has_radio=False)  # there is no driver of a radio yet
     if kind.slots is not None and settings.origins["node.slots"] in ("default", f"preset {settings.preset}"):
         node = msgspec.structs.replace(node, slots=kind.slots)
+    node = coordinators_of(node, coordinators)
     folder = data or platformdirs.user_data_path("edgecoder", appauthor=False)
-    _make(folder)
+    make_folder(folder)
     if journal is not None:
-        _make(journal.parent)
+        make_folder(journal.parent)
     return Plan(
         folder=folder,
         role=kind.role,
@@ -144,10 +151,11 @@ def plan_of(
         catalog=load_catalog(catalog, cdn),
         binding=where.binding(),
         journal=journal,
+        join=tuple(join or ()),
     )
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder that is to be written to. Raises ConfigError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -118,6 +118,20 @@ class PullProgress(Answer, frozen=True):
     size_bytes: int
 
 
+class UplinkStatus(Answer, frozen=True):
+    """A coordinator that the node was told of."""
+
+    coordinator_id: str
+    endpoint: str
+    state: str
+    """waiting, dialling or up."""
+    home: bool
+    """Whether the node reports to this one."""
+    reason: str | None = None
+    """Why the last dial brought no link."""
+    detail: str | None = None
+
+
 class Status(Answer, frozen=True):
     """GET /model/status."""
 
@@ -140,6 +154,7 @@ class Status(Answer, frozen=True):
     detail: str | None = None
     """The same in words."""
     pull_progress: tuple[PullProgress, ...] = ()
+    coordinators: tuple[UplinkStatus, ...] = ()
 
 
 class Row(Answer, frozen=True):

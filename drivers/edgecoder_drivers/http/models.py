@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from edgecoder.core.effects import ModelRow, ModelStatus, RemoveResult, Result
+from edgecoder.core.effects import ModelRow, ModelStatus, RemoveResult, Result, UplinkRow
 from edgecoder.core.events import Command, PullModel, QueryModels, QueryStatus, RemoveModel, SwapModel
 from edgecoder.errors import REASONS, Reason
 from edgecoder.models.catalog import CatalogEntry
@@ -29,6 +29,7 @@ from edgecoder_drivers.http.contract import (
     Row,
     Status,
     SwapBody,
+    UplinkStatus,
 )
 from edgecoder_drivers.http.jobs import Job, Jobs, done_of, wait
 from edgecoder_drivers.http.problems import Rejected, problem_of
@@ -103,6 +104,7 @@ class ModelRoutes:
                 None if reason is None else reason.value,
                 None if reason is None else REASONS[reason].message,
                 tuple(PullProgress(row.model, row.bytes_done, row.size_bytes) for row in status.pulling),
+                tuple(_uplink(row) for row in status.uplinks),
             )
         )
 
@@ -187,3 +189,9 @@ def kind_of(result: Result, kind: type[K]) -> K:
         raise Rejected(problem_of(result))
     assert isinstance(result, kind), f"{result} is no {kind.__name__}"
     return result
+
+
+def _uplink(row: UplinkRow) -> UplinkStatus:
+    reason = row.reason
+    why = (None, None) if reason is None else (reason.value, REASONS[reason].message)
+    return UplinkStatus(row.coordinator.hex(), row.endpoint, row.state, row.is_home, *why)

@@ -30,7 +30,7 @@ def open_store(root: Path, catalog: Catalog, files: FileSystem) -> tuple[Blobs, 
     for name in ("blobs", "partial", "trees", "Models"):
         files.make_folder(root / name)
     files.fsync_folder(root)
-    registry = _open_registry(root, files)
+    registry = open_registry(root, files)
     try:
         blobs = Blobs(root, files, registry)
         _verify(blobs)
@@ -47,7 +47,9 @@ def open_store(root: Path, catalog: Catalog, files: FileSystem) -> tuple[Blobs, 
         raise
 
 
-def _open_registry(root: Path, files: FileSystem) -> Registry:
+def open_registry(root: Path, files: FileSystem) -> Registry:
+    """The registry in a folder; a damaged one is set aside. Raises OSError, and ConfigError where another process has
+    it."""
     path = root / "registry.sqlite"
     try:
         return Registry(files, path)
