@@ -25,7 +25,7 @@ from edgecoder_drivers.coordinator import Coordinator
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.identity import Identity
 from edgecoder_drivers.links import dial, driver, server
-from edgecoder_drivers.links.address import is_loopback, split
+from edgecoder_drivers.links.address import is_at_home, is_loopback, split
 from edgecoder_drivers.links.dial import reach
 from edgecoder_drivers.links.driver import QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX
 from edgecoder_drivers.links.handshake import CLOSE_CODES, WELCOME, Caller, Self
@@ -438,3 +438,21 @@ def test_what_is_no_address(endpoint: str) -> None:
 def test_what_is_this_machine() -> None:
     assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "127.9.9.9", "::1"))
     assert not any(is_loopback(host) for host in ("192.0.2.1", "localhost.example", "127.0.0.1.example", "::2"))
+
+
+def test_where_no_proxy_leads() -> None:
+    assert all(is_at_home(host) for host in ("localhost", "127.0.0.1", "192.168.1.5", "10.0.0.1", "fd00::1", "fe80::1"))
+    assert not any(is_at_home(host) for host in ("hub.example", "8.8.8.8", "2606:4700::1"))
+
+
+def test_a_proxy_that_needs_more_than_there_is_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ALL_PROXY", "HTTPS_PROXY", "all_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:1")
+
+    async def test() -> None:
+        with pytest.raises(Refused) as refused:
+            await reach("hub.example", 4301)
+        assert refused.value.reason is Reason.PEER_LOST
+        assert "hub.example:4301" in str(refused.value)
+
+    run(test())

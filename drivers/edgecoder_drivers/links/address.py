@@ -27,3 +27,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_at_home(host: str) -> bool:
+    """Whether an address is of this machine or of a private network, where no proxy leads."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return is_loopback(host)

@@ -7,7 +7,7 @@ import secrets
 import ssl
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
@@ -17,7 +17,7 @@ from edgecoder.core.ids import NodeId
 from edgecoder.errors import Reason
 from edgecoder.protocol import FRAME_BYTES_MAX
 from edgecoder_drivers.driver import Refused
-from edgecoder_drivers.links.address import PATH, is_loopback
+from edgecoder_drivers.links.address import PATH, is_at_home, is_loopback
 from edgecoder_drivers.links.handshake import NONCE_BYTES, REASONS_BY_CODE, Caller, Peer, Self, Unwelcome
 from edgecoder_drivers.links.tls import binding_of, client_context
 
@@ -43,11 +43,12 @@ async def reach(host: str, port: int) -> Connection:
     Refused."""
     name = f"[{host}]" if ":" in host else host
     is_near = is_loopback(host)
+    proxy: Literal[True] | None = None if is_at_home(host) else True
     for is_secure in (False, True) if is_near else (True,):
         options: dict[str, Any] = {"ssl": _tls()} if is_secure else {}
         uri = f"{'wss' if is_secure else 'ws'}://{name}:{port}{PATH}"
         try:
-            return await connect(uri, proxy=None if is_near else True, user_agent_header=None, **COMMON, **options)
+            return await connect(uri, proxy=proxy, user_agent_header=None, **COMMON, **options)
         except InvalidMessage:  # no HTTP: it may be TLS
             if is_secure:
                 raise Refused(Reason.BAD_FRAME, f"no coordinator at {host}:{port}") from None
@@ -55,7 +56,7 @@ async def reach(host: str, port: int) -> Connection:
             status = error.response.status_code
             reason = Reason.OVERFLOW if status == 503 else Reason.BAD_FRAME
             raise Refused(reason, f"{host}:{port} answers {status}") from None
-        except (OSError, TimeoutError, WebSocketException) as error:
+        except (OSError, TimeoutError, WebSocketException, ImportError) as error:  # a SOCKS proxy needs a package more
             raise Refused(Reason.PEER_LOST, f"{host}:{port}: {str(error) or type(error).__name__}") from None
     raise AssertionError("the last try returns or raises")
 
