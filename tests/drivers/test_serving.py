@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from edgecoder_drivers.commands.serving import configure_logs
-
-
-@pytest.fixture(autouse=True)
-def _logs() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 class Gone(io.StringIO):
