@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from edgecoder.core.effects import CancelOp, Operation, RefusePiece, ServePiece
+from edgecoder.core.effects import CancelOp, FetchPiece, Operation, RefusePiece, ServePiece
 from edgecoder.core.events import Event, PieceAsked
 from edgecoder.core.ids import OpId, Wanted
 from edgecoder.models.catalog import Catalog
 from tests.drivers.transfer_contract import RECEIVER, SENDER, TransferContract
-from tests.drivers.transfer_rig import FILE, Scripted, at, giving, taking
+from tests.drivers.transfer_rig import FILE, Scripted, giving, taking
 
 CATALOG = Catalog((FILE,))
 KBIT_PER_S = 2_400
@@ -38,7 +39,9 @@ class SocketBench:
         return self._shown
 
     def perform(self, effect: Operation) -> None:
-        self._receiver.say(at(self._endpoint, effect))
+        if isinstance(effect, FetchPiece):
+            effect = msgspec.structs.replace(effect, endpoint=self._endpoint)
+        self._receiver.say(effect)
 
     def cancel(self, op: OpId) -> None:
         self._receiver.say(CancelOp(op))

@@ -32,6 +32,7 @@ READ_BYTES: Final = 16_384
 ALLOWED: Final = (b"GET", b"HEAD")
 CLOSE: Final = ("connection", "close")
 """Who shows no good ticket has to come again: so each of its tickets costs it a connection."""
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +49,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     answer_s: float = 120.0
     """Until the core has said something: longer than anybody waits."""
     stall_s: float = 10.0
-    """For one part to leave, beside the time that it takes at the slowest rate for which receivers wait."""
+    """For one part to leave, beside the time that it takes at"""
+    slowest_bytes_per_s: int = SLOWEST_BYTES_PER_S
+    """the slowest rate for which receivers wait."""
 
 
 class Files(Protocol):
@@ -323,7 +326,8 @@ class Connection:
         """A part leaves: in its turn, and in time."""
         await self._house.pace.take(size)
         self._http.send_with_data_passthrough(h11.Data(data=cast("bytes", _Counted(size))))
-        async with asyncio.timeout(self._house.limits.stall_s + size / SLOWEST_BYTES_PER_S):
+        limits = self._house.limits
+        async with asyncio.timeout(limits.stall_s + size / limits.slowest_bytes_per_s):
             yield
 
     async def _begin(self, asked: _Asked, answer: ServePiece) -> None:
@@ -337,7 +341,8 @@ class Connection:
         ]
         if asked.is_part:
             headers.append(("content-range", f"bytes {span.start}-{span.stop - 1}/{asked.size}"))
-        await self._send(h11.Response(status_code=206 if asked.is_part else 200, headers=headers))
+        response = h11.Response(status_code=206 if asked.is_part else 200, headers=headers)
+        await self._send(response, more=self._has_body)
 
     async def _refuse(self, rejected: _Rejected, *more: tuple[str, str]) -> None:
         headers = [
@@ -359,8 +364,11 @@ class Connection:
         with contextlib.suppress(OSError, TimeoutError, h11.LocalProtocolError):
             await self._refuse(rejected, CLOSE)
 
-    async def _send(self, event: h11.Event) -> None:
-        data = self._http.send(event)
+    async def _send(self, event: h11.Event, *, more: bool = False) -> None:
+        """Send something small; `more` follows at once, and may leave in one packet with it."""
+        data = self._http.send(event) or b""
+        with contextlib.suppress(BlockingIOError):
+            data = data[self._sock.send(data, _MORE if more else 0) :]
         if data:
             async with asyncio.timeout(self._house.limits.stall_s):
                 await self._loop.sock_sendall(self._sock, data)
