@@ -58,14 +58,14 @@ class Room:
         self.desk.open(self._post)
         self.house = House(self.desk, Pace(kbit_per_s), limits, self, {FILE.sha256: FILE}.get)
 
-    def bytes_at(self, entry: CatalogEntry) -> Path:
+    async def bytes_at(self, entry: CatalogEntry) -> Path:
         assert entry is FILE
         if self.lost is not None:
             raise self.lost
         return self.path
 
     async def hashes_of(self, entry: CatalogEntry) -> bytes:
-        self.bytes_at(entry)
+        await self.bytes_at(entry)
         return HASHES
 
     def _post(self, event: Event) -> None:

@@ -60,10 +60,11 @@ class StoreDriver:
     """See `driver.Driver`. Made with an open store (`opening.open_store`), which it closes."""
 
     def __init__(self, blobs: Blobs, source: Source, peers: Callable[[FetchPiece], PeerSource] | None = None) -> None:
-        """`source` is the CDN; `peers` finds the peer that a piece is to come from over the mesh, or raises Refused."""
+        """`source` is the CDN."""
         self._blobs = blobs
         self._source = source
-        self._peers = peers
+        self.peers = peers
+        """Finds the peer that a piece is to come from over the mesh, or raises Refused; None: no piece does."""
         self._trees = Trees(blobs)
         self._offered: dict[str, LocalFile] = {}
         self._fetches: dict[str, set[asyncio.Task[Any]]] = {}
@@ -139,7 +140,7 @@ class StoreDriver:
         """Whether anything of a file lies here."""
         return self._blobs.files.stat(self._blobs.path(entry.sha256)) is not None
 
-    def bytes_at(self, entry: CatalogEntry) -> Path:
+    async def bytes_at(self, entry: CatalogEntry) -> Path:
         """Where a file lies that is here, whole or in parts. Raises Refused: not_held, and as `find`."""
         if entry.sha256 in self._blobs.verified:
             return self.find(entry)[0]
@@ -148,11 +149,12 @@ class StoreDriver:
             raise Refused(Reason.NOT_HELD, entry.model_id)
         return path
 
-    async def hashes_of(self, entry: CatalogEntry) -> bytes:
-        """The hashes of all leaves of a file of which pieces are here; those of one that came otherwise are made from
-        it. Raises Refused (not_held, store_failed)."""
+    async def hashes_of(self, entry: CatalogEntry, path: Path | None = None) -> bytes:
+        """The hashes of all leaves of a file of which pieces are here, or that lies whole at a path; where it did not
+        come by them they are made from it. Raises Refused (not_held, store_failed)."""
+        path = path or await self.bytes_at(entry)
         with disk_errors():
-            return await self._trees.whole(entry, LocalFile(self._blobs.files, self.bytes_at(entry)))
+            return await self._trees.whole(entry, LocalFile(self._blobs.files, path))
 
     @contextmanager
     def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:
@@ -239,8 +241,8 @@ class StoreDriver:
             for piece in range(effect.piece, effect.piece + effect.count - 1):
                 self._post(PieceArrived(effect.op, piece))
             return PieceFetched(effect.op)
-        if effect.source is ask.Source.MESH and self._peers is not None:
-            return await self._fetch_from(self._peers(effect), effect)
+        if effect.source is ask.Source.MESH and self.peers is not None:
+            return await self._fetch_from(self.peers(effect), effect)
         if effect.source is not ask.Source.CDN:
             raise Refused(Reason.UNAVAILABLE, f"no pieces from {effect.source.value}")
         try:

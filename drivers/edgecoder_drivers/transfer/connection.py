@@ -57,12 +57,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Files(Protocol):
     """Where the bytes are."""
 
-    def bytes_at(self, entry: CatalogEntry) -> Path:
-        """Where a file lies that is here, whole or in parts. Raises Refused (not_held)."""
+    async def bytes_at(self, entry: CatalogEntry) -> Path:
+        """Where a file lies that is here, whole or in parts. Raises Refused (not_held, checksum_mismatch)."""
         ...
 
     async def hashes_of(self, entry: CatalogEntry) -> bytes:
-        """The SHA-256 of each leaf of a file of which there are pieces. Raises Refused (not_held)."""
+        """The SHA-256 of each leaf of a file of which there are pieces, one after the other. Raises Refused (not_held,
+        store_failed)."""
         ...
 
 
@@ -300,7 +301,8 @@ class Connection:
                 ask, answer = await self._ask(asked, Wanted.BYTES, at)
                 with self._giving(ask):
                     with _had(ask):
-                        file = self._house.files.bytes_at(asked.entry).open("rb", buffering=0)
+                        path = await self._house.files.bytes_at(asked.entry)
+                        file = path.open("rb", buffering=0)
                     with file:
                         if at == span.start:
                             await self._begin(asked, answer)
