@@ -2,9 +2,9 @@
 
 Both serve the same file over loopback, from the file cache, each from a process of its own; one client in a third
 process reads it to the end, from one and from the other in turns. The node is a whole one: its core judges the ticket,
-and decides piece by piece. `vs_nginx` is its bytes a second ÷ nginx's, the medians of one run, for the whole file in
-one request; `vs_nginx_by_piece` is the same where the client asks for a piece after the other on one connection, as
-nodes do.
+and decides piece by piece. `vs_nginx` is its bytes a second ÷ nginx's, each the best of the rounds of one run, which
+others on the machine have disturbed least, for the whole file in one request; `vs_nginx_by_piece` is the same where the
+client asks for a piece after the other on one connection, as nodes do.
 
 Prints one JSON line. Goal: 0.8 or more. Needs nginx: `apt-get install nginx-light`, or another package of it.
 """
@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,15 +32,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import msgspec
 import structlog
 
+from edgecoder.config import NodeConfig
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder_drivers.transfer import wire
 from tests.catalogs import entry
 from tests.drivers.transfer_rig import real_giver
 
 SIZE_BYTES = 1 << 30
-ROUNDS = 9
+ROUNDS = 15
 QUICK_SIZE_BYTES = 1 << 28
-QUICK_ROUNDS = 5
+QUICK_ROUNDS = 15
 RECEIVER = bytes([9]) * 32
 READ_BYTES = 1 << 20
 NGINX = """
@@ -101,7 +101,8 @@ def node(folder: Path, size_bytes: int, digest: str) -> Iterator[Server]:
 
 async def serve(folder: Path, file: CatalogEntry) -> None:
     """Give the file until nobody wants it any more."""
-    async with real_giver(folder, Catalog((file,))) as giver:
+    config = NodeConfig(has_radio=False, seed_duty_pct=100)
+    async with real_giver(folder, Catalog((file,)), config) as giver:
         headers = f"authorization: {wire.write_pass(RECEIVER, giver.ticket(RECEIVER, file))}\r\n"
         print(json.dumps([giver.server.port, wire.path_of(file), headers]), flush=True)
         await asyncio.to_thread(sys.stdin.read)
@@ -186,9 +187,9 @@ def compare(ours: Server, other: Server, file: CatalogEntry, rounds: int) -> dic
                 rate = measure(server, file, by_piece=by_piece)
                 if turn:  # the first one fills the file cache
                     found.append(rate)
-        medians = [statistics.median(found) for found in rates]
-        metrics[name] = round(medians[0] / medians[1], 3)
-        metrics[name.replace("vs_nginx", "mib_per_s")] = round(medians[0] / (1 << 20))
+        best = [max(found) for found in rates]
+        metrics[name] = round(best[0] / best[1], 3)
+        metrics[name.replace("vs_nginx", "mib_per_s")] = round(best[0] / (1 << 20))
     return metrics
 
 
@@ -218,7 +219,7 @@ def main() -> None:
     conditions = {
         "clients": 1,
         "mib": size_bytes >> 20,
-        "piece_mib": file.layout.piece_size_bytes >> 20,
+        "piece_kib": file.layout.piece_size_bytes >> 10,
         "rounds": rounds,
     }
     print(json.dumps({"benchmark": "serve_blob", "metrics": metrics, "conditions": conditions}))
