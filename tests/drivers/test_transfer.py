@@ -175,7 +175,7 @@ def test_a_node_that_ends_hangs_up_and_frees_its_port(tmp_path: Path) -> None:
         await giver.host.stop()
         assert await reader.read() == b""
         writer.close()
-        TransferServer(CATALOG.by_digest.get, giver, port=giver.server.port)._socket.close()  # type: ignore[arg-type]
+        TransferServer(CATALOG.by_digest.get, giver, port=giver.server.port).hang_up()  # type: ignore[arg-type]
 
     run(tmp_path, test)
 

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -23,13 +25,13 @@ from edgecoder.seeding.merkle import leaf_hashes
 from edgecoder.trace import PieceKept, SenderBanned
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
 from edgecoder_drivers.driver import Operate, Perform, Post, Refused
+from edgecoder_drivers.exchange import Exchange, Place
 from edgecoder_drivers.host import AsyncHost
 from edgecoder_drivers.identity import Identity, KeyRing
+from edgecoder_drivers.parts import Parts
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
-from edgecoder_drivers.transfer.peers import Peers
-from edgecoder_drivers.transfer.server import TransferServer
 from tests.drivers.rig import Seen, as_kind, has
 from tests.drivers.sources import MemorySource, bytes_of, made
 from tests.drivers.transfer_rig import place
@@ -74,17 +76,17 @@ class Member:
 
     def __init__(self, root: Path, identity: Identity, ring: KeyRing, role: Role) -> None:
         self.path = root / "blobs" / f"sha256-{FILE.sha256}"
-        self.links, self.seen, self.peers = Links(), Seen(), Peers(identity.node_id)
+        self.links, self.seen = Links(), Seen()
         blobs, self._snapshot = open_store(root, CATALOG, RealFiles())
         self._snapshot.update(has(FILE) if self.path.exists() else {})
         source = MemorySource()
         source.before = self._down
-        store = StoreDriver(blobs, source, self.peers.source)
-        server = TransferServer(CATALOG.by_digest.get, store, port=0)
-        config = NodeConfig(has_radio=False, transfer_endpoint=f"127.0.0.1:{server.port}")
-        setup = Setup(role=role, cluster=ClusterConfig(), config=config, catalog=CATALOG)
+        store = StoreDriver(blobs, source)
+        parts = cast("Parts", SimpleNamespace(given=store, take_from=lambda peers: setattr(store, "peers", peers)))
+        exchange = Exchange(Place(port=0), parts, NodeConfig(has_radio=False), CATALOG, identity.node_id)
+        setup = Setup(role=role, cluster=ClusterConfig(), config=exchange.config, catalog=CATALOG)
         node = Node(setup, ByteSigner(identity), ByteVerifier(ring, "edgecoder"), 1)
-        self.host = AsyncHost(node, [store, server, self.links], observers=[self.seen])
+        self.host = AsyncHost(node, [store, exchange, self.links], observers=[self.seen])
 
     @staticmethod
     async def _down(_: int) -> None:
@@ -95,7 +97,6 @@ class Member:
 
     async def stop(self) -> None:
         await self.host.stop()
-        await self.peers.close()
 
     async def pull(self) -> Reason | None:
         return as_kind(await self.host.ask(PullModel, model=FILE.model_id), PullResult).reason

@@ -19,7 +19,7 @@ IMPURE = {
 IMPURE_BUILTINS = {"open", "print", "input", "breakpoint", "__import__", "exec", "eval", "hash", "id"}
 """Beside I/O: `hash` and `id` differ from one process to the next."""
 DRIVERS = ("ble", "llamacpp", "ollama", "http", "cdn", "store", "transfer")
-ASSEMBLY = ("commands", "device.py", "llama_parts.py", "ollama_parts.py", "parts.py", "shelf.py")
+ASSEMBLY = ("commands", "device.py", "exchange.py", "llama_parts.py", "ollama_parts.py", "parts.py", "shelf.py")
 """Where drivers are put together."""
 HEAVY = {
     "asyncio", "concurrent", "email", "http", "logging", "multiprocessing", "selectors", "socket", "sqlite3", "ssl",

@@ -79,6 +79,10 @@ class TransferServer:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Listen no more; of a server that never had a life."""
         self._socket.close()
 
     async def _listen(self) -> None:

@@ -1,0 +1,103 @@
+"""The give and take of pieces of one node: its transfer server, and its sources among the peers, put together.
+
+It listens before the node lives, since the node announces where it is found. A node without an exchange must not seed:
+brokers would send others to it in vain (`unreachable`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+
+import msgspec
+
+from edgecoder.config import NodeConfig
+from edgecoder.core.effects import Effect, Operation
+from edgecoder.core.ids import NodeId
+from edgecoder.errors import ConfigError
+from edgecoder.models.catalog import Catalog
+from edgecoder_drivers.driver import Operate, Perform, Post
+from edgecoder_drivers.parts import Parts
+from edgecoder_drivers.transfer.peers import Peers
+from edgecoder_drivers.transfer.server import TransferServer
+from edgecoder_drivers.transfer.wire import PORT, endpoint_of
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a node gives pieces."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at; `0.0.0.0` or `::` is every one of the machine's."""
+    port: int = PORT
+    towards: str = ""
+    """A host that the node talks to, such as its coordinator: of several addresses others are told the one that leads
+    there."""
+
+
+class Exchange:
+    """See `driver.Driver`."""
+
+    def __init__(self, place: Place, parts: Parts, config: NodeConfig, catalog: Catalog, node: NodeId) -> None:
+        """Raises ConfigError where nobody can listen at the place, or nobody could find it."""
+        self._peers = Peers(node)
+        self._server = TransferServer(
+            catalog.by_digest.get, parts.given, host=place.host, port=place.port, kbit_per_s=config.upload_kbit_per_s
+        )
+        self.port = self._server.port
+        try:
+            self.config = self._told(config, place)
+            """The node's, with where it is found."""
+        except ConfigError:
+            self._server.hang_up()
+            raise
+        parts.take_from(self._peers.source)
+
+    def _told(self, config: NodeConfig, place: Place) -> NodeConfig:
+        endpoint = config.transfer_endpoint
+        if not endpoint:
+            host = _found_at(place)
+            endpoint = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        if endpoint_of(endpoint) is None:
+            hint = "give HOST:PORT, or leave it out"
+            raise ConfigError("node.transfer_endpoint", None, f"{endpoint!r} is no address of a node", hint)
+        return msgspec.structs.replace(config, transfer_endpoint=endpoint)
+
+    def open(self, post: Post) -> None:
+        """See `driver.Driver`."""
+        self._server.open(post)
+
+    def operations(self) -> Mapping[type[Operation], Operate]:
+        """See `driver.Driver`."""
+        return self._server.operations()
+
+    def effects(self) -> Mapping[type[Effect], Perform]:
+        """See `driver.Driver`."""
+        return self._server.effects()
+
+    async def close(self) -> None:
+        """See `driver.Driver`."""
+        await self._server.close()
+        await self._peers.close()
+
+
+def unreachable(config: NodeConfig) -> NodeConfig:
+    """The configuration of a node that nobody can fetch from."""
+    return msgspec.structs.replace(config, seeding=False, transfer_endpoint="")
+
+
+def _found_at(place: Place) -> str:
+    """The address that others are told. Raises ConfigError."""
+    try:
+        if not ipaddress.ip_address(place.host).is_unspecified:
+            return place.host
+    except ValueError:
+        return place.host
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((place.towards or "192.0.2.1", PORT))  # nothing is sent: the system looks for the way
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        hint = "set node.transfer_endpoint to HOST:PORT, or listen at one address"
+        raise ConfigError("node.transfer_endpoint", None, f"no address leads out: {error.strerror}", hint) from None
