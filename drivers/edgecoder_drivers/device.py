@@ -34,6 +34,7 @@ from edgecoder_drivers.identity import KeyRing, load_identity
 from edgecoder_drivers.journal import FileJournal, Keys
 from edgecoder_drivers.metrics import TraceMetrics
 from edgecoder_drivers.parts import Parts
+from edgecoder_drivers.power import PowerDriver
 from edgecoder_drivers.tracelog import TraceLog
 
 C = TypeVar("C", bound=Command)
@@ -144,7 +145,7 @@ async def running(plan: Plan, make_parts: Callable[[Plan], Parts]) -> AsyncItera
     metrics = TraceMetrics()
     parts = await asyncio.to_thread(make_parts, plan)
     async with contextlib.AsyncExitStack() as stack:
-        drivers: list[Driver] = parts.drivers()
+        drivers: list[Driver] = [*parts.drivers(), PowerDriver(plan.config.device_type)]
         snapshot = await parts.snapshot()
         journal = None
         if keys is not None and plan.journal is not None:
