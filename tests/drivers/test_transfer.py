@@ -10,18 +10,23 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.effects import AllocateFile, FetchPiece, HashFile, Source
+from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, HashFile, Source
 from edgecoder.core.events import FileAllocated, FileHashed, PieceFailed, PieceFetched
 from edgecoder.errors import ConfigError, Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.messages import Ticket
+from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.store.driver import StoreDriver
+from edgecoder_drivers.store.files import RealFiles
+from edgecoder_drivers.store.opening import open_store
 from edgecoder_drivers.transfer import wire
 from edgecoder_drivers.transfer.connection import Limits
 from edgecoder_drivers.transfer.server import TransferServer
-from tests.drivers.sources import bytes_of, made
+from tests.drivers.sources import MemorySource, bytes_of, made
 from tests.drivers.transfer_contract import RECEIVER
 from tests.drivers.transfer_rig import DATA, FILE, Giver, Scripted, place, real_giver, taking
 
@@ -187,6 +192,29 @@ def test_a_port_that_is_taken_is_told() -> None:
             TransferServer(CATALOG.by_digest.get, None, port=port)  # type: ignore[arg-type]
 
 
+def test_what_is_called_off_leaves_nothing_open(tmp_path: Path) -> None:
+    config = NodeConfig(has_radio=False, upload_kbit_per_s=2_000)
+
+    async def test(giver: Giver, taker: Scripted) -> None:
+        taker.say(AllocateFile(1, FILE))
+        await taker.end(1)
+        ticket, counts = giver.ticket(RECEIVER, FILE), []
+        for op in range(2, 40):
+            taker.say(of(giver, ticket, op, op % 2))
+            await asyncio.sleep(0.002 * (op % 5))
+            taker.say(CancelOp(op))
+            assert isinstance(await taker.end(op), PieceFailed)
+            counts.append((psutil.Process().num_fds(), len(asyncio.all_tasks())))
+        for _ in range(1_000):  # the giver notices when it sends the next part
+            now = psutil.Process().num_fds(), len(asyncio.all_tasks())
+            if now <= counts[0]:
+                break
+            await asyncio.sleep(0.005)
+        assert now <= counts[0], counts
+
+    run(tmp_path, test, config=config)
+
+
 # -- hashes ------------------------------------------------------------------------------------------------------------
 
 
@@ -204,3 +232,26 @@ def test_hashes_of_a_file_that_did_not_come_in_pieces_are_made_and_kept(tmp_path
     assert given == taken == b"".join(hashlib.sha256(leaf).digest() for leaf in leaves)
     assert bytes_of("a", FILE.file_size_bytes) == DATA
     assert wire.size_of(FILE.layout, is_hashes=True) == len(given)
+
+
+def test_a_file_that_is_not_what_its_root_says_is_read_once_and_not_given(tmp_path: Path) -> None:
+    wrong = msgspec.structs.replace(FILE, piece_root="ab" * 32)
+    reads: list[int] = []
+
+    class Counted(RealFiles):
+        def pread(self, handle: int, size: int, offset: int) -> bytes:
+            reads.append(offset)
+            return super().pread(handle, size, offset)
+
+    async def live() -> None:
+        place(tmp_path, wrong)
+        blobs, _ = open_store(tmp_path, Catalog((wrong,)), Counted())
+        store = StoreDriver(blobs, MemorySource())
+        for is_first in (True, False, False):
+            reads.clear()
+            with pytest.raises(Refused):
+                await store.hashes_of(wrong)
+            assert bool(reads) is is_first
+        await store.close()
+
+    asyncio.run(live())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -240,13 +241,15 @@ def test_bodies_and_what_is_no_http_end_the_connection(path: Path, data: bytes, 
 def test_a_head_that_drips_is_cut_off(path: Path) -> None:
     async def test(_: Room, stranger: Stranger) -> None:
         async def drip() -> None:
-            for byte in b"GET / HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 10_000:
-                stranger.say(bytes([byte]))
-                await asyncio.sleep(0.01)
+            with suppress(ConnectionError):
+                for byte in b"GET / HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 10_000:
+                    stranger.say(bytes([byte]))
+                    await asyncio.sleep(0.01)
+                raise AssertionError("all of it was taken")
 
         dripping = asyncio.create_task(drip())
-        assert await stranger.rest() == b""
-        assert not dripping.done()
+        with suppress(ConnectionError):
+            assert await stranger.rest() == b""
         dripping.cancel()
 
     run(path, test, Limits(head_s=0.2))

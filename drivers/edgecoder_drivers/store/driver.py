@@ -69,6 +69,8 @@ class StoreDriver:
         self._offered: dict[str, LocalFile] = {}
         self._fetches: dict[str, set[asyncio.Task[Any]]] = {}
         """What is under way with the CDN, by SHA-256."""
+        self._unproved: set[str] = set()
+        """Files that are not what their piece roots say."""
         self._post: Post = lambda event: None
         self._looking: asyncio.Task[None] | None = None
 
@@ -153,8 +155,15 @@ class StoreDriver:
         """The hashes of all leaves of a file of which pieces are here, or that lies whole at a path; where it did not
         come by them they are made from it. Raises Refused (not_held, store_failed)."""
         path = path or await self.bytes_at(entry)
-        with disk_errors():
-            return await self._trees.whole(entry, LocalFile(self._blobs.files, path))
+        if entry.sha256 in self._unproved:
+            raise Refused(Reason.NOT_HELD, f"{path} has other leaf hashes than the catalog's")
+        try:
+            with disk_errors():
+                return await self._trees.whole(entry, LocalFile(self._blobs.files, path))
+        except Refused as refused:
+            if refused.reason is not Reason.STORE_FAILED:  # it is not read again for everybody who asks
+                self._unproved.add(entry.sha256)
+            raise
 
     @contextmanager
     def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:
@@ -195,6 +204,7 @@ class StoreDriver:
 
     async def _delete(self, effect: DeleteFile) -> Completion:
         self._trees.forget(effect.entry)
+        self._unproved.discard(effect.entry.sha256)
         with disk_errors():
             await in_thread(lambda _: self._blobs.delete(effect.entry))
         return FileDeleted(effect.op)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from io import FileIO
@@ -46,8 +47,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """From the first byte of a request to the end of its head."""
     idle_s: float = 15.0
     """Between requests."""
-    answer_s: float = 120.0
-    """Until the core has said something: longer than anybody waits."""
+    answer_s: float = 600.0
+    """Until the core has said something: longer than any receiver waits."""
     stall_s: float = 10.0
     """For one part to leave, beside the time that it takes at"""
     slowest_bytes_per_s: int = SLOWEST_BYTES_PER_S
@@ -316,6 +317,9 @@ class Connection:
         self._http.send(h11.EndOfMessage())
 
     async def _send_file(self, file: BinaryIO | FileIO, at: int, end: int) -> None:
+        if hasattr(os, "posix_fadvise"):  # `sendfile` would wait for the disk, and the loop with it
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(file.fileno(), at, end - at, os.POSIX_FADV_WILLNEED)
         while at < end:
             size = min(self._house.pace.part_bytes, end - at)
             async with self._part(size):

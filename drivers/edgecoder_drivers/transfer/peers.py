@@ -32,9 +32,10 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How long a peer may take."""
 
     connect_s: float = 5.0
-    first_byte_s: float = 60.0
-    """From the request to the end of the answer's head: others may be served before."""
-    silence_s: float = 20.0
+    first_byte_s: float = 600.0
+    """From the request to the end of the answer's head. Others may be served before, and the largest piece takes 524 s
+    at the slowest rate that the core waits for: it has called the request off by then."""
+    silence_s: float = 60.0
     """Between bytes."""
 
 

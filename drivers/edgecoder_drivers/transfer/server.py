@@ -29,9 +29,13 @@ LOWER_EFFORT: Final = 1 << 2
 """Traffic class of what may wait for everything else (DSCP 1, RFC 8622)."""
 UNSENT_BYTES: Final = 1 << 20
 """What the system takes of one connection before it has left: so a piece that was sent has left, but for so much."""
+ALIVE_S: Final = 30
+"""A stranger who waits and is silent is asked after this whether it is there; without a word it is gone in a minute."""
 PAUSE_S: Final = 0.1
 """After the system could not take another connection."""
-_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+_NONE: Final = -1
+"""An option that no system has."""
+_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", _NONE)
 _log = structlog.get_logger("edgecoder.transfer")
 
 
@@ -134,6 +138,10 @@ def _prepare(sock: socket.socket) -> None:
         (level, option, LOWER_EFFORT),
         (socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES),
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", _NONE), ALIVE_S),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", _NONE), ALIVE_S // 3),
+        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", _NONE), 3),
     ):
         with contextlib.suppress(OSError):
             sock.setsockopt(where, name, value)
