@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import psutil
@@ -24,8 +25,8 @@ from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
 from edgecoder_drivers.transfer import wire
-from edgecoder_drivers.transfer.connection import Limits
-from edgecoder_drivers.transfer.server import TransferServer
+from edgecoder_drivers.transfer.connection import Connection, Limits
+from edgecoder_drivers.transfer.server import TransferServer, prepare
 from tests.drivers.sources import MemorySource, bytes_of, made
 from tests.drivers.transfer_contract import RECEIVER
 from tests.drivers.transfer_rig import DATA, FILE, Giver, Scripted, place, real_giver, taking
@@ -171,6 +172,38 @@ def test_one_that_has_begun_to_ask_makes_no_room(tmp_path: Path) -> None:
             writer.close()
 
     run(tmp_path, test, limits=Limits(connections_max=2))
+
+
+def test_one_address_has_so_many_connections_but_for_this_machine(tmp_path: Path) -> None:
+    async def test(giver: Giver, _: Scripted) -> None:
+        class Visitor:
+            is_idle = False
+
+            async def run(self) -> None:
+                await asyncio.sleep(60)
+
+        server = giver.server
+        for address in ("192.0.2.7", "127.0.0.1"):
+            for _number in range(2):
+                assert server.has_room(address)
+                server.take(cast("Connection", Visitor()), address)
+        assert not server.has_room("192.0.2.7")
+        assert server.has_room("192.0.2.8")
+        assert server.has_room("127.0.0.1")
+        assert server.has_room("fe80::1%eth0")
+
+    run(tmp_path, test, limits=Limits(per_address_max=2))
+
+
+def test_what_is_sent_is_marked_as_what_can_wait() -> None:
+    for family, level, option in (
+        (socket.AF_INET, socket.IPPROTO_IP, socket.IP_TOS),
+        (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_TCLASS),
+    ):
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            prepare(sock)
+            assert sock.getsockopt(level, option) >> 2 == 1  # the lower-effort class of RFC 8622
+            assert not sock.getblocking()
 
 
 def test_a_node_that_ends_hangs_up_and_frees_its_port(tmp_path: Path) -> None:

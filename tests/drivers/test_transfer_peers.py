@@ -169,6 +169,7 @@ _BODY = DATA[PIECE : 2 * PIECE]
         ("206 Partial Content", {**_RIGHT, "content_length": 1 << 60}, _BODY),
         ("206 Partial Content", {**_RIGHT, "content_encoding": "gzip"}, _BODY),
         ("206 Partial Content", {"content_range": _RIGHT["content_range"], "transfer_encoding": "chunked"}, b"0\r\n"),
+        ("206 Partial Content", {**_RIGHT, "transfer_encoding": "chunked"}, b"40000\r\n" + _BODY + b"\r\n0\r\n\r\n"),
         ("302 Found", {"location": "http://127.0.0.1:1/", "content_length": 0}, b""),
         ("204 No Content", {}, b""),
         ("503 Service Unavailable", {"edgecoder_reason": Reason.DISK_FULL.value, "content_length": 0}, b""),

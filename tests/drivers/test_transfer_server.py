@@ -252,7 +252,7 @@ def test_a_head_that_drips_is_cut_off(path: Path) -> None:
             assert await stranger.rest() == b""
         dripping.cancel()
 
-    run(path, test, Limits(head_s=0.2))
+    run(path, test, Limits(head_s=0.2, idle_s=60.0))
 
 
 def test_one_that_asks_for_nothing_is_sent_away(path: Path) -> None:

@@ -98,21 +98,24 @@ class TransferServer:
                 _log.warning("no connection", detail=str(error))
                 await asyncio.sleep(PAUSE_S)
                 continue
-            if not self._has_room(address[0]):
+            if not self.has_room(address[0]):
                 sock.close()
                 continue
-            _prepare(sock)
-            connection = Connection(sock, self._house)
-            task = loop.create_task(connection.run(), name=f"edgecoder transfer to {address[0]}")
-            self._open[task] = connection, address[0]
-            task.add_done_callback(self._closed)
+            prepare(sock)
+            self.take(Connection(sock, self._house), address[0])
+
+    def take(self, connection: Connection, address: str) -> None:
+        """One more, from an address."""
+        task = asyncio.get_running_loop().create_task(connection.run(), name=f"edgecoder transfer to {address}")
+        self._open[task] = connection, address
+        task.add_done_callback(self._closed)
 
     def _closed(self, task: asyncio.Task[None]) -> None:
         del self._open[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("connection failed", exc_info=error)
 
-    def _has_room(self, address: str) -> bool:
+    def has_room(self, address: str) -> bool:
         """Whether one more may come; the oldest that asks for nothing goes for it."""
         of_address = sum(1 for _, other in self._open.values() if other == address)
         if (
@@ -128,7 +131,7 @@ class TransferServer:
         return True
 
 
-def _prepare(sock: socket.socket) -> None:
+def prepare(sock: socket.socket) -> None:
     """What the system can do for the rest of the household; where it cannot, nothing is lost."""
     sock.setblocking(False)
     level, option = (socket.IPPROTO_IP, socket.IP_TOS)
