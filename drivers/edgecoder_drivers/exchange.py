@@ -41,49 +41,64 @@ class Exchange:
     def __init__(self, place: Place, parts: Parts, config: NodeConfig, catalog: Catalog, node: NodeId) -> None:
         """Raises ConfigError where nobody can listen at the place, or nobody could find it."""
         self._peers = Peers(node)
-        self._server = TransferServer(
-            catalog.by_digest.get, parts.given, host=place.host, port=place.port, kbit_per_s=config.upload_kbit_per_s
-        )
-        self.port = self._server.port
-        try:
-            self.config = self._told(config, place)
-            """The node's, with where it is found."""
-        except ConfigError:
-            self._server.hang_up()
-            raise
+        self._server: TransferServer | None = None
+        self.config = unreachable(config)
+        """The node's, with where it is found."""
+        if config.seeding:
+            self._server = TransferServer(
+                catalog.by_digest.get,
+                parts.given,
+                host=place.host,
+                port=place.port,
+                kbit_per_s=config.upload_kbit_per_s,
+            )
+            try:
+                self.config = _told(config, place, self._server.port)
+            except ConfigError:
+                self._server.hang_up()
+                raise
         parts.take_from(self._peers.source)
 
-    def _told(self, config: NodeConfig, place: Place) -> NodeConfig:
-        endpoint = config.transfer_endpoint
-        if not endpoint:
-            host = _found_at(place)
-            endpoint = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-        if endpoint_of(endpoint) is None:
-            hint = "give HOST:PORT, or leave it out"
-            raise ConfigError("node.transfer_endpoint", None, f"{endpoint!r} is no address of a node", hint)
-        return msgspec.structs.replace(config, transfer_endpoint=endpoint)
+    @property
+    def port(self) -> int:
+        """Where it listens; 0: it gives nothing, and does not."""
+        return 0 if self._server is None else self._server.port
 
     def open(self, post: Post) -> None:
         """See `driver.Driver`."""
-        self._server.open(post)
+        if self._server is not None:
+            self._server.open(post)
 
     def operations(self) -> Mapping[type[Operation], Operate]:
         """See `driver.Driver`."""
-        return self._server.operations()
+        return {} if self._server is None else self._server.operations()
 
     def effects(self) -> Mapping[type[Effect], Perform]:
         """See `driver.Driver`."""
-        return self._server.effects()
+        return {} if self._server is None else self._server.effects()
 
     async def close(self) -> None:
         """See `driver.Driver`."""
-        await self._server.close()
+        if self._server is not None:
+            await self._server.close()
         await self._peers.close()
 
 
 def unreachable(config: NodeConfig) -> NodeConfig:
     """The configuration of a node that nobody can fetch from."""
     return msgspec.structs.replace(config, seeding=False, transfer_endpoint="")
+
+
+def _told(config: NodeConfig, place: Place, port: int) -> NodeConfig:
+    """The configuration with where the node is found. Raises ConfigError."""
+    endpoint = config.transfer_endpoint
+    if not endpoint:
+        host = _found_at(place)
+        endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if endpoint_of(endpoint) is None:
+        hint = "give HOST:PORT, or leave it out"
+        raise ConfigError("node.transfer_endpoint", None, f"{endpoint!r} is no address of a node", hint)
+    return msgspec.structs.replace(config, transfer_endpoint=endpoint)
 
 
 def _found_at(place: Place) -> str:

@@ -57,3 +57,7 @@ def test_an_endpoint_that_is_none_is_told_and_leaves_the_port_free() -> None:
 def test_a_node_without_an_exchange_gives_nothing() -> None:
     config = unreachable(NodeConfig(transfer_endpoint="pi.example:4303"))
     assert (config.seeding, config.transfer_endpoint) == (False, "")
+
+
+def test_one_that_is_not_to_give_does_not_listen() -> None:
+    assert endpoint(Place(port=0), NodeConfig(seeding=False)) == ("", 0)
