@@ -29,7 +29,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     """Address to listen at; `0.0.0.0` or `::` is every one of the machine's."""
-    port: int = PORT
+    port: int | None = None
+    """None: 4303, or a free one where another node of this machine has that; others are told which."""
     towards: str = ""
     """A host that the node talks to, such as its coordinator: of several addresses others are told the one that leads
     there."""
@@ -45,13 +46,7 @@ class Exchange:
         self.config = unreachable(config)
         """The node's, with where it is found."""
         if config.seeding:
-            self._server = TransferServer(
-                catalog.by_digest.get,
-                parts.given,
-                host=place.host,
-                port=place.port,
-                kbit_per_s=config.upload_kbit_per_s,
-            )
+            self._server = _listening(place, parts, config, catalog)
             try:
                 self.config = _told(config, place, self._server.port)
             except ConfigError:
@@ -87,6 +82,19 @@ class Exchange:
 def unreachable(config: NodeConfig) -> NodeConfig:
     """The configuration of a node that nobody can fetch from."""
     return msgspec.structs.replace(config, seeding=False, transfer_endpoint="")
+
+
+def _listening(place: Place, parts: Parts, config: NodeConfig, catalog: Catalog) -> TransferServer:
+    def listen(port: int) -> TransferServer:
+        find, limit = catalog.by_digest.get, config.upload_kbit_per_s
+        return TransferServer(find, parts.given, host=place.host, port=port, kbit_per_s=limit)
+
+    if place.port is not None:
+        return listen(place.port)
+    try:
+        return listen(PORT)
+    except ConfigError:
+        return listen(0)
 
 
 def _told(config: NodeConfig, place: Place, port: int) -> NodeConfig:

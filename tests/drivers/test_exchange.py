@@ -13,6 +13,7 @@ import pytest
 from edgecoder.config import NodeConfig
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog
+from edgecoder_drivers import exchange
 from edgecoder_drivers.exchange import Exchange, Place, unreachable
 from edgecoder_drivers.parts import Parts
 
@@ -23,10 +24,9 @@ def endpoint(place: Place, config: NodeConfig | None = None) -> tuple[str, int]:
     """What others are told, and the port that it listens on."""
 
     async def live() -> tuple[str, int]:
-        exchange = Exchange(place, PARTS, config or NodeConfig(), Catalog(()), bytes(32))
-        found = exchange.config.transfer_endpoint, exchange.port
-        await exchange.close()
-        return found
+        made = Exchange(place, PARTS, config or NodeConfig(), Catalog(()), bytes(32))
+        await made.close()
+        return made.config.transfer_endpoint, made.port
 
     return asyncio.run(live())
 
@@ -61,3 +61,15 @@ def test_a_node_without_an_exchange_gives_nothing() -> None:
 
 def test_one_that_is_not_to_give_does_not_listen() -> None:
     assert endpoint(Place(port=0), NodeConfig(seeding=False)) == ("", 0)
+
+
+def test_without_a_port_that_somebody_wants_two_nodes_of_one_machine_have_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        other = taken.getsockname()[1]
+        monkeypatch.setattr(exchange, "PORT", other)
+        told, port = endpoint(Place())
+        assert port not in (0, other)
+        assert told == f"127.0.0.1:{port}"
+        with pytest.raises(ConfigError, match="Address already in use"):
+            endpoint(Place(port=other))
+    assert endpoint(Place())[1] == other
