@@ -39,6 +39,8 @@ from tests.catalogs import entry
 from tests.drivers.transfer_rig import real_giver
 
 SIZE_BYTES = 1 << 30
+PIECE_BYTES = 1 << 21
+"""That of such a file, by the rule; of the smaller one too."""
 ROUNDS = 15
 QUICK_SIZE_BYTES = 1 << 28
 QUICK_ROUNDS = 15
@@ -78,7 +80,8 @@ def make_file(folder: Path, size_bytes: int) -> CatalogEntry:
 
 def entry_of(size_bytes: int, digest: str) -> CatalogEntry:
     """What the catalog says of it."""
-    return msgspec.structs.replace(entry("blob", file_size_bytes=size_bytes, piece_root="ab" * 32), sha256=digest)
+    plain = entry("blob", file_size_bytes=size_bytes, piece_root="ab" * 32, piece_size_bytes=PIECE_BYTES)
+    return msgspec.structs.replace(plain, sha256=digest)
 
 
 @contextmanager
