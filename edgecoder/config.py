@@ -318,8 +318,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seed_duty_pct: Annotated[int, msgspec.Meta(ge=0, le=100)] = 50
     """Share of the time in which a node on its battery sends, percent. More: files spread faster; less: the battery
     lasts longer."""
+    transfer_endpoint: Annotated[str, msgspec.Meta(max_length=300)] = ""
+    """Where others fetch pieces from this node, host:port; empty: over links alone."""
     upload_kbit_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
-    """What it can send, where that is known; 0: it is not. Brokers fill an uplink by it."""
+    """What it can send, where that is known, or may; 0: neither. Brokers fill an uplink by it, and a machine sends no
+    more. Less than the uplink has: the rest of it is left to others of the household."""
     download_kbit_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
     """What it can receive, where that is known; 0: it is not."""
     upload_slots: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4

@@ -8,11 +8,11 @@ from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.context import Context
 from edgecoder.core.effects import Effect, RefusePiece, ServePiece
 from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
-from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, RequestId
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, RequestId, Wanted
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holdings
 from edgecoder.seeding.tickets import issue
-from edgecoder.seeding.uploads import Uploads
+from edgecoder.seeding.uploads import REFUSALS, Uploads
 from edgecoder.wire.messages import Ticket
 from edgecoder_sim.crypto import crypto, node_id
 from tests.catalogs import MIB, entry
@@ -102,10 +102,11 @@ class UploadBench:
         file: FileId = DIGEST,
         link: LinkId | None = None,
         ticket: Ticket | None = None,
+        wanted: Wanted = Wanted.BYTES,
     ) -> RequestId:
         """A peer asks for a piece, over a radio link or with a ticket."""
         self.requests += 1
-        self.uploads.asked(PieceAsked(self.requests, peer, file, piece, first_leaf, ticket, link))
+        self.uploads.asked(PieceAsked(self.requests, peer, file, piece, first_leaf, ticket, link, wanted))
         self.look()
         return self.requests
 
@@ -145,5 +146,6 @@ class UploadBench:
                 assert len(self.serving) <= self.uploads.at_once, "more are served at once than may be"
             elif isinstance(effect, RefusePiece):
                 assert effect.request not in self.refused, "a request is refused twice"
+                assert effect.reason in REFUSALS, "a receiver would not believe it"
                 self.refused[effect.request] = effect.reason
         effects.clear()

@@ -36,6 +36,7 @@ from edgecoder_drivers.links.driver import LinksDriver
 from edgecoder_drivers.links.handshake import Self
 from edgecoder_drivers.metrics import TraceMetrics
 from edgecoder_drivers.parts import Parts
+from edgecoder_drivers.power import PowerDriver
 from edgecoder_drivers.tracelog import TraceLog
 
 C = TypeVar("C", bound=Command)
@@ -134,7 +135,7 @@ async def running(plan: Plan, make_parts: Callable[[Plan], Parts]) -> AsyncItera
     async with contextlib.AsyncExitStack() as stack:
         me = Self(identity, plan.role, network)
         links = LinksDriver(me, ring.add, tokens=plan.join, dropped=metrics.dropped, links_max=plan.config.links_max)
-        drivers: list[Driver] = [*parts.drivers(), links]
+        drivers: list[Driver] = [*parts.drivers(), PowerDriver(plan.config.device_type), links]
         snapshot = await parts.snapshot()
         journal = None
         if keys is not None and plan.journal is not None:

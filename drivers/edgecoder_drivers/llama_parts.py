@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from edgecoder.config import NodeConfig
+from edgecoder.core.effects import FetchPiece
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder_drivers.driver import Driver
 from edgecoder_drivers.engine import EngineDriver
 from edgecoder_drivers.llamacpp.engine import LlamaEngine, VerifiedFile
 from edgecoder_drivers.shelf import Shelf
+from edgecoder_drivers.store.source import PeerSource
+from edgecoder_drivers.transfer.connection import Files
 
 
 class LlamaParts:
@@ -46,6 +50,15 @@ class LlamaParts:
     def offering(self, entry: CatalogEntry, path: Path) -> AbstractContextManager[None]:
         """See `Parts`."""
         return self._shelf.store.offering(entry, path)
+
+    def take_from(self, peers: Callable[[FetchPiece], PeerSource]) -> None:
+        """See `Parts`."""
+        self._shelf.store.peers = peers
+
+    @property
+    def given(self) -> Files:
+        """See `Parts`."""
+        return self._shelf.store
 
     async def path_of(self, entry: CatalogEntry) -> Path:
         """See `Parts`."""

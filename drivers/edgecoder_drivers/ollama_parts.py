@@ -7,7 +7,7 @@ or whole, and Ollama is given it when it is verified. One without an address Oll
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.effects import DeleteFile, Effect, FetchFile, HashFile, Operation
+from edgecoder.core.effects import DeleteFile, Effect, FetchFile, FetchPiece, HashFile, Operation
 from edgecoder.core.events import Completion, FileHashed
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.held import with_held
@@ -28,6 +28,8 @@ from edgecoder_drivers.ollama.giving import Gifts
 from edgecoder_drivers.ollama.listing import Listing
 from edgecoder_drivers.shelf import Shelf
 from edgecoder_drivers.store.driver import OfferedError
+from edgecoder_drivers.store.source import PeerSource
+from edgecoder_drivers.transfer.connection import Files
 
 LIST_S: Final = 15.0
 """How often Ollama is asked what it keeps: a little of its disk is read each time."""
@@ -52,6 +54,7 @@ class OllamaParts:
         gifts = Gifts(self._held, self._listing, self._shelf.store.path)
         self._ollama = GivingEngine(client, config, folder / "ollama.loaded", gifts)
         self._files = SharedFiles(self._shelf, self._held, self._listing, gifts)
+        self._given = GivenFiles(self._shelf, self._held)
 
     def drivers(self) -> list[Driver]:
         """See `Parts`."""
@@ -87,6 +90,15 @@ class OllamaParts:
     def offering(self, entry: CatalogEntry, path: Path) -> AbstractContextManager[None]:
         """See `Parts`."""
         return self._shelf.store.offering(entry, path)
+
+    def take_from(self, peers: Callable[[FetchPiece], PeerSource]) -> None:
+        """See `Parts`."""
+        self._shelf.store.peers = peers
+
+    @property
+    def given(self) -> Files:
+        """See `Parts`."""
+        return self._given
 
     async def path_of(self, entry: CatalogEntry) -> Path:
         """See `Parts`."""
@@ -177,6 +189,42 @@ class SharedFiles:
             return await self._held.has(entry)
         except Refused:
             return False
+
+
+class GivenFiles:
+    """The bytes of what others may fetch from an agent: from its store, or from Ollama's folder. `Files` of the
+    transfer server."""
+
+    def __init__(self, shelf: Shelf, held: OllamaFiles) -> None:
+        self._shelf = shelf
+        self._held = held
+        self._known: dict[str, tuple[Path, tuple[int, int, int]]] = {}
+        """Where Ollama's files lie that were right, and what they were then: it is not asked for each piece."""
+
+    async def bytes_at(self, entry: CatalogEntry) -> Path:
+        """See `Files`."""
+        if self._shelf.store.has_bytes(entry):
+            return await self._shelf.store.bytes_at(entry)
+        path, stamp = self._known.pop(entry.sha256, (None, None))
+        if path is None or _stamp(path) != stamp:
+            path = await self._held.give(entry)
+            stamp = _stamp(path)
+        if stamp is not None:
+            self._known[entry.sha256] = path, stamp
+        return path
+
+    async def hashes_of(self, entry: CatalogEntry) -> bytes:
+        """See `Files`."""
+        return await self._shelf.store.hashes_of(entry, await self.bytes_at(entry))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What differs when a file has been written to; None where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class GivingEngine(OllamaEngine):

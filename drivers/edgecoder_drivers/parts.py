@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from edgecoder.core.effects import FetchPiece
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Driver
+from edgecoder_drivers.store.source import PeerSource
+from edgecoder_drivers.transfer.connection import Files
 
 
 class Parts(Protocol):
@@ -40,6 +44,15 @@ class Parts(Protocol):
 
     def offering(self, entry: CatalogEntry, path: Path) -> AbstractContextManager[None]:
         """Meanwhile a file on this machine takes the CDN's place."""
+        ...
+
+    def take_from(self, peers: Callable[[FetchPiece], PeerSource]) -> None:
+        """Pieces may come from peers from now on."""
+        ...
+
+    @property
+    def given(self) -> Files:
+        """The bytes of what others may fetch."""
         ...
 
     async def path_of(self, entry: CatalogEntry) -> Path:

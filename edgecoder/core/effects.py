@@ -10,7 +10,7 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, NodeId, OpId, RequestId, TaskId
+from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, NodeId, OpId, RequestId, TaskId, Wanted
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import Record
@@ -187,6 +187,7 @@ class ServePiece(Operation, frozen=True):
     first_leaf: int
     have: int = 0
     """The pieces of the file that are here, a bit a piece: the answer says so."""
+    wanted: Wanted = Wanted.BYTES
 
 
 class RefusePiece(Effect, frozen=True):

@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import Address, CommandId, FileId, LinkId, Medium, NodeId, OpId, RequestId, Role
+from edgecoder.core.ids import Address, CommandId, FileId, LinkId, Medium, NodeId, OpId, RequestId, Role, Wanted
 from edgecoder.errors import Reason
 from edgecoder.wire.advertisement import Bits
 from edgecoder.wire.envelope import Frame
@@ -389,7 +389,8 @@ class PieceFailed(Completion, frozen=True):
 
 
 class PieceAsked(Event, frozen=True):
-    """A peer asks for a piece, on from a leaf. Answer: ServePiece or RefusePiece, now or later."""
+    """A peer asks for a piece, on from a leaf, or for what `wanted` says. Answer: ServePiece or RefusePiece, now or
+    later."""
 
     request: RequestId
     peer: NodeId
@@ -399,6 +400,7 @@ class PieceAsked(Event, frozen=True):
     ticket: Ticket | None = None
     link: LinkId | None = None
     """The link it came over, where that was a radio."""
+    wanted: Wanted = Wanted.BYTES
 
 
 class AskWithdrawn(Event, frozen=True):

@@ -45,6 +45,17 @@ class Medium(Enum):
     """From device to device, for what is too much for Bluetooth."""
 
 
+class Wanted(Enum):
+    """What a peer asks for of a file."""
+
+    BYTES = "bytes"
+    """Those of a piece."""
+    HASHES = "hashes"
+    """Those of all leaves of the file: by them what comes is proved."""
+    NOTHING = "nothing"
+    """Only whether it would get something, and which pieces are here."""
+
+
 def task_id(origin: NodeId, epoch: int, counter: int) -> TaskId:
     """The id of the origin's `counter`-th task of this life."""
     return origin[:8] + (epoch & 0xFFFFFFFF).to_bytes(4, "big") + (counter & 0xFFFFFFFF).to_bytes(4, "big")

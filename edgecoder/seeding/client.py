@@ -151,6 +151,7 @@ class BrokerClient:
             down_kbit_per_s=config.download_kbit_per_s,
             slots=slots,
             broker_epoch=known.epoch,
+            endpoint=config.transfer_endpoint,
             redirected=is_redirected or is_leaving,  # whoever knows of it is to forget it
         )
         self._context.send(link, message, _TTL_MS)

@@ -17,7 +17,7 @@ import msgspec
 from edgecoder.core.context import Context
 from edgecoder.core.effects import RefusePiece, ServePiece
 from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
-from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId, RequestId
+from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId, RequestId, Wanted
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holding, Holdings
 from edgecoder.seeding.pieces import LEAF_BYTES
@@ -36,6 +36,15 @@ _PUMP = ("uploads", 0)
 _DUTY_WINDOW: Micros = 60_000_000
 _SAYS_HAVE = frozenset({Reason.NOT_HELD, Reason.BUSY})
 """Refusals of those whose ticket holds."""
+REFUSALS = _SAYS_HAVE | {
+    Reason.NO_TICKET,
+    Reason.NOT_SEEDING,
+    Reason.LOW_POWER,
+    Reason.SHUTTING_DOWN,
+    Reason.INVALID,
+}
+"""All that a node says when it gives nothing. Nothing else is an answer to one who has asked: nobody can tell it that
+its own disk is full."""
 
 
 class Giver(Protocol):
@@ -86,6 +95,7 @@ class _Upload(msgspec.Struct, gc=False):
     piece: int
     first_leaf: int
     link: LinkId | None = None
+    wanted: Wanted = Wanted.BYTES
     op: OpId = 0
     began: Micros = 0
     beside: int = 1
@@ -128,7 +138,7 @@ class Uploads:
             self._refuse(event.request, event.peer, event.file, reason, says_have=reason in _SAYS_HAVE)
             return
         self._of_peer[event.peer] = self._of_peer.get(event.peer, 0) + 1
-        upload = _Upload(event.request, event.peer, event.file, event.piece, event.first_leaf, event.link)
+        upload = _Upload(event.request, event.peer, event.file, event.piece, event.first_leaf, event.link, event.wanted)
         self._waiting.append(upload)
         self.pump()
         if len(self) == 1:
@@ -193,9 +203,9 @@ class Uploads:
             return Reason.NOT_HELD
         if event.link is None and not self._admits(event, event.ticket):
             return Reason.NO_TICKET
-        if not 0 <= event.piece < holding.layout.piece_count or not holding.have >> event.piece & 1:
+        if not _is_held(holding, event.piece, event.wanted):
             return Reason.NOT_HELD
-        if not 0 <= event.first_leaf < len(holding.layout.leaves_of(event.piece)):
+        if event.wanted is Wanted.BYTES and not 0 <= event.first_leaf < len(holding.layout.leaves_of(event.piece)):
             return Reason.INVALID
         is_much = self._of_peer.get(event.peer, 0) >= config.uploads_per_peer_max
         return Reason.BUSY if is_much or len(self._waiting) >= config.upload_queue_max else None
@@ -233,7 +243,7 @@ class Uploads:
 
     def _serve(self, upload: _Upload) -> None:
         holding = self._holdings.by_file.get(upload.file)
-        if holding is None or not holding.have >> upload.piece & 1:  # removed while it waited
+        if holding is None or not _is_held(holding, upload.piece, upload.wanted):  # removed while it waited
             self._release(upload)
             self._refuse(upload.request, upload.peer, upload.file, Reason.NOT_HELD, says_have=True)
             return
@@ -244,7 +254,15 @@ class Uploads:
         self._serving[upload.op] = upload
         upload.beside = len(self._serving)
         context.out.append(
-            ServePiece(upload.op, upload.request, holding.entry, upload.piece, upload.first_leaf, holding.have)
+            ServePiece(
+                upload.op,
+                upload.request,
+                holding.entry,
+                upload.piece,
+                upload.first_leaf,
+                holding.have,
+                upload.wanted,
+            )
         )
 
     def _served(self, completion: PieceServed | ServeFailed) -> None:
@@ -254,7 +272,8 @@ class Uploads:
             self._sent_us += self._context.now - self._sending_since
         self._release(upload)
         holding = self._holdings.by_file.get(upload.file)
-        if isinstance(completion, PieceServed) and holding is not None and took:
+        is_measure = upload.wanted is Wanted.BYTES and isinstance(completion, PieceServed)
+        if is_measure and holding is not None and took:
             size = holding.layout.piece_bytes(upload.piece) - upload.first_leaf * LEAF_BYTES
             self._adapt(size * 8000 // took, upload.beside)
         self.pump()
@@ -287,3 +306,10 @@ class Uploads:
         have = holding.have if holding is not None and says_have else 0
         self._context.out.append(RefusePiece(request, reason, have))
         self._context.trace(PieceRefused(peer, reason))
+
+
+def _is_held(holding: Holding, piece: int, wanted: Wanted) -> bool:
+    """Whether what is asked for is here. Who has any piece has the hashes: it was proved by them."""
+    if wanted is not Wanted.BYTES:
+        return holding.have > 0
+    return 0 <= piece < holding.layout.piece_count and bool(holding.have >> piece & 1)

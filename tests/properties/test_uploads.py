@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from edgecoder.core.ids import Micros, NodeId, RequestId
+from edgecoder.core.ids import Micros, NodeId, RequestId, Wanted
 from edgecoder.errors import Reason
 from edgecoder_sim.crypto import node_id
 from tests.strategies import examples
@@ -35,11 +35,17 @@ class Giver(RuleBasedStateMachine):
         """How often each was served or withdrawn."""
         self.tickets = {peer: self.bench.ticket(receiver=peer, expires_ms=NOW_MS) for peer in PEERS}
 
-    @rule(peer=st.sampled_from(PEERS), piece=st.integers(-1, 4), leaf=st.integers(0, 4), is_near=st.booleans())
-    def ask(self, peer: NodeId, piece: int, leaf: int, is_near: bool) -> None:
+    @rule(
+        peer=st.sampled_from(PEERS),
+        piece=st.integers(-1, 4),
+        leaf=st.integers(0, 4),
+        is_near=st.booleans(),
+        wanted=st.sampled_from(Wanted),
+    )
+    def ask(self, peer: NodeId, piece: int, leaf: int, is_near: bool, wanted: Wanted = Wanted.BYTES) -> None:
         how = {"link": PEERS.index(peer)} if is_near else {"ticket": self.tickets[peer]}
         self.peers[self.bench.requests + 1] = peer
-        self.bench.request(peer, piece, leaf, **how)
+        self.bench.request(peer, piece, leaf, wanted=wanted, **how)
 
     @rule(peers=st.lists(st.sampled_from(PEERS), min_size=2, max_size=6))
     def many_ask(self, peers: list[NodeId]) -> None:

@@ -18,8 +18,11 @@ IMPURE = {
 }  # fmt: skip
 IMPURE_BUILTINS = {"open", "print", "input", "breakpoint", "__import__", "exec", "eval", "hash", "id"}
 """Beside I/O: `hash` and `id` differ from one process to the next."""
-DRIVERS = ("ble", "llamacpp", "ollama", "http", "cdn", "store", "links")
-ASSEMBLY = ("commands", "coordinator.py", "device.py", "llama_parts.py", "ollama_parts.py", "shelf.py")
+DRIVERS = ("ble", "llamacpp", "ollama", "http", "cdn", "store", "links", "transfer")
+ASSEMBLY = (
+    "commands", "coordinator.py", "device.py", "exchange.py", "llama_parts.py", "ollama_parts.py", "parts.py",
+    "shelf.py",
+)  # fmt: skip
 """Where drivers are put together."""
 HEAVY = {
     "asyncio", "concurrent", "email", "http", "logging", "multiprocessing", "selectors", "socket", "sqlite3", "ssl",

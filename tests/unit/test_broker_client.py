@@ -23,6 +23,7 @@ HOME, OTHER, THIRD = node_id("home"), node_id("other"), node_id("third")
 PEER = node_id("peer")
 SECOND = 1_000_000
 PIECES = 600
+ENDPOINT = "192.0.2.7:4303"
 
 
 class Bench:
@@ -30,7 +31,9 @@ class Bench:
 
     def __init__(self) -> None:
         signer, self._verifier = crypto(node_id("here"), "edgecoder", encoded=False)
-        self.context = Context(ClusterConfig(), NodeConfig(upload_kbit_per_s=8000), signer, 1)
+        self.context = Context(
+            ClusterConfig(), NodeConfig(upload_kbit_per_s=8000, transfer_endpoint=ENDPOINT), signer, 1
+        )
         self.context.epoch = self.context.ops.epoch = 1
         self.links: dict[LinkId, Link] = {}
         self.home: LinkId | None = None
@@ -98,6 +101,7 @@ def test_an_announcement_says_what_is_here_and_what_is_given(bench: Bench) -> No
     ((link, message),) = bench.sent()
     assert isinstance(message, Announce)
     assert (link, message.wants, message.slots, message.up_kbit_per_s) == (1, True, 4, 8000)
+    assert message.endpoint == ENDPOINT
     assert int.from_bytes(message.have, "little") == 0b101
     assert bench.client.has_broker(holding.file)
 

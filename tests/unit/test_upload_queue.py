@@ -7,7 +7,7 @@ import pytest
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import RefusePiece, ServePiece
 from edgecoder.core.events import AccessChanged, PieceAsked, PowerChanged, ShutDown
-from edgecoder.core.ids import LinkId, Medium
+from edgecoder.core.ids import LinkId, Medium, Wanted
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.seeding.uploads import FEWER_AFTER
@@ -78,6 +78,25 @@ def test_what_is_not_here_is_refused(bench: UploadBench) -> None:
     other = bench.request(file=bytes(32), link=1)
     assert bench.refused[other] is Reason.NOT_HELD
     assert bench.near(piece=2) in bench.serving
+
+
+def test_hashes_and_a_look_are_for_whoever_may_have_a_piece_of_what_is_here() -> None:
+    bench = UploadBench()
+    ticket = bench.ticket(expires_ms=NOW_MS)
+    for wanted in (Wanted.HASHES, Wanted.NOTHING):
+        bench.holdings.by_file[DIGEST].have = 0b1000
+        request = bench.request(ticket=ticket, wanted=wanted)
+        assert (bench.serving[request].wanted, bench.serving[request].have) == (wanted, 0b1000)
+        bench.served(request)
+        assert bench.refused[bench.request(wanted=wanted)] is Reason.NO_TICKET
+        bench.holdings.by_file[DIGEST].have = 0
+        assert bench.refused[bench.request(ticket=ticket, wanted=wanted)] is Reason.NOT_HELD
+
+
+def test_hashes_say_nothing_of_the_uplink() -> None:
+    bench = UploadBench(upload_kbit_per_s=PIECE_BITS // 1000, upload_slots=3)
+    bench.served(bench.request(link=1, wanted=Wanted.HASHES), 4 * SECOND)
+    assert bench.uploads.at_once == 1
 
 
 def test_a_whole_file_is_not_given_where_its_user_does_not_want_that() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ from edgecoder_drivers.store.blobs import Blobs
 from edgecoder_drivers.store.fetch import FileFetch, PieceFetch, disk_errors
 from edgecoder_drivers.store.files import Stamp
 from edgecoder_drivers.store.pieces import PieceRow
-from edgecoder_drivers.store.source import LocalFile, Source
+from edgecoder_drivers.store.source import LocalFile, PeerSource, Source
 from edgecoder_drivers.store.threads import in_thread
 from edgecoder_drivers.store.trees import LeafHashes, Trees
 
@@ -59,14 +59,18 @@ def _is_cancelled() -> bool:
 class StoreDriver:
     """See `driver.Driver`. Made with an open store (`opening.open_store`), which it closes."""
 
-    def __init__(self, blobs: Blobs, source: Source) -> None:
+    def __init__(self, blobs: Blobs, source: Source, peers: Callable[[FetchPiece], PeerSource] | None = None) -> None:
         """`source` is the CDN."""
         self._blobs = blobs
         self._source = source
+        self.peers = peers
+        """Finds the peer that a piece is to come from over the mesh, or raises Refused; None: no piece does."""
         self._trees = Trees(blobs)
         self._offered: dict[str, LocalFile] = {}
         self._fetches: dict[str, set[asyncio.Task[Any]]] = {}
         """What is under way with others, by SHA-256."""
+        self._unproved: set[str] = set()
+        """Files that are not what their piece roots say."""
         self._post: Post = lambda event: None
         self._looking: asyncio.Task[None] | None = None
 
@@ -138,6 +142,29 @@ class StoreDriver:
         """Whether anything of a file lies here."""
         return self._blobs.files.stat(self._blobs.path(entry.sha256)) is not None
 
+    async def bytes_at(self, entry: CatalogEntry) -> Path:
+        """Where a file lies that is here, whole or in parts. Raises Refused: not_held, and as `find`."""
+        if entry.sha256 in self._blobs.verified:
+            return self.find(entry)[0]
+        path = self._blobs.path(entry.sha256)
+        if self._blobs.files.stat(path) is None:
+            raise Refused(Reason.NOT_HELD, entry.model_id)
+        return path
+
+    async def hashes_of(self, entry: CatalogEntry, path: Path | None = None) -> bytes:
+        """The hashes of all leaves of a file of which pieces are here, or that lies whole at a path; where it did not
+        come by them they are made from it. Raises Refused (not_held, store_failed)."""
+        path = path or await self.bytes_at(entry)
+        if entry.sha256 in self._unproved:
+            raise Refused(Reason.NOT_HELD, f"{path} has other leaf hashes than the catalog's")
+        try:
+            with disk_errors():
+                return await self._trees.whole(entry, LocalFile(self._blobs.files, path))
+        except Refused as refused:
+            if refused.reason is not Reason.STORE_FAILED:  # it is not read again for everybody who asks
+                self._unproved.add(entry.sha256)
+            raise
+
     @contextmanager
     def offering(self, entry: CatalogEntry, path: Path) -> Iterator[None]:
         """Meanwhile a file on this machine takes the CDN's place: a pull is an import then, also one that has begun."""
@@ -197,6 +224,7 @@ class StoreDriver:
 
     async def _delete(self, effect: DeleteFile) -> Completion:
         self._trees.forget(effect.entry)
+        self._unproved.discard(effect.entry.sha256)
         with disk_errors():
             await in_thread(lambda _: self._blobs.delete(effect.entry))
         return FileDeleted(effect.op)
@@ -239,27 +267,37 @@ class StoreDriver:
 
     async def _fetch_pieces(self, effect: FetchPiece) -> Completion:
         entry = effect.entry
-        if effect.source is not ask.Source.CDN:
-            raise Refused(Reason.UNAVAILABLE, f"no pieces from {effect.source.value}")
         if entry.sha256 in self._blobs.verified:
             for piece in range(effect.piece, effect.piece + effect.count - 1):
                 self._post(PieceArrived(effect.op, piece))
             return PieceFetched(effect.op)
+        if effect.source is ask.Source.MESH and self.peers is not None:
+            return await self._fetch_from(self.peers(effect), effect)
+        if effect.source is not ask.Source.CDN:
+            raise Refused(Reason.UNAVAILABLE, f"no pieces from {effect.source.value}")
         try:
-            completion = await self.unless_offered(entry, self._fetch_row(effect))
+            completion = await self.unless_offered(entry, self._fetch_row(effect, self._source_of(entry)))
         except OfferedError:
             return PieceFailed(effect.op, Reason.SUPERSEDED)
         if isinstance(completion, PieceFailed) and completion.reason is Reason.CANCELLED and not _is_cancelled():
             return msgspec.structs.replace(completion, reason=Reason.SUPERSEDED)
         return completion
 
-    async def _fetch_row(self, effect: FetchPiece) -> Completion:
+    async def _fetch_from(self, peer: PeerSource, effect: FetchPiece) -> Completion:
+        try:
+            completion = await self._fetch_row(effect, peer, is_peer=True)
+        except Refused as refused:
+            completion = PieceFailed(effect.op, refused.reason, effect.first_leaf)
+        return msgspec.structs.replace(completion, have=peer.have)
+
+    async def _fetch_row(
+        self, effect: FetchPiece, source: Source, *, is_peer: bool = False
+    ) -> PieceFetched | PieceFailed:
         entry, layout = effect.entry, effect.entry.layout
-        source = self._source_of(entry)
         first = layout.leaves_of(effect.piece).start + effect.first_leaf
         end = layout.leaves_of(effect.piece + effect.count - 1).stop
         with disk_errors():
-            hashes = await self._trees.leaves(entry, first, end, source)
+            hashes = await self._trees.leaves(entry, first, end, source, is_peer=is_peer)
         writer = self._blobs.writer(entry)
         try:
             row = PieceRow(entry, effect.piece, effect.first_leaf, effect.count, hashes)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
 
 from edgecoder.core.effects import FetchFile, FetchPiece
-from edgecoder.core.events import Completion, FetchProgressed, PieceArrived, PieceFailed, PieceFetched
+from edgecoder.core.events import FetchProgressed, PieceArrived, PieceFailed, PieceFetched
 from edgecoder.errors import Reason
 from edgecoder_drivers.driver import Post, Refused
 from edgecoder_drivers.store.blobs import CHUNK_BYTES, Blobs, Writer
@@ -103,7 +103,7 @@ class PieceFetch:
         self._next = effect.piece
         """The first piece that nobody was told of."""
 
-    async def run(self, source: Source) -> Completion:
+    async def run(self, source: Source) -> PieceFetched | PieceFailed:
         """Until all have come, or no more do."""
         row, op = self._row, self._effect.op
         failed = await self._receive(source)

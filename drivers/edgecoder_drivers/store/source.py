@@ -1,7 +1,7 @@
-"""Where the bytes of a file come from, if not from peers: a CDN, or a file on this machine.
+"""Where the bytes of a file come from: a CDN, a peer, or a file on this machine.
 
-The port is the store's; `cdn` fits it. A file that its user has here takes the CDN's place: so an import is a pull,
-with the room, the proofs and the gates of every other one.
+The port is the store's; `cdn` and `transfer` fit it. A file that its user has here takes the CDN's place: so an import
+is a pull, with the room, the proofs and the gates of every other one.
 """
 
 from __future__ import annotations
@@ -34,6 +34,15 @@ class Source(Protocol):
     async def leaf_hashes(self, entry: CatalogEntry) -> bytes:
         """The SHA-256 of each leaf of a file, one after the other; whether they are the file's is not checked. Raises
         Refused as `read`, and with no_proofs where the file may be had and they may not."""
+        ...
+
+
+class PeerSource(Source, Protocol):
+    """One peer, for one request. It raises Refused with the reason that the core is to hear."""
+
+    @property
+    def have(self) -> int:
+        """The pieces of the file that it says it has, a bit a piece; 0: it has not said."""
         ...
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -29,7 +30,7 @@ _log = structlog.get_logger("edgecoder.store")
 
 
 class Trees:
-    """The leaf hashes of the files that are fetched now."""
+    """The leaf hashes of the files that are fetched or given now."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -37,14 +38,27 @@ class Trees:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """One a file: a source that is silent keeps no other file waiting."""
 
-    async def leaves(self, entry: CatalogEntry, first: int, end: int, source: Source) -> list[bytes]:
-        """The hashes of some leaves of a file. Raises Refused, and OSError."""
-        async with self._locks.setdefault(entry.sha256, asyncio.Lock()):
-            tree = self._recent.pop(entry.sha256, None) or await self._load(entry, source)
+    async def leaves(
+        self, entry: CatalogEntry, first: int, end: int, source: Source, *, is_peer: bool = False
+    ) -> list[bytes]:
+        """The hashes of some leaves of a file. Raises Refused: no_proofs where the source has not the right ones,
+        piece_corrupt where that is a peer, which is to blame; and OSError."""
+        tree = await self.whole(entry, source, is_peer=is_peer)
+        return [tree[at : at + HASH_BYTES] for at in range(first * HASH_BYTES, end * HASH_BYTES, HASH_BYTES)]
+
+    async def whole(self, entry: CatalogEntry, source: Source, *, is_peer: bool = False) -> bytes:
+        """The hashes of all leaves of a file, one after the other. Raises as `leaves`.
+
+        One at a time gets them from the CDN; peers are asked side by side, so that nobody waits for a slow one."""
+        waits: AbstractAsyncContextManager[object] = nullcontext()
+        if not is_peer:
+            waits = self._locks.setdefault(entry.sha256, asyncio.Lock())
+        async with waits:
+            tree = self._recent.pop(entry.sha256, None) or await self._load(entry, source, is_peer=is_peer)
             self._recent[entry.sha256] = tree
             while len(self._recent) > TREES_IN_MEMORY:
                 del self._recent[next(iter(self._recent))]
-        return [tree[at : at + HASH_BYTES] for at in range(first * HASH_BYTES, end * HASH_BYTES, HASH_BYTES)]
+        return tree
 
     async def is_missing(self, entry: CatalogEntry) -> bool:
         """Whether a file has a tree and it is not here."""
@@ -63,12 +77,13 @@ class Trees:
         """The file goes."""
         self._recent.pop(entry.sha256, None)
 
-    async def _load(self, entry: CatalogEntry, source: Source) -> bytes:
+    async def _load(self, entry: CatalogEntry, source: Source, *, is_peer: bool) -> bytes:
         tree = await in_thread(partial(self._read, entry))
         if not await in_thread(partial(_is_right, entry, tree)):
             tree = await source.leaf_hashes(entry)
             if not await in_thread(partial(_is_right, entry, tree)):
-                raise Refused(Reason.NO_PROOFS, f"the leaf hashes of {entry.model_id} are not those of its root")
+                reason = Reason.PIECE_CORRUPT if is_peer else Reason.NO_PROOFS
+                raise Refused(reason, f"the leaf hashes of {entry.model_id} are not those of its root")
             await in_thread(partial(self._write, entry, tree))
         return tree
 

@@ -1,0 +1,157 @@
+"""How requests for pieces look in HTTP: addresses, tickets, ranges, have-maps and refusals, for both ends.
+
+`GET /blobs/sha256:<hex>` is a file, with `.leaves` behind it the SHA-256 of each of its leaves, one after the other. A
+ticket comes with every request, as the credentials of a scheme of its own. All that reads is total on what a stranger
+sends.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+
+from edgecoder.core.ids import NodeId
+from edgecoder.errors import REASONS, Reason, RemoteProtocolError
+from edgecoder.models.catalog import CatalogEntry
+from edgecoder.protocol import SIGNATURE_BYTES
+from edgecoder.seeding.merkle import HASH_BYTES
+from edgecoder.seeding.pieces import LEAF_BYTES, Layout, bitmap_to_bytes, bytes_to_bitmap
+from edgecoder.seeding.uploads import REFUSALS
+from edgecoder.wire.messages import Counter, Ticket, WireNodeId
+
+PORT: Final = 4303
+SCHEME: Final = "EdgeCoder"
+HAVE: Final = "edgecoder-have"
+"""Header with the pieces that the sender has, as in messages, in base64."""
+REASON: Final = "edgecoder-reason"
+"""Header with the reason of a refusal."""
+HEAD_BYTES_MAX: Final = 16_384
+"""The longest head of a request or an answer; a have-map of 65,536 pieces takes 10,924 of it."""
+LEAVES: Final = ".leaves"
+_TARGET: Final = re.compile(rb"/blobs/sha256:([0-9a-f]{64})(\.leaves)?")
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_ENDPOINT: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9.-]{0,252}):(\d{1,5})")
+
+
+class Target(NamedTuple):
+    """What an address names."""
+
+    sha256: str
+    is_hashes: bool
+
+
+class Pass(msgspec.Struct, frozen=True, array_like=True):
+    """A ticket, and whose it is."""
+
+    receiver: WireNodeId
+    broker: WireNodeId
+    broker_epoch: Counter
+    expires_ms: Counter
+    signature: Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+
+    @property
+    def ticket(self) -> Ticket:
+        """The ticket alone."""
+        return Ticket(self.broker, self.broker_epoch, self.expires_ms, self.signature)
+
+
+_pass_decoder = msgspec.msgpack.Decoder(Pass)
+
+
+def target_of(target: bytes) -> Target | None:
+    """What a request asks for; None where there is no such thing here."""
+    found = _TARGET.fullmatch(target)
+    return None if found is None else Target(found[1].decode(), found[2] is not None)
+
+
+def path_of(entry: CatalogEntry, *, is_hashes: bool = False) -> str:
+    """The address of a file, or of its leaf hashes, at a sender."""
+    return f"/blobs/sha256:{entry.sha256}{LEAVES if is_hashes else ''}"
+
+
+def size_of(layout: Layout, *, is_hashes: bool) -> int:
+    """How long what an address names is, bytes."""
+    return layout.leaf_count * HASH_BYTES if is_hashes else layout.file_size_bytes
+
+
+def write_pass(receiver: NodeId, ticket: Ticket) -> str:
+    """The Authorization header of a request."""
+    shown = Pass(receiver, ticket.broker, ticket.broker_epoch, ticket.expires_ms, ticket.signature)
+    return f"{SCHEME} {base64.urlsafe_b64encode(msgspec.msgpack.encode(shown)).decode()}"
+
+
+def read_pass(header: str | None) -> Pass | None:
+    """Who asks and on what ticket; None where nobody can tell. Whether the ticket holds is the core's to judge."""
+    scheme, _, text = (header or "").partition(" ")
+    if scheme.lower() != SCHEME.lower():
+        return None
+    try:
+        return _pass_decoder.decode(base64.b64decode(text, altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error, msgspec.DecodeError, RecursionError):
+        return None
+
+
+def range_of(header: str | None, size: int) -> range | None:
+    """The bytes that a Range header asks for, all without one; None where there are none such. One range at a time; a
+    unit that is not bytes counts as none (RFC 9110, 14.2)."""
+    if header is None or not header.startswith("bytes="):
+        return range(size)
+    found = _RANGE.fullmatch(header.replace(" ", ""))
+    if found is None or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        first, end = max(0, size - int(found[2])), size
+    else:
+        first, end = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
+    return range(first, end) if first < end else None
+
+
+def place_of(layout: Layout, byte: int) -> tuple[int, int]:
+    """The piece of a file that a byte is in, and the leaf of that piece."""
+    piece, inside = divmod(byte, layout.piece_size_bytes)
+    return piece, inside // LEAF_BYTES
+
+
+def write_have(have: int, piece_count: int) -> str:
+    """The header that tells what is here."""
+    return base64.b64encode(bitmap_to_bytes(have, piece_count)).decode()
+
+
+def read_have(header: str | None, piece_count: int) -> int:
+    """What a sender says that it has; nothing where it does not say so as it should."""
+    try:
+        return bytes_to_bitmap(base64.b64decode(header or "", validate=True), piece_count)
+    except (ValueError, binascii.Error, RemoteProtocolError):
+        return 0
+
+
+def refusal_of(header: str | None) -> Reason:
+    """Why a sender gives nothing. What no sender can know, or what is no reason, is an invalid answer."""
+    try:
+        reason = Reason(header)
+    except ValueError:
+        return Reason.INVALID
+    return reason if reason in REFUSALS else Reason.INVALID
+
+
+def problem_of(status: int, code: str, title: str, hint: str) -> bytes:
+    """The body of a refusal (RFC 9457)."""
+    return msgspec.json.encode({"title": title, "status": status, "code": code, "hint": hint})
+
+
+def problem_of_reason(reason: Reason) -> tuple[int, bytes]:
+    """Status and body of a refusal by the core."""
+    info = REASONS[reason]
+    return info.http_status, problem_of(info.http_status, reason.value, info.message, info.hint)
+
+
+def endpoint_of(text: str) -> tuple[str, int] | None:
+    """Host and port of where a node is fetched from, as it was announced; None where that is no such place."""
+    found = _ENDPOINT.fullmatch(text)
+    if found is None or not 0 < int(found[2]) < 65_536:
+        return None
+    return found[1], int(found[2])
