@@ -27,6 +27,7 @@ from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
 from edgecoder_drivers.driver import Driver, Refused
 from edgecoder_drivers.ending import Ending, until_told
+from edgecoder_drivers.exchange import Exchange, Place, unreachable
 from edgecoder_drivers.host import AsyncHost
 from edgecoder_drivers.http.app import make_app
 from edgecoder_drivers.http.server import Binding, ControlServer
@@ -55,6 +56,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     catalog: Catalog
     binding: Binding
     journal: Path | None = None
+    place: Place | None = None
+    """Where it gives pieces of its models; None: nowhere."""
     swap_wait_s: float = 30.0
     join: tuple[str, ...] = ()
     """Tokens for coordinators that do not know this node yet."""
@@ -124,18 +127,21 @@ async def running(plan: Plan, make_parts: Callable[[Plan], Parts]) -> AsyncItera
     identity, ring = load_identity(plan.folder / "node.key"), KeyRing()
     ring.add(identity.public_bytes)
     keys = Keys(identity, ring) if plan.journal is not None else None
-    setup = Setup(
-        role=plan.role, cluster=plan.cluster, config=plan.config, catalog=plan.catalog, platform=plan.platform
-    )
+    parts = await asyncio.to_thread(make_parts, plan)
+    exchange, config = None, unreachable(plan.config)
+    if plan.place is not None:
+        exchange = Exchange(plan.place, parts, plan.config, plan.catalog, identity.node_id)
+        config = exchange.config
+    setup = Setup(role=plan.role, cluster=plan.cluster, config=config, catalog=plan.catalog, platform=plan.platform)
     rng_seed = int.from_bytes(identity.node_id[:7], "big") ^ time.time_ns() & 0xFFFF_FFFF
     network = plan.cluster.network_id
     node = Node(setup, ByteSigner(keys or identity), ByteVerifier(keys or ring, network), rng_seed)
     metrics = TraceMetrics()
-    parts = await asyncio.to_thread(make_parts, plan)
     async with contextlib.AsyncExitStack() as stack:
         me = Self(identity, plan.role, network)
         links = LinksDriver(me, ring.add, tokens=plan.join, dropped=metrics.dropped, links_max=plan.config.links_max)
         drivers: list[Driver] = [*parts.drivers(), PowerDriver(plan.config.device_type), links]
+        drivers += [] if exchange is None else [exchange]
         snapshot = await parts.snapshot()
         journal = None
         if keys is not None and plan.journal is not None:

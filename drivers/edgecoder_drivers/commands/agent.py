@@ -13,6 +13,7 @@ import typer
 from edgecoder.core.ids import Role
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Platform
+from edgecoder_drivers.commands.giving import TransferHost, TransferPort
 from edgecoder_drivers.commands.serving import (
     CatalogFile,
     Cdn,
@@ -63,6 +64,8 @@ def command(
     ] = None,
     coordinator: Coordinators = None,
     join: Join = None,
+    transfer_host: TransferHost = None,
+    transfer_port: TransferPort = None,
     host: Host = "127.0.0.1",
     port: Port = PORT,
     token_file: TokenFile = None,
@@ -88,5 +91,6 @@ def command(
         overrides=overrides or (),
         coordinators=coordinator,
         join=join,
+        transfer=(transfer_host, transfer_port),
     )
     serve(plan, lambda plan: OllamaParts(plan.folder, plan.catalog, plan.config, host=ollama), log)

@@ -11,6 +11,7 @@ import typer
 
 from edgecoder.core.ids import Role
 from edgecoder.models.catalog import Platform
+from edgecoder_drivers.commands.giving import TransferHost, TransferPort
 from edgecoder_drivers.commands.serving import (
     CatalogFile,
     Cdn,
@@ -46,6 +47,8 @@ def command(
     ] = None,
     coordinator: Coordinators = None,
     join: Join = None,
+    transfer_host: TransferHost = None,
+    transfer_port: TransferPort = None,
     host: Host = "127.0.0.1",
     port: Port = PORT,
     token_file: TokenFile = None,
@@ -70,5 +73,6 @@ def command(
         overrides=overrides or (),
         coordinators=coordinator,
         join=join,
+        transfer=(transfer_host, transfer_port),
     )
     serve(plan, lambda plan: LlamaParts(plan.folder, plan.catalog, plan.config, threads=threads), log)

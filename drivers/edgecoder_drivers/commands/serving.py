@@ -21,6 +21,7 @@ from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Platform
 from edgecoder.settings import default_file, load_settings
 from edgecoder_drivers.catalogs import load_catalog
+from edgecoder_drivers.commands.giving import place_of
 from edgecoder_drivers.commands.token import token_of
 from edgecoder_drivers.commands.uplinks import coordinators_of
 from edgecoder_drivers.device import Plan, running
@@ -129,6 +130,7 @@ def plan_of(
     overrides: Sequence[str],
     coordinators: Sequence[str] | None = None,
     join: Sequence[str] | None = None,
+    transfer: tuple[str | None, int | None] = (None, None),
 ) -> Plan:
     """What is to be put together. Raises ConfigError."""
     file = config or default_file(os.environ)
@@ -152,6 +154,7 @@ def plan_of(
         binding=where.binding(),
         journal=journal,
         join=tuple(join or ()),
+        place=place_of(node, *transfer),
     )
 
 
