@@ -203,8 +203,18 @@ class GivenFiles:
 
     async def bytes_at(self, entry: CatalogEntry) -> Path:
         """See `Files`."""
-        if self._shelf.store.has_bytes(entry):
-            return await self._shelf.store.bytes_at(entry)
+        store = self._shelf.store
+        if store.path(entry) is not None:
+            return await store.bytes_at(entry)
+        try:
+            return await self._whole(entry)
+        except Refused:
+            if not store.has_bytes(entry):
+                raise
+            return await store.bytes_at(entry)  # in parts
+
+    async def _whole(self, entry: CatalogEntry) -> Path:
+        """Ollama's. Raises Refused."""
         path, stamp = self._known.pop(entry.sha256, (None, None))
         if path is None or _stamp(path) != stamp:
             path = await self._held.give(entry)

@@ -11,6 +11,7 @@ from edgecoder.models.catalog import Catalog
 from edgecoder.seeding.merkle import leaf_hashes
 from edgecoder_drivers.ollama_parts import GivenFiles
 from edgecoder_drivers.shelf import Shelf
+from edgecoder_drivers.store.blobs import file_name
 from tests.drivers.ollama_rig import refusal, run, site, tiny
 from tests.files import hashes_of
 
@@ -45,6 +46,22 @@ def test_ollama_is_not_asked_for_each_piece(tmp_path: Path) -> None:
             first = await given.bytes_at(entry)
             files.give = None  # type: ignore[method-assign, assignment]
             assert await given.bytes_at(entry) == first
+            await shelf.close()
+
+    run(test)
+
+
+def test_a_part_in_the_store_does_not_stand_before_the_whole_file_that_ollama_has(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with site("double", tmp_path) as there:
+            entry, path = tiny(tmp_path, "good")
+            files, shelf = there.files(), Shelf(tmp_path / "data", Catalog((entry,)))
+            part = tmp_path / "data" / "partial" / file_name(entry.sha256)
+            part.write_bytes(bytes(entry.file_size_bytes))
+            given = GivenFiles(shelf, files)
+            assert await given.bytes_at(entry) == part
+            await files.take(entry, path)
+            assert (await given.bytes_at(entry)).read_bytes() == path.read_bytes()
             await shelf.close()
 
     run(test)
