@@ -140,9 +140,14 @@ class Announcer:
         deadline = self._context.in_ms(config.advertise_wait_ms)
         self._context.out.append(Advertise(op, capabilities, frame, deadline, self._bits(capabilities)))
         again = self._context.in_ms(config.capabilities_ttl_ms // 2)
-        self._context.timers.set(
-            _REPEAT, again, lambda: self._advertise(self._context.ops.begin(self._advertised), capabilities)
-        )
+        self._context.timers.set(_REPEAT, again, lambda: self._repeat(capabilities))
+
+    def _repeat(self, capabilities: Capabilities) -> None:
+        """Say it again, unless a swap has begun since: what it says first may wait for the disk."""
+        if self._offer.load().is_loading == capabilities.current_load.is_loading:
+            self._advertise(self._context.ops.begin(self._advertised), capabilities)
+        else:
+            self._announce(None)
 
     def _bits(self, capabilities: Capabilities) -> Bits:
         generation = short_generation((self._context.epoch << COUNTER_BITS) | self._material)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.effects import Advertise, RunTask
+from edgecoder.core.effects import Advertise, Persist, RunTask
 from edgecoder.core.events import PowerChanged, PullModel
 from edgecoder.core.ids import Medium, Role
 from edgecoder.errors import Reason
@@ -180,3 +180,15 @@ def test_without_a_radio_the_heartbeat_tells(cluster: Cluster) -> None:
     cluster.run_for(1_100)
     assert agent.did(Advertise) == []
     assert cluster.sent(Heartbeat)[-1].current_load == Load.of(1)
+
+
+def test_what_is_said_again_is_true_still(cluster: Cluster, phone: Host) -> None:
+    half_ms = phone.setup.config.capabilities_ttl_ms // 2
+    cluster.run_for(half_ms - 10_000 - 1_000)
+    phone.effects.clear()
+    phone.plan(Persist, HANGS)
+    phone.swap("large")
+    cluster.run_for(half_ms)
+    assert phone.opened(Persist)
+    assert said(phone)
+    assert all(load.is_loading for load in said(phone))

@@ -73,9 +73,9 @@ class Job:
     async def follow(self) -> AsyncIterator[Operation]:
         """Each change of it, to its end."""
         while True:
-            changed = self._changed
+            changed, is_last = self._changed, self.is_done
             yield self.shown()
-            if self.is_done:
+            if is_last:  # it may have ended while whoever follows had the turn
                 return
             await changed.wait()
 

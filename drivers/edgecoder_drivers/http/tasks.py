@@ -78,7 +78,8 @@ class TaskRoutes:
             detail = f"{status.model} is active here, {entry.model_id} is not, and no other node is known"
             raise Rejected(problem_of(Reason.NO_MODEL, detail))
         if body.min_param_size > (status.param_size or 0.0):
-            detail = f"{status.model} has {status.param_size:g} billion parameters, and no other node is known"
+            size = "an unknown number of" if status.param_size is None else f"{status.param_size:g} billion"
+            detail = f"{status.model} has {size} parameters, and no other node is known"
             raise Rejected(problem_of(Reason.NO_MODEL, detail))
 
     async def _parts(self, body: TaskBody) -> AsyncIterator[tuple[str, msgspec.Struct]]:
@@ -91,11 +92,12 @@ class TaskRoutes:
         finally:
             if not reply.done():
                 self._node.begin(CancelTask, task=command)
-        result = kind_of(await reply, TaskResult)
-        if result.reason is None:
-            yield "done", _answered(result)
+        result = await reply
+        reason = result if isinstance(result, Reason) else kind_of(result, TaskResult).reason
+        if reason is None:
+            yield "done", _answered(kind_of(result, TaskResult))
         else:
-            yield "failed", problem_of(result.reason)
+            yield "failed", problem_of(reason)
 
     def _submit(
         self, body: TaskBody, on_progress: Callable[[Progress], None] | None
