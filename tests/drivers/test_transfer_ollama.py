@@ -11,7 +11,7 @@ from edgecoder.models.catalog import Catalog
 from edgecoder.seeding.merkle import leaf_hashes
 from edgecoder_drivers.ollama_parts import GivenFiles
 from edgecoder_drivers.shelf import Shelf
-from edgecoder_drivers.store.blobs import file_name
+from edgecoder_drivers.store.view import file_name
 from tests.drivers.ollama_rig import refusal, run, site, tiny
 from tests.files import hashes_of
 
