@@ -25,6 +25,26 @@ class Full(io.StringIO):
         raise OSError(28, "No space left on device")
 
 
+class Counting(io.StringIO):
+    """A stream that counts what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def test_a_line_is_written_at_once_so_that_a_kill_leaves_no_half_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Counting()
+    monkeypatch.setattr(sys, "stderr", there)
+    configure_logs("info")
+    structlog.get_logger("test").info("up")
+    assert (there.writes, there.getvalue()[-1]) == (1, "\n")
+
+
 @pytest.mark.parametrize("stream", [Gone(), Full()])
 def test_a_line_that_cannot_be_written_is_lost_and_the_next_one_is_not(
     monkeypatch: pytest.MonkeyPatch, stream: io.StringIO

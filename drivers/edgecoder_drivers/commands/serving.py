@@ -197,7 +197,7 @@ class _ErrorStream:
 
 def configure_logs(level: str) -> None:
     """Lines for people on a terminal, JSON elsewhere; all on the error stream."""
-    is_terminal, lines = sys.stderr.isatty(), structlog.PrintLogger(cast("TextIO", _ErrorStream()))
+    is_terminal, lines = sys.stderr.isatty(), structlog.WriteLogger(cast("TextIO", _ErrorStream()))
     renderer = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
