@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgecoder import __version__
-from edgecoder_drivers.http.contract import Health, Problem
-from edgecoder_drivers.http.guard import Guard
+from edgecoder_drivers.http.base import application, for_programs_and_people
+from edgecoder_drivers.http.contract import Health
 from edgecoder_drivers.http.models import ModelRoutes
 from edgecoder_drivers.http.openapi import contract_of
 from edgecoder_drivers.http.page import PAGE
-from edgecoder_drivers.http.problems import Rejected, respond
 from edgecoder_drivers.http.served import ServedNode
 from edgecoder_drivers.http.tasks import TaskRoutes
-from edgecoder_drivers.http.watch import Watch
 from edgecoder_drivers.http.wire import answer
 
 
@@ -41,37 +36,14 @@ def make_app(
         is_healthy = node.is_engine_healthy()
         return answer(Health("ok", node.node_id.hex(), node.engine, is_healthy, __version__))
 
-    async def exposition(request: Request) -> Response:  # noqa: ARG001
-        return Response(metrics(), media_type="text/plain; version=0.0.4")
-
     async def openapi(request: Request) -> Response:  # noqa: ARG001
         return answer(document)
-
-    async def page(request: Request) -> Response:  # noqa: ARG001
-        return HTMLResponse(PAGE, headers={"content-security-policy": "default-src 'self' 'unsafe-inline'"})
 
     routes = [
         *ModelRoutes(node, swap_wait_s).routes(),
         *TaskRoutes(node, deadline_ms_max).routes(),
         Route("/healthz", healthz),
-        Route("/metrics", exposition),
         Route("/openapi.json", openapi),
-        Route("/", page),
+        *for_programs_and_people(metrics, PAGE),
     ]
-    handlers = {Rejected: _rejected, HTTPException: _http_error}
-    middleware = [Middleware(Watch), Middleware(Guard, hosts, token)]
-    app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)  # type: ignore[arg-type]
-    app.router.redirect_slashes = False
-    return app
-
-
-async def _rejected(request: Request, error: Rejected) -> Response:  # noqa: ARG001
-    return respond(error.problem)
-
-
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid")
-    title = f"{request.method} {request.url.path[:200]}: {error.detail.lower()}"
-    response = respond(Problem(title, error.status_code, code, hint="see /openapi.json"))
-    response.headers.update(error.headers or {})
-    return response
+    return application(routes, hosts=hosts, token=token, hint="see /openapi.json")

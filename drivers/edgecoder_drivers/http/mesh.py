@@ -8,11 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -21,11 +18,10 @@ from edgecoder.core.effects import CoordinatorRow, MeshCapabilities, Progress, R
 from edgecoder.core.events import Command, QueryMesh
 from edgecoder.core.ids import CommandId, NodeId
 from edgecoder.errors import Reason
-from edgecoder_drivers.http.contract import MODEL_CHARS_MAX, Answer, Problem
-from edgecoder_drivers.http.guard import Guard
+from edgecoder_drivers.http.base import application, for_programs_and_people
+from edgecoder_drivers.http.contract import MODEL_CHARS_MAX, Answer
 from edgecoder_drivers.http.mesh_page import PAGE
-from edgecoder_drivers.http.problems import Rejected, problem_of, reject, respond
-from edgecoder_drivers.http.watch import Watch
+from edgecoder_drivers.http.problems import problem_of, reject, respond
 from edgecoder_drivers.http.wire import answer
 
 C = TypeVar("C", bound=Command)
@@ -115,35 +111,12 @@ def make_mesh_app(
         members, coordinators = node.links
         return answer(CoordinatorHealth("ok", node.node_id.hex(), "coordinator", members, coordinators, __version__))
 
-    async def exposition(request: Request) -> Response:  # noqa: ARG001
-        return Response(metrics(), media_type="text/plain; version=0.0.4")
-
-    async def page(request: Request) -> Response:  # noqa: ARG001
-        return HTMLResponse(PAGE, headers={"content-security-policy": "default-src 'self' 'unsafe-inline'"})
-
     routes = [
         Route("/mesh/capabilities", capabilities),
         Route("/healthz", healthz),
-        Route("/metrics", exposition),
-        Route("/", page),
+        *for_programs_and_people(metrics, PAGE),
     ]
-    handlers = {Rejected: _rejected, HTTPException: _http_error}
-    middleware = [Middleware(Watch), Middleware(Guard, hosts, token)]
-    app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)  # type: ignore[arg-type]
-    app.router.redirect_slashes = False
-    return app
-
-
-async def _rejected(request: Request, error: Rejected) -> Response:  # noqa: ARG001
-    return respond(error.problem)
-
-
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid")
-    title = f"{request.method} {request.url.path[:200]}: {error.detail.lower()}"
-    response = respond(Problem(title, error.status_code, code, hint=_HINT))
-    response.headers.update(error.headers or {})
-    return response
+    return application(routes, hosts=hosts, token=token, hint=_HINT)
 
 
 def _asked(request: Request) -> dict[str, Any]:

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from edgecoder_drivers.http.page import STYLE
+from edgecoder_drivers.http.pages import page_of
 
-PAGE = (
-    """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>EdgeCoder coordinator</title>
-"""
-    + STYLE
-    + """
-<h1>EdgeCoder coordinator</h1>
-<p id="error" role="alert"></p>
+PAGE = page_of(
+    "EdgeCoder coordinator",
+    """<p id="error" role="alert"></p>
 <table id="status"></table>
 <h2>Federation</h2>
 <table id="coordinators"></table>
 <p>Programs ask <a href="/mesh/capabilities">/mesh/capabilities</a>. Counters: <a href="/metrics">/metrics</a>.</p>
-<script>
-const row = (cells, tag = "td") => {
-  const line = document.createElement("tr");
-  for (const cell of cells) {
-    const field = document.createElement(tag);
-    field.textContent = cell ?? "";
-    if (typeof cell === "number") field.className = "number";
-    line.append(field);
-  }
-  return line;
-};
-const show = async () => {
+""",
+    """const show = async () => {
   try {
     const [health, mesh] = await Promise.all(
       ["/healthz", "/mesh/capabilities?limit=1024"].map(async path => (await fetch(path)).json()));
@@ -52,9 +34,5 @@ const show = async () => {
     document.getElementById("error").textContent = `The coordinator does not answer: ${error.message}`;
   }
 };
-show();
-setInterval(show, 2000);
-</script>
-</html>
-"""
+""",
 )
