@@ -8,10 +8,13 @@ that other parts bring: an entry point in the group `edgecoder.checks` is a func
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shlex
+import shutil
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points, version
+from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -134,3 +137,24 @@ def _release(text: str) -> tuple[int, ...]:
     while parts and parts[-1] == 0:
         parts.pop()
     return tuple(parts)
+
+
+def check_writable(scope: str, name: str, folder: Path, hint: str) -> Check:
+    """Whether something can be kept in a folder, which need not be there yet."""
+    there = _existing(folder)
+    ok = there.is_dir() and os.access(there, os.R_OK | os.W_OK | os.X_OK)
+    detail = f"{folder.absolute()} {'can be written' if ok else 'cannot be written'}"
+    return Check(scope, name, ok, detail, "" if ok else hint)
+
+
+def check_room(scope: str, folder: Path, free_bytes_min: int, what: str, hint: str) -> Check:
+    """Whether the disk of a folder has room for `what`."""
+    free_bytes = shutil.disk_usage(_existing(folder)).free
+    ok = free_bytes >= free_bytes_min
+    detail = f"{free_bytes / 1e9:.1f} GB free ({what} needs {free_bytes_min / 1e9:.1f})"
+    return Check(scope, "disk", ok, detail, "" if ok else hint)
+
+
+def _existing(path: Path) -> Path:
+    """The path itself, or the closest folder above it that exists."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())

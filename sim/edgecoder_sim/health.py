@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Final
 
-from edgecoder.health import Check
+from edgecoder.health import Check, check_room, check_writable
 from edgecoder_sim.scenario import packaged_scenarios, scenario_folder
 
 SCOPE: Final = "sim"
@@ -34,23 +32,9 @@ def check_scenarios() -> Check:
 
 def check_runs(runs: Path) -> Check:
     """Whether a run directory can be made under `runs`."""
-    folder = _existing(runs)
-    ok = folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
-    detail = f"{runs.absolute()} {'can be written' if ok else 'cannot be written'}"
-    return Check(SCOPE, "runs", ok, detail, "" if ok else "run elsewhere, or use edgecoder run --out DIR")
+    return check_writable(SCOPE, "runs", runs, "run elsewhere, or use edgecoder run --out DIR")
 
 
 def check_disk(runs: Path) -> Check:
     """Whether the disk that holds `runs` has room."""
-    free_bytes = shutil.disk_usage(_existing(runs)).free
-    ok = free_bytes >= FREE_BYTES_MIN
-    detail = f"{free_bytes / 1e9:.1f} GB free (needs {FREE_BYTES_MIN / 1e9:.1f})"
-    return Check(SCOPE, "disk", ok, detail, "" if ok else "free some space, or use edgecoder run --out DIR")
-
-
-def _existing(path: Path) -> Path:
-    """The path itself, or the closest folder above it that exists."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
+    return check_room(SCOPE, runs, FREE_BYTES_MIN, "a long run", "free some space, or use edgecoder run --out DIR")

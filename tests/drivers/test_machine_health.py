@@ -41,7 +41,7 @@ def test_a_small_model_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     usage = shutil.disk_usage(tmp_path)
     for free_bytes, ok in ((1_000_000, False), (600_000_000, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _path, free=free_bytes: usage._replace(free=free))
-        assert health.check_room(tmp_path / "not" / "yet").ok is ok
+        assert health.check_free(tmp_path / "not" / "yet").ok is ok
 
 
 def test_a_key_is_judged_and_none_is_made(tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ Looks where `edgecoder agent` and `edgecoder device` look without options, and c
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 from pathlib import Path
 from typing import Final
@@ -14,7 +12,7 @@ from typing import Final
 import platformdirs
 
 from edgecoder.errors import ConfigError
-from edgecoder.health import Check
+from edgecoder.health import Check, check_room, check_writable
 from edgecoder_drivers.catalogs import load_catalog
 from edgecoder_drivers.commands.control import URL, AgentSilent, Control, Refusal
 from edgecoder_drivers.http.contract import Health
@@ -30,23 +28,18 @@ ANSWER_S: Final = 1.0
 def checks() -> list[Check]:
     """The checks of this part."""
     folder = platformdirs.user_data_path("edgecoder", appauthor=False)
-    return [check_folder(folder), check_room(folder), check_key(folder / "node.key"), check_catalog(), check_port()]
+    return [check_folder(folder), check_free(folder), check_key(folder / "node.key"), check_catalog(), check_port()]
 
 
 def check_folder(folder: Path) -> Check:
     """Whether a node can keep its things there."""
-    there = _existing(folder)
-    ok = there.is_dir() and os.access(there, os.R_OK | os.W_OK | os.X_OK)
-    detail = f"{folder} {'can be written' if ok else 'cannot be written'}"
-    return Check(SCOPE, "data", ok, detail, "" if ok else "choose another folder with --data")
+    return check_writable(SCOPE, "data", folder, "choose another folder with --data")
 
 
-def check_room(folder: Path) -> Check:
+def check_free(folder: Path) -> Check:
     """Whether a small model fits."""
-    free_bytes = shutil.disk_usage(_existing(folder)).free
-    ok = free_bytes >= FREE_BYTES_MIN
-    detail = f"{free_bytes / 1e9:.1f} GB free (a small model needs {FREE_BYTES_MIN / 1e9:.1f})"
-    return Check(SCOPE, "disk", ok, detail, "" if ok else "free some space, or choose another disk with --data")
+    hint = "free some space, or choose another disk with --data"
+    return check_room(SCOPE, folder, FREE_BYTES_MIN, "a small model", hint)
 
 
 def check_key(path: Path) -> Check:
@@ -87,8 +80,3 @@ def check_port(url: str = URL, port: int = PORT) -> Check:
         return Check(SCOPE, "port", ok=False, detail=f"{port} is another program's", hint=hint)
     engine = f"{health.engine}{'' if health.engine_healthy else ', which does not answer'}"
     return Check(SCOPE, "port", ok=True, detail=f"{port}: EdgeCoder {health.version} with {engine}")
-
-
-def _existing(path: Path) -> Path:
-    """The path itself, or the closest folder above it that exists."""
-    return next(each for each in (path, *path.absolute().parents) if each.exists())
