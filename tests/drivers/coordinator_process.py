@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Self
 
-from tests.drivers.device_process import ASK_S, TURN_S, TURNS
+from tests.drivers.device_process import ASK_S, environ, wait_for_up
 
 COMMAND = (sys.executable, "-m", "edgecoder", "coordinator")
 QUICK = (
@@ -23,11 +21,6 @@ QUICK = (
     "--set", "node.dial_retry_max_ms=500",
 )  # fmt: skip
 """Periods that a test can wait for; the same for coordinators and members."""
-
-
-def environ() -> dict[str, str]:
-    """That of this process, without what it says to EdgeCoder."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("EDGECODER_")}
 
 
 class CoordinatorProcess:
@@ -56,16 +49,9 @@ class CoordinatorProcess:
 
     def wait(self) -> Self:
         """Until it can be asked."""
-        mark = f'"pid": {self._process.pid},'
-        for _ in range(TURNS):
-            for line in self.log.read_text(encoding="utf-8").splitlines():
-                if '"event": "up"' in line and mark in line:
-                    self.port, self.node = json.loads(line)["port"], json.loads(line)["node"]
-                    return self
-            if self._process.poll() is not None:
-                break
-            time.sleep(TURN_S)
-        raise AssertionError(f"the coordinator does not come up: {self.log.read_text(encoding='utf-8')[-3000:]}")
+        said = wait_for_up(self._process, self.log)
+        self.port, self.node = said["port"], said["node"]
+        return self
 
     @property
     def address(self) -> str:

@@ -76,6 +76,24 @@ class Streamed:
             connection.close()
 
 
+def environ() -> dict[str, str]:
+    """That of this process, without what it says to EdgeCoder."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("EDGECODER_")}
+
+
+def wait_for_up(process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
+    """Until a node has come up: what its log says then."""
+    for _ in range(TURNS):
+        for line in log.read_text(encoding="utf-8").splitlines():
+            if '"event": "up"' in line and f'"pid": {process.pid},' in line:
+                said: dict[str, Any] = json.loads(line)
+                return said
+        if process.poll() is not None:
+            break
+        time.sleep(TURN_S)
+    raise AssertionError(f"it does not come up: {log.read_text(encoding='utf-8')[-3000:]}")
+
+
 class DeviceProcess:
     """One life of a device."""
 
@@ -84,13 +102,12 @@ class DeviceProcess:
         self.folder = folder
         self.log = folder / "device.log"
         options = ("--data", str(folder / "data"), "--catalog", str(folder / "catalog.json"), "--threads", "1")
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("EDGECODER_")}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "edgecoder", "device", *options, "--port", "0", *more],
                 stdout=log,
                 stderr=log,
-                env=environ,
+                env=environ(),
                 start_new_session=True,
             )
         self.port = 0
@@ -103,16 +120,8 @@ class DeviceProcess:
 
     def wait(self) -> Self:
         """Until it can be asked."""
-        mark = f'"pid": {self._process.pid},'
-        for _ in range(TURNS):
-            for line in self.log.read_text(encoding="utf-8").splitlines():
-                if '"event": "up"' in line and mark in line:
-                    self.port = json.loads(line)["port"]
-                    return self
-            if self._process.poll() is not None:
-                raise AssertionError(f"the device ended: {self.log.read_text(encoding='utf-8')[-3000:]}")
-            time.sleep(TURN_S)
-        raise AssertionError(f"the device does not come up: {self.log.read_text(encoding='utf-8')[-3000:]}")
+        self.port = wait_for_up(self._process, self.log)["port"]
+        return self
 
     def ask(self, method: str, path: str, value: Any = None) -> tuple[int, Any]:
         """One request: status and JSON. Raises OSError and HTTPException where the device goes away meanwhile."""

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from edgecoder_drivers.identity import load_identity
-from tests.drivers.coordinator_process import QUICK, CoordinatorProcess, environ
-from tests.drivers.device_process import TURN_S, TURNS, DeviceProcess, make_models
+from tests.drivers.coordinator_process import QUICK, CoordinatorProcess
+from tests.drivers.device_process import TURN_S, TURNS, DeviceProcess, environ, make_models
 
 
 def eventually(what: Callable[[], Any]) -> Any:
