@@ -117,7 +117,7 @@ def swap(
     if as_json:
         print_json(answer)
     elif isinstance(answer, Accepted):
-        typer.echo(f"{model}: {answer.status}; see `edgecoder model status`")
+        _tell_begun(model, answer)
     else:
         before = f", before it {answer.previous}" if answer.previous else ""
         typer.echo(f"{answer.active} is active ({_billions(answer.param_size)} B){before}")
@@ -140,9 +140,14 @@ def pull(
     if as_json:
         print_json(answer)
     elif isinstance(answer, Accepted):
-        typer.echo(f"{model}: {answer.status}; see `edgecoder model status`")
+        _tell_begun(model, answer)
     else:
         typer.echo(f"{answer.model}: {answer.status}")
+
+
+def _tell_begun(model: str, begun: Accepted) -> None:
+    """It goes on, and nobody waits for it."""
+    typer.echo(f"{model}: {begun.status}; see `edgecoder model status`")
 
 
 @command.command()
