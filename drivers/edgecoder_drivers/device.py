@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,6 +115,14 @@ class Device:
     async def export_model(self, entry: CatalogEntry) -> Path:
         """See `ServedNode`."""
         return await self._parts.path_of(entry)
+
+    async def bytes_at(self, entry: CatalogEntry) -> Path:
+        """See `ServedNode`."""
+        return await self._parts.given.bytes_at(entry)
+
+    def fetched_by_ollama(self, entry: CatalogEntry) -> AbstractContextManager[None]:
+        """See `ServedNode`."""
+        return self._parts.fetched_by_ollama(entry)
 
     async def until_told(self, ending: Ending) -> None:
         """See `ending.until_told`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from edgecoder.config import NodeConfig
@@ -59,6 +59,10 @@ class LlamaParts:
     def given(self) -> Files:
         """See `Parts`."""
         return self._shelf.store
+
+    def fetched_by_ollama(self, entry: CatalogEntry) -> AbstractContextManager[None]:  # noqa: ARG002
+        """See `Parts`: it is given nothing from here."""
+        return nullcontext()
 
     async def path_of(self, entry: CatalogEntry) -> Path:
         """See `Parts`."""

@@ -54,6 +54,7 @@ class OllamaParts:
         gifts = Gifts(self._held, self._listing, self._shelf.store.path)
         self._ollama = GivingEngine(client, config, folder / "ollama.loaded", gifts)
         self._files = SharedFiles(self._shelf, self._held, self._listing, gifts)
+        self._gifts = gifts
         self._given = GivenFiles(self._shelf, self._held)
 
     def drivers(self) -> list[Driver]:
@@ -99,6 +100,10 @@ class OllamaParts:
     def given(self) -> Files:
         """See `Parts`."""
         return self._given
+
+    def fetched_by_ollama(self, entry: CatalogEntry) -> AbstractContextManager[None]:
+        """See `Parts`."""
+        return self._gifts.withheld(entry)
 
     async def path_of(self, entry: CatalogEntry) -> Path:
         """See `Parts`."""
@@ -171,7 +176,7 @@ class SharedFiles:
         completion = await self._store[HashFile](effect)
         if completion == FileHashed(effect.op, entry.sha256):
             with suppress(Refused):
-                await self._gifts.give(entry)
+                await self._gifts.offer(entry)
         elif await self._is_held(entry):
             await self._store[DeleteFile](DeleteFile(effect.op, entry))
             return await self._ollama[HashFile](effect)

@@ -55,6 +55,10 @@ class Parts(Protocol):
         """The bytes of what others may fetch."""
         ...
 
+    def fetched_by_ollama(self, entry: CatalogEntry) -> AbstractContextManager[None]:
+        """Meanwhile Ollama fetches a file from this node, and is not given it besides."""
+        ...
+
     async def path_of(self, entry: CatalogEntry) -> Path:
         """Where an installed file can be read. Raises Refused."""
         ...

@@ -268,6 +268,8 @@ class Pulling(msgspec.Struct, frozen=True, gc=False):
     model: str
     bytes_done: int
     size_bytes: int
+    have: int = 0
+    """Its pieces that are here and verified, a bit a piece, the lowest one the first; 0 where it comes whole."""
 
 
 class UplinkRow(msgspec.Struct, frozen=True, gc=False):

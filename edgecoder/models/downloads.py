@@ -61,6 +61,10 @@ class Pieces(Protocol):
         did."""
         ...
 
+    def have(self, entry: CatalogEntry) -> int:
+        """The pieces that are here and verified, a bit a piece, the lowest one the first."""
+        ...
+
     def installed(self, entry: CatalogEntry) -> None:
         """The file is whole and durable."""
         ...
@@ -108,10 +112,12 @@ class Downloads:
 
     def under_way(self) -> tuple[Pulling, ...]:
         """What is being fetched, and how far it is."""
-        return tuple(
-            Pulling(fetch.entry.model_id, self._inventory.row(fetch.entry).bytes_done, fetch.entry.file_size_bytes)
-            for fetch in self._by_file.values()
-        )
+        return tuple(self._pulling(fetch) for fetch in self._by_file.values())
+
+    def _pulling(self, fetch: _Fetch) -> Pulling:
+        entry = fetch.entry
+        have = 0 if fetch.pieces is None else self._pieces.have(entry)
+        return Pulling(entry.model_id, self._inventory.row(entry).bytes_done, entry.file_size_bytes, have)
 
     def resume(self, find: Callable[[str], CatalogEntry | None]) -> None:
         """Go on with what an earlier life was fetching; nobody waits for it any more."""

@@ -130,6 +130,11 @@ class Swarms:
         pieces = (~holding.have & (holding.have + 1)).bit_length() - 1  # in a row, from the first one on
         return min(pieces * holding.layout.piece_size_bytes, entry.file_size_bytes)
 
+    def have(self, entry: CatalogEntry) -> int:
+        """See `downloads.Pieces`."""
+        holding = self.holdings.by_file.get(bytes.fromhex(entry.sha256))
+        return 0 if holding is None else holding.have
+
     def removed(self, entry: CatalogEntry) -> None:
         """The file is about to be deleted."""
         holding = self.holdings.by_file.get(bytes.fromhex(entry.sha256))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +61,12 @@ class MemoryNode:
         path = self._folder / "blob"
         path.write_bytes(self.rot + claim_of(entry.model_id))
         return path
+
+    async def bytes_at(self, entry: CatalogEntry) -> Path:
+        return await self.export_model(entry)
+
+    def fetched_by_ollama(self, entry: CatalogEntry) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
 
 
 class Response(NamedTuple):

@@ -12,9 +12,11 @@ from starlette.types import ASGIApp
 from edgecoder import __version__
 from edgecoder_drivers.http.base import application, for_programs_and_people
 from edgecoder_drivers.http.contract import Health
+from edgecoder_drivers.http.jobs import Jobs
 from edgecoder_drivers.http.models import ModelRoutes
 from edgecoder_drivers.http.openapi import contract_of
 from edgecoder_drivers.http.page import PAGE
+from edgecoder_drivers.http.registry import RegistryRoutes
 from edgecoder_drivers.http.served import ServedNode
 from edgecoder_drivers.http.tasks import TaskRoutes
 from edgecoder_drivers.http.wire import answer
@@ -30,7 +32,7 @@ def make_app(
     deadline_ms_max: int = 600_000,
 ) -> ASGIApp:
     """The application of one node; `metrics` gives the text for Prometheus. See `guard.Guard` for hosts and token."""
-    document = contract_of(has_token=token is not None)
+    document, jobs = contract_of(has_token=token is not None), Jobs(node)
 
     async def healthz(request: Request) -> Response:  # noqa: ARG001
         is_healthy = node.is_engine_healthy()
@@ -40,7 +42,8 @@ def make_app(
         return answer(document)
 
     routes = [
-        *ModelRoutes(node, swap_wait_s).routes(),
+        *ModelRoutes(node, jobs, swap_wait_s).routes(),
+        *RegistryRoutes(node, jobs).routes(),
         *TaskRoutes(node, deadline_ms_max).routes(),
         Route("/healthz", healthz),
         Route("/openapi.json", openapi),

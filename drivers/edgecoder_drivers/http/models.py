@@ -42,10 +42,10 @@ K = TypeVar("K")
 class ModelRoutes:
     """What is asked of the models of one node."""
 
-    def __init__(self, node: ServedNode, swap_wait_s: float) -> None:
-        """A swap or pull that takes longer than `swap_wait_s` is answered before its end."""
+    def __init__(self, node: ServedNode, jobs: Jobs, swap_wait_s: float) -> None:
+        """`jobs` are the node's. A swap or pull that takes longer than `swap_wait_s` is answered before its end."""
         self._node = node
-        self._jobs = Jobs(node)
+        self._jobs = jobs
         self._swap_wait_s = swap_wait_s
 
     def routes(self) -> list[Route]:

@@ -10,6 +10,7 @@ from edgecoder import __version__
 from edgecoder.describing import field_docs
 from edgecoder_drivers.http import contract
 from edgecoder_drivers.http.contract import Problem
+from edgecoder_drivers.http.manifests import MANIFEST_TYPE
 
 _REF = "#/components/schemas/{name}"
 _MODEL = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
@@ -18,6 +19,21 @@ _OPERATION = {
     "in": "path",
     "required": True,
     "schema": {"type": "string", "pattern": contract.OPERATION_ID},
+}
+
+_NAME = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^[a-z0-9._-]+/[a-z0-9._-]+$"},
+    "description": "Namespace and model; `library` is the namespace of those that have none.",
+}
+_TAG = {"name": "reference", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[a-z0-9._-]+$"}}
+_DIGEST = {
+    "name": "digest",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
 }
 
 
@@ -129,6 +145,24 @@ ROUTES: tuple[Route, ...] = (
         contract.TaskBody,
         problems=(*_ASKED, 404, 409, 422, 500, 502, 503, 504),
         events=(("part", contract.TaskPart), ("done", contract.Answered), ("failed", Problem)),
+    ),
+    Route(
+        "/v2/{name}/manifests/{reference}",
+        "get",
+        "manifest",
+        "For `ollama pull`, on this machine alone: what a model is made of",
+        {200: MANIFEST_TYPE},
+        parameters=(_NAME, _TAG),
+        problems=(404, 409, 503),
+    ),
+    Route(
+        "/v2/{name}/blobs/{digest}",
+        "get",
+        "blob",
+        "The bytes of it, whole or in a range; what is not here is fetched",
+        {200: "application/octet-stream", 206: "application/octet-stream"},
+        parameters=(_NAME, _DIGEST),
+        problems=(404, 409, 416, 422, 500, 502, 503, 507),
     ),
     Route("/healthz", "get", "health", "Whether the node is up", {200: contract.Health}),
     Route("/metrics", "get", "metrics", "Counters of the trace, for Prometheus", {200: "text/plain"}),

@@ -19,6 +19,10 @@ class Rejected(Exception):
         self.problem = problem
 
 
+class BrokenOff(Exception):
+    """An answer that has begun and cannot be ended: whoever reads it sees that it is cut short."""
+
+
 def problem_of(reason: Reason, detail: str = "") -> Problem:
     """The problem that a reason of the core is."""
     info = REASONS[reason]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -52,4 +53,12 @@ class ServedNode(Protocol):
 
     async def export_model(self, entry: CatalogEntry) -> Path:
         """A file that holds a model, to be read at once. Raises `driver.Refused`."""
+        ...
+
+    async def bytes_at(self, entry: CatalogEntry) -> Path:
+        """A file that holds what is here of a model, whole or in parts. Raises `driver.Refused`."""
+        ...
+
+    def fetched_by_ollama(self, entry: CatalogEntry) -> AbstractContextManager[None]:
+        """Meanwhile Ollama fetches a file from here, so that it need not be given to it."""
         ...

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgecoder.errors import Reason
 from edgecoder_drivers.http.contract import Problem
-from edgecoder_drivers.http.problems import problem_of, respond
+from edgecoder_drivers.http.problems import BrokenOff, problem_of, respond
 
 REFUSED: Final = frozenset({401, 403, 421})
 """Statuses of requests that are not from here, or not for here."""
@@ -77,6 +77,8 @@ class Watch:
             await ends(problem_of(Reason.SHUTTING_DOWN))
         except ClientDisconnect:
             return
+        except BrokenOff as broken:
+            _log.warning("answer broken off", **_of(scope), detail=str(broken))
         except Exception as error:  # noqa: BLE001 - a bug is answered and logged, and ends nothing
             _log.error("request failed", **_of(scope), exc_info=error)
             await ends(BUG)

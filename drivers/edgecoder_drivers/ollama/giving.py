@@ -7,7 +7,8 @@ as soon as it is verified; where that could not be, with its first load, and it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -29,10 +30,25 @@ class Gifts:
         self._listing = listing
         self._path_of = path_of
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._withheld: list[str] = []
 
     def can_give(self, entry: CatalogEntry) -> bool:
         """Whether the store has a file."""
         return self._path_of(entry) is not None
+
+    @contextmanager
+    def withheld(self, entry: CatalogEntry) -> Iterator[None]:
+        """Meanwhile Ollama gets a file in another way: it is given no earlier than a load of it needs that."""
+        self._withheld.append(entry.sha256)
+        try:
+            yield
+        finally:
+            self._withheld.remove(entry.sha256)
+
+    async def offer(self, entry: CatalogEntry) -> None:
+        """Give a file that was just verified, unless Ollama gets it in another way. Raises Refused."""
+        if entry.sha256 not in self._withheld:
+            await self.give(entry)
 
     async def give(self, entry: CatalogEntry) -> None:
         """Have Ollama hold a file that the store has. Who stops waiting does not stop it. Raises Refused."""

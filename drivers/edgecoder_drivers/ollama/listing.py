@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from edgecoder.core.events import FilesHeld, HeldFile
-from edgecoder.models.catalog import Catalog, normalise
+from edgecoder.models.catalog import Catalog
 from edgecoder_drivers.driver import Post, Refused
 from edgecoder_drivers.ollama.client import Client, Model, Shown, Untold
-from edgecoder_drivers.ollama.names import names_there
+from edgecoder_drivers.ollama.names import called, names_there
 
 
 class Listing:
@@ -97,7 +97,7 @@ async def files_held(client: Client, catalog: Catalog) -> tuple[HeldFile, ...]:
         known = files & ours
         for sha256 in (known or shown.files) if shown.is_for_prompts else ():
             entry = catalog.by_digest.get(sha256)
-            if sha256 not in best and (entry is None or normalise(model.name) in names_there(entry)):
+            if sha256 not in best and (entry is None or called(model.name) in names_there(entry)):
                 best[sha256] = _held_file(model, sha256, shown)
     return tuple(best[sha256] for sha256 in sorted(best))
 

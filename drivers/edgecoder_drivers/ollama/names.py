@@ -6,10 +6,14 @@ names has it and it is made of the entry's file. Ollama may run a file under any
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
 
 from edgecoder.models.catalog import CatalogEntry, normalise
 from edgecoder_drivers.ollama.client import Client, Model, Untold
+
+_FROM_HERE: Final = re.compile(r"^(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?/(?:library/)?", re.IGNORECASE)
 
 
 def names_for(entry: CatalogEntry) -> tuple[str, ...]:
@@ -20,7 +24,7 @@ def names_for(entry: CatalogEntry) -> tuple[str, ...]:
 def names_there(entry: CatalogEntry) -> tuple[str, ...]:
     """What a file may be called that Ollama has. One that was found there has its name of there as the one that is
     displayed."""
-    return tuple(dict.fromkeys((*names_for(entry), normalise(entry.display_name))))
+    return tuple(dict.fromkeys((*names_for(entry), called(entry.display_name))))
 
 
 def name_to_pull(entry: CatalogEntry) -> str | None:
@@ -28,10 +32,16 @@ def name_to_pull(entry: CatalogEntry) -> str | None:
     return next((name for name in (entry.model_id, *entry.aliases) if ":" in name), None)
 
 
+def called(name: str) -> str:
+    """What a name of Ollama's means to the catalog: what was pulled from a node of this machine has its name there."""
+    return normalise(_FROM_HERE.sub("", name))
+
+
 async def names_held(client: Client, entry: CatalogEntry) -> list[str]:
     """The entry's names under which Ollama has its file, best first."""
-    models = {normalise(model.name): model for model in await client.held()}
-    there = [models[name] for name in names_there(entry) if name in models]
+    names = names_there(entry)
+    models = [(names.index(name), model) for model in await client.held() if (name := called(model.name)) in names]
+    there = [model for _, model in sorted(models, key=lambda found: (found[0], len(found[1].name)))]
     return [model.name for model in await of_file(client, there, entry.sha256)]
 
 

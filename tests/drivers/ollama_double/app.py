@@ -162,7 +162,8 @@ class Double:
 
     async def _pull(self, request: Request) -> Response:
         body = await request.json()
-        return await self._reply(pulled(self.disk, parse_name(body["model"]), self.registry), is_stream=body["stream"])
+        lines = pulled(self.disk, parse_name(body["model"]), self.registry, insecure=bool(body.get("insecure", False)))
+        return await self._reply(lines, is_stream=body.get("stream", True))
 
     async def _create(self, request: Request) -> Response:
         body = await request.json()

@@ -33,7 +33,7 @@ class Name(NamedTuple):
 
     def path(self, root: Path) -> Path:
         """Where its manifest lies."""
-        return root / "manifests" / self.host.replace(":", "_") / self.namespace / self.model / self.tag
+        return root / "manifests" / self.host / self.namespace / self.model / self.tag
 
 
 def parse_name(text: str) -> Name:

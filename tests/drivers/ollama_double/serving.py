@@ -122,7 +122,8 @@ async def registry(root: Path) -> AsyncIterator[str]:
 
     async def blob(request: Request) -> Response:
         path = disk.blob(request.path_params["digest"])
-        return FileResponse(path) if path.exists() else Response(status_code=404)
+        headers = {"location": request.url.path}  # Ollama's own redirects; it asks for a Location in any case
+        return FileResponse(path, headers=headers) if path.exists() else Response(status_code=404)
 
     base = "/v2/{namespace}/{model}"
     await serving.start(
