@@ -16,11 +16,11 @@ from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.merkle import leaf_hashes
 from edgecoder.wire.messages import Ticket
+from edgecoder_drivers.bare.pace import Pace
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.transfer import wire
 from edgecoder_drivers.transfer.connection import Connection, House, Limits
 from edgecoder_drivers.transfer.desk import Desk
-from edgecoder_drivers.transfer.pace import Pace
 from tests.drivers.sources import bytes_of, made
 
 FILE = made("served", 9 * 16_384 + 77, tree=True, piece_size_bytes=4 * 16_384)

@@ -20,13 +20,14 @@ from edgecoder.core.events import FileAllocated, FileHashed, PieceFailed, PieceF
 from edgecoder.errors import ConfigError, Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.messages import Ticket
+from edgecoder_drivers.bare.server import prepare
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
 from edgecoder_drivers.transfer import wire
 from edgecoder_drivers.transfer.connection import Connection, Limits
-from edgecoder_drivers.transfer.server import TransferServer, prepare
+from edgecoder_drivers.transfer.server import TransferServer
 from tests.drivers.sources import MemorySource, bytes_of, made
 from tests.drivers.transfer_contract import RECEIVER
 from tests.drivers.transfer_rig import DATA, FILE, Giver, Scripted, place, real_giver, taking

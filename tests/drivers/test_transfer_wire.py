@@ -13,8 +13,9 @@ from edgecoder.errors import Reason
 from edgecoder.seeding.pieces import LEAF_BYTES, layout_of
 from edgecoder.seeding.uploads import REFUSALS
 from edgecoder.wire.messages import Ticket
+from edgecoder_drivers.bare.heads import HEAD_BYTES_MAX, range_of
+from edgecoder_drivers.bare.pace import BURST_S, PART_BYTES_MIN, Bucket
 from edgecoder_drivers.transfer import wire
-from edgecoder_drivers.transfer.pace import BURST_S, PART_BYTES_MIN, Bucket
 from tests.drivers.sources import made
 from tests.strategies import examples
 
@@ -50,7 +51,7 @@ def test_whatever_stands_in_a_header_is_read(header: str | None, size: int) -> N
     assert wire.refusal_of(header) in REFUSALS
     wire.endpoint_of(header or "")
     wire.target_of((header or "").encode("utf-8", "replace"))
-    span = wire.range_of(header, size)
+    span = range_of(header, size)
     assert span is None or 0 <= span.start < span.stop <= size
 
 
@@ -58,9 +59,9 @@ def test_whatever_stands_in_a_header_is_read(header: str | None, size: int) -> N
 @given(size=st.integers(1, 1000), first=st.integers(0, 1100), last=st.integers(0, 1100))
 def test_a_range_is_what_it_says(size: int, first: int, last: int) -> None:
     whole = range(size)
-    assert (wire.range_of(f"bytes={first}-{last}", size) or range(0)) == whole[first : last + 1]
-    assert (wire.range_of(f"bytes={first}-", size) or range(0)) == whole[first:]
-    assert (wire.range_of(f"bytes=-{last}", size) or range(0)) == whole[max(0, size - last) :]
+    assert (range_of(f"bytes={first}-{last}", size) or range(0)) == whole[first : last + 1]
+    assert (range_of(f"bytes={first}-", size) or range(0)) == whole[first:]
+    assert (range_of(f"bytes=-{last}", size) or range(0)) == whole[max(0, size - last) :]
 
 
 @settings(examples(4))
@@ -72,7 +73,7 @@ def test_a_have_map_comes_out_as_it_went_in(have: int, more: int) -> None:
 
 
 def test_the_longest_have_map_fits_into_a_head() -> None:
-    assert len(wire.write_have((1 << 65_536) - 1, 65_536)) < wire.HEAD_BYTES_MAX - 2_000
+    assert len(wire.write_have((1 << 65_536) - 1, 65_536)) < HEAD_BYTES_MAX - 2_000
 
 
 @settings(examples(4))

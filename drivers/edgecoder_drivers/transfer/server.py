@@ -1,45 +1,26 @@
 """The transfer server: a driver that gives others the pieces of this node, as its core says.
 
-It listens on port 4303. A socket on the loop for each stranger, so many and no more; what they send goes in the
-background class of the network (RFC 8622), and no faster than the node may.
+It listens on port 4303. What it sends goes in the background class of the network (RFC 8622), and no faster than the
+node may.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import ipaddress
 import socket
 from collections.abc import Callable, Mapping
-from typing import Final
-
-import structlog
 
 from edgecoder.core.effects import Effect, Operation, RefusePiece, ServePiece
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import CatalogEntry
+from edgecoder_drivers.bare.pace import Pace
+from edgecoder_drivers.bare.server import BareServer, listen
 from edgecoder_drivers.driver import Operate, Perform, Post
 from edgecoder_drivers.transfer.connection import Connection, Files, House, Limits
 from edgecoder_drivers.transfer.desk import Desk
-from edgecoder_drivers.transfer.pace import Pace
 from edgecoder_drivers.transfer.wire import PORT
 
-BACKLOG: Final = 128
-LOWER_EFFORT: Final = 1 << 2
-"""Traffic class of what may wait for everything else (DSCP 1, RFC 8622)."""
-UNSENT_BYTES: Final = 1 << 20
-"""What the system takes of one connection before it has left: so a piece that was sent has left, but for so much."""
-ALIVE_S: Final = 30
-"""A stranger who waits and is silent is asked after this whether it is there; without a word it is gone in a minute."""
-PAUSE_S: Final = 0.1
-"""After the system could not take another connection."""
-_NONE: Final = -1
-"""An option that no system has."""
-_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", _NONE)
-_log = structlog.get_logger("edgecoder.transfer")
 
-
-class TransferServer:
+class TransferServer(BareServer):
     """See `driver.Driver`. It listens as soon as it is made, and answers while a life is."""
 
     def __init__(
@@ -54,19 +35,14 @@ class TransferServer:
     ) -> None:
         """`find` knows the catalog by SHA-256; `kbit_per_s` 0 is no limit. Raises ConfigError where the port is taken,
         or the host none of this machine's."""
-        self._socket = _listen(host, port)
-        self.port: int = self._socket.getsockname()[1]
-        self._limits = limits or Limits()
-        self._desk = Desk()
-        self._house = House(self._desk, Pace(kbit_per_s), self._limits, files, find)
-        self._open: dict[asyncio.Task[None], tuple[Connection, str]] = {}
-        """The connections that there are, oldest first, and where they come from."""
-        self._task: asyncio.Task[None] | None = None
+        self._desk, bounds = Desk(), limits or Limits()
+        house = House(self._desk, Pace(kbit_per_s), bounds, files, find)
+        super().__init__(_listen(host, port), lambda sock: Connection(sock, house), bounds, "edgecoder transfer")
 
     def open(self, post: Post) -> None:
         """See `driver.Driver`."""
         self._desk.open(post)
-        self._task = asyncio.get_running_loop().create_task(self._listen(), name="edgecoder transfer")
+        self.start()
 
     def operations(self) -> Mapping[type[Operation], Operate]:
         """See `driver.Driver`."""
@@ -78,87 +54,12 @@ class TransferServer:
 
     async def close(self) -> None:
         """See `driver.Driver`."""
-        tasks = [*self._open, *([] if self._task is None else [self._task])]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        self.hang_up()
-
-    def hang_up(self) -> None:
-        """Listen no more; of a server that never had a life."""
-        self._socket.close()
-
-    async def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                sock, address = await loop.sock_accept(self._socket)
-            except OSError as error:  # who came is gone again, or there are too many open files
-                _log.warning("no connection", detail=str(error))
-                await asyncio.sleep(PAUSE_S)
-                continue
-            if not self.has_room(address[0]):
-                sock.close()
-                continue
-            prepare(sock)
-            self.take(Connection(sock, self._house), address[0])
-
-    def take(self, connection: Connection, address: str) -> None:
-        """One more, from an address."""
-        task = asyncio.get_running_loop().create_task(connection.run(), name=f"edgecoder transfer to {address}")
-        self._open[task] = connection, address
-        task.add_done_callback(self._closed)
-
-    def _closed(self, task: asyncio.Task[None]) -> None:
-        del self._open[task]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("connection failed", exc_info=error)
-
-    def has_room(self, address: str) -> bool:
-        """Whether one more may come; the oldest that asks for nothing goes for it."""
-        of_address = sum(1 for _, other in self._open.values() if other == address)
-        if (
-            of_address >= self._limits.per_address_max
-            and not ipaddress.ip_address(address.partition("%")[0]).is_loopback
-        ):
-            return False
-        if len(self._open) >= self._limits.connections_max:
-            idle = next((task for task, (connection, _) in self._open.items() if connection.is_idle), None)
-            if idle is None:
-                return False
-            idle.cancel()
-        return True
-
-
-def prepare(sock: socket.socket) -> None:
-    """What the system can do for the rest of the household; where it cannot, nothing is lost."""
-    sock.setblocking(False)
-    level, option = (socket.IPPROTO_IP, socket.IP_TOS)
-    if sock.family == socket.AF_INET6:
-        level, option = socket.IPPROTO_IPV6, getattr(socket, "IPV6_TCLASS", 67)
-    for where, name, value in (
-        (level, option, LOWER_EFFORT),
-        (socket.IPPROTO_TCP, _NOTSENT_LOWAT, UNSENT_BYTES),
-        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPIDLE", _NONE), ALIVE_S),
-        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPINTVL", _NONE), ALIVE_S // 3),
-        (socket.IPPROTO_TCP, getattr(socket, "TCP_KEEPCNT", _NONE), 3),
-    ):
-        with contextlib.suppress(OSError):
-            sock.setsockopt(where, name, value)
+        await self.stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        return listen(host, port)
     except OSError as error:
-        listening.close()
         hint = "another agent may be running; stop it, or choose another port"
         raise ConfigError("transfer.port", None, f"{host}:{port}: {error.strerror}", hint) from None
-    listening.listen(BACKLOG)
-    listening.setblocking(False)
-    return listening

@@ -22,6 +22,7 @@ from edgecoder.seeding.merkle import HASH_BYTES
 from edgecoder.seeding.pieces import LEAF_BYTES, Layout, bitmap_to_bytes, bytes_to_bitmap
 from edgecoder.seeding.uploads import REFUSALS
 from edgecoder.wire.messages import Counter, Ticket, WireNodeId
+from edgecoder_drivers.bare.heads import problem_of
 
 PORT: Final = 4303
 SCHEME: Final = "EdgeCoder"
@@ -29,11 +30,8 @@ HAVE: Final = "edgecoder-have"
 """Header with the pieces that the sender has, as in messages, in base64."""
 REASON: Final = "edgecoder-reason"
 """Header with the reason of a refusal."""
-HEAD_BYTES_MAX: Final = 16_384
-"""The longest head of a request or an answer; a have-map of 65,536 pieces takes 10,924 of it."""
 LEAVES: Final = ".leaves"
 _TARGET: Final = re.compile(rb"/blobs/sha256:([0-9a-f]{64})(\.leaves)?")
-_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _ENDPOINT: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9.-]{0,252}):(\d{1,5})")
 
 
@@ -95,21 +93,6 @@ def read_pass(header: str | None) -> Pass | None:
         return None
 
 
-def range_of(header: str | None, size: int) -> range | None:
-    """The bytes that a Range header asks for, all without one; None where there are none such. One range at a time; a
-    unit that is not bytes counts as none (RFC 9110, 14.2)."""
-    if header is None or not header.startswith("bytes="):
-        return range(size)
-    found = _RANGE.fullmatch(header.replace(" ", ""))
-    if found is None or not (found[1] or found[2]):
-        return None
-    if not found[1]:
-        first, end = max(0, size - int(found[2])), size
-    else:
-        first, end = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
-    return range(first, end) if first < end else None
-
-
 def place_of(layout: Layout, byte: int) -> tuple[int, int]:
     """The piece of a file that a byte is in, and the leaf of that piece."""
     piece, inside = divmod(byte, layout.piece_size_bytes)
@@ -136,11 +119,6 @@ def refusal_of(header: str | None) -> Reason:
     except ValueError:
         return Reason.INVALID
     return reason if reason in REFUSALS else Reason.INVALID
-
-
-def problem_of(status: int, code: str, title: str, hint: str) -> bytes:
-    """The body of a refusal (RFC 9457)."""
-    return msgspec.json.encode({"title": title, "status": status, "code": code, "hint": hint})
 
 
 def problem_of_reason(reason: Reason) -> tuple[int, bytes]:
