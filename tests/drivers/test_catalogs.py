@@ -58,7 +58,11 @@ def test_a_cdn_that_cannot(cdn: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("models: []", "a catalog file is"),
+        ("just words", "a catalog file is"),
+        ("models: []", ":1: the catalog's version is"),
+        ("version: 0\nmodels: []", ":1: the catalog's version is 0"),
+        ("version: 1\nmodels: {}", ":2: `models` is"),
+        ("version: 1\nmodels: []\nsigned: yes", ":3: a catalog has no"),
         (ENTRY.format(digest="nothing"), "sha256"),
         (ENTRY.format(digest="ab" * 32).replace("paramSize: 0.5", "paramSize: -1"), "paramSize"),
         (ENTRY.format(digest="ab" * 32) + ENTRY.format(digest="cd" * 32), "claimed by two files"),

@@ -152,7 +152,7 @@ class _Reader:
         self.position = position
 
 
-class _Values:
+class Values:
     """Where the values of a header are: no more is kept of them, however many and long they are."""
 
     def __init__(self, reader: _Reader, keys: int) -> None:
@@ -193,8 +193,25 @@ class _Values:
         return value
 
 
+class Checked(NamedTuple):
+    """A header that is in order."""
+
+    architecture: str
+    values: Values
+    parameters: int
+    """Elements of all tensors together."""
+
+
 def read_header(data: bytes | mmap) -> Header:
     """Check the header of a whole file. Raises BadHeader."""
+    architecture, values, _ = check(data)
+    return Header(
+        architecture, values.text("tokenizer.chat_template") != "", cache_bytes_per_token(architecture, values)
+    )
+
+
+def check(data: bytes | mmap) -> Checked:
+    """The same, for who asks it more. Raises BadHeader."""
     reader = _Reader(data)
     if bytes(data[:4]) != MAGIC:
         raise BadHeader("byte 0: no GGUF file begins so")
@@ -204,25 +221,23 @@ def read_header(data: bytes | mmap) -> Header:
         raise BadHeader(f"byte 4: version {version}, of which 2 and 3 are known")
     tensors = reader.count(TENSORS_MAX, "tensors")
     keys = reader.count(KEYS_MAX, "keys")
-    values = _Values(reader, keys)
+    values = Values(reader, keys)
     tensors_start = reader.position
     alignment = values.number("general.alignment", 32)
     if not 0 < alignment <= ALIGNMENT_MAX or alignment & (alignment - 1):
         raise BadHeader(f"general.alignment is {alignment}, which is no power of two up to {ALIGNMENT_MAX}")
     reader.position = tensors_start
-    _check_tensors(reader, tensors, alignment, len(data))
+    parameters = _check_tensors(reader, tensors, alignment, len(data))
     architecture = values.text("general.architecture")
     if not architecture:
         raise BadHeader("no general.architecture")
-    return Header(
-        architecture, values.text("tokenizer.chat_template") != "", _cache_bytes_per_token(architecture, values)
-    )
+    return Checked(architecture, values, parameters)
 
 
-def _check_tensors(reader: _Reader, count: int, alignment: int, file_bytes: int) -> None:
-    """Whether all tensors lie in the file, behind the header."""
+def _check_tensors(reader: _Reader, count: int, alignment: int, file_bytes: int) -> int:
+    """Whether all tensors lie in the file, behind the header; how many elements they have."""
     names: set[str] = set()
-    ends = 0
+    ends = parameters = 0
     for _ in range(count):
         start, name = reader.position, reader.text(NAME_BYTES_MAX, "name")
         if name in names:
@@ -239,13 +254,17 @@ def _check_tensors(reader: _Reader, count: int, alignment: int, file_bytes: int)
             raise BadHeader(f"tensor {name!r}: {elements} elements")
         if offset % alignment:
             raise BadHeader(f"tensor {name!r}: begins at {offset}, which is no multiple of {alignment}")
+        parameters += elements
         ends = max(ends, offset + elements // block[0] * block[1])
     data_start = -(-reader.position // alignment) * alignment
     if count and data_start + ends > file_bytes:
         raise BadHeader(f"the tensors end at byte {data_start + ends}, the file at {file_bytes}")
+    return parameters
 
 
-def _cache_bytes_per_token(architecture: str, values: _Values) -> int:
+def cache_bytes_per_token(architecture: str, values: Values) -> int:
+    """What keys and values of a token of context take, bytes; 0 where the header does not say. Raises BadHeader."""
+
     def number(name: str) -> int:
         return values.number(f"{architecture}.{name}")
 
