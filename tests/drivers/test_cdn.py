@@ -352,6 +352,11 @@ def test_an_environment_that_is_wrong_is_said_when_it_matters(
         asyncio.run(get(at("https://localhost:1/file")))
 
 
+def test_certificates_matter_to_nobody_who_reads_from_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
+    assert outcome(has(DATA))[0] == DATA
+
+
 def test_what_is_secret_in_an_address_is_not_shown() -> None:
     with pytest.raises(Refused) as refused:
         asyncio.run(get(at("http://somebody:secret@192.0.2.1/model.gguf?signature=secret")))

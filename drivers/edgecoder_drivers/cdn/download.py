@@ -32,6 +32,7 @@ RETRY_AFTER_BYTES = 1 << 20
 WAIT_S_MAX = 60.0
 """Longest that an address may ask to be left alone."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_HEADERS = {"accept-encoding": "identity"}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _HAS_NONE = {404, 410, 416}
 _log = structlog.get_logger("edgecoder.cdn")
@@ -114,12 +115,13 @@ class Cdn:
         self._patience = patience or Patience()
         self._tls = tls
         self._sleep = sleep
-        self._made: httpx2.AsyncClient | None = None
+        self._made: dict[str, httpx2.AsyncClient] = {}
+        """By scheme."""
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._made is not None:
-            await self._made.aclose()
+        for client in self._made.values():
+            await client.aclose()
 
     async def read(
         self, entry: CatalogEntry, first_byte: int, end_byte: int, *, is_patient: bool = False
@@ -198,13 +200,14 @@ class Cdn:
 
     async def _get(self, url: str, headers: dict[str, str]) -> httpx2.Response:
         """The answer to a request, after redirects; its body is to come."""
-        client, target = self._client(), httpx2.URL(url)
+        target = httpx2.URL(url)
         async with asyncio.timeout(self._patience.answer_s):
             for _ in range(REDIRECTS_MAX + 1):
                 if not is_safe(target.scheme, target.host):
                     raise _FailedError(f"{target.scheme or 'no scheme'} is not HTTPS")
                 if (target.port or 0) > PORT_MAX:
                     raise _FailedError(f"it leads to port {target.port}")
+                client = self._client(target.scheme)
                 response = await client.send(client.build_request("GET", target, headers=headers), stream=True)
                 if response.status_code not in _REDIRECTS:
                     return response
@@ -214,25 +217,36 @@ class Cdn:
                     raise _FailedError(f"it leads from HTTPS to {shown(str(target))}")
         raise _FailedError(f"it leads on more than {REDIRECTS_MAX} times")
 
-    def _client(self) -> httpx2.AsyncClient:
-        """Made when it is needed: proxies and certificates are named by the environment, which may be wrong. Raises
-        _FailedError."""
-        if self._made is None:
-            patience = self._patience
+    def _client(self, scheme: str) -> httpx2.AsyncClient:
+        """Made when it is needed: proxies and certificates are named by the environment, which may be wrong, and nobody
+        waits for certificates that reads from this machine. Raises _FailedError."""
+        made = self._made.get(scheme)
+        if made is None:
             try:
-                trusted = self._tls or httpx2.create_ssl_context()
-                direct = httpx2.AsyncHTTPTransport(verify=trusted)  # no proxy is asked for this machine
-                self._made = httpx2.AsyncClient(
-                    verify=trusted,
-                    timeout=httpx2.Timeout(patience.silence_s, connect=patience.connect_s),
-                    headers={"accept-encoding": "identity"},
-                    mounts={f"all://{name}": direct for name in ("localhost", "127.0.0.1", "[::1]")},
-                )
+                made = self._made[scheme] = self._over_tls() if scheme == "https" else self._plain()
             except (ImportError, OSError, ValueError, httpx2.InvalidURL) as error:
                 hint = "see the variables *_PROXY and SSL_CERT_FILE of the environment"
                 _log.warning("no download is possible", detail=str(error), hint=hint)
                 raise _FailedError(f"{error}; {hint}") from None
-        return self._made
+        return made
+
+    def _over_tls(self) -> httpx2.AsyncClient:
+        trusted = self._tls or httpx2.create_ssl_context()
+        direct = httpx2.AsyncHTTPTransport(verify=trusted)  # no proxy is asked for this machine
+        return httpx2.AsyncClient(
+            verify=trusted,
+            timeout=self._timeout,
+            headers=_HEADERS,
+            mounts={f"all://{name}": direct for name in ("localhost", "127.0.0.1", "[::1]")},
+        )
+
+    def _plain(self) -> httpx2.AsyncClient:
+        """For this machine alone, so there is nobody to trust and no proxy to ask."""
+        return httpx2.AsyncClient(verify=False, trust_env=False, timeout=self._timeout, headers=_HEADERS)
+
+    @property
+    def _timeout(self) -> httpx2.Timeout:
+        return httpx2.Timeout(self._patience.silence_s, connect=self._patience.connect_s)
 
     async def _body(self, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
         """The bytes of a body, unless they drip. Only waiting for the server counts, not for the disk."""

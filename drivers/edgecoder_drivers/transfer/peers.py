@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
-import httpx2
 import msgspec
 
 from edgecoder.core.effects import FetchPiece
@@ -22,9 +21,8 @@ from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.transfer import wire
+from edgecoder_drivers.transfer.lines import Lines, LostError, Place
 
-IDLE_S: Final = 5.0
-"""A connection is kept for the next piece so long: a third of what the server allows."""
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -46,19 +44,11 @@ class Peers:
         """`node` is who asks."""
         self._node = node
         self._patience = patience or Patience()
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=IDLE_S)
-        self._client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(self._patience.silence_s, connect=self._patience.connect_s),
-            limits=limits,
-            trust_env=False,  # no proxy stands between peers
-            verify=False,  # there is no TLS here, and reading certificates takes its time
-            follow_redirects=False,
-            headers={"accept-encoding": "identity", "user-agent": "edgecoder"},
-        )
+        self._lines = Lines(self._patience.connect_s)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        self._lines.close()
 
     def source(self, effect: FetchPiece) -> Peer:
         """The peer that a piece is to come from. Raises Refused where it has no address, or there is no ticket."""
@@ -67,19 +57,18 @@ class Peers:
             raise Refused(Reason.PEER_LOST, f"{effect.endpoint!r} is no address of a peer")
         if effect.ticket is None:
             raise Refused(Reason.NO_TICKET)
-        host, port = place
         authorization = wire.write_pass(self._node, effect.ticket)
-        return Peer(self._client, f"http://{host}:{port}", authorization, self._patience.first_byte_s)
+        return Peer(self._lines, Place(*place), authorization, self._patience)
 
 
 class Peer:
     """One peer. A `PeerSource` of the store."""
 
-    def __init__(self, client: httpx2.AsyncClient, origin: str, authorization: str, first_byte_s: float) -> None:
-        self._client = client
-        self._origin = origin
+    def __init__(self, lines: Lines, place: Place, authorization: str, patience: Patience) -> None:
+        self._lines = lines
+        self._place = place
         self._authorization = authorization
-        self._first_byte_s = first_byte_s
+        self._patience = patience
         self.have = 0
         """The pieces of the file that it says it has, a bit a piece."""
 
@@ -103,31 +92,36 @@ class Peer:
             return b"".join([data async for data in coming])
 
     async def _read(self, entry: CatalogEntry, first: int, end: int, *, is_hashes: bool) -> AsyncGenerator[bytes, None]:
-        headers = {"authorization": self._authorization, "range": f"bytes={first}-{end - 1}"}
-        url = self._origin + wire.path_of(entry, is_hashes=is_hashes)
+        headers = [("authorization", self._authorization), ("range", f"bytes={first}-{end - 1}")]
+        path, line, is_whole = wire.path_of(entry, is_hashes=is_hashes), None, False
         try:
-            async with asyncio.timeout(self._first_byte_s):
-                response = await self._client.send(self._client.build_request("GET", url, headers=headers), stream=True)
-            try:
-                self.have = wire.read_have(response.headers.get(wire.HAVE), entry.layout.piece_count)
-                _check(response, first, end, wire.size_of(entry.layout, is_hashes=is_hashes))
-                async for data in response.aiter_raw():
+            async with asyncio.timeout(self._patience.first_byte_s):
+                line = await self._lines.take(self._place)
+                status, told = await line.ask(path, headers)
+            self.have = wire.read_have(told.get(wire.HAVE), entry.layout.piece_count)
+            _check(status, told, first, end, wire.size_of(entry.layout, is_hashes=is_hashes))
+            async with aclosing(line.body(end - first, self._patience.silence_s)) as coming:
+                async for data in coming:
                     yield data
-            finally:
-                await response.aclose()
-        except (TimeoutError, httpx2.ReadTimeout) as error:
-            raise Refused(Reason.NO_ANSWER, f"{url}: silent") from error
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            raise Refused(Reason.PEER_LOST, f"{url}: {str(error) or type(error).__name__}") from error
+            is_whole = True
+        except TimeoutError as error:
+            raise Refused(Reason.NO_ANSWER, f"{self._place.name}: silent") from error
+        except (LostError, OSError) as error:
+            raise Refused(Reason.PEER_LOST, f"{self._place.name}: {str(error) or type(error).__name__}") from error
+        finally:
+            if line is not None and is_whole:
+                self._lines.give_back(line)
+            elif line is not None:
+                line.close()
 
 
-def _check(response: httpx2.Response, first: int, end: int, size: int) -> None:
+def _check(status: int, told: dict[str, str], first: int, end: int, size: int) -> None:
     """Raises Refused unless the body is what was asked for, as far as the head tells."""
-    if response.status_code >= 400:
-        raise Refused(wire.refusal_of(response.headers.get(wire.REASON)), f"status {response.status_code}")
-    found = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-    told = None if found is None else tuple(map(int, found.groups()))
-    length, encoding = response.headers.get("content-length"), response.headers.get("content-encoding", "identity")
-    is_that = told == (first, end - 1, size) and length == str(end - first) and encoding == "identity"
-    if response.status_code != 206 or not is_that or "transfer-encoding" in response.headers:
-        raise Refused(Reason.INVALID, f"status {response.status_code}, {told} of {length} bytes")
+    if status >= 400:
+        raise Refused(wire.refusal_of(told.get(wire.REASON)), f"status {status}")
+    found = _CONTENT_RANGE.fullmatch(told.get("content-range", ""))
+    span = None if found is None else tuple(map(int, found.groups()))
+    length, encoding = told.get("content-length"), told.get("content-encoding", "identity")
+    is_that = span == (first, end - 1, size) and length == str(end - first) and encoding == "identity"
+    if status != 206 or not is_that or "transfer-encoding" in told:
+        raise Refused(Reason.INVALID, f"status {status}, {span} of {length} bytes")
