@@ -7,8 +7,9 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ from edgecoder_drivers.store import files as files_module
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
-from edgecoder_drivers.store.threads import in_thread
+from edgecoder_drivers.store.threads import NICE, in_background, in_thread
 from edgecoder_drivers.store.view import file_name
 from tests.drivers.disks import Fault, MemoryDisk
 from tests.drivers.sources import FILE_BYTES, ROOT, MemorySource, breaks_at, bytes_of, made
@@ -281,7 +282,10 @@ def test_a_hash_that_is_cancelled_does_not_read_on(monkeypatch: pytest.MonkeyPat
     bench(fetch)
 
 
-def test_what_is_cancelled_twice_waits_for_its_thread_all_the_same() -> None:
+@pytest.mark.parametrize("beside", [in_thread, in_background])
+def test_what_is_cancelled_twice_waits_for_its_thread_all_the_same(
+    beside: Callable[[Callable[[threading.Event], None]], Coroutine[Any, Any, None]],
+) -> None:
     async def live() -> None:
         began, may_end, has_ended = asyncio.Event(), threading.Event(), threading.Event()
         loop = asyncio.get_running_loop()
@@ -292,7 +296,7 @@ def test_what_is_cancelled_twice_waits_for_its_thread_all_the_same() -> None:
             assert stop.is_set()
             has_ended.set()
 
-        task = asyncio.ensure_future(in_thread(work))
+        task = asyncio.ensure_future(beside(work))
         await began.wait()
         for _ in range(3):
             task.cancel()
@@ -304,6 +308,32 @@ def test_what_is_cancelled_twice_waits_for_its_thread_all_the_same() -> None:
         assert has_ended.is_set()
 
     asyncio.run(live())
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_work_in_the_background_ends_as_any_other(is_right: bool) -> None:
+    def work(_: threading.Event) -> int:
+        if not is_right:
+            raise OSError("no")
+        return 7
+
+    if is_right:
+        assert asyncio.run(in_background(work)) == 7
+    else:
+        with pytest.raises(OSError, match="no"):
+            asyncio.run(in_background(work))
+
+
+def test_only_what_is_in_the_background_steps_back() -> None:
+    def nice(_: threading.Event) -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def live() -> tuple[int, int, int]:
+        return await in_thread(nice), await in_background(nice), await in_thread(nice)
+
+    before, background, after = asyncio.run(live())
+    assert background == max(before, NICE)
+    assert before == after == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_a_file_whose_leaf_hashes_do_not_come_keeps_no_other_one_waiting() -> None:

@@ -21,6 +21,7 @@ import msgspec
 from edgecoder.seeding.losses import SLOWEST_BYTES_PER_S
 from edgecoder_drivers.bare.heads import HEAD_BYTES_MAX, problem_of
 from edgecoder_drivers.bare.pace import Pace
+from edgecoder_drivers.bare.sendfile import send_file
 
 READ_BYTES: Final = 16_384
 CLOSE: Final = ("connection", "close")
@@ -162,7 +163,7 @@ class BareConnection:
         while at < end:
             size = min(self._pace.part_bytes, end - at)
             async with self._part(size):
-                if await self._loop.sock_sendfile(self._sock, file, at, size) != size:
+                if await send_file(self._sock, file, at, size) != size:
                     raise OSError(errno.EIO, "the file is too short")
             at += size
 

@@ -38,7 +38,7 @@ from edgecoder_drivers.store.fetch import FileFetch, PieceFetch, disk_errors
 from edgecoder_drivers.store.files import Stamp
 from edgecoder_drivers.store.pieces import PieceRow
 from edgecoder_drivers.store.source import LocalFile, PeerSource, Source
-from edgecoder_drivers.store.threads import in_thread
+from edgecoder_drivers.store.threads import in_background, in_thread
 from edgecoder_drivers.store.trees import LeafHashes, Trees
 
 LOOK_S = 60.0
@@ -216,7 +216,7 @@ class StoreDriver:
         entry = effect.entry
         with disk_errors():
             leaves = LeafHashes() if await self._trees.is_missing(entry) else None
-            found = await in_thread(lambda stop: self._blobs.digest(entry, stop, leaves))
+            found = await in_background(lambda stop: self._blobs.digest(entry, stop, leaves))
         if leaves is not None and found == entry.sha256:
             with suppress(OSError):  # the file is there all the same
                 await self._trees.keep(entry, leaves.end())
