@@ -303,6 +303,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     counted twice. Refused ones stay in the queues of their servers."""
     distribution: Distribution = Distribution.PORTFOLIO
     """Where model files come from."""
+    catalog_refresh_ms: Millis = 60_000
+    """How often the origin of the catalog is asked whether there is a newer one. Less: releases are known sooner."""
+    catalog_stale_ms: Millis = 180_000
+    """After so long without a word of the origin nothing new is fetched; what is here goes on running. More: a node
+    stays useful offline for longer; less: what the origin has withdrawn is fetched for less long."""
     disk_mb_max: Annotated[int, msgspec.Meta(ge=0)] = 0
     """MB of disk that model files may take together; 0: as much as there is. One more is refused as if the disk were
     full."""

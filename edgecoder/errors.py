@@ -130,6 +130,9 @@ class Reason(Enum):
     TOO_SLOW = "too_slow"
     BANNED = "banned"
     OVERFLOW = "overflow"
+    CATALOG_STALE = "catalog_stale"
+    CATALOG_OLD = "catalog_old"
+    CATALOG_CHANGED = "catalog_changed"
 
 
 class ReasonInfo(NamedTuple):
@@ -143,6 +146,13 @@ class ReasonInfo(NamedTuple):
 REASONS: dict[Reason, ReasonInfo] = {
     Reason.UNKNOWN_MODEL: ReasonInfo("no such model in the catalog", "list what there is with `model list`", 404),
     Reason.INCOMPATIBLE: ReasonInfo("the model does not run on this platform", "choose a model for this platform", 422),
+    Reason.CATALOG_STALE: ReasonInfo(
+        "the catalog's origin was not heard for too long, and nothing new may be fetched",
+        "see that the origin can be reached, or raise node.catalog_stale_ms; what is here may run",
+        503,
+    ),
+    Reason.CATALOG_OLD: ReasonInfo("the catalog is older than the one that is held", "raise its version", 409),
+    Reason.CATALOG_CHANGED: ReasonInfo("the catalog changed, and its version did not", "raise its version", 409),
     Reason.NOT_INSTALLED: ReasonInfo("the model is not on this node", "pull it first, or swap with pull", 404),
     Reason.INSUFFICIENT_MEMORY: ReasonInfo(
         "the model needs more memory than this node has left",

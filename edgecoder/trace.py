@@ -28,6 +28,12 @@ class EpochRaised(Record, frozen=True, tag="epoch.raised"):
     epoch: int
 
 
+class CatalogChanged(Record, frozen=True, tag="catalog.changed"):
+    """The origin of the catalog has released a newer edition, which is held from now on."""
+
+    version: int
+
+
 class LifeEnded(Record, frozen=True, tag="life.ended"):
     """The node stopped without a word. Its host says so: what was open in this life stays without an end."""
 

@@ -8,13 +8,14 @@ names. One that leads nowhere is left out, and the entry's bytes come from other
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder.models.editions import Edition
 from edgecoder.yamlio.document import Document, load
 from edgecoder.yamlio.explain import Where, show
 from edgecoder_drivers.addresses import is_safe
@@ -27,13 +28,6 @@ UNVERSIONED: Final = 0
 """Of a catalog that is a list."""
 VERSION_MAX: Final = (1 << 53) - 1
 ROOT: Final[Where] = ()
-
-
-class Edition(NamedTuple):
-    """One version of a catalog."""
-
-    version: int
-    entries: tuple[CatalogEntry, ...]
 
 
 def catalog_folder() -> Path:

@@ -22,6 +22,7 @@ from edgecoder.core.node import Node, Setup
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
+from edgecoder_drivers.driver import Driver
 from edgecoder_drivers.ending import Ending, until_told
 from edgecoder_drivers.host import AsyncHost
 from edgecoder_drivers.http.guard import LOOPBACK
@@ -35,6 +36,7 @@ from edgecoder_drivers.links.handshake import Self
 from edgecoder_drivers.links.server import LinksServer, listen
 from edgecoder_drivers.links.tls import own_certificate, server_context
 from edgecoder_drivers.metrics import TraceMetrics
+from edgecoder_drivers.origin_catalog import OriginCatalog, loaded, origin_of
 from edgecoder_drivers.store.kept import KeptDriver
 from edgecoder_drivers.tracelog import TraceLog
 
@@ -49,7 +51,7 @@ class CoordinatorPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Where it keeps its key, its certificate, who is enrolled, and what it knows."""
     cluster: ClusterConfig
     config: NodeConfig
-    catalog: Catalog
+    catalog: Catalog | OriginCatalog
     host: str = "127.0.0.1"
     port: int = PORT
     names: tuple[str, ...] = ()
@@ -127,7 +129,8 @@ async def coordinating(plan: CoordinatorPlan) -> AsyncIterator[Coordinator]:
     )
     async with contextlib.AsyncExitStack() as stack:
         kept = await asyncio.to_thread(KeptDriver, plan.folder)
-        host = _host(plan, identity, ring, [kept, links], metrics, stack)
+        drivers: list[Driver] = [kept, links, *origin_of(plan.catalog)]
+        host = _host(plan, await loaded(plan.catalog), identity, ring, drivers, metrics, stack)
         stack.push_async_callback(host.stop)
         links.room = host.room
         listening = listen(plan.host, plan.port)
@@ -148,14 +151,15 @@ async def coordinating(plan: CoordinatorPlan) -> AsyncIterator[Coordinator]:
 
 def _host(
     plan: CoordinatorPlan,
+    catalog: Catalog,
     identity: Any,
     ring: KeyRing,
-    drivers: list[Any],
+    drivers: list[Driver],
     metrics: TraceMetrics,
     stack: contextlib.AsyncExitStack,
 ) -> AsyncHost:
     keys = Keys(identity, ring) if plan.journal is not None else None
-    setup = Setup(role=Role.COORDINATOR, cluster=plan.cluster, config=plan.config, catalog=plan.catalog)
+    setup = Setup(role=Role.COORDINATOR, cluster=plan.cluster, config=plan.config, catalog=catalog)
     rng_seed = int.from_bytes(identity.node_id[:7], "big") ^ time.time_ns() & 0xFFFF_FFFF
     node = Node(setup, ByteSigner(keys or identity), ByteVerifier(keys or ring, plan.cluster.network_id), rng_seed)
     journal = None

@@ -37,6 +37,7 @@ from edgecoder_drivers.journal import FileJournal, Keys
 from edgecoder_drivers.links.driver import LinksDriver
 from edgecoder_drivers.links.handshake import Self
 from edgecoder_drivers.metrics import TraceMetrics
+from edgecoder_drivers.origin_catalog import OriginCatalog, loaded, origin_of
 from edgecoder_drivers.parts import Parts
 from edgecoder_drivers.power import PowerDriver
 from edgecoder_drivers.tracelog import TraceLog
@@ -54,7 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     platform: Platform
     cluster: ClusterConfig
     config: NodeConfig
-    catalog: Catalog
+    catalog: Catalog | OriginCatalog
     binding: Binding
     journal: Path | None = None
     place: Place | None = None
@@ -67,8 +68,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Device:
     """A running node. A `ServedNode` of the control server."""
 
-    def __init__(self, plan: Plan, parts: Parts, host: AsyncHost, node_id: NodeId) -> None:
+    def __init__(self, plan: Plan, catalog: Catalog, parts: Parts, host: AsyncHost, node_id: NodeId) -> None:
         self._plan = plan
+        self._catalog = catalog
+        self._origins = origin_of(plan.catalog)
         self._parts = parts
         self._host = host
         self.node_id = node_id
@@ -81,6 +84,10 @@ class Device:
         """See `ServedNode`."""
         return self._parts.is_healthy()
 
+    def is_catalog_stale(self) -> bool:
+        """See `ServedNode`."""
+        return any(origin.is_stale() for origin in self._origins)
+
     def begin(
         self, kind: type[C], *, on_progress: Callable[[Progress], None] | None = None, **fields: Any
     ) -> tuple[CommandId, asyncio.Future[Result]]:
@@ -89,7 +96,7 @@ class Device:
 
     def find(self, model: str) -> CatalogEntry | None:
         """See `ServedNode`."""
-        return self._plan.catalog.find(model, self._plan.platform)
+        return self._catalog.find(model, self._plan.platform)
 
     def source_of(self, entry: CatalogEntry) -> str:
         """See `ServedNode`."""
@@ -100,11 +107,11 @@ class Device:
         at a time."""
         async with self._imports:
             sha256 = await self._parts.sha256_of(path)
-            entry = self._plan.catalog.by_digest.get(sha256)
+            entry = self._catalog.by_digest.get(sha256)
             if entry is None or self._plan.platform not in entry.platforms:
                 raise Refused(Reason.UNKNOWN_MODEL, f"{path}: the catalog has no file with SHA-256 {sha256} for here")
             with self._parts.offering(entry, path):
-                _, reply = self.begin(PullModel, model=entry.model_id)
+                _, reply = self.begin(PullModel, model=entry.model_id, is_import=True)
                 result = await reply
         assert isinstance(result, PullResult | Reason), f"{result} answers no pull"
         reason = result.reason if isinstance(result, PullResult) else result
@@ -130,18 +137,19 @@ class Device:
 
 
 @contextlib.asynccontextmanager
-async def running(plan: Plan, make_parts: Callable[[Plan], Parts]) -> AsyncIterator[Device]:
+async def running(plan: Plan, make_parts: Callable[[Plan, Catalog], Parts]) -> AsyncIterator[Device]:
     """A node that runs as long as the block. `make_parts` opens the store and the engine. Raises ConfigError, and
     DriverError where a part is missing or broken."""
     identity, ring = load_identity(plan.folder / "node.key"), KeyRing()
     ring.add(identity.public_bytes)
     keys = Keys(identity, ring) if plan.journal is not None else None
-    parts = await asyncio.to_thread(make_parts, plan)
+    catalog = await loaded(plan.catalog)
+    parts = await asyncio.to_thread(make_parts, plan, catalog)
     exchange, config = None, unreachable(plan.config)
     if plan.place is not None:
-        exchange = Exchange(plan.place, parts, plan.config, plan.catalog, identity.node_id)
+        exchange = Exchange(plan.place, parts, plan.config, catalog, identity.node_id)
         config = exchange.config
-    setup = Setup(role=plan.role, cluster=plan.cluster, config=config, catalog=plan.catalog, platform=plan.platform)
+    setup = Setup(role=plan.role, cluster=plan.cluster, config=config, catalog=catalog, platform=plan.platform)
     rng_seed = int.from_bytes(identity.node_id[:7], "big") ^ time.time_ns() & 0xFFFF_FFFF
     network = plan.cluster.network_id
     node = Node(setup, ByteSigner(keys or identity), ByteVerifier(keys or ring, network), rng_seed)
@@ -150,14 +158,16 @@ async def running(plan: Plan, make_parts: Callable[[Plan], Parts]) -> AsyncItera
         me = Self(identity, plan.role, network)
         links = LinksDriver(me, ring.add, tokens=plan.join, dropped=metrics.dropped, links_max=plan.config.links_max)
         drivers: list[Driver] = [*parts.drivers(), PowerDriver(plan.config.device_type), links]
-        drivers += [] if exchange is None else [exchange]
+        drivers += [*origin_of(plan.catalog), *([] if exchange is None else [exchange])]
         snapshot = await parts.snapshot()
         journal = None
         if keys is not None and plan.journal is not None:
             journal = stack.enter_context(contextlib.closing(FileJournal(plan.journal, setup, keys, rng_seed)))
         host = AsyncHost(node, drivers, journal=journal, observers=[metrics, TraceLog()])
         links.room = host.room
-        device = Device(plan, parts, host, identity.node_id)
+        device = Device(plan, catalog, parts, host, identity.node_id)
+        for origin in origin_of(plan.catalog):
+            metrics.watch("edgecoder_catalog", "The catalog of the origin.", "fact", origin.facts())
         app = make_app(
             device, metrics.shown, hosts=plan.binding.hosts, token=plan.binding.token, swap_wait_s=plan.swap_wait_s
         )

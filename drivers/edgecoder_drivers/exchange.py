@@ -86,8 +86,8 @@ def unreachable(config: NodeConfig) -> NodeConfig:
 
 def _listening(place: Place, parts: Parts, config: NodeConfig, catalog: Catalog) -> TransferServer:
     def listen(port: int) -> TransferServer:
-        find, limit = catalog.by_digest.get, config.upload_kbit_per_s
-        return TransferServer(find, parts.given, host=place.host, port=port, kbit_per_s=limit)
+        limit = config.upload_kbit_per_s
+        return TransferServer(catalog.file, parts.given, host=place.host, port=port, kbit_per_s=limit)
 
     if place.port is not None:
         return listen(place.port)

@@ -66,6 +66,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterConfig
     config: NodeConfig
     catalog: tuple[CatalogEntry, ...]
+    catalog_version: int = 0
+    catalog_age_ms: int | None = None
     platform: Platform
     languages: tuple[str, ...]
 
@@ -127,6 +129,8 @@ class FileJournal:
             cluster=setup.cluster,
             config=setup.config,
             catalog=setup.catalog.entries,
+            catalog_version=setup.catalog.version,
+            catalog_age_ms=setup.catalog.age_ms,
             platform=setup.platform,
             languages=setup.languages,
         )

@@ -114,7 +114,7 @@ class _Replay:
             if (made_by.format, made_by.version) != (FORMAT, __version__):
                 return Replayed(0, version=made_by.version)
             head = msgspec.msgpack.decode(first, type=Head)
-            catalog = Catalog(head.catalog)
+            catalog = Catalog(head.catalog, version=head.catalog_version, age_ms=head.catalog_age_ms)
         except (msgspec.MsgspecError, ValueError) as error:
             raise _damaged(self._path, self._number, error) from None
         return self._live(head, catalog, values)

@@ -86,13 +86,18 @@ class Broker:
         """`coordinators` are the others that are alive."""
         self._context = context
         self._links = links
-        self._entries = {bytes.fromhex(entry.sha256): entry for entry in catalog.entries if entry.piece_root}
+        self._entries: dict[FileId, CatalogEntry] = {}
+        self.know(catalog)
         self._unix_ms = unix_ms
         self._coordinators = coordinators
         self.files: dict[FileId, _File] = {}
         self.credits = CreditBook(SeedRule())
         self._files_of: dict[LinkId, dict[FileId, NodeId]] = {}
         """Who announced what over a link."""
+
+    def know(self, catalog: Catalog) -> None:
+        """Take the files of a catalog, as it is now."""
+        self._entries = {bytes.fromhex(entry.sha256): entry for entry in catalog.entries if entry.piece_root}
 
     def broker_of(self, file: FileId) -> NodeId:
         """The coordinator that is first for a file, among those that are alive (highest random weight: Thaler and

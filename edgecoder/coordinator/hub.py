@@ -12,13 +12,14 @@ from edgecoder.coordinator.relay import Relays
 from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import Disconnect
-from edgecoder.core.events import LinkUp, QueryLedger, QueryMesh, ShutDown
+from edgecoder.core.events import CatalogConfirmed, CatalogReleased, LinkUp, QueryLedger, QueryMesh, ShutDown
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.soonest import make_router
 from edgecoder.mesh.uplinks import Uplinks
 from edgecoder.models.catalog import Catalog
+from edgecoder.models.editions import Editions
 from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import (
     Announce,
@@ -48,6 +49,8 @@ class Hub:
         self.summaries = Summaries(context, self.registry, catalog.same_model)
         router = make_router(context.config, context.stream("routing"))
         self.broker = Broker(context, gate.links, catalog, self._unix_ms, self.summaries.alive)
+        self._catalog = catalog
+        self.editions = Editions(context, catalog, lambda entry: bytes.fromhex(entry.sha256) in self.broker.files)
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
         self.uplinks = Uplinks(context, gate.links, is_mutual=True)
 
@@ -135,8 +138,14 @@ class Hub:
         else:
             self.ledger.batch(link.id, verified.message)
 
+    def _catalog_released(self, event: CatalogReleased) -> None:
+        if self.editions.released(event):
+            self.broker.know(self._catalog)
+
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
         QueryMesh: _query_mesh,
+        CatalogReleased: _catalog_released,
+        CatalogConfirmed: lambda hub, event: hub.editions.confirmed(event),
         QueryLedger: _query_ledger,
         ShutDown: _shut_down,
     }

@@ -284,6 +284,16 @@ class UplinkRow(msgspec.Struct, frozen=True, gc=False):
     """Why the last dial brought no link."""
 
 
+class CatalogStatus(msgspec.Struct, frozen=True, gc=False):
+    """What is held of the origin's catalog."""
+
+    version: int
+    age_ms: int
+    """Since the origin was heard."""
+    is_stale: bool
+    """Nothing new may be fetched."""
+
+
 class ModelStatus(msgspec.Struct, frozen=True, gc=False):
     """What `GET /model/status` shows."""
 
@@ -298,6 +308,8 @@ class ModelStatus(msgspec.Struct, frozen=True, gc=False):
     """Why the last change of the model did not come to what was asked for."""
     pulling: tuple[Pulling, ...] = ()
     uplinks: tuple[UplinkRow, ...] = ()
+    catalog: CatalogStatus | None = None
+    """None: it has no origin."""
 
 
 class ModelRow(msgspec.Struct, frozen=True, gc=False):

@@ -13,6 +13,7 @@ import msgspec
 
 from edgecoder.core.ids import Address, CommandId, FileId, LinkId, Medium, NodeId, OpId, RequestId, Role, Wanted
 from edgecoder.errors import Reason
+from edgecoder.models.catalog import CatalogEntry
 from edgecoder.wire.advertisement import Bits
 from edgecoder.wire.envelope import Frame
 from edgecoder.wire.messages import Ticket
@@ -137,6 +138,20 @@ class FilesHeld(Event, frozen=True):
     stored: tuple[str, ...] = ()
 
 
+class CatalogReleased(Event, frozen=True):
+    """The origin of the catalog has this edition; it was heard `age_ms` ago."""
+
+    version: int
+    entries: tuple[CatalogEntry, ...]
+    age_ms: int = 0
+
+
+class CatalogConfirmed(Event, frozen=True):
+    """The origin of the catalog has said, `age_ms` ago, that the edition that is held is its newest."""
+
+    age_ms: int = 0
+
+
 class OtherModel(msgspec.Struct, frozen=True, gc=False):
     """A model that another program has in the memory of the engine's server."""
 
@@ -197,6 +212,8 @@ class PullModel(Command, frozen=True):
     """Fetch and verify `model` without activating it; one that is quarantined is fetched anew. Reply: PullResult."""
 
     model: str
+    is_import: bool = False
+    """Whether its file is on this machine: that is taken whatever the origin of the catalog would say now."""
 
 
 class RemoveModel(Command, frozen=True):

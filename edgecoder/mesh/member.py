@@ -367,7 +367,9 @@ class Member:
         generation = 0 if current is None else current.generation
         status = model_status(self.swap, self.downloads.under_way(), self.load(), generation, self.heartbeat.is_online)
         uplinks = self.uplinks.shown(self.heartbeat.link)
-        self._context.reply(command.command, msgspec.structs.replace(status, uplinks=uplinks))
+        self._context.reply(
+            command.command, msgspec.structs.replace(status, uplinks=uplinks, catalog=self.models.editions.shown())
+        )
 
     # -- news ----------------------------------------------------------------------------------------------------------
 

@@ -2,13 +2,13 @@
 
 A file is its SHA-256. Ids and aliases are keys that resolve to one entry per platform; the same name may mean two
 files (Ollama's build of a model and its GGUF release differ). Where the bytes are and how they travel is left to
-`inventory` and to the seeding folder; signatures and expiry come with the signed catalog.
+`inventory` and to the seeding folder, when an edition is believed to `editions`; signatures come later.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
 from enum import Enum
 from typing import Annotated
 
@@ -81,6 +81,10 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
         except ValueError as error:
             raise ValueError(f"{self.model_id}: {error}") from None
 
+    def is_file_of(self, other: CatalogEntry | None) -> bool:
+        """Whether both are one file, whatever else an edition of the catalog says of it."""
+        return other is not None and self.sha256 == other.sha256
+
     @property
     def layout(self) -> Layout:
         """Where the file's leaves and pieces lie."""
@@ -90,11 +94,17 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", fo
 class Catalog:
     """Resolves names to entries. Entries keep their order; a (name, platform) pair that two files claim is refused.
 
-    A node whose engine has files of its own adds them (`models.held`), so its catalog must be nobody else's."""
+    A node whose engine has files of its own adds them (`models.held`), and one with an origin hears of newer editions
+    (`models.editions`), so its catalog must be nobody else's."""
 
-    def __init__(self, entries: Iterable[CatalogEntry]) -> None:
+    def __init__(self, entries: Iterable[CatalogEntry], *, version: int = 0, age_ms: int | None = None) -> None:
+        """`version` 0: it has none. `age_ms` is the time since its origin vouched for it, None: it has no origin."""
         self._listed = tuple(entries)
+        self.version = version
+        self.age_ms = age_ms
+        """When it was made."""
         self._local: dict[str, CatalogEntry] = {}
+        self._withdrawn: dict[str, CatalogEntry] = {}
         self.entries: tuple[CatalogEntry, ...] = ()
         self.by_digest: dict[str, CatalogEntry] = {}
         self._by_name: dict[tuple[str, Platform], CatalogEntry] = {}
@@ -115,13 +125,41 @@ class Catalog:
         del self._local[entry.sha256]
         self._index()
 
+    def release(self, version: int, entries: Iterable[CatalogEntry], is_kept: Callable[[CatalogEntry], bool]) -> None:
+        """A newer edition takes the place of what is listed. What did not change is the same object as before; what is
+        left out stays as withdrawn where it `is_kept`. Raises ValueError, and nothing has changed, where it is none."""
+        listed = Catalog(self._same(entry) for entry in entries)
+        before = {entry.sha256: entry for entry in (*self._withdrawn.values(), *self._listed)}
+        names = {normalise(entry.model_id) for entry in listed.entries}
+        self._withdrawn = {
+            sha256: _renamed(entry, names)
+            for sha256, entry in before.items()
+            if sha256 not in listed.by_digest and is_kept(entry)
+        }
+        self._local = {key: entry for key, entry in self._local.items() if key not in listed.by_digest}
+        self._listed, self.version = listed.entries, version
+        self._index()
+
+    def is_withdrawn(self, entry: CatalogEntry) -> bool:
+        """Whether the newest edition has left it out: it may run where it is, and be removed."""
+        return entry.sha256 in self._withdrawn
+
+    def _same(self, entry: CatalogEntry) -> CatalogEntry:
+        held = self.by_digest.get(entry.sha256)
+        return held if held == entry and held is not None else entry
+
+    @property
+    def listed(self) -> tuple[CatalogEntry, ...]:
+        """What the catalog itself has."""
+        return self._listed
+
     @property
     def local(self) -> tuple[CatalogEntry, ...]:
         """The files of this machine alone."""
         return tuple(self._local.values())
 
     def _index(self) -> None:
-        self.entries = (*self._listed, *self._local.values())
+        self.entries = (*self._listed, *self._withdrawn.values(), *self._local.values())
         self.by_digest = {entry.sha256: entry for entry in self.entries}
         self._by_name, self._names = {}, {}
         for entry in self.entries:
@@ -132,7 +170,7 @@ class Catalog:
                     other = self._by_name.setdefault((name, platform), entry)
                     if entry.sha256 in self._local:
                         self._by_name[name, platform] = entry
-                    elif other is not entry:
+                    elif other is not entry and entry.sha256 not in self._withdrawn:
                         raise ValueError(f"{name} on {platform.value} is claimed by two files")
 
     def resolve(self, name: str, platform: Platform) -> CatalogEntry:
@@ -146,6 +184,10 @@ class Catalog:
         """The entry that `name` means on `platform`, or None."""
         return self._by_name.get((normalise(name), platform))
 
+    def file(self, sha256: str) -> CatalogEntry | None:
+        """The entry of a file, in the newest edition."""
+        return self.by_digest.get(sha256)
+
     def knows(self, name: str) -> bool:
         """Whether any platform has a file of this name."""
         return normalise(name) in self._names
@@ -154,6 +196,14 @@ class Catalog:
         """Every name that shares a file with `name`, itself included: what a query by any alias must find."""
         name = normalise(name)
         return self._names.get(name) or frozenset((name,))
+
+
+def _renamed(entry: CatalogEntry, taken: Container[str]) -> CatalogEntry:
+    """An entry that gives way where another file has its id now."""
+    if normalise(entry.model_id) not in taken:
+        return entry
+    name = f"{entry.model_id}{'-' if ':' in entry.model_id else ':'}{entry.sha256[:8]}"
+    return msgspec.structs.replace(entry, model_id=name, aliases=()) if is_model_name(name) else entry
 
 
 def names_of(entry: CatalogEntry) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from typing import ClassVar
 from edgecoder.core.context import Context
 from edgecoder.core.effects import ModelRow, PullResult, RemoveResult, SwapResult
 from edgecoder.core.events import (
+    CatalogConfirmed,
+    CatalogReleased,
     EngineFailed,
     EngineReturned,
     FetchProgressed,
@@ -30,6 +32,7 @@ from edgecoder.errors import Reason
 from edgecoder.models.admission import NOBODY, admit, has_room
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.models.downloads import Downloads, OnEnd, Pieces
+from edgecoder.models.editions import Editions
 from edgecoder.models.held import KEY as HELD_KEY
 from edgecoder.models.held import HeldFiles
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
@@ -65,6 +68,7 @@ class ModelManager:
         self.downloads = Downloads(context, self.inventory, pieces(self.inventory))
         self.swap = Swap(context, self.inventory, self.admits, surroundings)
         self.held = HeldFiles(context, catalog, platform, self.inventory, self.downloads)
+        self.editions = Editions(context, catalog, self._is_here)
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:
         """Take what earlier lives kept: the files, and the model that served last."""
@@ -87,7 +91,7 @@ class ModelManager:
 
     def admits(self, entry: CatalogEntry) -> Reason | None:
         """Why a file cannot be loaded now, beside what other programs have in memory. What serves has its room."""
-        others = NOBODY if entry is self.swap.serving else self._others
+        others = NOBODY if entry.is_file_of(self.swap.serving) else self._others
         return admit(entry, self._platform, self._context.config, self.inventory, others)
 
     def _is_compatible(self, entry: CatalogEntry) -> bool:
@@ -103,6 +107,11 @@ class ModelManager:
         """The engine can be used again: load what served last, if it was away when that was tried."""
         if not self.is_closed:
             self.swap.engine_returned(self._catalog.by_digest.get)
+
+    def _is_here(self, entry: CatalogEntry) -> bool:
+        """Whether there is something of a file here, or about to be."""
+        is_absent = self.inventory.state(entry) is DownloadState.ABSENT
+        return not is_absent or self.downloads.is_busy_with(entry) or self.swap.needs(entry)
 
     def file_doubted(self, event: FileDoubted) -> None:
         """The store does not vouch for a file any more; one that the engine's own server has is here all the same."""
@@ -133,12 +142,12 @@ class ModelManager:
         def fetched(reason: Reason | None) -> None:
             if reason is None and self.is_closed:
                 reason = Reason.SHUTTING_DOWN
-            if reason is None and is_wish and self._wished is not entry:
+            if reason is None and is_wish and not entry.is_file_of(self._wished):
                 reason = Reason.SUPERSEDED
             if reason is None:
                 self.swap.request(entry, command.cause, command.command)
                 return
-            if is_wish and self._wished is entry:
+            if is_wish and entry.is_file_of(self._wished):
                 self.swap.missed(reason)
             self._refuse_swap(command, reason)
 
@@ -158,13 +167,21 @@ class ModelManager:
             return
         name = entry.model_id
         self._fetch(
-            entry, command.command, lambda reason: self._context.reply(command.command, PullResult(name, reason))
+            entry,
+            command.command,
+            lambda reason: self._context.reply(command.command, PullResult(name, reason)),
+            is_import=command.is_import,
         )
 
-    def _fetch(self, entry: CatalogEntry, command: CommandId, on_end: OnEnd) -> None:
-        """Fetch a file, if it is not here and the quota has room for it."""
+    def _fetch(self, entry: CatalogEntry, command: CommandId, on_end: OnEnd, *, is_import: bool = False) -> None:
+        """Fetch a file, if it is not here, the catalog still vouches for it and the quota has room for it."""
         is_here = self.inventory.state(entry) is DownloadState.INSTALLED
-        if is_here or has_room(entry, self._catalog, self._context.config, self.inventory, self.held.digests):
+        is_new = not is_here and not self.downloads.is_busy_with(entry)
+        if is_new and self._catalog.is_withdrawn(entry):
+            on_end(Reason.UNKNOWN_MODEL)
+        elif is_new and self.editions.is_stale and not is_import:
+            on_end(Reason.CATALOG_STALE)
+        elif is_here or has_room(entry, self._catalog, self._context.config, self.inventory, self.held.digests):
             self.downloads.want(entry, command, on_end)
         else:
             on_end(Reason.DISK_FULL)
@@ -189,7 +206,7 @@ class ModelManager:
             ModelRow(
                 entry,
                 inventory.state(entry).value,
-                entry is serving,
+                entry.is_file_of(serving),
                 self._is_compatible(entry),
             )
             for entry in self._catalog.entries
@@ -205,6 +222,8 @@ class ModelManager:
         FetchProgressed: lambda models, event: models.downloads.progressed(event),
         FileDoubted: file_doubted,
         FilesHeld: lambda models, event: models.held.told(event),
+        CatalogReleased: lambda models, event: models.editions.released(event),
+        CatalogConfirmed: lambda models, event: models.editions.confirmed(event),
         OthersLoaded: lambda models, event: models.others_loaded(event),
         EngineFailed: lambda models, event: models.swap.engine_failed(event.reason),
         EngineReturned: lambda models, event: models.engine_returned(),

@@ -228,7 +228,7 @@ class Swap:
 
     def _take(self, request: Request) -> bool:
         refusal = self._refusal(request.entry, request.cause)
-        is_active = self.state is SwapState.READY and request.entry is self.active
+        is_active = self.state is SwapState.READY and request.entry.is_file_of(self.active)
         if refusal is not None or is_active:
             if request.cause is SwapCause.USER and self.is_settled:
                 self._failure = refusal
@@ -245,13 +245,13 @@ class Swap:
             return refusal
         served = self._context.now - self._ready_since
         is_young = self.state is SwapState.READY and served < self._context.config.min_residency_ms * 1000
-        return Reason.RESIDENT if cause is SwapCause.TASK and is_young and entry is not self.active else None
+        return Reason.RESIDENT if cause is SwapCause.TASK and is_young and not entry.is_file_of(self.active) else None
 
     def _join(self, request: Request) -> bool:
         """A change is under way: join it, or wait behind it in place of whoever waited. The latest wish of a user wins;
         what a task wishes joins or is refused, because the model that comes is to stay for a while."""
-        is_current = self._current is not None and self._current.entry is request.entry
-        if self._waiting is not None and self._waiting.entry is request.entry:
+        is_current = self._current is not None and self._current.entry.is_file_of(request.entry)
+        if self._waiting is not None and self._waiting.entry.is_file_of(request.entry):
             self._add(self._waiting, request)
         elif request.cause is SwapCause.TASK and not is_current:
             self._answer(request.commands, Reason.RESIDENT)

@@ -39,6 +39,9 @@ class MemoryNode:
     def is_engine_healthy(self) -> bool:
         return True
 
+    def is_catalog_stale(self) -> bool:
+        return False
+
     def begin(
         self, kind: Any, *, on_progress: Callable[[Progress], None] | None = None, **fields: Any
     ) -> tuple[CommandId, asyncio.Future[Result]]:

@@ -46,7 +46,7 @@ async def agent(there: Site, *entries: CatalogEntry, **config: Any) -> AsyncIter
         binding=Binding(port=0),
     )
     async with running(
-        plan, lambda plan: OllamaParts(plan.folder, plan.catalog, plan.config, host=there.host)
+        plan, lambda plan, catalog: OllamaParts(plan.folder, catalog, plan.config, host=there.host)
     ) as device:
         yield device
 

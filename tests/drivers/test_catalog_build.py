@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import MODEL_NAME, CatalogEntry, Platform, is_model_name
+from edgecoder.models.editions import Edition
 from edgecoder.seeding.merkle import leaf_hashes
 from edgecoder.yamlio.document import load, parse
-from edgecoder_drivers.catalogs import Edition, load_catalog, read_edition
+from edgecoder_drivers.catalogs import load_catalog, read_edition
 from edgecoder_drivers.commands.catalog import command
 from edgecoder_drivers.commands.catalog_files import Change, Draft
 from edgecoder_drivers.llamacpp.describing import FILE_TYPES

@@ -207,7 +207,7 @@ def test_why_an_import_was_not_even_begun_is_said(tmp_path: Path) -> None:
             parts = cast("Parts", Offers())
             plan = cast("Plan", SimpleNamespace(catalog=TINY_CATALOG, platform=Platform.IOS))
             with pytest.raises(Refused) as refused:
-                await Device(plan, parts, host, b"").import_model(tmp_path)
+                await Device(plan, TINY_CATALOG, parts, host, b"").import_model(tmp_path)
         assert refused.value.reason is Reason.DISK_FULL
 
     asyncio.run(live())

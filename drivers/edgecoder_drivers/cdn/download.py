@@ -14,6 +14,7 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 import httpx2
 import msgspec
@@ -101,6 +102,16 @@ class _Pauses:
         return pause_s
 
 
+class Answer(NamedTuple):
+    """What was said to a question for a small file."""
+
+    status: int
+    tag: str
+    """ETag; empty where there is none."""
+    content: bytes
+    content_range: str = ""
+
+
 class Cdn:
     """A source of files (see the store). Closed by `close`."""
 
@@ -146,6 +157,20 @@ class Cdn:
             raise Refused(Reason.NO_PROOFS, str(error)) from None
         except _FailedError as error:
             raise Refused(Reason.NO_SOURCE, str(error)) from None
+
+    async def ask(self, url: str, headers: dict[str, str], bytes_max: int) -> Answer:
+        """A small file, whole, within `answer_s`. Raises Refused (no_source)."""
+        try:
+            async with asyncio.timeout(self._patience.answer_s):
+                response = await self._get(url, headers)
+                try:
+                    content, said = await _whole(response, bytes_max), response.headers
+                    told = (said.get("etag", ""), content, said.get("content-range", ""))
+                    return Answer(response.status_code, *told)
+                finally:
+                    await response.aclose()
+        except _ERRORS as error:
+            raise Refused(Reason.NO_SOURCE, f"{shown(url)}: {str(error) or type(error).__name__}") from None
 
     async def _read(
         self, urls: Sequence[str], at: int, end: int, size: int, *, is_patient: bool = False
@@ -266,6 +291,19 @@ class Cdn:
                     if came < patience.slow_bytes:
                         raise _FailedError(f"only {came} bytes in {waited_s:.0f} s")
                     waited_s, came = 0.0, 0
+
+
+async def _whole(response: httpx2.Response, bytes_max: int) -> bytes:
+    """A body of at most so many bytes. Raises _FailedError."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise _FailedError("the bytes are encoded")
+    content = bytearray()
+    async with aclosing(response.aiter_raw()) as coming:
+        async for data in coming:
+            content += data
+            if len(content) > bytes_max:
+                raise _FailedError(f"it has more than {bytes_max} bytes")
+    return bytes(content)
 
 
 def _bytes_before(response: httpx2.Response, at: int, size: int) -> int:

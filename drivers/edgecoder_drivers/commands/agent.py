@@ -93,4 +93,4 @@ def command(
         join=join,
         transfer=(transfer_host, transfer_port),
     )
-    serve(plan, lambda plan: OllamaParts(plan.folder, plan.catalog, plan.config, host=ollama), log)
+    serve(plan, lambda plan, catalog: OllamaParts(plan.folder, catalog, plan.config, host=ollama), log)

@@ -15,13 +15,17 @@ from typing import Annotated
 import msgspec
 import typer
 
+from edgecoder.cli.terminal import printable
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import CatalogEntry, Platform
+from edgecoder.yamlio.document import load
 from edgecoder_drivers.bare.server import listen
+from edgecoder_drivers.catalogs import load_catalog, read_edition
+from edgecoder_drivers.commands.catalog_checks import Finding, check_files, check_urls
 from edgecoder_drivers.commands.catalog_entries import Wish, entry_of, models_in
 from edgecoder_drivers.commands.catalog_files import Change, Draft
 from edgecoder_drivers.commands.control import Json, print_json
-from edgecoder_drivers.commands.serving import Level, configure_logs
+from edgecoder_drivers.commands.serving import Cdn, Level, configure_logs
 from edgecoder_drivers.ending import Ending
 from edgecoder_drivers.origin.folder import Folder
 from edgecoder_drivers.origin.server import PORT, OriginServer
@@ -153,6 +157,48 @@ def _tell(built: Built, entries: tuple[CatalogEntry, ...]) -> None:
     for warning in built.warnings:
         typer.echo(warning, err=True)
     typer.echo(f"{built.catalog}: version {built.version}, {len(entries)} {'model' if len(entries) == 1 else 'models'}")
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a catalog was found to be."""
+
+    catalog: str
+    version: int
+    models: int
+    ok: bool
+    findings: list[Finding]
+
+
+@command.command()
+def verify(
+    catalog: Annotated[Path, typer.Argument(metavar="CATALOG", help="The catalog, as YAML or JSON.")],
+    files: Annotated[
+        Path | None, typer.Option("--files", metavar="FOLDER", help="Hash each model file in this folder.")
+    ] = None,
+    urls: Annotated[bool, typer.Option("--urls", help="Ask each address for size, range, leaf hashes.")] = False,
+    cdn: Cdn = None,
+    as_json: Json = False,
+) -> None:
+    """Check a catalog, and on request its files and addresses. Ends with 1 where one of them is wrong."""
+    edition, addressed = read_edition(load(catalog)), load_catalog(catalog, cdn).entries
+    if files is not None and not files.is_dir():
+        raise ConfigError("--files", None, f"{files} is no folder", "name the folder with the model files")
+    findings = [] if files is None else list(check_files(edition.entries, files))
+    findings += check_urls(addressed) if urls else []
+    wrong = sum(not finding.ok for finding in findings)
+    models = len(edition.entries)
+    if as_json:
+        told = Checked(catalog=str(catalog), version=edition.version, models=models, ok=not wrong, findings=findings)
+        print_json(told)
+    else:
+        for finding in findings:
+            detail = f": {finding.detail}" if finding.detail else ""
+            typer.echo(printable(f"{'ok   ' if finding.ok else 'WRONG'} {finding.model} {finding.what}{detail}"))
+        what = f"version {edition.version}" if edition.version else "no version"
+        verdict = f", {wrong} wrong" if wrong else ""
+        typer.echo(f"{catalog}: {what}, {models} {'model' if models == 1 else 'models'}{verdict}")
+    if wrong:
+        raise typer.Exit(1)
 
 
 @command.command()

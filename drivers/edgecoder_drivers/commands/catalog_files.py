@@ -18,8 +18,9 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder.models.editions import Edition
 from edgecoder.yamlio.document import FILE_SIZE_BYTES_MAX, load, parse
-from edgecoder_drivers.catalogs import MODELS, UNVERSIONED, VERSION, Edition, read_edition
+from edgecoder_drivers.catalogs import MODELS, UNVERSIONED, VERSION, read_edition
 
 LINE_CHARS: Final = 4096
 """Folded lines lose spaces at their ends."""

@@ -16,7 +16,6 @@ import typer
 
 from edgecoder.errors import ConfigError
 from edgecoder.settings import default_file, load_settings
-from edgecoder_drivers.catalogs import load_catalog
 from edgecoder_drivers.commands.serving import (
     CatalogFile,
     Config,
@@ -25,6 +24,7 @@ from edgecoder_drivers.commands.serving import (
     Names,
     Overrides,
     TokenFile,
+    catalog_of,
     configure_logs,
     make_folder,
     read_token,
@@ -88,11 +88,12 @@ def serve(
     settings = load_settings(preset=preset, file=file, environ=os.environ, overrides=overrides or ())
     folder = data or FOLDER
     make_folder(folder)
+    node = coordinators_of(msgspec.structs.replace(settings.node, has_radio=False), coordinator)
     plan = CoordinatorPlan(
         folder=folder,
         cluster=settings.cluster,
-        config=coordinators_of(msgspec.structs.replace(settings.node, has_radio=False), coordinator),
-        catalog=load_catalog(catalog, None),
+        config=node,
+        catalog=catalog_of(catalog, None, folder, node),
         host=host,
         port=port,
         names=tuple(name or ()),

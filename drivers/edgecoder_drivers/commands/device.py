@@ -75,4 +75,4 @@ def command(
         join=join,
         transfer=(transfer_host, transfer_port),
     )
-    serve(plan, lambda plan: LlamaParts(plan.folder, plan.catalog, plan.config, threads=threads), log)
+    serve(plan, lambda plan, catalog: LlamaParts(plan.folder, catalog, plan.config, threads=threads), log)

@@ -89,6 +89,9 @@ def status(url: Url = URL, token: Token = None, cacert: Authority = None, as_jso
     typer.echo(f"engine       {shown.engine}{', which does not answer; see `edgecoder doctor`' if is_away else ''}")
     typer.echo(f"load         {'loading' if shown.current_load < 0 else shown.current_load}")
     typer.echo(f"coordinator  {'online' if shown.online else 'none'}")
+    if shown.catalog_age_s is not None:
+        stale = ", stale: nothing new is fetched" if shown.catalog_stale else ""
+        typer.echo(f"catalog      version {shown.catalog_version}, heard {shown.catalog_age_s:.0f} s ago{stale}")
     for each in shown.coordinators:
         state = f"{each.state}{', home' if each.home else ''}{f': {each.detail}' if each.detail else ''}"
         typer.echo(printable(f"  {each.coordinator_id[:8]}@{each.endpoint}  {state}"))

@@ -16,17 +16,19 @@ import platformdirs
 import structlog
 import typer
 
+from edgecoder.config import NodeConfig
 from edgecoder.core.ids import Role
 from edgecoder.errors import ConfigError
-from edgecoder.models.catalog import Platform
+from edgecoder.models.catalog import Catalog, Platform
 from edgecoder.settings import default_file, load_settings
-from edgecoder_drivers.catalogs import load_catalog
+from edgecoder_drivers.catalogs import check_address, check_cdn, load_catalog
 from edgecoder_drivers.commands.giving import place_of
 from edgecoder_drivers.commands.token import token_of
 from edgecoder_drivers.commands.uplinks import coordinators_of
 from edgecoder_drivers.device import Plan, running
 from edgecoder_drivers.ending import Ending
 from edgecoder_drivers.http.server import PORT, Binding
+from edgecoder_drivers.origin_catalog import OriginCatalog
 from edgecoder_drivers.otherlogs import take_in_others
 from edgecoder_drivers.parts import Parts
 
@@ -40,10 +42,10 @@ Data = Annotated[
     ),
 ]
 CatalogFile = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--catalog",
-        metavar="FILE",
+        metavar="FILE|URL",
         help="The models that there are, as YAML or JSON; without it, those that come with EdgeCoder.",
     ),
 ]
@@ -123,7 +125,7 @@ def plan_of(
     where: Where,
     *,
     data: Path | None,
-    catalog: Path | None,
+    catalog: str | None,
     cdn: str | None,
     journal: Path | None,
     config: Path | None,
@@ -150,12 +152,22 @@ def plan_of(
         platform=kind.platform,
         cluster=settings.cluster,
         config=node,
-        catalog=load_catalog(catalog, cdn),
+        catalog=catalog_of(catalog, cdn, folder, node),
         binding=where.binding(),
         journal=journal,
         join=tuple(join or ()),
         place=place_of(node, *transfer),
     )
+
+
+def catalog_of(catalog: str | None, cdn: str | None, folder: Path, config: NodeConfig) -> Catalog | OriginCatalog:
+    """The catalog of a file, or where it comes from. Raises ConfigError."""
+    if catalog is None or "://" not in catalog:
+        return load_catalog(None if catalog is None else Path(catalog), cdn)
+    check_address("--catalog", catalog, "give one such as https://models.example/catalog.yaml")
+    if cdn is not None:
+        check_cdn(cdn)
+    return OriginCatalog(catalog, cdn, folder, config)
 
 
 def make_folder(folder: Path) -> None:
@@ -166,7 +178,7 @@ def make_folder(folder: Path) -> None:
         raise ConfigError(str(folder), None, f"no folder: {error.strerror}", "choose another place") from None
 
 
-def serve(plan: Plan, make_parts: Callable[[Plan], Parts], level: str) -> None:
+def serve(plan: Plan, make_parts: Callable[[Plan, Catalog], Parts], level: str) -> None:
     """Run a node until it is told to end."""
     configure_logs(level)
 

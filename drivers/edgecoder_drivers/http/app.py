@@ -36,7 +36,7 @@ def make_app(
 
     async def healthz(request: Request) -> Response:  # noqa: ARG001
         is_healthy = node.is_engine_healthy()
-        return answer(Health("ok", node.node_id.hex(), node.engine, is_healthy, __version__))
+        return answer(Health("ok", node.node_id.hex(), node.engine, is_healthy, __version__, node.is_catalog_stale()))
 
     async def openapi(request: Request) -> Response:  # noqa: ARG001
         return answer(document)

@@ -155,6 +155,11 @@ class Status(Answer, frozen=True):
     """The same in words."""
     pull_progress: tuple[PullProgress, ...] = ()
     coordinators: tuple[UplinkStatus, ...] = ()
+    catalog_stale: bool = False
+    """Whether the catalog's origin was not heard for so long that nothing new may be fetched."""
+    catalog_age_s: float | None = None
+    """Time since it was heard; null where the catalog is a file."""
+    catalog_version: int | None = None
 
 
 class Row(Answer, frozen=True):
@@ -257,3 +262,5 @@ class Health(Answer, frozen=True):
     engine: str
     engine_healthy: bool
     version: str
+    catalog_stale: bool = False
+    """Whether the catalog's origin was not heard for so long that nothing new may be fetched."""

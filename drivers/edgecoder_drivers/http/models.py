@@ -105,6 +105,9 @@ class ModelRoutes:
                 None if reason is None else REASONS[reason].message,
                 tuple(PullProgress(row.model, row.bytes_done, row.size_bytes) for row in status.pulling),
                 tuple(_uplink(row) for row in status.uplinks),
+                status.catalog is not None and status.catalog.is_stale,
+                None if status.catalog is None else status.catalog.age_ms / 1000,
+                None if status.catalog is None else status.catalog.version,
             )
         )
 

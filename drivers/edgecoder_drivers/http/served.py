@@ -33,6 +33,10 @@ class ServedNode(Protocol):
         """Whether the engine answers."""
         ...
 
+    def is_catalog_stale(self) -> bool:
+        """Whether nothing new may be fetched, as the catalog's origin was not heard for too long."""
+        ...
+
     def begin(
         self, kind: type[C], *, on_progress: Callable[[Progress], None] | None = None, **fields: Any
     ) -> tuple[CommandId, asyncio.Future[Result]]:

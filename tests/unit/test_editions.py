@@ -1,0 +1,208 @@
+"""Editions of a catalog with an origin: which is believed, what follows for models, and when it is stale."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecoder.config import NodeConfig
+from edgecoder.core.effects import CatalogStatus, FetchFile, ModelRow, ModelStatus, PullResult, RemoveResult, SwapResult
+from edgecoder.core.events import (
+    CatalogConfirmed,
+    CatalogReleased,
+    PullModel,
+    QueryModels,
+    QueryStatus,
+    RemoveModel,
+)
+from edgecoder.core.ids import Role
+from edgecoder.errors import Reason
+from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder.models.editions import Edition, refusal_of
+from edgecoder.trace import CatalogChanged, Dropped
+from tests.catalogs import LARGE, SMALL, TINY, entry
+from tests.harness import Cluster
+from tests.hosts import HANGS, Host
+
+NEW = entry("new")
+STALE_MS = NodeConfig().catalog_stale_ms
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """Nodes whose catalog has an origin."""
+    return Cluster(catalog=Catalog((SMALL, LARGE), version=3, age_ms=0))
+
+
+@pytest.fixture
+def phone(cluster: Cluster) -> Host:
+    """One that serves SMALL."""
+    host = cluster.add("phone", installed=[SMALL], active=SMALL)
+    cluster.drive()
+    return host
+
+
+def rows(phone: Host) -> dict[str, ModelRow]:
+    """What `GET /model/list` shows, by id."""
+    reply = phone.replies[phone.ask(QueryModels)]
+    assert isinstance(reply, tuple)
+    return {row.entry.model_id: row for row in reply}
+
+
+def status(phone: Host) -> ModelStatus:
+    """What `GET /model/status` shows."""
+    return phone.result(phone.ask(QueryStatus), ModelStatus)
+
+
+def release(phone: Host, version: int, *entries: CatalogEntry) -> None:
+    """The origin has another edition."""
+    phone.take(CatalogReleased(version, entries))
+
+
+def test_a_release_is_there_at_once_and_can_be_fetched(cluster: Cluster, phone: Host) -> None:
+    assert phone.result(phone.swap("new"), SwapResult).reason is Reason.UNKNOWN_MODEL
+    release(phone, 4, SMALL, LARGE, NEW)
+    assert [record.version for record in phone.traced(CatalogChanged)] == [4]
+    assert list(rows(phone)) == ["small", "large", "new"]
+    command = phone.swap("new", pull=True)
+    cluster.drive()
+    assert phone.result(command, SwapResult).active == "new"
+
+
+def test_what_serves_serves_on_under_an_edition_that_says_more_of_it(cluster: Cluster, phone: Host) -> None:
+    """Same file, other address: it is active still, a swap to it is a word, and it is not removed."""
+    release(phone, 4, msgspec.structs.replace(SMALL, download_urls=("https://new.example/small",)), LARGE)
+    assert rows(phone)["small"].active
+    assert phone.result(phone.swap("small"), SwapResult).reason is None
+    assert phone.result(phone.ask(RemoveModel, model="small"), RemoveResult).reason is Reason.IN_USE
+    cluster.drive()
+    assert status(phone).model == "small"
+
+
+def test_what_is_withdrawn_may_run_and_go_and_never_comes_again(cluster: Cluster, phone: Host) -> None:
+    release(phone, 4, LARGE)
+    assert rows(phone)["small"].active
+    command = phone.swap("large", pull=True)
+    cluster.drive()
+    assert phone.result(command, SwapResult).active == "large"
+    command = phone.ask(RemoveModel, model="small")
+    cluster.drive()
+    assert phone.result(command, RemoveResult).reason is None
+    assert phone.result(phone.ask(PullModel, model="small"), PullResult).reason is Reason.UNKNOWN_MODEL
+    release(phone, 5, LARGE, NEW)
+    assert "small" not in rows(phone)
+
+
+def test_a_name_that_goes_to_another_file(phone: Host) -> None:
+    other = msgspec.structs.replace(SMALL, sha256="ab" * 32)
+    release(phone, 4, other)
+    assert not rows(phone)["small"].active
+    assert rows(phone)[f"small:{SMALL.sha256[:8]}"].active
+
+
+@pytest.mark.parametrize(
+    ("version", "entries", "reason"),
+    [
+        (2, (SMALL, LARGE, NEW), Reason.CATALOG_OLD),
+        (3, (SMALL, LARGE, NEW), Reason.CATALOG_CHANGED),
+        (4, (SMALL, entry("small", 9.0, min_memory_mb=7, platforms=SMALL.platforms[:1])), Reason.INVALID),
+    ],
+)
+def test_what_is_not_believed(phone: Host, version: int, entries: tuple[CatalogEntry, ...], reason: Reason) -> None:
+    before = rows(phone)
+    release(phone, version, *entries)
+    assert phone.traced(Dropped)[-1].reason is reason
+    assert rows(phone) == before
+    shown = status(phone).catalog
+    assert shown is not None
+    assert (shown.version, shown.is_stale) == (3, False)
+
+
+def test_offline_what_is_here_runs_and_nothing_new_is_fetched(cluster: Cluster, phone: Host) -> None:
+    phone.take(CatalogConfirmed())
+    cluster.run_for(STALE_MS)
+    assert status(phone).catalog == CatalogStatus(3, STALE_MS, is_stale=False)
+    cluster.run_for(1)
+    assert status(phone).catalog == CatalogStatus(3, STALE_MS + 1, is_stale=True)
+    assert phone.result(phone.ask(PullModel, model="large"), PullResult).reason is Reason.CATALOG_STALE
+    assert phone.result(phone.swap("large", pull=True), SwapResult).reason is Reason.CATALOG_STALE
+    assert phone.did(FetchFile) == []
+    assert phone.result(phone.swap("small"), SwapResult).reason is None
+    command = phone.ask(PullModel, model="large", is_import=True)
+    cluster.drive()
+    assert phone.result(command, PullResult).reason is None, "a file of this machine may come in"
+    phone.take(CatalogConfirmed())
+    assert status(phone).catalog == CatalogStatus(3, 0, is_stale=False)
+
+
+def test_a_fetch_that_began_goes_on(cluster: Cluster, phone: Host) -> None:
+    phone.plan(FetchFile, HANGS)
+    first = phone.ask(PullModel, model="large")
+    cluster.run_for(STALE_MS + 1)
+    second = phone.ask(PullModel, model="large")
+    assert first not in phone.replies
+    assert second not in phone.replies, "it joins the fetch"
+
+
+def test_age_counts_from_before_the_start(cluster: Cluster) -> None:
+    cluster.catalog = Catalog((SMALL,), version=1, age_ms=STALE_MS + 1)
+    phone = cluster.add("late")
+    cluster.drive()
+    shown = status(phone).catalog
+    assert shown is not None
+    assert shown.is_stale
+
+
+def test_a_catalog_of_a_file_is_never_stale(cluster: Cluster) -> None:
+    cluster.catalog = Catalog((SMALL,))
+    phone = cluster.add("alone")
+    cluster.drive()
+    cluster.run_for(10 * STALE_MS)
+    assert status(phone).catalog is None
+    command = phone.ask(PullModel, model="small")
+    cluster.drive()
+    assert phone.result(command, PullResult).reason is None
+
+
+def test_a_coordinator_brokers_what_is_released(cluster: Cluster) -> None:
+    cluster.catalog = Catalog((SMALL,), version=1, age_ms=0)
+    host = cluster.add("hub", Role.COORDINATOR)
+    cluster.drive()
+    release(host, 2, SMALL, NEW)
+    assert [record.version for record in host.traced(CatalogChanged)] == [2]
+    release(host, 1, SMALL)
+    assert host.traced(Dropped)[-1].reason is Reason.CATALOG_OLD
+
+
+EDITIONS = st.builds(
+    Edition, st.integers(0, 4), st.lists(st.sampled_from((TINY, SMALL, LARGE, NEW)), unique=True).map(tuple)
+)
+
+
+@given(EDITIONS, st.lists(EDITIONS, max_size=12))
+def test_the_version_never_goes_back(held: Edition, offered: list[Edition]) -> None:
+    """Whatever is offered in whatever order; and one version is one catalog."""
+    believed = {held.version: held.entries}
+    for each in offered:
+        if refusal_of(held, each) is None:
+            assert each.version >= held.version
+            if each.version:
+                assert believed.setdefault(each.version, each.entries) == each.entries
+            held = each
+
+
+@given(st.lists(EDITIONS, max_size=8))
+def test_a_catalog_follows_its_editions(editions: list[Edition]) -> None:
+    """Every name resolves to a listed file; what is kept stays findable by its digest."""
+    catalog = Catalog((SMALL,))
+    for each in editions:
+        before = dict(catalog.by_digest)
+        catalog.release(each.version, each.entries, lambda entry: entry is SMALL or entry.model_id.startswith("small"))
+        assert catalog.listed == each.entries
+        for listed in each.entries:
+            assert catalog.find(listed.model_id, listed.platforms[0]) == listed
+            assert before.get(listed.sha256, listed) is catalog.by_digest[listed.sha256]
+        assert SMALL.sha256 in catalog.by_digest
+        assert catalog.is_withdrawn(SMALL) is (SMALL not in each.entries)
