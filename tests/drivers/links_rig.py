@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -77,8 +79,10 @@ class Anybody:
 
 
 @asynccontextmanager
-async def listening(links_max: int = 100) -> AsyncIterator[tuple[int, LinksDriver, Post]]:
-    """A server without a core behind it."""
+async def listening(
+    links_max: int = 100, pages: ASGIApp | None = None, listener: socket.socket | None = None
+) -> AsyncIterator[tuple[int, LinksDriver, Post]]:
+    """A server without a core behind it, and without pages unless a test gives some."""
     post = Post()
     links = LinksDriver(
         Self(HUB, Role.COORDINATOR, "edgecoder"), lambda public: public, dropped=post.drop, links_max=links_max
@@ -89,7 +93,8 @@ async def listening(links_max: int = 100) -> AsyncIterator[tuple[int, LinksDrive
         await send({"type": "http.response.start", "status": 404, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    serving = LinksServer(links, Anybody(), no_page, listen("127.0.0.1", 0), links_max=links_max, dropped=post.drop)
+    at = listener or listen("127.0.0.1", 0)
+    serving = LinksServer(links, Anybody(), pages or no_page, at, links_max=links_max, dropped=post.drop)
     await serving.start()
     try:
         yield serving.port, links, post

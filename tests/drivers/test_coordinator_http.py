@@ -12,9 +12,11 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
+from edgecoder.core.effects import MeshCapabilities
 from edgecoder_drivers.coordinator import Coordinator
-from edgecoder_drivers.http.mesh import LIMIT_MAX
+from edgecoder_drivers.http.mesh import LIMIT_MAX, make_mesh_app
 from tests.catalogs import SMALL
 from tests.drivers.mesh_rig import address as address_of
 from tests.drivers.mesh_rig import agents_with, capabilities, coordinator, get, identity, member, raw, run, until
@@ -121,8 +123,8 @@ def test_what_is_not_there_is_a_problem(tmp_path: Path, method: str, path: str, 
 )
 def test_a_body_is_refused_unread(tmp_path: Path, lines: list[str]) -> None:
     async def test(hub: Coordinator) -> None:
-        status, _, _ = await get(hub.port, "/mesh/capabilities", *lines, method="POST")
-        assert status == 0 or 400 <= status < 500, "the socket is closed, or says why"
+        status, kind, body = await get(hub.port, "/mesh/capabilities", *lines, method="POST")
+        assert (status, kind, json.loads(body)["code"]) == (413, PROBLEM, "too_large")
 
     with_hub(tmp_path, test)
 
@@ -159,6 +161,49 @@ def test_with_a_token_nobody_asks_without(tmp_path: Path) -> None:
             await until(lambda: hub.links == (1, 0))
 
     with_hub(tmp_path, test, token="secret")
+
+
+ENDS = {
+    "loopback": ("127.0.0.1", "127.0.0.1", 200),
+    "another of loopback": ("127.0.0.9", "127.0.0.1", 200),
+    "its own address": ("192.0.2.1", "192.0.2.1", 200),
+    "loopback of IPv6": ("::1", "::1", 200),
+    "loopback within IPv6": ("::ffff:127.0.0.1", "::ffff:127.0.0.1", 200),
+    "its own address of a zone": ("fe80::1%eth0", "fe80::1%eth0", 200),
+    "a neighbour": ("192.0.2.2", "192.0.2.1", 401),
+    "a neighbour in IPv6": ("2001:db8::2", "2001:db8::1", 401),
+    "nobody": ("", "192.0.2.1", 401),
+    "a name": ("localhost", "192.0.2.1", 401),
+}
+
+
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("path", ["/mesh/capabilities", "/healthz", "/metrics", "/"])
+def test_without_a_token_only_its_own_machine_asks(ends: str, path: str) -> None:
+    came_from, is_at, status = ENDS[ends]
+    application = make_mesh_app(Lonely(), lambda: b"", hosts=frozenset({"localhost"}))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await application({**scope, "server": (is_at, 4301)}, receive, send)
+
+    client = TestClient(app, base_url="http://localhost", client=(came_from, 50_000))
+    answer = client.get(path)
+    assert answer.status_code == status
+    if status == 401:
+        assert (answer.headers["content-type"], answer.json()["code"]) == (PROBLEM, "token_required")
+        assert "--token-file" in answer.json()["hint"]
+
+
+class Lonely:
+    """A coordinator that knows nobody. A `ServedCoordinator`."""
+
+    node_id = bytes(32)
+    links = (0, 0)
+
+    def begin(self, kind: Any, **_: Any) -> tuple[int, asyncio.Future[Any]]:  # noqa: ARG002
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        reply.set_result(MeshCapabilities())
+        return 1, reply
 
 
 paths = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=60).map(lambda path: f"/{path}")

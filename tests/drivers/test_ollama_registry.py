@@ -240,8 +240,9 @@ def test_names_are_ollamas(tmp_path: Path) -> None:
 
 
 def test_whoever_is_not_of_this_machine_reads_nothing(tmp_path: Path) -> None:
-    app = make_app(MemoryNode(cast("AsyncHost", None), tmp_path), lambda: b"", hosts=frozenset({"127.0.0.1"}))
-    client = TestClient(app, base_url="http://127.0.0.1", client=("192.0.2.1", 50_000))
+    node, hosts = MemoryNode(cast("AsyncHost", None), tmp_path), frozenset({"127.0.0.1"})
+    app, token = make_app(node, lambda: b"", hosts=hosts, token="secret"), {"Authorization": "Bearer secret"}
+    client = TestClient(app, base_url="http://127.0.0.1", client=("192.0.2.1", 50_000), headers=token)
     for path in ("/v2/", "/v2/library/small/manifests/latest", SMALL_BLOB):
         answer = client.get(path)
         assert (answer.status_code, answer.json()["code"]) == (403, "not_local")

@@ -23,6 +23,8 @@ from edgecoder_drivers.http.problems import reject, respond
 
 BACKLOG: Final = 64
 """Connections that the system keeps until they are taken, and that are taken in one turn of the loop."""
+UNREAD_BYTES_MAX: Final = 1 << 20
+"""What may still come of a body after its request was answered, so that its sender hears the answer."""
 _logger = logging.getLogger("edgecoder.http")
 _logger.setLevel(logging.ERROR)  # what comes in can make uvicorn warn, as often as it likes
 
@@ -91,6 +93,8 @@ class Connection(H11Protocol):
         self._waiting = waiting
         self._late: asyncio.TimerHandle | None = None
         self._full: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
+        """Of a body whose request is answered."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room for it."""
@@ -105,6 +109,16 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         self._rest()
         self.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """The rest of a body that nobody wants is not taken for long."""
+        super().data_received(data)
+        if self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY:
+            self._unread_bytes += len(data)
+            if self._unread_bytes > UNREAD_BYTES_MAX:
+                self._give_up()
+        else:
+            self._unread_bytes = 0
 
     def handle_events(self) -> None:
         """Read what has come."""

@@ -2,12 +2,13 @@
 
 A page in a browser may send requests to any port of its user's machine. So the Host must be one of ours (DNS rebinding
 comes with another), an Origin must be ours too, and a body must be JSON (`wire.read`), which no form can send. Off
-loopback a token is needed besides.
+this machine a token is needed besides; where there is none, nobody else is answered.
 """
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,7 +25,8 @@ class Guard:
     """ASGI middleware."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str | None) -> None:
-        """`hosts` are names without ports, in lower case; `token` is asked for where there is one."""
+        """`hosts` are names without ports, in lower case; `token` is asked for where there is one, and without one only
+        this machine is answered."""
         self._app = app
         self._hosts = hosts
         self._token = token
@@ -57,18 +59,32 @@ class Guard:
                 raise reject(403, "origin_not_allowed", "pages of other origins may not ask", "ask from a program")
         if headers.get("sec-fetch-site", ["none"])[0] not in ("none", "same-origin"):
             raise reject(403, "origin_not_allowed", "pages of other sites may not ask", "ask from a program")
-        self._check_token(headers.get("authorization", []))
+        if self._token is not None:
+            _check_token(self._token, headers.get("authorization", []))
+        elif not is_of_this_machine(scope):
+            hint = "its operator can let others ask, with --token-file"
+            raise reject(401, "token_required", "only programs of its own machine may ask here", hint)
         lengths = headers.get("content-length", [])
         if lengths and (not lengths[0].isdigit() or int(lengths[0]) > BODY_BYTES_MAX):
             raise _too_large()
 
-    def _check_token(self, given: list[str]) -> None:
-        if self._token is None:
-            return
-        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._token.encode()):
-            hint = "give it with --token or EDGECODER_TOKEN; a program sends Authorization: Bearer TOKEN"
-            raise reject(401, "token_required", "no valid token came along", hint)
+
+def is_of_this_machine(scope: Scope) -> bool:
+    """Whether a request comes from where it is answered: over loopback, or from the address that it is for."""
+    ends = (scope.get("client") or ("",), scope.get("server") or ("",))
+    try:
+        came_from, is_at = (ipaddress.ip_address(end[0].partition("%")[0]) for end in ends)
+    except ValueError:
+        return False
+    mapped = came_from.ipv4_mapped if isinstance(came_from, ipaddress.IPv6Address) else None
+    return (mapped or came_from).is_loopback or came_from == is_at
+
+
+def _check_token(token: str, given: list[str]) -> None:
+    scheme, _, shown = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode(), token.encode()):
+        hint = "give it with --token or EDGECODER_TOKEN; a program sends Authorization: Bearer TOKEN"
+        raise reject(401, "token_required", "no valid token came along", hint)
 
 
 class _Counted:

@@ -1,8 +1,8 @@
 """The end that is dialled: one port for links and for pages.
 
 A request for `PATH` becomes a WebSocket and must prove who it is within `HANDSHAKE_S`; any other request goes to an
-ASGI application and gets one answer. Requests with a body are refused, and a socket that does not come to a request is
-closed after `CONNECT_S`.
+ASGI application and gets one answer. Requests with a body are refused unread, and a socket that does not come to a
+request, or does not take the answer, is closed after `CONNECT_S`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from edgecoder.errors import ConfigError, Reason
+from edgecoder.protocol import FRAME_BYTES_MAX
 from edgecoder_drivers.links.address import PATH
 from edgecoder_drivers.links.dial import CLOSE_S, COMMON, CONNECT_S, HANDSHAKE_S, binary
 from edgecoder_drivers.links.driver import LinksDriver
 from edgecoder_drivers.links.handshake import CLOSE_CODES, NONCE_BYTES, WELCOME, Answerer, Door, Peer, Unwelcome
+from edgecoder_drivers.links.refusing import Requests, refusal
 
 GREETINGS_MAX: Final = 1024
 """Handshakes under way at once; who comes then is told to come back later."""
@@ -35,6 +39,8 @@ WAITING_MAX: Final = 1024
 """Connections that the system keeps until they are taken: all members may come at once."""
 STRANGERS_MAX: Final = 512
 """Sockets beside the links: requests for pages, and those that have not come to one yet."""
+UNREAD_BYTES_MAX: Final = 1 << 20
+"""What may still come of a body after it was refused, so that its sender hears that it was."""
 _log = structlog.get_logger("edgecoder.links")
 
 
@@ -47,9 +53,22 @@ class _Sockets:
 
 
 class _Counted(ServerConnection):
-    """A socket that is closed at once where there are too many."""
+    """A socket that is closed at once where there are too many, and soon where its request was refused."""
 
     sockets: _Sockets
+
+    def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
+        """What the library gives, but with our own words for refusals."""
+        super().__init__(Requests(max_size=FRAME_BYTES_MAX, logger=protocol.logger), server, **options)
+        self._unread_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """What follows on an answer is not read."""
+        super().data_received(data)
+        if self.protocol.eof_sent and self.protocol.state is State.CONNECTING:
+            self._unread_bytes += len(data)
+            if self._unread_bytes > UNREAD_BYTES_MAX:
+                self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -157,7 +176,8 @@ class LinksServer:
         headers = request.headers
         if path == PATH and "Origin" not in headers and headers.get("Upgrade", "").lower() == "websocket":
             is_full = self._greetings >= GREETINGS_MAX
-            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "come back later\n") if is_full else None
+            return refusal(http.HTTPStatus.SERVICE_UNAVAILABLE) if is_full else None
+        connection.transport.set_write_buffer_limits(high=0)  # `close_timeout` begins when all has left
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
