@@ -22,7 +22,7 @@ from tests.drivers.control import controlled
 from tests.drivers.mesh_rig import coordinator
 from tests.drivers.transfer_rig import DATA, FILE, place, real_giver
 
-SHORT_S: Final = 0.5
+SHORT_S: Final = 2.0
 LONG_S: Final = 600.0
 """What a stranger gets of each kind of time: so little that a test sees it end, or so much that it does not."""
 RECEIVER: Final = bytes([2]) * 32

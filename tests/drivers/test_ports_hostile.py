@@ -125,7 +125,7 @@ def test_a_tls_handshake_without_end_is_cut_off(
 
 @pytest.mark.parametrize("size", [MESSAGE_BYTES_MAX, FRAME_BYTES_MAX])
 def test_a_frame_byte_by_byte_is_cut_off_before_the_handshake(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("edgecoder_drivers.links.server.HANDSHAKE_S", 0.5)
+    monkeypatch.setattr("edgecoder_drivers.links.server.HANDSHAKE_S", 2.0)
     run(_drip_a_frame(size, is_member=False))
 
 
