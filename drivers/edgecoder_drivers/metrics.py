@@ -1,7 +1,8 @@
 """Prometheus metrics: one counter for each kind of record of the trace, under the record's own name.
 
 `swap.ended` is `edgecoder_swap_ended_total`; where a record has a reason, the counter has it as a label, with `none`
-for what ended well. So what a scenario's charts count and what a running agent counts are the same thing.
+for what ended well. So what a scenario's charts count and what a running agent counts are the same thing. Bytes are
+counted beside that, by where they came from.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 
 import edgecoder.trace
+from edgecoder.core.effects import Source
 from edgecoder.core.ids import Micros
 from edgecoder.errors import Reason
-from edgecoder.trace import Dropped, Record
+from edgecoder.trace import Dropped, PieceKept, PieceLost, Record
 
 RECORDS: tuple[type[Record], ...] = tuple(
     kind
@@ -43,6 +45,10 @@ class TraceMetrics:
             self._counters[kind] = Counter(metric_name(kind), line, labels, registry=self._registry)
             if labels:
                 self._has_reason.add(kind)
+        line = "Bytes of pieces that came and were right."
+        self._bytes = Counter("edgecoder_piece_bytes", line, ["source"], registry=self._registry)
+        for source in Source:
+            self._bytes.labels(source.value)
 
     def record(self, now: Micros, record: Record) -> None:  # noqa: ARG002
         """See `host.Observer`."""
@@ -52,6 +58,8 @@ class TraceMetrics:
             self._counters[kind].labels("none" if reason is None else reason.value).inc()
         else:
             self._counters[kind].inc()
+        if isinstance(record, PieceKept | PieceLost):
+            self._bytes.labels(record.source).inc(record.size_bytes)
 
     def watch(self, name: str, line: str, label: str, values: Mapping[str, Callable[[], float]]) -> None:
         """Show numbers that are asked for each time, one for each value of a label."""

@@ -18,7 +18,7 @@ from typing import Any, Self
 import msgspec
 
 from edgecoder.models.catalog import CatalogEntry
-from tests.drivers import tiny_gguf
+from edgecoder_drivers.demo import tiny_gguf
 
 ASK_S = 60.0
 TURNS = 3_000

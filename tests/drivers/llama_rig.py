@@ -13,10 +13,10 @@ import pytest
 from edgecoder.config import NodeConfig
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
+from edgecoder_drivers.demo.tiny_gguf import make
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.llamacpp.engine import LlamaEngine, VerifiedFile
 from edgecoder_drivers.llamacpp.process import Patience
-from tests.drivers.tiny_gguf import make
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = "tests.drivers.faulty_llama"

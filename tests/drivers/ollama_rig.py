@@ -14,14 +14,15 @@ import msgspec
 from edgecoder.config import NodeConfig
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
+from edgecoder_drivers.demo.ollama_stand_in.app import NOWHERE
+from edgecoder_drivers.demo.tiny_gguf import make
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.ollama.address import address
 from edgecoder_drivers.ollama.client import Client, Timeouts
 from edgecoder_drivers.ollama.copies import Copies
 from edgecoder_drivers.ollama.engine import OllamaEngine
 from edgecoder_drivers.ollama.files import OllamaFiles
-from tests.drivers.ollama_double.serving import NOWHERE, Ollama, doubled
-from tests.drivers.tiny_gguf import make
+from tests.drivers.ollama_double.serving import Ollama, doubled
 
 REAL: Final = address() if os.environ.get("OLLAMA_HOST") else None
 VERSIONS: Final = {"double": "0.17.1", "double of today": "0.33.2"}

@@ -24,8 +24,8 @@ from edgecoder.yamlio.document import load, parse
 from edgecoder_drivers.catalogs import load_catalog, read_edition
 from edgecoder_drivers.commands.catalog import command
 from edgecoder_drivers.commands.catalog_files import Change, Draft
+from edgecoder_drivers.demo import tiny_gguf
 from edgecoder_drivers.llamacpp.describing import FILE_TYPES
-from tests.drivers import tiny_gguf
 
 TEXTS = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=40)
 NAMES = st.from_regex(MODEL_NAME, fullmatch=True).filter(is_model_name)

@@ -15,7 +15,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from edgecoder_drivers.commands.catalog import command
-from tests.drivers import tiny_gguf
+from edgecoder_drivers.demo import tiny_gguf
 from tests.drivers.device_process import TURN_S, TURNS, DeviceProcess, environ
 
 CATALOG = [sys.executable, "-c", "from edgecoder_drivers.commands.catalog import command; command()"]

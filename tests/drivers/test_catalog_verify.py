@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from edgecoder.errors import ConfigError
 from edgecoder_drivers.bare.server import listen
 from edgecoder_drivers.commands.catalog import command
+from edgecoder_drivers.demo import tiny_gguf
 from edgecoder_drivers.origin.folder import Folder
 from edgecoder_drivers.origin.server import OriginServer
-from tests.drivers import tiny_gguf
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from edgecoder_drivers.demo.tiny_gguf import make
 from edgecoder_drivers.llamacpp.header import (
     BLOCKS,
     ELEMENTS_MAX,
@@ -26,7 +27,6 @@ from edgecoder_drivers.llamacpp.header import (
     Header,
     read_header,
 )
-from tests.drivers.tiny_gguf import make
 
 UINT8, UINT32, INT32, FLOAT32, TEXT, ARRAY, UINT64 = 0, 4, 5, 6, 8, 9, 10
 HUGE = (1 << 64) - 1

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from edgecoder.config import NodeConfig
+from edgecoder_drivers.demo.tiny_gguf import CONTEXT_TOKENS, END_OF_TEXT, FIRST_BYTE, TEMPLATE, make
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.engine import Part
 from edgecoder_drivers.llamacpp.engine import LlamaEngine
 from edgecoder_drivers.llamacpp.port import installed_libraries
 from tests.drivers.llama_rig import Files, engine_of
-from tests.drivers.tiny_gguf import CONTEXT_TOKENS, END_OF_TEXT, FIRST_BYTE, TEMPLATE, make
 
 LETTERS = 3000
 FOLDER = os.fsdecode(b"of Ren\xe9e") if sys.platform == "linux" else "of Renée"

@@ -16,12 +16,12 @@ import pytest
 
 from edgecoder.core.events import TaskDone
 from edgecoder.errors import Reason
+from edgecoder_drivers.demo.tiny_gguf import ENDLESS_TOKENS, entry_of, make
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.llamacpp.port import installed_libraries
 from tests.drivers.engine_bench import DriverBench, driver_bench
 from tests.drivers.engine_contract import Bad, ContextContract, Talk
 from tests.drivers.llama_rig import Files, engine_of, kill, pid_of
-from tests.drivers.tiny_gguf import ENDLESS_TOKENS, entry_of, make
 
 HEADER_BYTES = 1500
 """Of the tiny model: the part before the vocabulary."""

@@ -16,13 +16,13 @@ import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.errors import DriverError, Reason
+from edgecoder_drivers.demo.tiny_gguf import entry_of, make
 from edgecoder_drivers.llamacpp import child, port, process
 from edgecoder_drivers.llamacpp.engine import LlamaEngine
 from edgecoder_drivers.llamacpp.memory import OOM_SCORE
 from edgecoder_drivers.llamacpp.process import Patience
 from tests.drivers.faulty_llama import CROWD
 from tests.drivers.llama_rig import CONTEXT_TOKENS, LIBRARY, ROOT, Bench, Files, benches, kill, pid_of, run
-from tests.drivers.tiny_gguf import entry_of, make
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_a_process_without_a_parent_ends(tmp_path: Path) -> None:
 import asyncio
 from pathlib import Path
 from tests.drivers.llama_rig import Files, engine_of
-from tests.drivers.tiny_gguf import make
+from edgecoder_drivers.demo.tiny_gguf import make
 files = Files()
 path = Path({str(tmp_path / "hangs.gguf")!r})
 asyncio.run(engine_of(files, {LIBRARY!r}).load(files.add(path, make(path)), 512))

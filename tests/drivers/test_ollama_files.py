@@ -16,11 +16,11 @@ from edgecoder.core.effects import DeleteFile, FetchFile, HashFile, Operation
 from edgecoder.core.events import Completion, Event, FetchProgressed, FileDeleted, FileFetched, FileHashed
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
+from edgecoder_drivers.demo.ollama_stand_in.disk import Disk
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.ollama.client import Client
 from edgecoder_drivers.ollama.copies import Copies
 from edgecoder_drivers.ollama.files import OllamaFiles
-from tests.drivers.ollama_double.disk import Disk
 from tests.drivers.ollama_double.serving import registry
 from tests.drivers.ollama_rig import WHERE, Site, refusal, run, site, tiny, until
 

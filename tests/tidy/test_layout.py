@@ -20,8 +20,8 @@ IMPURE_BUILTINS = {"open", "print", "input", "breakpoint", "__import__", "exec",
 """Beside I/O: `hash` and `id` differ from one process to the next."""
 DRIVERS = ("ble", "llamacpp", "ollama", "http", "cdn", "store", "links", "transfer", "origin")
 ASSEMBLY = (
-    "commands", "coordinator.py", "device.py", "exchange.py", "llama_parts.py", "ollama_parts.py", "origin_catalog.py",
-    "parts.py", "shelf.py",
+    "commands", "coordinator.py", "demo", "device.py", "exchange.py", "llama_parts.py", "ollama_parts.py",
+    "origin_catalog.py", "parts.py", "shelf.py",
 )  # fmt: skip
 """Where drivers are put together."""
 HEAVY = {

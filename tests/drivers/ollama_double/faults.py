@@ -1,7 +1,9 @@
-"""What a test may have the double do wrong: it hangs, talks nonsense, breaks off, or says no."""
+"""What a test may have the double do wrong: it hangs, talks nonsense, breaks off, or says no. Else it is the stand-in
+of the demo, which speaks Ollama's protocol over real llama.cpp."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -9,16 +11,17 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edgecoder_drivers.demo.ollama_stand_in.conduct import Conduct
+
 JSON = [(b"content-type", b"application/json")]
 
 
 @dataclass
-class Faults:
+class Faults(Conduct):
     """Set by a test at any time; they hold from the next request on. Paths are such as `/api/ps`."""
 
-    version: str = "0.17.1"
-    """From 0.30 on a model that is made of a GGUF is made of a copy with other bytes."""
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    version: str = Conduct.version
+    more_rows: list[dict[str, Any]] = field(default_factory=list)
     """What `/api/tags` says beside what is on the disk."""
     hangs: set[str] = field(default_factory=set)
     """Requests that are never answered."""
@@ -39,8 +42,16 @@ class Faults:
     broken_off: int = 0
     """Streams that the client closed before their end."""
 
+    def rows(self) -> list[dict[str, Any]]:
+        return self.more_rows
+
+    async def before_load(self) -> None:
+        await asyncio.sleep(self.load_s)
+
+    async def before_first_line(self) -> None:
+        await asyncio.sleep(self.first_line_s)
+
     async def lines(self, parts: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-        """The lines of a stream."""
         sent, is_whole = 0, False
         try:
             async for part in parts:

@@ -15,13 +15,10 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from tests.drivers.ollama_double.app import Double
-from tests.drivers.ollama_double.disk import Disk
-from tests.drivers.ollama_double.faults import Faults
-from tests.drivers.ollama_double.names import parse_name
-
-NOWHERE = "http://127.0.0.1:9"
-"""A registry that does not answer."""
+from edgecoder_drivers.demo.ollama_stand_in.app import NOWHERE, StandIn
+from edgecoder_drivers.demo.ollama_stand_in.disk import Disk
+from edgecoder_drivers.demo.ollama_stand_in.names import parse_name
+from tests.drivers.ollama_double.faults import Faults, Faulty
 
 
 class _Uvicorn(uvicorn.Server):
@@ -80,7 +77,7 @@ class Ollama:
         self.faults = Faults()
         self._root, self._registry, self._places = root, registry, places
         self._serving = Serving()
-        self.double: Double
+        self.double: StandIn
 
     @property
     def host(self) -> str:
@@ -89,8 +86,8 @@ class Ollama:
 
     async def start(self) -> None:
         """Begin a life: nothing is in memory."""
-        self.double = Double(self._root, self.faults, self._registry, self._places)
-        await self._serving.start(self.double.app())
+        self.double = StandIn(self._root, self.faults, self._registry, self._places)
+        await self._serving.start(Faulty(self.double.app(), self.faults))
 
     async def stop(self) -> None:
         """End it."""

@@ -1,4 +1,4 @@
-"""How the double answers a prompt: llama.cpp in a thread, its parts as Ollama's lines."""
+"""How the stand-in answers a prompt: llama.cpp in a thread, its parts as Ollama's lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from tests.drivers.ollama_double.runners import Runner
+from edgecoder_drivers.demo.ollama_stand_in.runners import Runner
 
 CRASH = "model runner has unexpectedly stopped, check ollama server logs for details"
 _NS_PER_S = 1_000_000_000

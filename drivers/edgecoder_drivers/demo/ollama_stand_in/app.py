@@ -1,12 +1,11 @@
 """Ollama's HTTP API over real llama.cpp: version, tags, show, ps, generate, pull, create, delete and blobs.
 
 What a client sees is as Ollama's routes.go has it; what it cannot see is as short as can be. Nothing leaves the
-machine: models are pulled from the registry that the double is given, which in tests is one on loopback.
+machine: models are pulled from the registry that the stand-in is given, which is one on loopback or none.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,12 +18,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from tests.drivers.ollama_double.disk import Disk, gguf_keys
-from tests.drivers.ollama_double.faults import Faults, Faulty
-from tests.drivers.ollama_double.generation import generated
-from tests.drivers.ollama_double.names import Name, parse_keep_alive, parse_name
-from tests.drivers.ollama_double.pulling import pulled
-from tests.drivers.ollama_double.runners import Runners
+from edgecoder_drivers.demo.ollama_stand_in.conduct import Conduct
+from edgecoder_drivers.demo.ollama_stand_in.disk import Disk, gguf_keys
+from edgecoder_drivers.demo.ollama_stand_in.generation import generated
+from edgecoder_drivers.demo.ollama_stand_in.names import Name, parse_keep_alive, parse_name
+from edgecoder_drivers.demo.ollama_stand_in.pulling import pulled
+from edgecoder_drivers.demo.ollama_stand_in.runners import Runners
 
 CREATED_AT = "2026-01-01T00:00:00Z"
 CONTEXT_TOKENS = 512
@@ -36,15 +35,18 @@ TEMPLATE = "{{ .System }}\nFROM /nowhere/sha256-" + "0" * 64 + "\n{{ .Prompt }}"
 Lines = AsyncIterator[dict[str, Any]]
 
 
-class Double:
+NOWHERE = "http://127.0.0.1:9"
+"""A registry that does not answer."""
+
+
+class StandIn:
     """One life of a server; what is on the disk outlives it."""
 
-    def __init__(self, root: Path, faults: Faults, registry: str, places: int) -> None:
+    def __init__(self, root: Path, conduct: Conduct, registry: str = NOWHERE, places: int = 3) -> None:
         self.disk = Disk(root)
-        self.faults = faults
+        self.conduct = conduct
         self.registry = registry
-        root.touch()  # tests read no clock; a folder that was just written to tells the time as well
-        self.runners = Runners(places, datetime.fromtimestamp(root.stat().st_mtime, UTC))
+        self.runners = Runners(places, datetime.now(UTC))
 
     def app(self) -> ASGIApp:
         """What is served."""
@@ -60,15 +62,15 @@ class Double:
             ("HEAD", "/api/blobs/{digest}", self._head_blob),
             ("POST", "/api/blobs/{digest}", self._post_blob),
         ]
-        return Faulty(Starlette(routes=[Route(path, to, methods=[how]) for how, path, to in routes]), self.faults)
+        return Starlette(routes=[Route(path, to, methods=[how]) for how, path, to in routes])
 
     # -- what there is -------------------------------------------------------------------------------------------------
 
     async def _version(self, _: Request) -> Response:
-        return JSONResponse({"version": self.faults.version})
+        return JSONResponse({"version": self.conduct.version})
 
     async def _tags(self, _: Request) -> Response:
-        return JSONResponse({"models": [self.disk.row(name) for name in self.disk.names()] + self.faults.rows})
+        return JSONResponse({"models": [self.disk.row(name) for name in self.disk.names()] + self.conduct.rows()})
 
     async def _ps(self, _: Request) -> Response:
         await self.runners.expire()
@@ -132,7 +134,7 @@ class Double:
             return JSONResponse({**base, "done": True, "done_reason": "unload"})
         options = body.get("options") or {}
         using = self.runners.using(path, self.disk.row(name), int(options.get("num_ctx", CONTEXT_TOKENS)), keep_alive_s)
-        await asyncio.sleep(self.faults.load_s)
+        await self.conduct.before_load()
         if not body.get("prompt"):
             try:
                 async with using:
@@ -144,11 +146,11 @@ class Double:
 
     async def _reply(self, lines: Lines, *, is_stream: bool) -> Response:
         if is_stream:
-            await asyncio.sleep(self.faults.first_line_s)
+            await self.conduct.before_first_line()
             first = await anext(lines)
             if "error" in first:
                 return _error(first.get("status", 500), first["error"])
-            all_of_it = self.faults.lines(_again(first, lines))
+            all_of_it = self.conduct.lines(_again(first, lines))
             return StreamingResponse(all_of_it, media_type="application/x-ndjson")
         text, last = "", {}
         async for line in lines:
@@ -187,7 +189,7 @@ class Double:
 
     def _made_of(self, digest: str) -> str:
         """The file of a model that is made of a blob; the blob stays where it is."""
-        version = tuple(int(part) for part in self.faults.version.split(".")[:2])
+        version = tuple(int(part) for part in self.conduct.version.split(".")[:2])
         return self.disk.rewritten(digest) if version >= REWRITES_FROM else digest
 
     async def _delete(self, request: Request) -> Response:

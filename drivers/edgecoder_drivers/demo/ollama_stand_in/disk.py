@@ -12,7 +12,7 @@ from typing import Any
 
 from gguf import GGUFReader, LlamaFileType
 
-from tests.drivers.ollama_double.names import Name, human_number, parse_name
+from edgecoder_drivers.demo.ollama_stand_in.names import Name, human_number, parse_name
 
 _DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 MODEL_LAYER = "application/vnd.ollama.image.model"

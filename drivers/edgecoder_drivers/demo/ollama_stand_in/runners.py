@@ -1,4 +1,4 @@
-"""The models in the double's memory: real llama.cpp, with Ollama's rules of who comes, stays and goes.
+"""The models in the stand-in's memory: real llama.cpp, with Ollama's rules of who comes, stays and goes.
 
 A file runs once, whatever names it has; what was loaded with another context is loaded again; a model whose time is up
 goes as soon as nobody uses it; where there is no place, the one whose time is up first makes room.

@@ -1,4 +1,4 @@
-"""How the double pulls: a manifest and its blobs from a registry, the rest of one that came in part before."""
+"""How the stand-in pulls: a manifest and its blobs from a registry, the rest of one that came in part before."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from tests.drivers.ollama_double.disk import Disk
-from tests.drivers.ollama_double.names import REGISTRY, Name
+from edgecoder_drivers.demo.ollama_stand_in.disk import Disk
+from edgecoder_drivers.demo.ollama_stand_in.names import REGISTRY, Name
 
 CHUNK_BYTES = 1 << 16
 Lines = AsyncIterator[dict[str, Any]]

@@ -1,0 +1,1 @@
+"""`edgecoder demo`: a whole mesh on this machine, of real processes with tiny models."""
