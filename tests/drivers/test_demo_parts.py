@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import tempfile
 from io import StringIO
 from pathlib import Path
 
@@ -22,7 +24,7 @@ DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); prin
 
 @pytest.fixture(autouse=True)
 def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(started.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def test_what_is_up_says_so_and_nothing_is_left(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_what_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         async with processes() as everything:
             part = everything.start("one", ["-c", DEAF])
-            await part.said(started.re.compile("deaf"))
+            await part.said(re.compile("deaf"))
         assert not part.is_running
 
     run(test())
@@ -110,7 +112,7 @@ def test_nodes_hear_nothing_of_their_users_settings(monkeypatch: pytest.MonkeyPa
     async def test() -> None:
         async with processes() as everything:
             part = everything.start("one", ["-c", shows], {"OLLAMA_MODELS": "ours"})
-            assert (await part.said(started.re.compile(r"\[.*\]")))[0] == "[]"
+            assert (await part.said(re.compile(r"\[.*\]")))[0] == "[]"
 
     run(test())
 

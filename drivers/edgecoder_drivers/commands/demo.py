@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from edgecoder.errors import ConfigError
 from edgecoder_drivers.commands.control import Json, print_json
 from edgecoder_drivers.demo.board import Board
 from edgecoder_drivers.demo.screen import HONEST, line, picture, save_picture
@@ -37,6 +38,8 @@ def command(
     """Start a whole mesh on this machine, watch it at work, and end it. Your own nodes and Ollama are left alone."""
     if importlib.util.find_spec(ENGINE) is None:
         raise ModuleNotFoundError(name=ENGINE)  # said now, and not by a node's log
+    if svg is not None and not svg.parent.is_dir():
+        raise ConfigError("--svg", None, f"there is no folder {svg.parent}", "name a file in one that there is")
     board = Board()
     with _shown(board):
         try:

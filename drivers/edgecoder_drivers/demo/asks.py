@@ -107,6 +107,5 @@ class Asks:
         except httpx2.RequestError as error:
             await asyncio.sleep(GONE_S)
             place.part.check()
-            raise StepFailed(
-                f"{place.name} does not answer: {method} {path}: {error or type(error).__name__}"
-            ) from None
+            why = f"{type(error).__name__} {error}".strip()
+            raise StepFailed(f"{place.name} does not answer: {method} {path}: {why}") from None

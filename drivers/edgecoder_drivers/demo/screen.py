@@ -94,7 +94,7 @@ def _took(board: Board, step: Step) -> Text:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold underline", expand=True, pad_edge=False)
+    table = Table(box=None, header_style="bold blue", expand=True, pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=True)
     return table

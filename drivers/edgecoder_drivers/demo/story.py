@@ -28,7 +28,7 @@ SWAPPED: Final = (MEMBERS[2], MEMBERS[1])
 """They swap to the release: one of each coordinator, one of each engine."""
 FAR: Final = MEMBERS[3].first
 """A model that only an agent of the other coordinator has."""
-ANSWER_CHARS: Final = 24
+ANSWER_CHARS: Final = 12
 TRIES: Final = 3
 LOOK_S: Final = 0.25
 """How often the nodes are asked for what the screen shows."""
@@ -271,15 +271,16 @@ async def run(board: Board) -> None:
             await story.look()
         board.begin(ending)
     left = everything.left()
-    board.end(ending, ok=not left, detail=f"left: {', '.join(left)}" if left else "no process, port or file")
+    board.end(ending, ok=not left, detail=f"left: {', '.join(left)}" if left else "no process, port or file is left")
     board.stop()
 
 
 async def _unless(watching: asyncio.Future[None], act: Awaitable[Told]) -> Told:
     """What an act comes to, unless the watch ends before it, which has seen that something is wrong."""
     acting = asyncio.ensure_future(act)
+    both: set[asyncio.Future[Any]] = {acting, watching}
     try:
-        await asyncio.wait([acting, watching], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if watching.done():
             await watching
         return await acting
