@@ -25,7 +25,7 @@ from edgecoder_drivers.demo.board import Board
 from edgecoder_drivers.demo.screen import HONEST, line, picture, save_picture
 from edgecoder_drivers.demo.story import run
 
-LOOKS_PER_S = 8
+LOOKS_PER_S = 4
 ENGINE = "xllamacpp"
 
 

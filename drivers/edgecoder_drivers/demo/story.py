@@ -30,7 +30,7 @@ FAR: Final = MEMBERS[3].first
 """A model that only an agent of the other coordinator has."""
 ANSWER_CHARS: Final = 12
 TRIES: Final = 3
-LOOK_S: Final = 0.25
+LOOK_S: Final = 0.5
 """How often the nodes are asked for what the screen shows."""
 
 
