@@ -23,7 +23,7 @@ from edgecoder_drivers.commands import demo
 from tests.drivers.device_process import TURN_S, TURNS, environ, running
 
 END_S = 540
-"""A demo takes 15 s of two cores of its own; others may use them too."""
+"""A demo takes 16 s of a processor, which others may want too."""
 
 
 def eventually(what: Callable[[], Any]) -> Any:
