@@ -7,7 +7,7 @@ need not be the same to the byte. All faults can be changed while it runs; `budg
 
 Fidelity boundary: it acts on streams, not on packets. A bit that it turns is one that TCP's checksum has let pass, as
 broken routers and memories do; packets that are lost, late or out of order show as delay, which is all that a socket
-sees of them. For real packets see `namespaces`.
+sees of them.
 """
 
 from __future__ import annotations
