@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from edgecoder.coordinator.clones import CLONE_TABLE
 from edgecoder.coordinator.relay import RELAY_TABLE
 from edgecoder.mesh.dial_table import DIAL_TABLE
 from edgecoder.mesh.executor import WORK_TABLE
@@ -32,6 +33,7 @@ MACHINES: list[tuple[str, str, Table]] = [
     ("A file that comes in pieces", "`edgecoder/seeding/transfer_table.py`.", TRANSFER_TABLE),
     ("Online or offline", "`edgecoder/mesh/heartbeat.py`.", ONLINE_TABLE),
     ("The link to a coordinator", "`edgecoder/mesh/uplinks.py`.", UPLINK_TABLE),
+    ("A node's key at a coordinator", "`edgecoder/coordinator/clones.py`.", CLONE_TABLE),
     ("A device that the radio hears", "`edgecoder/mesh/dial_table.py`.", DIAL_TABLE),
     ("A task where it was asked", "`edgecoder/mesh/task_table.py`.", TASK_TABLE),
     ("A task where it is answered", "`edgecoder/mesh/executor.py`.", WORK_TABLE),

@@ -22,7 +22,8 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Price = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
 Kbits = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
-_COORDINATOR = re.compile(r"[0-9a-f]{64}@(\[[0-9a-f:.]{2,45}\]|[^@\s/:\[\]]{1,255})(:[0-9]{1,5})?")
+_ENDPOINT = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[^@\s/:\[\]?#%\\]{1,255})(:[0-9]{1,5})?")
+_NODE = re.compile(r"[0-9a-f]{64}")
 
 
 class DeviceType(Enum):
@@ -98,12 +99,18 @@ def _digest(config: ClusterConfig) -> bytes:
     return hashlib.blake2b(encoded, digest_size=8).digest()
 
 
+def is_endpoint(text: str) -> bool:
+    """Whether this is HOST:PORT or HOST, an IPv6 address in brackets."""
+    match = _ENDPOINT.fullmatch(text)
+    return match is not None and text.isprintable() and int((match[2] or ":1")[1:]) in range(1, 65_536)
+
+
 def check_coordinator(address: str) -> None:
     """Raises ConfigError, with the field's name in place of a path, where this does not say who a coordinator is and
     where it listens."""
-    match = _COORDINATOR.fullmatch(address)
-    if match is None or int((match[2] or ":1")[1:]) not in range(1, 65_536):
-        hint = "give ID@HOST:PORT, as `edgecoder coordinator` prints it at its start"
+    node, is_placed, endpoint = address.partition("@")
+    if _NODE.fullmatch(node) is None or (is_placed and not is_endpoint(endpoint)):
+        hint = "give ID@HOST:PORT, as `edgecoder coordinator` prints it at its start; ID alone is looked for"
         raise ConfigError("coordinators", None, f"{address[:100]!r} is no coordinator", hint)
 
 
@@ -207,12 +214,30 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """A peer whose advertisement has no room for its generation is read again after this."""
     coordinators: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
     """Where this node's coordinators listen, ID@HOST:PORT each: the first is to be its home, the others are spares. A
-    coordinator's are its neighbours in the federation. More: a link each, and less often none."""
+    coordinator's are its neighbours in the federation. More: a link each, and less often none. ID alone: it is looked
+    for on this machine's networks, and others may say where it is."""
+    discover: bool = False
+    """Whether coordinators of the list that have an address are looked for on this machine's networks too, where it may
+    have changed. On: some multicast packets a minute, by which others see that EdgeCoder runs here."""
+    spares_max: Annotated[int, msgspec.Meta(ge=0, le=8)] = 2
+    """Coordinators that a coordinator of the list has named as its federation's, and that a member links to beside the
+    list. More: a link each, and less often none; 0: those of the list alone."""
+    endpoints: Annotated[tuple[str, ...], msgspec.Meta(max_length=4)] = ()
+    """Where a coordinator is reached, HOST:PORT each, the best first: what it tells its members and others of itself.
+    Without them the addresses at which it listens."""
+    whereabouts_ms: Millis = 604_800_000
+    """How long that holds without being renewed, which is done at half of it. Longer: members that were off for longer
+    still know the spares; shorter: those that are gone for good are sooner forgotten."""
     rehome_misses: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     """Unanswered heartbeats after which a node reports to another coordinator that it has a link to. Fewer: a dead
     coordinator is left sooner; more: fewer moves for frames that merely got lost."""
     identify_retry_ms: Millis = 2_000
     """How often a node says who it is on a link whose other end has not answered."""
+    clone_answer_ms: Millis = 3_000
+    """A coordinator to which a node comes a second time waits for so long whether the first is still there. Longer:
+    patience with slow links; shorter: a node whose machine lost its power is back sooner."""
+    clone_repeat_ms: Millis = 600_000
+    """How often two machines that share a key are told so again while they do."""
     links_max: Count = 16
     """Links that are open at once; a coordinator needs one a node."""
     senders_max: Count = 20_000
@@ -374,6 +399,9 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Check the relations between values. Raises ConfigError with the field's name in place of a path."""
         for address in self.coordinators:
             check_coordinator(address)
+        for endpoint in self.endpoints:
+            if not is_endpoint(endpoint):
+                raise ConfigError("endpoints", None, f"{endpoint[:100]!r} is no address", "give HOST:PORT")
         if self.local_cost_max > self.cost_max:
             problem = f"local_cost_max is {self.local_cost_max}, cost_max {self.cost_max}"
             raise ConfigError("local_cost_max", None, problem, "it cannot be more than cost_max")

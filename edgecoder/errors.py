@@ -133,6 +133,8 @@ class Reason(Enum):
     CATALOG_STALE = "catalog_stale"
     CATALOG_OLD = "catalog_old"
     CATALOG_CHANGED = "catalog_changed"
+    CLONED = "cloned"
+    NO_ADDRESS = "no_address"
 
 
 class ReasonInfo(NamedTuple):
@@ -210,4 +212,12 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.TOO_SLOW: ReasonInfo("the sender was too slow", "nothing to do, another is asked", 504),
     Reason.BANNED: ReasonInfo("the sender gave wrong bytes before", "nothing to do, another is asked", 403),
     Reason.OVERFLOW: ReasonInfo("a bound was reached", "see the limits in the configuration", 503),
+    Reason.NO_ADDRESS: ReasonInfo(
+        "it has not been seen on this network",
+        "see that it runs and announces itself (`edgecoder coordinator find`), or give ID@HOST:PORT",
+        503,
+    ),
+    Reason.CLONED: ReasonInfo(
+        "another machine runs with this node's key", "delete node.key in one of the two, and start it again", 409
+    ),
 }

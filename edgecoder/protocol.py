@@ -43,6 +43,12 @@ PIECES_PER_MESSAGE: Final = 256
 """Pieces that one message names."""
 TICKET_TAG: Final = b"edgecoder/ticket/1\x00"
 """Domain tag before what a ticket signs."""
+WHEREABOUTS_TAG: Final = b"edgecoder/whereabouts/1\x00"
+"""The same before what a coordinator says of where it is reached."""
+ENDPOINTS_MAX: Final = 4
+"""Addresses of one coordinator that are told or kept."""
+EXCHANGE_ROWS_MAX: Final = 64
+"""Coordinators of one `peerExchange`: 32 KiB at most."""
 CDN_ID: Final = bytes(NODE_ID_BYTES)
 """The CDN where a sender is named: no key has this hash."""
 

@@ -116,6 +116,31 @@ class UplinkChanged(Record, frozen=True, tag="uplink.changed"):
     reason: Reason | None
 
 
+class CloneSeen(Record, frozen=True, tag="clone.seen"):
+    """Two machines came to this coordinator with one node's key. It keeps the one at `stays`; addresses are empty where
+    they are not known."""
+
+    node: NodeId
+    stays: str
+    other: str
+
+
+class IdentityShared(Record, frozen=True, tag="identity.shared"):
+    """A coordinator says that another machine, at `where`, came with this node's key; `stays`: it keeps this one."""
+
+    coordinator: NodeId
+    where: str
+    stays: bool
+
+
+class CoordinatorTold(Record, frozen=True, tag="coordinator.told"):
+    """A coordinator has named another one to this node, or says that it is reached elsewhere."""
+
+    coordinator: NodeId
+    by: NodeId
+    endpoint: str
+
+
 class OnlineChanged(Record, frozen=True, tag="online.changed"):
     """The node found its coordinator, or lost it."""
 

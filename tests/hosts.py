@@ -16,6 +16,7 @@ from edgecoder.coordinator.hub import Hub
 from edgecoder.core.effects import (
     Advertise,
     AllocateFile,
+    Browse,
     CancelOp,
     Connect,
     DeleteFile,
@@ -324,7 +325,7 @@ class Host:
                 self.replies[command] = result
             case Progress():
                 self.progress.append(effect)
-            case Scan() | RefusePiece():
+            case Scan() | RefusePiece() | Browse():
                 pass
             case Disconnect(link=link):
                 self._world.disconnect(link)

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from edgecoder.config import NodeConfig
+from edgecoder.coordinator.clones import ROWS_MAX
 from edgecoder.coordinator.hub import Hub
 from edgecoder.core.effects import Advertise, Effect, LoadModel, Operation, Persist, Reply, Send, Trace, UnloadModel
 from edgecoder.core.events import (
@@ -30,7 +31,8 @@ from edgecoder.core.events import (
 from edgecoder.core.ids import CommandId, LinkId, OpId
 from edgecoder.core.node import EARLY_EVENTS_MAX, EPOCH_KEY, Node
 from edgecoder.mesh.member import Member
-from edgecoder.protocol import FRAME_BYTES_MAX, TTL_MS_MAX
+from edgecoder.mesh.spares import NAMED_MAX
+from edgecoder.protocol import EXCHANGE_ROWS_MAX, FRAME_BYTES_MAX, TTL_MS_MAX
 from edgecoder.trace import CapabilitiesChanged, NodeReady
 from edgecoder.wire.codec import decode_body, encode_body
 from edgecoder.wire.envelope import Envelope, Frame, peek
@@ -217,6 +219,9 @@ def assert_bounds(node: Node) -> None:
     assert len(node.gate.links) <= config.links_max
     assert len(node.gate._windows) <= config.senders_max
     part = node.part
+    if part is not None:
+        assert len(part.uplinks.rows) <= 2 * (len(config.coordinators) + config.spares_max)
+        assert len(part.spares._book.rows) <= (1 + NAMED_MAX) * len(config.coordinators)
     if isinstance(part, Member):
         assert part.executor.tasks <= config.slots + config.task_queue_max
         assert len(part.executor._by_op) <= config.slots
@@ -232,3 +237,5 @@ def assert_bounds(node: Node) -> None:
         assert len(part.ledger.receipts) <= config.ledger_receipts_max
         assert len(part.relays) <= config.relayed_tasks_max
         assert len(part.summaries.rows) <= config.coordinators_max
+        assert len(part.exchange.rows) < EXCHANGE_ROWS_MAX
+        assert len(part.clones.known) <= ROWS_MAX + len(node.gate.links)

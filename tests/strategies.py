@@ -17,6 +17,7 @@ from edgecoder.wire.messages import (
     Announce,
     Cancel,
     Capabilities,
+    Cloned,
     Got,
     Grant,
     Granted,
@@ -30,6 +31,7 @@ from edgecoder.wire.messages import (
     Lost,
     Message,
     ModelAvailability,
+    PeerExchange,
     Power,
     Probe,
     ProbeReply,
@@ -43,6 +45,7 @@ from edgecoder.wire.messages import (
     TaskResponse,
     Ticket,
     Versions,
+    Whereabouts,
 )
 
 TASK_ID = bytes(range(16))
@@ -156,6 +159,17 @@ tickets = st.builds(
     expires_ms=counters,
     signature=st.binary(min_size=64, max_size=64),
 )
+endpoints = st.lists(st.sampled_from(["hub.example:4301", "10.0.0.7", "[::1]:1"]) | names, max_size=4).map(tuple)
+whereabouts = st.builds(
+    Whereabouts,
+    coordinator=node_ids,
+    public_key=st.binary(max_size=32),
+    endpoints=endpoints,
+    sequence=counters,
+    expires_ms=counters,
+    signature=st.binary(min_size=64, max_size=64),
+)
+nonces = st.sampled_from([b"", b"1", b"12345678"])
 MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Announce: st.builds(
         Announce,
@@ -197,7 +211,14 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Stale: st.builds(Stale, epoch=st.integers(0, EPOCH_MAX)),
     Versions: st.builds(Versions, version_min=counters, version_max=counters),
     Identity: st.builds(
-        Identity, role=st.sampled_from(Role), device_type=st.sampled_from(DeviceType), cluster_config_hash=digests
+        Identity,
+        role=st.sampled_from(Role),
+        device_type=st.sampled_from(DeviceType),
+        cluster_config_hash=digests,
+        knows_you=st.booleans(),
+        ask=nonces,
+        echo=nonces,
+        life=nonces,
     ),
     Capabilities: st.builds(
         Capabilities,
@@ -279,6 +300,8 @@ MESSAGES: dict[type[Message], st.SearchStrategy[Message]] = {
     Receipt: receipts,
     LedgerBatch: st.builds(LedgerBatch, receipts=st.lists(receipts, max_size=3).map(tuple)),
     LedgerAck: st.builds(LedgerAck, durable=hashes, refused=hashes),
+    Cloned: st.builds(Cloned, stays=st.booleans(), where=st.text(max_size=64)),
+    PeerExchange: st.builds(PeerExchange, coordinators=st.lists(whereabouts, max_size=4).map(tuple)),
     Cancel: st.builds(Cancel, task_id=task_ids, reason=st.sampled_from(Reason), attempt=attempts),
     Summary: st.builds(
         Summary,

@@ -70,6 +70,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     catalog_age_ms: int | None = None
     platform: Platform
     languages: tuple[str, ...]
+    public_key: bytes = b""
 
 
 class Word(msgspec.Struct, frozen=True, array_like=True):
@@ -96,6 +97,7 @@ class Keys:
         self._signing = signing
         self._verifying = verifying
         self.node_id = signing.node_id
+        self.public_bytes = signing.public_bytes
         self.signatures: list[bytes] = []
         self.verdicts: list[bool] = []
 
@@ -105,9 +107,9 @@ class Keys:
         self.signatures.append(signature)
         return signature
 
-    def verify(self, sender: NodeId, data: bytes, signature: bytes) -> bool:
+    def verify(self, sender: NodeId, data: bytes, signature: bytes, public_key: bytes = b"") -> bool:
         """See `VerifyingKeys`."""
-        verdict = self._verifying.verify(sender, data, signature)
+        verdict = self._verifying.verify(sender, data, signature, public_key)
         self.verdicts.append(verdict)
         return verdict
 
@@ -133,6 +135,7 @@ class FileJournal:
             catalog_age_ms=setup.catalog.age_ms,
             platform=setup.platform,
             languages=setup.languages,
+            public_key=keys.public_bytes,
         )
         self._head = MARK + framed(_encoder.encode(head))
 

@@ -58,8 +58,9 @@ class Replayed(NamedTuple):
 class _Recorded:
     """Keys that say what they said then."""
 
-    def __init__(self, node_id: NodeId) -> None:
+    def __init__(self, node_id: NodeId, public_bytes: bytes) -> None:
         self.node_id = node_id
+        self.public_bytes = public_bytes
         self.signatures: list[bytes] = []
         self.verdicts: list[bool] = []
 
@@ -67,7 +68,7 @@ class _Recorded:
         """The next signature; where there was none, an empty one, which makes a difference."""
         return self.signatures.pop(0) if self.signatures else bytes(64)
 
-    def verify(self, sender: NodeId, data: bytes, signature: bytes) -> bool:  # noqa: ARG002
+    def verify(self, sender: NodeId, data: bytes, signature: bytes, public_key: bytes = b"") -> bool:  # noqa: ARG002
         """The next verdict."""
         return self.verdicts.pop(0) if self.verdicts else False
 
@@ -120,7 +121,7 @@ class _Replay:
         return self._live(head, catalog, values)
 
     def _live(self, head: Head, catalog: Catalog, values: Iterator[bytes]) -> Replayed:
-        keys = _Recorded(head.node_id)
+        keys = _Recorded(head.node_id, head.public_key)
         setup = Setup(
             role=head.role,
             cluster=head.cluster,

@@ -6,17 +6,29 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from edgecoder.coordinator.broker import Broker
+from edgecoder.coordinator.clones import Clones
+from edgecoder.coordinator.exchange import Exchange
 from edgecoder.coordinator.ledger import Ledger
 from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.relay import Relays
 from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import Disconnect
-from edgecoder.core.events import CatalogConfirmed, CatalogReleased, LinkUp, QueryLedger, QueryMesh, ShutDown
+from edgecoder.core.events import (
+    CatalogConfirmed,
+    CatalogReleased,
+    CoordinatorSeen,
+    LinkUp,
+    QueryClones,
+    QueryLedger,
+    QueryMesh,
+    ShutDown,
+)
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.soonest import make_router
+from edgecoder.mesh.spares import Spares
 from edgecoder.mesh.uplinks import Uplinks
 from edgecoder.models.catalog import Catalog
 from edgecoder.models.editions import Editions
@@ -24,10 +36,12 @@ from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import (
     Announce,
     Cancel,
+    Cloned,
     Have,
     Heartbeat,
     HeartbeatAck,
     LedgerBatch,
+    PeerExchange,
     Probe,
     Summary,
     TaskRequest,
@@ -53,6 +67,9 @@ class Hub:
         self.editions = Editions(context, catalog, lambda entry: bytes.fromhex(entry.sha256) in self.broker.files)
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
         self.uplinks = Uplinks(context, gate.links, is_mutual=True)
+        self.spares = Spares(context, gate.verifier, self.uplinks, spares_max=0)
+        self.exchange = Exchange(context, gate)
+        self.clones = gate.judge = Clones(context, gate)
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:
         """The node may send: begin the periods. Nothing of a registry is kept across lives: heartbeats fill it
@@ -60,10 +77,14 @@ class Hub:
         self.ledger.restore(snapshot)
         self.registry.start()
         self.summaries.start()
+        self.spares.restore(snapshot)
         self.uplinks.start()
+        self.exchange.start()
 
     def link_bound(self, link: Link) -> None:
         """Somebody identified itself at the other end of a link."""
+        self.clones.link_bound(link)
+        self.exchange.link_bound(link)
         if link.role is Role.COORDINATOR:
             self.summaries.link_bound(link)
             self.uplinks.link_bound(link)
@@ -71,6 +92,7 @@ class Hub:
     def epoch_raised(self) -> None:
         """What others had of this coordinator was of another epoch: tell them anew."""
         self.summaries.tell_all()
+        self.exchange.renew()
 
     def link_up(self, event: LinkUp) -> None:
         """A link opened; who is there, is not known yet. One too many is closed again."""
@@ -83,6 +105,8 @@ class Hub:
         self.relays.link_down(link.id)
         self.broker.link_down(link.id)
         self.uplinks.link_down(link.id)
+        self.exchange.link_down(link.id)
+        self.clones.link_down(link.id)
 
     def _unix_ms(self) -> int:
         return (self._wall_us + self._context.now) // MILLI
@@ -92,6 +116,9 @@ class Hub:
 
     def _query_ledger(self, query: QueryLedger) -> None:
         self._context.reply(query.command, self.ledger.totals())
+
+    def _query_clones(self, query: QueryClones) -> None:
+        self._context.reply(query.command, self.clones.rows())
 
     def _shut_down(self, command: ShutDown) -> None:
         self.relays.drain(lambda: self._context.reply(command.command, None))
@@ -106,6 +133,7 @@ class Hub:
         header = verified.header
         acknowledgement = HeartbeatAck(epoch=header.epoch, seq=header.seq, coordinator_time_ms=time_ms, known=known)
         self._context.send(link.id, acknowledgement, self._context.cluster.heartbeat_interval_ms)
+        self.exchange.heartbeat(link.id)
 
     def _on_summary(self, link: Link, verified: Verified[Summary]) -> None:
         message = verified.message
@@ -113,6 +141,10 @@ class Hub:
             self._context.drop("summary", Reason.UNKNOWN_SENDER)
             return
         self.summaries.learn(link, verified.header, message)
+
+    def _on_peer_exchange(self, link: Link, verified: Verified[PeerExchange]) -> None:
+        self.spares.heard(link, verified.message)
+        self.exchange.heard(link, verified.message)
 
     def _on_probe(self, link: Link, verified: Verified[Probe]) -> None:
         if link.role is Role.COORDINATOR:
@@ -147,6 +179,8 @@ class Hub:
         CatalogReleased: _catalog_released,
         CatalogConfirmed: lambda hub, event: hub.editions.confirmed(event),
         QueryLedger: _query_ledger,
+        QueryClones: _query_clones,
+        CoordinatorSeen: lambda hub, event: hub.uplinks.seen(event),
         ShutDown: _shut_down,
     }
     """Who takes an event; called with the hub and the event."""
@@ -158,6 +192,8 @@ class Hub:
         TaskResponse: _on_task_response,
         Cancel: _on_cancel,
         LedgerBatch: _on_ledger_batch,
+        PeerExchange: _on_peer_exchange,
+        Cloned: lambda hub, link, verified: hub.uplinks.cloned(link, verified.message),
         Announce: lambda hub, link, verified: hub.broker.announce(link, verified.message),
         Have: lambda hub, link, verified: hub.broker.have(link, verified.message),
     }

@@ -206,6 +206,13 @@ class DialCoordinator(Operation, frozen=True):
     endpoint: str
 
 
+class Browse(Effect, frozen=True):
+    """Listen on this machine's networks for these coordinators from now on, and for no others; `CoordinatorSeen` says
+    where each is."""
+
+    coordinators: tuple[NodeId, ...]
+
+
 class HashFile(Operation, frozen=True):
     """Hash this file on disk. Completion: FileHashed or HashFailed."""
 
@@ -273,15 +280,18 @@ class Pulling(msgspec.Struct, frozen=True, gc=False):
 
 
 class UplinkRow(msgspec.Struct, frozen=True, gc=False):
-    """A coordinator of the configuration, and the link to it."""
+    """A coordinator that the node links to."""
 
     coordinator: NodeId
     endpoint: str
+    """Where it was dialled last, or will be first; empty: nobody knows."""
     state: str
     """waiting, dialling or up."""
     is_home: bool
     reason: Reason | None
-    """Why the last dial brought no link."""
+    """Why the last dial brought no link, or why the coordinator does not want this one."""
+    is_told: bool = False
+    """Whether another coordinator named it; it is not in the configuration."""
 
 
 class CatalogStatus(msgspec.Struct, frozen=True, gc=False):
@@ -337,6 +347,19 @@ class MeshCapabilities(msgspec.Struct, frozen=True, gc=False):
     reason: Reason | None = None
 
 
+class CloneRow(msgspec.Struct, frozen=True, gc=False):
+    """A node's key with which two machines came to a coordinator. Addresses are empty where they are not known."""
+
+    node: NodeId
+    stays: str
+    """Where the one is that the coordinator keeps."""
+    other: str
+    times: int
+    """How often the other came."""
+    age_ms: int
+    """Since it came last."""
+
+
 class LedgerTotals(msgspec.Struct, frozen=True, gc=False):
     """The receipts that a coordinator has."""
 
@@ -355,6 +378,7 @@ Result = (
     | tuple[ModelRow, ...]
     | MeshCapabilities
     | LedgerTotals
+    | tuple[CloneRow, ...]
     | bool
     | Reason
     | None

@@ -46,6 +46,8 @@ class LinkUp(Event, frozen=True):
     address: Address | None = None
     peer: NodeId | None = None
     role: Role | None = None
+    where: str = ""
+    """The address at the other end, which is for people alone."""
 
 
 class LinkDown(Event, frozen=True):
@@ -60,6 +62,14 @@ class FrameReceived(Event, frozen=True):
 
     link: LinkId
     frame: Frame
+
+
+class CoordinatorSeen(Event, frozen=True):
+    """Somebody on this machine's network says that a coordinator of the last `Browse` is there, HOST:PORT each.
+    Whether it is, only a handshake shows."""
+
+    coordinator: NodeId
+    endpoints: tuple[str, ...]
 
 
 class SignalMeasured(Event, frozen=True):
@@ -259,6 +269,10 @@ class QueryModels(Command, frozen=True):
 
 class QueryLedger(Command, frozen=True):
     """Count and sums of the receipts at a coordinator. Reply: LedgerTotals."""
+
+
+class QueryClones(Command, frozen=True):
+    """Which nodes are more than one machine, as a coordinator has seen? Reply: a tuple of CloneRow."""
 
 
 class ShutDown(Command, frozen=True):

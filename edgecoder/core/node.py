@@ -101,6 +101,8 @@ class Node:
                 context.drop("completion", Reason.RESTARTED)
         else:
             self._other(event)
+        while self.gate.released:
+            self._frame(self.gate.released.pop(0))
         if context.timers.is_changed:
             context.timers.is_changed = False
             deadline = context.timers.next_deadline
@@ -122,6 +124,8 @@ class Node:
         if isinstance(message, Identity):
             if self.gate.bind(link, verified.header.sender, message):
                 part.link_bound(link)
+            elif message.echo and self.gate.judge is not None:
+                self.gate.judge.answered(link, verified.header, message)
             return
         if isinstance(message, Stale):
             self._told_stale(message.epoch)

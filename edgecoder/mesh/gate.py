@@ -6,6 +6,8 @@ version with the range that is spoken. What a message means is left to the parts
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 from edgecoder.core.context import Context
@@ -15,10 +17,12 @@ from edgecoder.core.ids import LinkId, Medium, NodeId, Role
 from edgecoder.errors import Reason, RemoteProtocolError
 from edgecoder.mesh.replay import ReplayWindow
 from edgecoder.protocol import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN
-from edgecoder.wire.envelope import Verified, Verifier
+from edgecoder.wire.envelope import Header, Verified, Verifier
 from edgecoder.wire.messages import Identity, Message, Stale, Versions
 
 IDENTITY_TTL_MS = 60_000
+HELD_MAX = 16
+"""Frames that wait with a link; a node sends few before it is answered."""
 
 
 class Link(msgspec.Struct):
@@ -36,11 +40,34 @@ class Link(msgspec.Struct):
     """Of a link that is down: it broke, nobody closed it."""
     sure: tuple[NodeId, Role] | None = None
     """Who the host knows to be there, before a word was said."""
+    where: str = ""
+    """The other end's address, for people."""
+    is_silent: bool = False
+    """Whether its other end was asked in vain: it counts as gone."""
+    told_epoch: int = -1
+    """The epoch of its other end of which it was told that there is a newer one."""
 
     @property
     def node(self) -> NodeId | None:
         """Who is there, by what the host or the other end has said."""
         return self.peer if self.sure is None else self.sure[0]
+
+
+class Judge(Protocol):
+    """Who looks for lives of one node that are not one after the other."""
+
+    def holds(self, link: Link, header: Header, newest: int) -> bool:
+        """Whether a node that identifies itself on a new link has to wait, until `Gate.release`. `newest` is the epoch
+        that is known of it, -1 where none is."""
+        ...
+
+    def overheard(self, link: Link, header: Header, message: Message, newest: int) -> None:
+        """A node said on its link what counts as said before: something of an epoch that is over, or an answer."""
+        ...
+
+    def answered(self, link: Link, header: Header, identity: Identity) -> None:
+        """A node answered a question of this node's."""
+        ...
 
 
 class Gate:
@@ -52,19 +79,23 @@ class Gate:
         self._role = role
         self._windows: dict[NodeId, ReplayWindow] = {}
         self.links: dict[LinkId, Link] = {}
+        self.judge: Judge | None = None
+        self._held: dict[LinkId, list[FrameReceived]] = {}
+        self.released: list[FrameReceived] = []
+        """Frames that have waited, and are to be received now."""
 
     def link_up(self, event: LinkUp) -> None:
         """Take a link and identify this node on it."""
         if event.link in self.links or len(self.links) >= self._context.config.links_max:
             self._context.drop("link", Reason.OVERFLOW)
             return
-        link = self.links[event.link] = Link(event.link, event.medium, event.rssi_dbm)
+        link = self.links[event.link] = Link(event.link, event.medium, event.rssi_dbm, where=event.where)
         if event.peer is not None and event.role is not None:
             link.sure = (event.peer, event.role)
         self.identify(event.link)
 
-    def identify(self, link: LinkId) -> None:
-        """Say who is here."""
+    def identify(self, link: LinkId, *, ask: bytes = b"", echo: bytes = b"") -> None:
+        """Say who is here. `ask` wants an answer that repeats it; `echo` is what was to be repeated."""
         config = self._context.config
         known = self.links[link].peer is not None
         identity = Identity(
@@ -72,11 +103,18 @@ class Gate:
             device_type=config.device_type,
             cluster_config_hash=self._context.cluster_digest,
             knows_you=known,
+            ask=ask,
+            echo=echo,
+            life=self._life() if echo else b"",
         )
         self._context.send(link, identity, IDENTITY_TTL_MS)
         if not known:  # it may get lost: ask until there is an answer
             again = self._context.in_ms(config.identify_retry_ms)
             self._context.timers.set(("gate.identify", link), again, lambda: self._identify_again(link))
+
+    def _life(self) -> bytes:
+        """The same number for all of this life, and for no other."""
+        return self._context.stream("life").word().to_bytes(8, "big")
 
     def _identify_again(self, link: LinkId) -> None:
         if link in self.links and self.links[link].peer is None:
@@ -92,20 +130,33 @@ class Gate:
         if is_new:
             link.peer, link.role = peer, identity.role
             self._context.timers.cancel(("gate.identify", link.id))
-        elif not identity.knows_you:
+        if identity.ask:
+            self.identify(link.id, echo=identity.ask)
+        elif not is_new and not identity.knows_you:
             self.identify(link.id)
         return is_new
 
     def link_down(self, link: LinkId) -> Link | None:
         """Forget a link; what it was, if it was known."""
         self._context.timers.cancel(("gate.identify", link))
+        self._held.pop(link, None)
         return self.links.pop(link, None)
+
+    def release(self, link: LinkId) -> None:
+        """What came over a link that had to wait is looked at now."""
+        self.released += self._held.pop(link, ())
 
     def receive(self, event: FrameReceived) -> tuple[Link, Verified[Message]] | None:
         """The message in a frame and the link it came over, or None where it must not be looked at."""
         link = self.links.get(event.link)
         if link is None:
             self._context.drop("frame", Reason.UNKNOWN_SENDER)
+            return None
+        if event.link in self._held:
+            if len(self._held[event.link]) < HELD_MAX:
+                self._held[event.link].append(event)
+            else:
+                self._context.drop("frame", Reason.OVERFLOW)
             return None
         try:
             verified = self.verifier.open(event.frame)
@@ -120,11 +171,18 @@ class Gate:
                 window = link.window = self._window_of(sender)
         elif type(verified.message) is Identity and self._may_identify(link, sender):
             window = self._window_of(sender)
+            if self.judge is not None and self.judge.holds(link, header, window.epoch):
+                self._held[event.link] = [event]
+                return None
         else:
             self._context.drop("frame", Reason.UNKNOWN_SENDER)
             return None
         if not window.accept(header.epoch, header.seq):
             self._context.drop("frame", Reason.REPLAYED)
+            is_answer = type(verified.message) is Identity and bool(verified.message.echo)  # its nonce makes it fresh
+            if self.judge is not None and sender == link.peer and (header.epoch < window.epoch or is_answer):
+                self.judge.overheard(link, header, verified.message, window.epoch)
+                return None
             # a life does not begin a link with what it has said already: this one has the epoch of an earlier one
             is_over = header.epoch < window.epoch or (header.epoch == window.epoch and link.peer is None)
             if is_over and type(verified.message) is Identity:

@@ -17,6 +17,7 @@ from edgecoder.core.events import (
     Advertised,
     AdvertiseFailed,
     CancelTask,
+    CoordinatorSeen,
     LinkUp,
     PeersHeard,
     PeersSilent,
@@ -34,13 +35,14 @@ from edgecoder.mesh.caller import Caller
 from edgecoder.mesh.executor import Executor, Sink
 from edgecoder.mesh.gate import Gate, Link
 from edgecoder.mesh.heartbeat import HeartbeatSender
-from edgecoder.mesh.models import fitting
+from edgecoder.mesh.models import fitting, serving_for, taken_by
 from edgecoder.mesh.neighbours import Neighbours
 from edgecoder.mesh.origin import Origin
 from edgecoder.mesh.peers import Peers
 from edgecoder.mesh.power import PowerPolicy
 from edgecoder.mesh.router import Candidate, PeerStats, Why
 from edgecoder.mesh.soonest import make_router
+from edgecoder.mesh.spares import Spares
 from edgecoder.mesh.status import model_status
 from edgecoder.mesh.uplinks import Uplinks
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
@@ -53,10 +55,12 @@ from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import (
     Cancel,
     Capabilities,
+    Cloned,
     HeartbeatAck,
     LedgerAck,
     Load,
     Message,
+    PeerExchange,
     Power,
     Probe,
     ProbeReply,
@@ -104,6 +108,7 @@ class Member:
         self.receipts = ReceiptQueue(context, gate.verifier, self)
         self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
         self.uplinks = Uplinks(context, gate.links)
+        self.spares = Spares(context, gate.verifier, self.uplinks, spares_max=context.config.spares_max)
 
     def _make_swarms(self, inventory: Inventory) -> Swarms:
         self.swarms = Swarms(self._context, self._gate, self._catalog, inventory, self)
@@ -116,6 +121,7 @@ class Member:
         self.receipts.restore(snapshot)
         self.heartbeat.start()
         self.neighbours.start()
+        self.spares.restore(snapshot)
         self.uplinks.start()
         self.models.start(snapshot)
         self.swarms.restore(snapshot)
@@ -397,13 +403,7 @@ class Member:
         self.neighbours.told(link)
 
     def _peer_changed(self, message: Capabilities) -> None:
-        def fits(request: TaskRequest) -> bool:
-            rule = fitting(request.model, request.min_param_size, self._catalog.same_model)
-            is_right = rule(message.active_model, message.active_model_param_size) is None
-            is_small = request.max_tokens <= message.work_tokens_max
-            return is_right and is_small and not message.current_load.is_loading
-
-        self.origin.peer_changed(message.agent_id, fits)
+        self.origin.peer_changed(message.agent_id, taken_by(message, self._catalog.same_model))
         if not message.current_load.is_loading:
             self.origin.reach_changed()
 
@@ -457,16 +457,7 @@ class Member:
 
     def _model_for(self, request: TaskRequest | Probe) -> str | Reason:
         """The active model, if it may answer this request now."""
-        if self.is_stopping:
-            return Reason.SHUTTING_DOWN
-        if not self.swap.is_settled:
-            return Reason.LOADING
-        serving = self.swap.serving
-        if serving is None:
-            return Reason.NO_MODEL
-        fits = fitting(request.model, request.min_param_size, self._catalog.same_model)
-        name = serving.model_id
-        return name if fits(name, serving.param_size) is None else Reason.NO_MODEL
+        return Reason.SHUTTING_DOWN if self.is_stopping else serving_for(request, self.swap, self._catalog.same_model)
 
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {
         SubmitTask: _submit_task,
@@ -476,6 +467,7 @@ class Member:
         TaskChunk: lambda member, event: member.executor.chunk(event),
         SignalMeasured: _signal_measured,
         PowerChanged: _power_changed,
+        CoordinatorSeen: lambda member, event: member.uplinks.seen(event),
         PeersHeard: lambda member, event: member.neighbours.heard(event),
         PeersSilent: lambda member, event: member.neighbours.silent(event),
         **{kind: _models_take(take) for kind, take in ModelManager.EVENTS.items()},
@@ -493,6 +485,8 @@ class Member:
         Cancel: _on_cancel,
         Receipt: _on_receipt,
         LedgerAck: _on_ledger_ack,
+        Cloned: lambda member, link, verified: member.uplinks.cloned(link, verified.message),
+        PeerExchange: lambda member, link, verified: member.spares.heard(link, verified.message),
         **{kind: _swarms_hear(hear) for kind, hear in Swarms.MESSAGES.items()},
     }
     """Who takes a message; called with the member, the link and the verified message."""

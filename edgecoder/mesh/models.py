@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from edgecoder.errors import Reason
 from edgecoder.mesh.peers import FitsModel
 from edgecoder.mesh.router import Why
 from edgecoder.models.catalog import normalise
+from edgecoder.models.swap import Swap
+from edgecoder.wire.messages import Capabilities, Probe, TaskRequest
 
 SameModel = Callable[[str], frozenset[str]]
 """All names of the model that a name means."""
@@ -26,3 +29,25 @@ def fitting(model: str | None, min_param_size: float, same_model: SameModel) -> 
         return None
 
     return judge
+
+
+def serving_for(request: TaskRequest | Probe, swap: Swap, same_model: SameModel) -> str | Reason:
+    """The model that serves here, if it may answer this request now."""
+    if not swap.is_settled:
+        return Reason.LOADING
+    serving = swap.serving
+    if serving is None:
+        return Reason.NO_MODEL
+    fits = fitting(request.model, request.min_param_size, same_model)
+    return serving.model_id if fits(serving.model_id, serving.param_size) is None else Reason.NO_MODEL
+
+
+def taken_by(peer: Capabilities, same_model: SameModel) -> Callable[[TaskRequest], bool]:
+    """Which requests a peer that offers this could take."""
+
+    def fits(request: TaskRequest) -> bool:
+        rule = fitting(request.model, request.min_param_size, same_model)
+        is_right = rule(peer.active_model, peer.active_model_param_size) is None
+        return is_right and request.max_tokens <= peer.work_tokens_max and not peer.current_load.is_loading
+
+    return fits

@@ -70,6 +70,8 @@ class Signer(Protocol):
     """Seals messages as one node."""
 
     node_id: NodeId
+    public_key: bytes
+    """32 bytes that hash to the id; empty where signatures are ideal."""
 
     def seal(self, header: Header, message: Message) -> Frame:
         """The frame for a message."""
@@ -88,8 +90,9 @@ class Verifier(Protocol):
         unknown_type, wrong_network."""
         ...
 
-    def vouches(self, signer: NodeId, statement: bytes, signature: bytes) -> bool:
-        """Whether `signature` is the signer's over such a statement."""
+    def vouches(self, signer: NodeId, statement: bytes, signature: bytes, public_key: bytes = b"") -> bool:
+        """Whether `signature` is the signer's over such a statement. `public_key` came with it: of a signer who is not
+        known it will do, if it hashes to the id."""
         ...
 
 
@@ -97,6 +100,7 @@ class SigningKey(Protocol):
     """A private key: Ed25519 on devices, an ideal one in the simulator."""
 
     node_id: NodeId
+    public_bytes: bytes
 
     def sign(self, data: bytes) -> bytes:
         """64 bytes over `data`."""
@@ -106,8 +110,8 @@ class SigningKey(Protocol):
 class VerifyingKeys(Protocol):
     """The public keys of the senders that are known."""
 
-    def verify(self, sender: NodeId, data: bytes, signature: bytes) -> bool:
-        """Whether `signature` is the sender's over `data`."""
+    def verify(self, sender: NodeId, data: bytes, signature: bytes, public_key: bytes = b"") -> bool:
+        """Whether `signature` is the sender's over `data`; `public_key` as in `Verifier.vouches`."""
         ...
 
 
@@ -139,6 +143,7 @@ class ByteSigner:
     def __init__(self, key: SigningKey) -> None:
         self._key = key
         self.node_id = key.node_id
+        self.public_key = key.public_bytes
 
     def seal(self, header: Header, message: Message) -> bytes:
         """The envelope's bytes."""
@@ -189,9 +194,9 @@ class ByteVerifier:
         header = Header(signed.network_id, signed.sender, signed.epoch, signed.seq, signed.ttl_ms)
         return Verified(header, decode_body(signed.type, signed.body), len(frame))
 
-    def vouches(self, signer: NodeId, statement: bytes, signature: bytes) -> bool:
+    def vouches(self, signer: NodeId, statement: bytes, signature: bytes, public_key: bytes = b"") -> bool:
         """See `Verifier`."""
-        return self._keys.verify(signer, statement, signature)
+        return self._keys.verify(signer, statement, signature, public_key)
 
 
 def _check_header(signed: _Signed, outer: _Outer) -> None:

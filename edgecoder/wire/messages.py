@@ -16,7 +16,9 @@ from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.protocol import (
     ATTEMPT_MAX,
+    ENDPOINTS_MAX,
     EPOCH_MAX,
+    EXCHANGE_ROWS_MAX,
     LOAD_UNAVAILABLE,
     NODE_ID_BYTES,
     PIECES_MAX,
@@ -31,6 +33,7 @@ from edgecoder.protocol import (
 WireNodeId = Annotated[bytes, msgspec.Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
 WireTaskId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 WireHash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+WireNonce = Annotated[bytes, msgspec.Meta(max_length=8)]
 WireDigest = Annotated[bytes, msgspec.Meta(max_length=32)]
 WireName = Annotated[str, msgspec.Meta(max_length=300)]
 """A model's name: as long as the grammar in `models.catalog` allows."""
@@ -132,6 +135,21 @@ class Identity(Message, frozen=True):
     cluster_config_hash: WireDigest
     knows_you: bool = False
     """Whether the sender knows who is at the other end; one who does not is told again."""
+    ask: WireNonce = b""
+    """Wants an identity in answer that repeats this."""
+    echo: WireNonce = b""
+    """What the other end has asked."""
+    life: WireNonce = b""
+    """With `echo`: a number that the sender drew for its life."""
+
+
+class Cloned(Message, frozen=True):
+    """A coordinator tells a node that another machine has come with its key. `where` is that one's address, if it is
+    known."""
+
+    stays: bool
+    """Whether it keeps the one that it tells."""
+    where: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class Capabilities(Message, frozen=True):
@@ -416,6 +434,27 @@ class Redirect(Message, frozen=True):
     endpoint: WireName
 
 
+class Whereabouts(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """Where a coordinator is reached, as it says itself; `mesh.whereabouts` says over what it is signed."""
+
+    coordinator: WireNodeId
+    public_key: Annotated[bytes, msgspec.Meta(max_length=32)]
+    """Hashes to the id; empty where signatures are ideal."""
+    endpoints: Annotated[tuple[WireName, ...], msgspec.Meta(max_length=ENDPOINTS_MAX)]
+    """HOST:PORT each, the best first."""
+    sequence: Generation
+    """epoch · 2³² + counter: the greatest holds."""
+    expires_ms: Counter
+    """Unix time, milliseconds, by the coordinator's clock."""
+    signature: Annotated[bytes, msgspec.Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+
+
+class PeerExchange(Message, frozen=True):
+    """A coordinator tells where it is reached, and those with which it shares its federation: all of them."""
+
+    coordinators: Annotated[tuple[Whereabouts, ...], msgspec.Meta(max_length=EXCHANGE_ROWS_MAX)]
+
+
 TYPES: dict[str, type[Message]] = {
     "versions": Versions,
     "stale": Stale,
@@ -437,5 +476,7 @@ TYPES: dict[str, type[Message]] = {
     "have": Have,
     "grant": Grant,
     "redirect": Redirect,
+    "cloned": Cloned,
+    "peerExchange": PeerExchange,
 }
 NAMES: dict[type[Message], str] = {kind: name for name, kind in TYPES.items()}

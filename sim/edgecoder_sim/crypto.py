@@ -38,6 +38,8 @@ def node_id(name: str) -> NodeId:
 class IdealKey:
     """Signs as one node: a keyed hash whose key nobody else uses."""
 
+    public_bytes = b""
+
     def __init__(self, identity: NodeId) -> None:
         self.node_id = identity
 
@@ -49,18 +51,19 @@ class IdealKey:
 class IdealKeys:
     """Verifies every node's signatures."""
 
-    def verify(self, sender: NodeId, data: bytes, signature: bytes) -> bool:
-        """Whether the signature is the sender's over `data`."""
+    def verify(self, sender: NodeId, data: bytes, signature: bytes, public_key: bytes = b"") -> bool:  # noqa: ARG002
+        """Whether the signature is the sender's over `data`; every sender is known."""
         return hashlib.blake2b(data, key=sender, digest_size=SIGNATURE_BYTES).digest() == signature
 
 
 class ReferenceSigner:
     """Seals into envelope objects."""
 
-    __slots__ = ("_body", "_message", "node_id")
+    __slots__ = ("_body", "_message", "node_id", "public_key")
 
     def __init__(self, identity: NodeId) -> None:
         self.node_id = identity
+        self.public_key = b""
         self._message: Message | None = None
         self._body = b""
 
@@ -98,9 +101,9 @@ class ReferenceVerifier:
             raise RemoteProtocolError(Reason.BAD_SIGNATURE, header.sender.hex())
         return Verified(header, frame.message, size_bytes)
 
-    def vouches(self, signer: NodeId, statement: bytes, signature: bytes) -> bool:
+    def vouches(self, signer: NodeId, statement: bytes, signature: bytes, public_key: bytes = b"") -> bool:
         """See `Verifier`."""
-        return IdealKeys().verify(signer, statement, signature)
+        return IdealKeys().verify(signer, statement, signature, public_key)
 
 
 def crypto(identity: NodeId, network_id: str, *, encoded: bool) -> tuple[Signer, Verifier]:

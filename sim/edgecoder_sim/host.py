@@ -19,6 +19,7 @@ from typing import NoReturn, Protocol
 from edgecoder.core.effects import (
     Advertise,
     AllocateFile,
+    Browse,
     CancelOp,
     Connect,
     DeleteFile,
@@ -460,7 +461,8 @@ class SimNode:
 
 
 def _ignore(_: SimNode, __: Effect) -> None:
-    """Replies and progress are for screens; those who observe a run see them among the effects."""
+    """Replies and progress are for screens; those who observe a run see them among the effects. Nobody announces a
+    coordinator here: a simulated node is linked to its own."""
 
 
 _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
@@ -480,6 +482,7 @@ _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
     DialCoordinator: lambda node, effect: node._services.dial_coordinator(node, effect),
     Disconnect: lambda node, effect: node._services.disconnect(node, effect),
     Reply: _ignore,
+    Browse: _ignore,
     Scan: lambda node, effect: node._services.scan(node, effect),
     Progress: _ignore,
 }

@@ -10,6 +10,7 @@ from edgecoder.wire.messages import (
     Announce,
     Cancel,
     Capabilities,
+    Cloned,
     Got,
     Grant,
     Granted,
@@ -23,6 +24,7 @@ from edgecoder.wire.messages import (
     Lost,
     Message,
     ModelAvailability,
+    PeerExchange,
     Power,
     Probe,
     ProbeReply,
@@ -36,6 +38,7 @@ from edgecoder.wire.messages import (
     TaskResponse,
     Ticket,
     Versions,
+    Whereabouts,
 )
 from edgecoder_sim.crypto import IdealKey, node_id
 
@@ -166,6 +169,27 @@ MESSAGES: dict[str, Message] = {
         pieces=(Granted(11, OTHER, 6700, "10.0.0.8:4303", Ticket(SENDER, 2, 1_767_258_060_000, bytes(range(64)))),),
     ),
     "redirect": Redirect(file=FILE, coordinator=OTHER, endpoint="10.0.0.9:4301"),
+    "identity that answers": Identity(
+        role=Role.AGENT,
+        device_type=DeviceType.LAPTOP,
+        cluster_config_hash=b"12345678",
+        knows_you=True,
+        echo=b"abcdefgh",
+        life=b"ijklmnop",
+    ),
+    "cloned": Cloned(stays=False, where="10.0.0.7"),
+    "peerExchange": PeerExchange(
+        coordinators=(
+            Whereabouts(
+                coordinator=SENDER,
+                public_key=bytes(range(32)),
+                endpoints=("hub.example:4301", "[2001:db8::1]:4301"),
+                sequence=(1_767_258_000 << 32) + 1,
+                expires_ms=1_767_862_800_000,
+                signature=bytes(range(64)),
+            ),
+        )
+    ),
 }
 """By a name that begins with the message's type."""
 

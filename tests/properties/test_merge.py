@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecoder.core.events import FrameReceived
 from edgecoder.core.ids import Role
+from edgecoder.mesh.whereabouts import Book, statement
 from edgecoder.wire.envelope import Frame
-from edgecoder.wire.messages import Heartbeat, Load, Message, ModelAvailability, Summary
+from edgecoder.wire.messages import Heartbeat, Load, Message, ModelAvailability, Summary, Whereabouts
+from edgecoder_sim.crypto import IdealKey, node_id
 from tests.harness import Cluster, Puppet
 from tests.hosts import Host
 from tests.strategies import capabilities, full_heartbeat
@@ -117,3 +121,39 @@ def test_any_order_gives_the_same_row(arrivals: list[tuple[int, int]], random: o
         row = hub.hub.registry.rows[agent.node_id]
         rows.append((row.epoch, row.seq, row.heartbeat))
     assert rows[0] == rows[1]
+
+
+claims = st.builds(
+    Whereabouts,
+    coordinator=st.just(node_id("hub")),
+    public_key=st.just(b""),
+    endpoints=st.lists(st.sampled_from(["a:1", "b:2", "no address"]), max_size=2).map(tuple),
+    sequence=st.integers(0, 3),
+    expires_ms=st.integers(1, 3),
+    signature=st.sampled_from([bytes(64), b"x" * 64]),
+)
+
+
+def signed(claim: Whereabouts) -> Whereabouts:
+    """The same, signed by its coordinator where it was to be."""
+    is_signed = claim.signature == bytes(64)
+    key = IdealKey(claim.coordinator)
+    return msgspec.structs.replace(claim, signature=key.sign(statement("edgecoder", claim))) if is_signed else claim
+
+
+@given(st.lists(claims.map(signed), max_size=12), st.randoms(use_true_random=False))
+def test_any_order_of_rows_gives_one_word_of_a_coordinator(rows: list[Whereabouts], random: Any) -> None:
+    """Repeated, or forged, too: two rows of one sequence are two words of it, and all nodes take the same."""
+    shuffled = [*rows, *rows]
+    random.shuffle(shuffled)
+    books = []
+    for order in (rows, shuffled):
+        host = Cluster().add("host")
+        books.append(Book(host.alive.context, host.alive.gate.verifier))
+        for each in order:
+            books[-1].learn(each)
+    valid = [each for each in rows if "no address" not in each.endpoints and each.endpoints and each == signed(each)]
+    assert books[0].rows == books[1].rows
+    assert bool(books[0].rows) is any(each.signature != b"x" * 64 for each in valid)
+    for held in books[0].rows.values():
+        assert held.sequence == max(each.sequence for each in valid if each.signature != b"x" * 64)
