@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import socket
 import time
@@ -14,13 +15,14 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from edgecoder.config import ClusterConfig, NodeConfig
+from edgecoder.config import ClusterConfig, NodeConfig, is_endpoint
 from edgecoder.core.effects import Progress, Result
 from edgecoder.core.events import Command
 from edgecoder.core.ids import CommandId, NodeId, Role
 from edgecoder.core.node import Node, Setup
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog
+from edgecoder.protocol import ENDPOINTS_MAX
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
 from edgecoder_drivers.driver import Driver
 from edgecoder_drivers.ending import Ending, until_told
@@ -29,6 +31,8 @@ from edgecoder_drivers.http.guard import LOOPBACK
 from edgecoder_drivers.http.mesh import make_mesh_app
 from edgecoder_drivers.identity import KeyRing, load_identity
 from edgecoder_drivers.journal import FileJournal, Keys
+from edgecoder_drivers.lan.announce import announced
+from edgecoder_drivers.lan.browse import BrowseDriver
 from edgecoder_drivers.links.address import PORT, is_loopback
 from edgecoder_drivers.links.admission import Admission
 from edgecoder_drivers.links.driver import LinksDriver
@@ -64,6 +68,10 @@ class CoordinatorPlan(msgspec.Struct, frozen=True, kw_only=True):
     members: Path | None = None
     """The list of those that may link."""
     journal: Path | None = None
+    announce: bool | None = None
+    """Whether it announces itself at the networks that it listens at; None: unless that is loopback."""
+    discover_at: tuple[str, ...] = ()
+    """As in `device.Plan`."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -71,6 +79,14 @@ class CoordinatorPlan(msgspec.Struct, frozen=True, kw_only=True):
         if self.host not in ("0.0.0.0", "::"):  # noqa: S104 - it is looked at, not bound to
             return (self.host, *self.names)
         return (*self.names, *_own_addresses())
+
+    def found_at(self, port: int) -> CoordinatorPlan:
+        """The same, with where others are told that it is: where its configuration says, else at its names and
+        addresses."""
+        hosts = (*self.names, *(each for each in self.addresses if _is_address(each)))
+        endpoints = dict.fromkeys(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts)
+        said = self.config.endpoints or tuple(filter(is_endpoint, endpoints))[:ENDPOINTS_MAX]
+        return msgspec.structs.replace(self, config=msgspec.structs.replace(self.config, endpoints=said))
 
 
 class Coordinator:
@@ -129,11 +145,14 @@ async def coordinating(plan: CoordinatorPlan) -> AsyncIterator[Coordinator]:
     )
     async with contextlib.AsyncExitStack() as stack:
         kept = await asyncio.to_thread(KeptDriver, plan.folder)
-        drivers: list[Driver] = [kept, links, *origin_of(plan.catalog)]
+        listening = listen(plan.host, plan.port)
+        stack.callback(listening.close)
+        plan = plan.found_at(listening.getsockname()[1])
+        browse = BrowseDriver(plan.cluster.network_id, plan.discover_at)
+        drivers: list[Driver] = [kept, links, browse, *origin_of(plan.catalog)]
         host = _host(plan, await loaded(plan.catalog), identity, ring, drivers, metrics, stack)
         stack.push_async_callback(host.stop)
         links.room = host.room
-        listening = listen(plan.host, plan.port)
         coordinator = Coordinator(
             host, identity.node_id, links, admission, listening.getsockname()[1], is_plain=tls is None
         )
@@ -144,6 +163,9 @@ async def coordinating(plan: CoordinatorPlan) -> AsyncIterator[Coordinator]:
         stack.push_async_callback(server.stop)
         host.start(kept.snapshot)
         await server.start()
+        if plan.announce or (plan.announce is None and not is_loopback(plan.host)):
+            at, port = listening.getsockname()[:2]
+            await stack.enter_async_context(announced(identity.node_id, plan.cluster.network_id, at, port))
         _log.info("up", node=identity.node_id.hex(), role="coordinator", port=server.port, pid=os.getpid())
         yield coordinator
     _log.info("down")
@@ -177,6 +199,14 @@ def _tls(plan: CoordinatorPlan) -> Any:
         return None
     pem = own_certificate(plan.folder, plan.addresses)
     return server_context(pem, pem)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _own_addresses() -> list[str]:

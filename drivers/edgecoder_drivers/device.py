@@ -34,6 +34,7 @@ from edgecoder_drivers.http.app import make_app
 from edgecoder_drivers.http.server import Binding, ControlServer
 from edgecoder_drivers.identity import KeyRing, load_identity
 from edgecoder_drivers.journal import FileJournal, Keys
+from edgecoder_drivers.lan.browse import BrowseDriver
 from edgecoder_drivers.links.driver import LinksDriver
 from edgecoder_drivers.links.handshake import Self
 from edgecoder_drivers.metrics import TraceMetrics
@@ -63,6 +64,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     swap_wait_s: float = 30.0
     join: tuple[str, ...] = ()
     """Tokens for coordinators that do not know this node yet."""
+    discover_at: tuple[str, ...] = ()
+    """Addresses of this machine at whose networks it looks for coordinators; none: all but loopback."""
 
 
 class Device:
@@ -158,6 +161,7 @@ async def running(plan: Plan, make_parts: Callable[[Plan, Catalog], Parts]) -> A
         me = Self(identity, plan.role, network)
         links = LinksDriver(me, ring.add, tokens=plan.join, dropped=metrics.dropped, links_max=plan.config.links_max)
         drivers: list[Driver] = [*parts.drivers(), PowerDriver(plan.config.device_type), links]
+        drivers.append(BrowseDriver(network, plan.discover_at))
         drivers += [*origin_of(plan.catalog), *([] if exchange is None else [exchange])]
         snapshot = await parts.snapshot()
         journal = None

@@ -9,10 +9,14 @@ import msgspec
 import structlog
 
 from edgecoder.core.ids import Micros
+from edgecoder.errors import REASONS, Reason
 from edgecoder.trace import (
+    CloneSeen,
+    CoordinatorTold,
     DownloadPhase,
     Dropped,
     HomeChanged,
+    IdentityShared,
     NodeReady,
     OnlineChanged,
     Record,
@@ -25,6 +29,7 @@ from edgecoder.trace import (
 
 SHOWN: Final = frozenset(
     {
+        CoordinatorTold,
         DownloadPhase,
         HomeChanged,
         NodeReady,
@@ -37,6 +42,12 @@ SHOWN: Final = frozenset(
     }
 )
 """Records of which there are few; the others are counted (`metrics`), and logged where all is wanted."""
+_CLONED: Final = REASONS[Reason.CLONED]
+WARNED: Final[dict[type[Record], str]] = {
+    CloneSeen: f"two machines run with one node's key; {_CLONED.hint}",
+    IdentityShared: f"{_CLONED.message}; {_CLONED.hint}",
+}
+"""Records that somebody has to act on, and what to do."""
 _log = structlog.get_logger("edgecoder.trace")
 
 
@@ -46,6 +57,9 @@ class TraceLog:
     def record(self, now: Micros, record: Record) -> None:
         """See `host.Observer`."""
         kind = type(record)
+        if kind in WARNED:
+            _log.warning(str(kind.__struct_config__.tag), hint=WARNED[kind], **_fields(record))
+            return
         write = _log.info if kind in SHOWN else _log.warning if kind is Dropped else _log.debug
         write(str(kind.__struct_config__.tag), at_s=round(now / 1e6, 3), **_fields(record))
 

@@ -13,6 +13,7 @@ from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.relay import Relays
 from edgecoder.coordinator.summaries import Summaries
 from edgecoder.core.context import MILLI, Context
+from edgecoder.core.effects import Clones as ClonesSeen
 from edgecoder.core.effects import Disconnect
 from edgecoder.core.events import (
     CatalogConfirmed,
@@ -118,7 +119,7 @@ class Hub:
         self._context.reply(query.command, self.ledger.totals())
 
     def _query_clones(self, query: QueryClones) -> None:
-        self._context.reply(query.command, self.clones.rows())
+        self._context.reply(query.command, ClonesSeen(self.clones.rows()))
 
     def _shut_down(self, command: ShutDown) -> None:
         self.relays.drain(lambda: self._context.reply(command.command, None))

@@ -360,6 +360,12 @@ class CloneRow(msgspec.Struct, frozen=True, gc=False):
     """Since it came last."""
 
 
+class Clones(msgspec.Struct, frozen=True, gc=False):
+    """What a coordinator has seen of keys that several machines have, of late; the last first."""
+
+    rows: tuple[CloneRow, ...]
+
+
 class LedgerTotals(msgspec.Struct, frozen=True, gc=False):
     """The receipts that a coordinator has."""
 
@@ -378,7 +384,7 @@ Result = (
     | tuple[ModelRow, ...]
     | MeshCapabilities
     | LedgerTotals
-    | tuple[CloneRow, ...]
+    | Clones
     | bool
     | Reason
     | None

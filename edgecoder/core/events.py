@@ -272,7 +272,7 @@ class QueryLedger(Command, frozen=True):
 
 
 class QueryClones(Command, frozen=True):
-    """Which nodes are more than one machine, as a coordinator has seen? Reply: a tuple of CloneRow."""
+    """Which nodes are more than one machine, as a coordinator has seen? Reply: Clones."""
 
 
 class ShutDown(Command, frozen=True):

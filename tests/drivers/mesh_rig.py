@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -27,9 +28,11 @@ from edgecoder_drivers.coordinator import Coordinator, CoordinatorPlan, coordina
 from edgecoder_drivers.driver import Perform
 from edgecoder_drivers.host import AsyncHost
 from edgecoder_drivers.identity import Identity, KeyRing, load_identity
+from edgecoder_drivers.lan.browse import BrowseDriver
 from edgecoder_drivers.links.admission import Kind
 from edgecoder_drivers.links.driver import LinksDriver
 from edgecoder_drivers.links.handshake import Self
+from edgecoder_drivers.tracelog import TraceLog
 from tests.catalogs import CATALOG
 from tests.drivers.memory import MemoryDriver
 from tests.drivers.rig import Seen, has
@@ -48,7 +51,9 @@ QUICK: Final[dict[str, int]] = {
     "dial_retry_max_ms": 400,
     "dial_spread_ms": 10,
     "heartbeat_gap_ms": 1,
+    "clone_answer_ms": 1_000,
 }
+_LIVES: Final = itertools.count(1)
 TURNS: Final = 4_000
 """How often something is looked for before it counts as not to come."""
 
@@ -133,18 +138,21 @@ async def member(
     role: Role = Role.AGENT,
     held: Sequence[CatalogEntry] = (),
     cluster: ClusterConfig = CLUSTER,
+    discover_at: Sequence[str] = ("127.0.0.1",),
+    kept: Mapping[str, bytes] | None = None,
     **config: Any,
 ) -> AsyncIterator[Member]:
-    """A member that has some files, and knows these coordinators."""
+    """A member that has some files, knows these coordinators, and has kept something of its life before."""
     ring, seen, engine = KeyRing(), Seen(), Engine()
     ring.add(key.public_bytes)
     settings = NodeConfig(has_radio=False, coordinators=tuple(coordinators), **{**QUICK, **config})
     setup = Setup(role=role, cluster=cluster, config=settings, catalog=CATALOG)
-    node = Node(setup, ByteSigner(key), ByteVerifier(ring, cluster.network_id), 1)
+    node = Node(setup, ByteSigner(key), ByteVerifier(ring, cluster.network_id), next(_LIVES))
     links = LinksDriver(Self(key, role, cluster.network_id), ring.add, tokens=tokens)
-    host = AsyncHost(node, [engine, links], observers=[seen])
+    browse = BrowseDriver(cluster.network_id, discover_at)
+    host = AsyncHost(node, [engine, links, browse], observers=[seen, TraceLog()])
     links.room = host.room
-    host.start(has(*held))
+    host.start({**has(*held), **(kept or {})})
     try:
         yield Member(host, links, engine, seen, key.node_id)
     finally:

@@ -18,7 +18,7 @@ IMPURE = {
 }  # fmt: skip
 IMPURE_BUILTINS = {"open", "print", "input", "breakpoint", "__import__", "exec", "eval", "hash", "id"}
 """Beside I/O: `hash` and `id` differ from one process to the next."""
-DRIVERS = ("ble", "llamacpp", "ollama", "http", "cdn", "store", "links", "transfer", "origin")
+DRIVERS = ("ble", "llamacpp", "ollama", "http", "cdn", "store", "links", "transfer", "origin", "lan")
 ASSEMBLY = (
     "commands", "coordinator.py", "demo", "device.py", "exchange.py", "llama_parts.py", "ollama_parts.py",
     "origin_catalog.py", "parts.py", "shelf.py",

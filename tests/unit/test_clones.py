@@ -6,6 +6,7 @@ import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.coordinator.clones import CLONE_TABLE, ROWS_MAX, CloneState, CloneStep
+from edgecoder.core.effects import Clones
 from edgecoder.core.events import LinkDown, LinkUp, QueryClones
 from edgecoder.core.ids import LinkId, Medium, NodeId, Role
 from edgecoder.errors import Reason
@@ -34,10 +35,14 @@ def machine(cluster: Cluster, name: str, key: str = "node", wall_ms: int = 0) ->
     return host
 
 
+def is_online(host: Host) -> bool:
+    return host.member.heartbeat.is_online
+
+
 def rows(host: Host) -> list[tuple[NodeId, int]]:
     """What a coordinator says of clones."""
-    reply = host.result(host.ask(QueryClones), tuple)
-    return [(row.node, row.times) for row in reply]
+    reply = host.result(host.ask(QueryClones), Clones)
+    return [(row.node, row.times) for row in reply.rows]
 
 
 def said(host: Host) -> list[bool]:
@@ -56,8 +61,8 @@ def test_two_machines_with_one_key_are_noticed_and_the_first_stays(cluster: Clus
     assert [record.node for record in home.traced(CloneSeen)] == [first.node_id]
     assert said(first) == [True]
     assert said(second) == [False]
-    assert first.member.heartbeat.is_online
-    assert not second.member.heartbeat.is_online
+    assert is_online(first)
+    assert not is_online(second)
     (shown,) = second.member.uplinks.shown(None)
     assert shown.reason is Reason.CLONED
 
@@ -86,7 +91,7 @@ def test_when_the_first_is_switched_off_the_second_takes_its_place(cluster: Clus
     cluster.run_for(10_000)
     cluster.stop(first)
     cluster.run_for(2 * LONGEST_MS)
-    assert second.member.heartbeat.is_online
+    assert is_online(second)
     assert home.hub.registry.agent_count() == 1
     cluster.run_for(60_000)
     (shown,) = second.member.uplinks.shown(None)
@@ -108,7 +113,7 @@ def test_a_restart_is_no_clone(cluster: Cluster, is_crashed: bool) -> None:
             cluster.stop(node)
         node.start()
         cluster.run_for(ANSWER_MS + 2_000)
-        assert node.member.heartbeat.is_online
+        assert is_online(node)
         assert home.hub.registry.rows[node.node_id].epoch == node.alive.context.epoch
         cluster.run_for(20_000)
     assert home.traced(CloneSeen) == []
@@ -126,7 +131,7 @@ def test_a_reconnect_is_no_clone(cluster: Cluster) -> None:
         (link,) = cluster.links_of(node)
         half_lost(cluster, link, node)
         cluster.run_for(LONGEST_MS + 10_000)
-        assert node.member.heartbeat.is_online
+        assert is_online(node)
     assert home.traced(CloneSeen) == []
     assert rows(home) == []
 
@@ -161,7 +166,7 @@ def test_two_lives_that_chose_one_epoch_and_are_both_heard_are_told_apart(cluste
     assert first.alive.context.epoch != second.alive.context.epoch
     assert said(second) == [False]
     cluster.run_for(20_000)
-    assert first.member.heartbeat.is_online
+    assert is_online(first)
     assert home.hub.registry.rows[first.node_id].epoch == first.alive.context.epoch
     assert len(home.traced(CloneSeen)) == 1
 
@@ -176,14 +181,14 @@ def test_the_first_is_found_out_when_it_is_heard_again(cluster: Cluster) -> None
     second = machine(cluster, "second", wall_ms=1_700_000_000_000)
     cluster.drop(Identity, 1, source=home, target=first)
     cluster.run_for(ANSWER_MS // 2)
-    assert not second.member.heartbeat.is_online
+    assert not is_online(second)
     cluster.run_for(ANSWER_MS)
-    assert second.member.heartbeat.is_online
+    assert is_online(second)
     cluster.heal()
     cluster.run_for(60_000)
-    assert second.member.heartbeat.is_online
+    assert is_online(second)
     assert said(first) == [False]
-    assert not first.member.heartbeat.is_online
+    assert not is_online(first)
 
 
 def test_frames_of_a_life_that_is_over_are_answered_where_nobody_else_is_there(cluster: Cluster) -> None:
@@ -194,7 +199,7 @@ def test_frames_of_a_life_that_is_over_are_answered_where_nobody_else_is_there(c
     home.alive.gate._windows[node.node_id].epoch += 5
     cluster.run_for(40_000)
     assert cluster.sent(Stale, home, node)
-    assert node.member.heartbeat.is_online
+    assert is_online(node)
     assert home.traced(CloneSeen) == []
 
 
@@ -212,7 +217,7 @@ def test_who_has_not_the_key_makes_nobody_a_clone(cluster: Cluster) -> None:
         cluster.carry(thief, link, recorded)
         cluster.run_for(5_000)
     assert home.traced(CloneSeen) == []
-    assert node.member.heartbeat.is_online
+    assert is_online(node)
 
 
 def test_only_a_coordinator_may_say_so(cluster: Cluster) -> None:

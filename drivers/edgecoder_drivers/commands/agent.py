@@ -33,7 +33,7 @@ from edgecoder_drivers.commands.serving import (
     plan_of,
     serve,
 )
-from edgecoder_drivers.commands.uplinks import Coordinators, Join
+from edgecoder_drivers.commands.uplinks import Coordinators, Discover, DiscoverAt, Join
 from edgecoder_drivers.http.server import PORT
 from edgecoder_drivers.ollama.address import address
 from edgecoder_drivers.ollama_parts import OllamaParts
@@ -64,6 +64,8 @@ def command(
     ] = None,
     coordinator: Coordinators = None,
     join: Join = None,
+    discover: Discover = None,
+    discover_at: DiscoverAt = None,
     transfer_host: TransferHost = None,
     transfer_port: TransferPort = None,
     host: Host = "127.0.0.1",
@@ -91,6 +93,8 @@ def command(
         overrides=overrides or (),
         coordinators=coordinator,
         join=join,
+        discover=discover,
+        discover_at=discover_at,
         transfer=(transfer_host, transfer_port),
     )
     serve(plan, lambda plan, catalog: OllamaParts(plan.folder, catalog, plan.config, host=ollama), log)

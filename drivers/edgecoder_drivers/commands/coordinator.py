@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,8 @@ import platformdirs
 import typer
 
 from edgecoder.errors import ConfigError
-from edgecoder.settings import default_file, load_settings
+from edgecoder.settings import Settings, default_file, load_settings
+from edgecoder_drivers.commands.find import command as find
 from edgecoder_drivers.commands.serving import (
     CatalogFile,
     Config,
@@ -29,7 +31,7 @@ from edgecoder_drivers.commands.serving import (
     make_folder,
     read_token,
 )
-from edgecoder_drivers.commands.uplinks import Coordinators, coordinators_of
+from edgecoder_drivers.commands.uplinks import Coordinators, Discover, DiscoverAt, coordinators_of, interfaces_of
 from edgecoder_drivers.coordinator import Coordinator, CoordinatorPlan, coordinating
 from edgecoder_drivers.ending import Ending
 from edgecoder_drivers.links.address import PORT
@@ -56,6 +58,8 @@ def serve(
     data: Data = None,
     catalog: CatalogFile = None,
     coordinator: Coordinators = None,
+    discover: Discover = None,
+    discover_at: DiscoverAt = None,
     members: Annotated[
         Path | None,
         typer.Option(
@@ -69,6 +73,14 @@ def serve(
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")] = PORT,
+    announce: Annotated[
+        bool | None,
+        typer.Option(
+            "--announce/--no-announce",
+            help="Announce it on the networks that it listens at; without either, unless that is loopback.",
+            show_default=False,
+        ),
+    ] = None,
     token_file: TokenFile = None,
     tls_certificate: Annotated[
         Path | None, typer.Option("--tls-certificate", metavar="FILE", help="PEM certificate; without it, its own.")
@@ -83,12 +95,10 @@ def serve(
     """Run a coordinator. `edgecoder coordinator invite` lets a node in."""
     if context.invoked_subcommand is not None:
         return
-    file = config or default_file(os.environ)
-    preset = None if file is not None or "EDGECODER_PRESET" in os.environ else "server"
-    settings = load_settings(preset=preset, file=file, environ=os.environ, overrides=overrides or ())
+    settings = _settings(config, overrides or ())
     folder = data or FOLDER
     make_folder(folder)
-    node = coordinators_of(msgspec.structs.replace(settings.node, has_radio=False), coordinator)
+    node = coordinators_of(msgspec.structs.replace(settings.node, has_radio=False), coordinator, discover)
     plan = CoordinatorPlan(
         folder=folder,
         cluster=settings.cluster,
@@ -102,16 +112,26 @@ def serve(
         token=None if token_file is None else read_token(token_file),
         members=members,
         journal=journal,
+        announce=announce,
+        discover_at=interfaces_of(discover_at),
     )
     configure_logs(log)
 
-    async def life() -> None:
-        async with coordinating(plan) as running:
-            ending = Ending()
-            _greet(plan, running)
-            await running.until_told(ending)
+    asyncio.run(_life(plan))
 
-    asyncio.run(life())
+
+def _settings(config: Path | None, overrides: Sequence[str]) -> Settings:
+    """What files, environment and flags say; where they name no preset it is a server's."""
+    file = config or default_file(os.environ)
+    preset = None if file is not None or "EDGECODER_PRESET" in os.environ else "server"
+    return load_settings(preset=preset, file=file, environ=os.environ, overrides=overrides)
+
+
+async def _life(plan: CoordinatorPlan) -> None:
+    async with coordinating(plan) as running:
+        ending = Ending()
+        _greet(plan, running)
+        await running.until_told(ending)
 
 
 @command.command()
@@ -125,6 +145,9 @@ def invite(
         hint = "start `edgecoder coordinator` first, or give its --data"
         raise ConfigError(str(folder), None, "there is no coordinator here", hint)
     typer.echo(Admission(folder).invite(kind))
+
+
+command.command("find")(find)
 
 
 def _greet(plan: CoordinatorPlan, running: Coordinator) -> None:

@@ -31,7 +31,7 @@ from edgecoder_drivers.commands.serving import (
     plan_of,
     serve,
 )
-from edgecoder_drivers.commands.uplinks import Coordinators, Join
+from edgecoder_drivers.commands.uplinks import Coordinators, Discover, DiscoverAt, Join
 from edgecoder_drivers.http.server import PORT
 from edgecoder_drivers.llama_parts import LlamaParts
 
@@ -47,6 +47,8 @@ def command(
     ] = None,
     coordinator: Coordinators = None,
     join: Join = None,
+    discover: Discover = None,
+    discover_at: DiscoverAt = None,
     transfer_host: TransferHost = None,
     transfer_port: TransferPort = None,
     host: Host = "127.0.0.1",
@@ -73,6 +75,8 @@ def command(
         overrides=overrides or (),
         coordinators=coordinator,
         join=join,
+        discover=discover,
+        discover_at=discover_at,
         transfer=(transfer_host, transfer_port),
     )
     serve(plan, lambda plan, catalog: LlamaParts(plan.folder, catalog, plan.config, threads=threads), log)

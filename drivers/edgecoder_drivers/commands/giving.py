@@ -36,7 +36,9 @@ def place_of(config: NodeConfig, host: str | None, port: int | None) -> Place | 
     """Where a node gives pieces; None where it has no coordinator, who alone could send others to it."""
     if not config.coordinators:
         return None
-    towards, _ = split(config.coordinators[0].partition("@")[2])
+    endpoints = [address.partition("@")[2] for address in config.coordinators]
+    known = next(filter(None, endpoints), "")
+    towards = split(known)[0] if known else ""
     return Place(host=host or _all_towards(towards), port=port, towards=towards)
 
 

@@ -93,8 +93,10 @@ def status(url: Url = URL, token: Token = None, cacert: Authority = None, as_jso
         stale = ", stale: nothing new is fetched" if shown.catalog_stale else ""
         typer.echo(f"catalog      version {shown.catalog_version}, heard {shown.catalog_age_s:.0f} s ago{stale}")
     for each in shown.coordinators:
-        state = f"{each.state}{', home' if each.home else ''}{f': {each.detail}' if each.detail else ''}"
-        typer.echo(printable(f"  {each.coordinator_id[:8]}@{each.endpoint}  {state}"))
+        marks = f"{', home' if each.home else ''}{', named by another' if each.told else ''}"
+        state = f"{each.state}{marks}{f': {each.detail}' if each.detail else ''}"
+        where = f"@{each.endpoint}" if each.endpoint else ""
+        typer.echo(printable(f"  {each.coordinator_id[:8]}{where}  {state}"))
     if shown.reason:
         typer.echo(printable(f"last change  {shown.detail or 'failed'} ({shown.reason})"))
     for pull in shown.pull_progress:

@@ -24,7 +24,7 @@ from edgecoder.settings import default_file, load_settings
 from edgecoder_drivers.catalogs import check_address, check_cdn, load_catalog
 from edgecoder_drivers.commands.giving import place_of
 from edgecoder_drivers.commands.token import token_of
-from edgecoder_drivers.commands.uplinks import coordinators_of
+from edgecoder_drivers.commands.uplinks import coordinators_of, interfaces_of
 from edgecoder_drivers.device import Plan, running
 from edgecoder_drivers.ending import Ending
 from edgecoder_drivers.http.server import PORT, Binding
@@ -133,6 +133,8 @@ def plan_of(
     coordinators: Sequence[str] | None = None,
     join: Sequence[str] | None = None,
     transfer: tuple[str | None, int | None] = (None, None),
+    discover: bool | None = None,
+    discover_at: Sequence[str] | None = None,
 ) -> Plan:
     """What is to be put together. Raises ConfigError."""
     file = config or default_file(os.environ)
@@ -141,7 +143,7 @@ def plan_of(
     node = msgspec.structs.replace(settings.node, has_radio=False)  # there is no driver of a radio yet
     if kind.slots is not None and settings.origins["node.slots"] in ("default", f"preset {settings.preset}"):
         node = msgspec.structs.replace(node, slots=kind.slots)
-    node = coordinators_of(node, coordinators)
+    node = coordinators_of(node, coordinators, discover)
     folder = data or platformdirs.user_data_path("edgecoder", appauthor=False)
     make_folder(folder)
     if journal is not None:
@@ -156,6 +158,7 @@ def plan_of(
         binding=where.binding(),
         journal=journal,
         join=tuple(join or ()),
+        discover_at=interfaces_of(discover_at),
         place=place_of(node, *transfer),
     )
 

@@ -130,6 +130,8 @@ class UplinkStatus(Answer, frozen=True):
     reason: str | None = None
     """Why the last dial brought no link."""
     detail: str | None = None
+    told: bool = False
+    """Whether another coordinator named it as its federation's; it is not in the configuration."""
 
 
 class Status(Answer, frozen=True):

@@ -14,10 +14,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from edgecoder import __version__
-from edgecoder.core.effects import CoordinatorRow, MeshCapabilities, Progress, Result
-from edgecoder.core.events import Command, QueryMesh
+from edgecoder.core.effects import Clones, CoordinatorRow, MeshCapabilities, Progress, Result
+from edgecoder.core.events import Command, QueryClones, QueryMesh
 from edgecoder.core.ids import CommandId, NodeId
-from edgecoder.errors import Reason
+from edgecoder.errors import REASONS, Reason
 from edgecoder_drivers.http.base import application, for_programs_and_people
 from edgecoder_drivers.http.contract import MODEL_CHARS_MAX, Answer
 from edgecoder_drivers.http.mesh_page import PAGE
@@ -78,6 +78,19 @@ class CapabilitiesAnswer(Answer, frozen=True):
     coordinators: list[CoordinatorAnswer]
 
 
+class CloneAnswer(Answer, frozen=True):
+    """A node's key with which two machines came."""
+
+    node_id: str
+    stays: str
+    """Address of the one that is kept."""
+    other: str
+    times: int
+    """How often the other came."""
+    age_ms: int
+    detail: str
+
+
 class CoordinatorHealth(Answer, frozen=True):
     """GET /healthz."""
 
@@ -89,6 +102,8 @@ class CoordinatorHealth(Answer, frozen=True):
     coordinators: int
     """Links to other coordinators."""
     version: str
+    clones: tuple[CloneAnswer, ...] = ()
+    """Keys that several machines had in the last hour."""
 
 
 def make_mesh_app(
@@ -109,7 +124,10 @@ def make_mesh_app(
 
     async def healthz(request: Request) -> Response:  # noqa: ARG001
         members, coordinators = node.links
-        return answer(CoordinatorHealth("ok", node.node_id.hex(), "coordinator", members, coordinators, __version__))
+        clones = await _clones(node)
+        return answer(
+            CoordinatorHealth("ok", node.node_id.hex(), "coordinator", members, coordinators, __version__, clones)
+        )
 
     routes = [
         Route("/mesh/capabilities", capabilities),
@@ -117,6 +135,22 @@ def make_mesh_app(
         *for_programs_and_people(metrics, PAGE),
     ]
     return application(routes, hosts=hosts, token=token, hint=_HINT)
+
+
+async def _clones(node: ServedCoordinator) -> tuple[CloneAnswer, ...]:
+    """What the node has seen of keys that are copies; nothing where it does not answer."""
+    _, reply = node.begin(QueryClones)
+    try:
+        result = await asyncio.wait_for(asyncio.shield(reply), ANSWER_S)
+    except TimeoutError:
+        return ()
+    if not isinstance(result, Clones):
+        return ()
+    info = REASONS[Reason.CLONED]
+    detail = f"two machines run with this key; {info.hint}"
+    return tuple(
+        CloneAnswer(row.node.hex(), row.stays, row.other, row.times, row.age_ms, detail) for row in result.rows
+    )
 
 
 def _asked(request: Request) -> dict[str, Any]:

@@ -8,6 +8,7 @@ PAGE = page_of(
     "EdgeCoder coordinator",
     """<p id="error" role="alert"></p>
 <table id="status"></table>
+<table id="clones"></table>
 <h2>Federation</h2>
 <table id="coordinators"></table>
 <p>Programs ask <a href="/mesh/capabilities">/mesh/capabilities</a>. Counters: <a href="/metrics">/metrics</a>.</p>
@@ -20,6 +21,9 @@ PAGE = page_of(
     document.getElementById("status").replaceChildren(
       row(["node", health.nodeId]), row(["members linked", health.members]),
       row(["coordinators linked", health.coordinators]), row(["version", health.version]));
+    document.getElementById("clones").replaceChildren(
+      ...(health.clones ?? []).map(each =>
+        row([`node ${each.nodeId.slice(0, 16)}`, `at ${each.stays} and ${each.other}: ${each.detail}`])));
     document.getElementById("coordinators").replaceChildren(
       row(["coordinator", "agents", "model", "agents with it", "free slots", "load", "age, s"], "th"),
       ...mesh.coordinators.flatMap(each => {

@@ -21,8 +21,9 @@ PAGE = page_of(
       row(["model", status.model ?? "none"]), row(["status", status.status]), row(["engine", status.engine]),
       row(["load", status.currentLoad]), row(["coordinator", status.online ? "online" : "none"]),
       ...(status.coordinators ?? []).map(each =>
-        row([`${each.coordinatorId.slice(0, 8)}@${each.endpoint}`,
-          each.state + (each.home ? ", home" : "") + (each.detail ? `: ${each.detail}` : "")])),
+        row([each.coordinatorId.slice(0, 8) + (each.endpoint && `@${each.endpoint}`),
+          each.state + (each.home ? ", home" : "") + (each.told ? ", named by another" : "") +
+          (each.detail ? `: ${each.detail}` : "")])),
       ...(status.reason ? [row(["last change", status.detail])] : []),
       ...(status.pullProgress ?? []).map(pull =>
         row([`pulling ${pull.model}`, `${Math.floor(100 * pull.bytesDone / pull.sizeBytes)} %`])));

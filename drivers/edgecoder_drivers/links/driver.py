@@ -31,6 +31,7 @@ _log = structlog.get_logger("edgecoder.links")
 STALL_S: Final = 20.0
 QUEUE_FRAMES_MAX: Final = 256
 QUEUE_BYTES_MAX: Final = 4 << 20
+WHERE_CHARS_MAX: Final = 64
 PER_PEER_MAX: Final = 2
 """Links of one node: a new one and the one that it may have lost without this end having noticed."""
 
@@ -146,7 +147,9 @@ class LinksDriver:
         self._by_peer.setdefault(peer.node, []).append(link)
         is_wide = peer.role is Role.COORDINATOR and self.me.role is Role.COORDINATOR
         medium = Medium.WAN if is_wide else Medium.LAN
-        self._post(LinkUp(link.link, medium, peer=peer.node, role=peer.role))
+        where = connection.remote_address
+        host = str(where[0])[:WHERE_CHARS_MAX] if where else ""
+        self._post(LinkUp(link.link, medium, peer=peer.node, role=peer.role, where=host))
         return link
 
     async def _carry(self, link: _Open) -> None:

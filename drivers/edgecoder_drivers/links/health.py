@@ -27,13 +27,14 @@ LOOK_S: Final = 5.0
 
 
 def checks() -> list[Check]:
-    """The checks of this part: one for each coordinator of the configuration that an agent would use."""
+    """The checks of this part: one for each coordinator of the configuration that has an address."""
     try:
         settings = load_settings(file=default_file(os.environ), environ=os.environ)
     except ConfigError as error:
         return [Check(SCOPE, "configuration", ok=False, detail=str(error), hint=error.hint)]
     network = settings.cluster.network_id
-    return [asyncio.run(check_coordinator(address, network)) for address in settings.node.coordinators]
+    placed = [address for address in settings.node.coordinators if "@" in address]
+    return [asyncio.run(check_coordinator(address, network)) for address in placed]
 
 
 async def check_coordinator(address: str, network: str) -> Check:

@@ -1,0 +1,150 @@
+"""A node listens on its networks for the coordinators that its core wants to find.
+
+What the core does not want is not posted: a stranger who shouts costs this machine some microseconds a packet, and its
+core nothing. How many names are asked for their records at once, and
+how often one coordinator is posted, is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final
+
+from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from edgecoder.core.effects import Browse, Effect, Operation
+from edgecoder.core.events import CoordinatorSeen
+from edgecoder.core.ids import NodeId
+from edgecoder.protocol import ENDPOINTS_MAX
+from edgecoder_drivers.driver import Operate, Perform, Post
+from edgecoder_drivers.lan.networks import Interface
+from edgecoder_drivers.lan.presence import keep_present
+from edgecoder_drivers.lan.records import SERVICE, Announced, read
+
+NAMES_MAX: Final = 256
+"""Names that wait to be asked for their records; one more is not asked."""
+ASKING: Final = 4
+"""So many are asked at once."""
+ANSWER_MS: Final = 2_000
+HEARD_MAX: Final = 256
+POST_S: Final = 1.0
+"""One coordinator is posted so often, at most."""
+Seen = Callable[[Announced], None]
+
+
+@contextlib.asynccontextmanager
+async def browsing(chosen: Sequence[str], seen: Seen) -> AsyncIterator[None]:
+    """While the block runs, `seen` is called with all that is announced at the chosen addresses; none: all networks."""
+    names: asyncio.Queue[tuple[Zeroconf, Sequence[Interface], str]] = asyncio.Queue(NAMES_MAX)
+
+    def take(info: AsyncServiceInfo, at: Sequence[Interface]) -> None:
+        announced = read(info, at)
+        if announced is not None:
+            seen(announced)
+
+    async def ask() -> None:
+        while True:
+            zeroconf, at, name = await names.get()
+            info = AsyncServiceInfo(SERVICE, name)
+            if not zeroconf.done and await info.async_request(zeroconf, ANSWER_MS):
+                take(info, at)
+
+    async def begin(zeroconf: AsyncZeroconf, at: Sequence[Interface]) -> None:
+        def changed(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:  # noqa: ARG001
+            if state_change is ServiceStateChange.Removed or not name.endswith(SERVICE):
+                return
+            info = AsyncServiceInfo(SERVICE, name)
+            if info.load_from_cache(zeroconf):
+                take(info, at)
+            elif not names.full():
+                names.put_nowait((zeroconf, at, name))
+
+        AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed])
+
+    tasks = [asyncio.create_task(ask(), name="edgecoder asks") for _ in range(ASKING)]
+    tasks.append(asyncio.create_task(keep_present(chosen, begin), name="edgecoder browses"))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+class BrowseDriver:
+    """See `driver.Driver`: listens from the first `Browse` on."""
+
+    def __init__(self, network_id: str, chosen: Sequence[str] = ()) -> None:
+        """`chosen` are addresses of this machine at whose networks it listens; none: all but loopback."""
+        self._network_id = network_id
+        self._chosen = chosen
+        self._post: Post = lambda event: None
+        self._wanted: frozenset[NodeId] = frozenset()
+        self._heard: dict[NodeId, Announced] = {}
+        """The last word on each coordinator, wanted or not: it may be wanted later, and is not said again soon."""
+        self._unsaid: dict[NodeId, list[str]] = {}
+        self._waiting: dict[NodeId, asyncio.TimerHandle] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def open(self, post: Post) -> None:
+        """See `driver.Driver`."""
+        self._post = post
+
+    def operations(self) -> Mapping[type[Operation], Operate]:
+        """See `driver.Driver`."""
+        return {}
+
+    def effects(self) -> Mapping[type[Effect], Perform]:
+        """See `driver.Driver`."""
+        return {Browse: self._browse}
+
+    async def close(self) -> None:
+        """See `driver.Driver`."""
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def seen(self, announced: Announced) -> None:
+        """Something is announced."""
+        if announced.network_id != self._network_id:
+            return
+        self._heard.pop(announced.node, None)
+        self._heard[announced.node] = announced
+        if len(self._heard) > HEARD_MAX:
+            del self._heard[next((node for node in self._heard if node not in self._wanted), announced.node)]
+        if announced.node in self._wanted:
+            self._say(announced)
+
+    def _say(self, announced: Announced) -> None:
+        """Post it, unless this coordinator was posted a moment ago: then what comes first, until it may be again."""
+        unsaid = self._unsaid.setdefault(announced.node, [])
+        for endpoint in announced.endpoints:
+            if endpoint not in unsaid and len(unsaid) < ENDPOINTS_MAX:
+                unsaid.append(endpoint)
+        if announced.node not in self._waiting:
+            self._post_now(announced.node)
+
+    def _post_now(self, node: NodeId) -> None:
+        self._waiting.pop(node, None)
+        unsaid = self._unsaid.pop(node, [])
+        if unsaid and node in self._wanted:
+            self._post(CoordinatorSeen(node, tuple(unsaid)))
+            self._waiting[node] = asyncio.get_running_loop().call_later(POST_S, self._post_now, node)
+
+    def _browse(self, effect: Browse) -> None:
+        more = [node for node in effect.coordinators if node not in self._wanted]
+        self._wanted = frozenset(effect.coordinators)
+        for node in more:
+            if node in self._heard:
+                self._say(self._heard[node])
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen(), name="edgecoder listens")
+
+    async def _listen(self) -> None:
+        async with browsing(self._chosen, self.seen):
+            await asyncio.get_running_loop().create_future()
