@@ -227,6 +227,7 @@ class Uplinks:
         if not row.endpoint:  # it is dialled when somebody says where it is
             row.reason = Reason.NO_ADDRESS
             return
+        row.reason = None if row.reason is Reason.NO_ADDRESS else row.reason
         self._step(row, UplinkStep.DIALLED)
 
         def dialled(completion: Connected | ConnectFailed) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgecoder.core.events import QueryStatus
+from edgecoder.core.ids import LinkId
 from edgecoder.errors import Reason
 from edgecoder.trace import IdentityShared, OnlineChanged
 from edgecoder_drivers.links.dial import PING_S
@@ -99,7 +101,7 @@ def test_a_reconnect_is_no_clone(tmp_path: Path) -> None:
                     link.connection.transport.abort()
                 else:
                     lose(node.links)
-                await until(lambda link=link: [each for each in node.links.open_links if each > link.link])
+                await until(partial(has_later, node, link.link))
                 await until(lambda: online(node))
             await asyncio.sleep(1.5)
             assert await clones(hub) == []
@@ -108,10 +110,14 @@ def test_a_reconnect_is_no_clone(tmp_path: Path) -> None:
     run(test())
 
 
+def has_later(node: Member, link: LinkId) -> bool:
+    return any(each > link for each in node.links.open_links)
+
+
 def lose(links: LinksDriver) -> None:
     """This end of its only link is lost, and the other hears nothing of it: what is left reads and answers nothing."""
     (link,) = links.open_links.values()
-    link.connection.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's transports of sockets have it
+    link.connection.transport.pause_reading()
     link.connection.connection_lost(None)
 
 
@@ -131,7 +137,7 @@ def test_a_restart_is_no_clone(tmp_path: Path, is_crash: bool) -> None:
             for _ in range(3):
                 life = member(A, [address(hub)], kept=kept)
                 node = await life.__aenter__()
-                await until(lambda node=node: node.traced(OnlineChanged))
+                await until(partial(node.traced, OnlineChanged))
                 kept = dict(node.engine.disk)
                 if is_crash:  # nobody reads, writes or closes any more
                     freeze(node)
@@ -151,7 +157,7 @@ def test_a_restart_is_no_clone(tmp_path: Path, is_crash: bool) -> None:
 def freeze(node: Member) -> None:
     """As if its machine had no power: nothing is answered, and no socket is closed."""
     for link in node.links.open_links.values():
-        link.connection.transport.pause_reading()  # type: ignore[attr-defined]  # as above
+        link.connection.transport.pause_reading()
     node.host.post = lambda event: None  # type: ignore[method-assign]
     node.links.open(lambda event: None)
 

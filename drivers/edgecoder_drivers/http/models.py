@@ -196,5 +196,5 @@ def kind_of(result: Result, kind: type[K]) -> K:
 
 def _uplink(row: UplinkRow) -> UplinkStatus:
     reason = row.reason
-    why = (None, None) if reason is None else (reason.value, REASONS[reason].message)
-    return UplinkStatus(row.coordinator.hex(), row.endpoint, row.state, row.is_home, *why, told=row.is_told)
+    value, detail = (None, None) if reason is None else (reason.value, REASONS[reason].message)
+    return UplinkStatus(row.coordinator.hex(), row.endpoint, row.state, row.is_home, value, detail, row.is_told)

@@ -24,13 +24,14 @@ async def announced(node: NodeId, network_id: str, host: str, port: int) -> Asyn
     to. On loopback that is this machine alone."""
     mark = secrets.token_hex(4)
 
-    async def begin(zeroconf: AsyncZeroconf, at: Sequence[Interface]) -> None:
-        await (
-            await zeroconf.async_register_service(made(node, network_id, port, mark, at), cooperating_responders=True)
-        )
+    @contextlib.asynccontextmanager
+    async def presence(zeroconf: AsyncZeroconf, at: Sequence[Interface]) -> AsyncIterator[None]:
+        records = made(node, network_id, port, mark, at)
+        await (await zeroconf.async_register_service(records, cooperating_responders=True))
         _log.info("announced", at=[str(each.ip) for each in at], port=port)
+        yield
 
-    task = asyncio.create_task(keep_present((host,), begin), name="edgecoder announces")
+    task = asyncio.create_task(keep_present((host,), presence), name="edgecoder announces")
     try:
         yield
     finally:

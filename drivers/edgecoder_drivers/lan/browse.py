@@ -12,8 +12,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
-from zeroconf import ServiceStateChange, Zeroconf
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+from zeroconf import Error, ServiceListener, Zeroconf
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from edgecoder.core.effects import Browse, Effect, Operation
 from edgecoder.core.events import CoordinatorSeen
@@ -32,46 +32,63 @@ ANSWER_MS: Final = 2_000
 HEARD_MAX: Final = 256
 POST_S: Final = 1.0
 """One coordinator is posted so often, at most."""
-Seen = Callable[[Announced], None]
 
 
-@contextlib.asynccontextmanager
-async def browsing(chosen: Sequence[str], seen: Seen) -> AsyncIterator[None]:
-    """While the block runs, `seen` is called with all that is announced at the chosen addresses; none: all networks."""
-    names: asyncio.Queue[tuple[Zeroconf, Sequence[Interface], str]] = asyncio.Queue(NAMES_MAX)
+class _Names(ServiceListener):
+    """Reads the records of each name that comes, and has those asked for that did not come with it."""
+
+    def __init__(self, at: Sequence[Interface], take: Callable[[AsyncServiceInfo, Sequence[Interface]], None]) -> None:
+        self._at = at
+        self._take = take
+        self.names: asyncio.Queue[str] = asyncio.Queue(NAMES_MAX)
+
+    def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+        """A name is there."""
+        if not name.endswith(type_):
+            return
+        info = AsyncServiceInfo(type_, name)
+        if info.load_from_cache(zc):
+            self._take(info, self._at)
+        elif not self.names.full():
+            self.names.put_nowait(name)
+
+    def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+        """Something else is said of it."""
+        self.add_service(zc, type_, name)
+
+    def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+        """It is gone. What was said of it is tried while there is nothing better."""
+
+    async def ask(self, zeroconf: Zeroconf) -> None:
+        """Ask for the records of one name after the other."""
+        while True:
+            info = AsyncServiceInfo(SERVICE, await self.names.get())
+            with contextlib.suppress(Error, OSError, ValueError):
+                if await info.async_request(zeroconf, ANSWER_MS):
+                    self._take(info, self._at)
+
+
+async def browse(chosen: Sequence[str], seen: Callable[[Announced], None]) -> None:
+    """Until it is cancelled, call `seen` with all that is announced at the chosen addresses; none: all networks."""
 
     def take(info: AsyncServiceInfo, at: Sequence[Interface]) -> None:
         announced = read(info, at)
         if announced is not None:
             seen(announced)
 
-    async def ask() -> None:
-        while True:
-            zeroconf, at, name = await names.get()
-            info = AsyncServiceInfo(SERVICE, name)
-            if not zeroconf.done and await info.async_request(zeroconf, ANSWER_MS):
-                take(info, at)
+    @contextlib.asynccontextmanager
+    async def presence(zeroconf: AsyncZeroconf, at: Sequence[Interface]) -> AsyncIterator[None]:
+        names = _Names(at, take)
+        tasks = [asyncio.create_task(names.ask(zeroconf.zeroconf), name="edgecoder asks") for _ in range(ASKING)]
+        try:
+            await zeroconf.async_add_service_listener(SERVICE, names)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
-    async def begin(zeroconf: AsyncZeroconf, at: Sequence[Interface]) -> None:
-        def changed(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:  # noqa: ARG001
-            if state_change is ServiceStateChange.Removed or not name.endswith(SERVICE):
-                return
-            info = AsyncServiceInfo(SERVICE, name)
-            if info.load_from_cache(zeroconf):
-                take(info, at)
-            elif not names.full():
-                names.put_nowait((zeroconf, at, name))
-
-        AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed])
-
-    tasks = [asyncio.create_task(ask(), name="edgecoder asks") for _ in range(ASKING)]
-    tasks.append(asyncio.create_task(keep_present(chosen, begin), name="edgecoder browses"))
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+    await keep_present(chosen, presence)
 
 
 class BrowseDriver:
@@ -143,8 +160,4 @@ class BrowseDriver:
             if node in self._heard:
                 self._say(self._heard[node])
         if self._task is None:
-            self._task = asyncio.create_task(self._listen(), name="edgecoder listens")
-
-    async def _listen(self) -> None:
-        async with browsing(self._chosen, self.seen):
-            await asyncio.get_running_loop().create_future()
+            self._task = asyncio.create_task(browse(self._chosen, self.seen), name="edgecoder listens")

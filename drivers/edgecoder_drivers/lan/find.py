@@ -8,7 +8,7 @@ from typing import Final
 
 from edgecoder.core.ids import NodeId
 from edgecoder.protocol import ENDPOINTS_MAX
-from edgecoder_drivers.lan.browse import HEARD_MAX, browsing
+from edgecoder_drivers.lan.browse import HEARD_MAX, browse
 from edgecoder_drivers.lan.records import Announced
 
 FIND_S: Final = 3.0
@@ -27,6 +27,8 @@ async def find(network_id: str, chosen: Sequence[str] = (), seconds: float = FIN
         whole = tuple(dict.fromkeys((*known, *announced.endpoints)))[:ENDPOINTS_MAX]
         found[node] = Announced(node, network_id, whole)
 
-    async with browsing(chosen, seen):
-        await asyncio.sleep(seconds)
+    listening = asyncio.create_task(browse(chosen, seen), name="edgecoder finds")
+    await asyncio.wait({listening}, timeout=seconds)
+    listening.cancel()
+    await asyncio.wait({listening})
     return [found[node] for node in sorted(found)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import structlog
@@ -17,15 +18,16 @@ from edgecoder_drivers.lan.networks import Interface, speaking_at
 LOOK_S: Final = 15.0
 """How often it is looked at which networks there are."""
 _log = structlog.get_logger("edgecoder.lan")
-Begin = Callable[[AsyncZeroconf, Sequence[Interface]], Awaitable[None]]
+Presence = Callable[[AsyncZeroconf, Sequence[Interface]], AbstractAsyncContextManager[None]]
+"""What goes on while there is a socket."""
 
 
-async def keep_present(chosen: Sequence[str], begin: Begin) -> None:
-    """Until it is cancelled: have a socket at the chosen addresses, and `begin` with each new one."""
+async def keep_present(chosen: Sequence[str], presence: Presence) -> None:
+    """Until it is cancelled: have a socket at the chosen addresses, and a presence with each."""
     said = ""
     while True:
         at = speaking_at(chosen)
-        problem = "no network" if not at else await _present(at, chosen, begin)
+        problem = "no network" if not at else await _present(at, chosen, presence)
         if problem and problem != said:
             _log.warning("not on the network", problem=problem, hint="discovery goes on when there is one")
         said = problem
@@ -33,19 +35,19 @@ async def keep_present(chosen: Sequence[str], begin: Begin) -> None:
             await asyncio.sleep(LOOK_S)
 
 
-async def _present(at: list[Interface], chosen: Sequence[str], begin: Begin) -> str:
+async def _present(at: list[Interface], chosen: Sequence[str], presence: Presence) -> str:
     """For as long as the networks stay as they are. What went wrong, if something did."""
     try:
         zeroconf = AsyncZeroconf(interfaces=[str(each.ip) for each in at])
     except OSError as error:
         return error.strerror or str(error)
     try:
-        await begin(zeroconf, at)
-        while True:
-            await asyncio.sleep(LOOK_S)
-            if speaking_at(chosen) != at:
-                return ""
-    except (OSError, Error) as error:
+        async with presence(zeroconf, at):
+            while True:
+                await asyncio.sleep(LOOK_S)
+                if speaking_at(chosen) != at:
+                    return ""
+    except (OSError, Error, RuntimeError) as error:
         return str(error) or type(error).__name__
     finally:
         with contextlib.suppress(OSError, Error):
