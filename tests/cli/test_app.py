@@ -65,7 +65,11 @@ def test_every_command_has_a_line_and_loads(entry_point: EntryPoint) -> None:
     assert f"Usage: edgecoder {entry_point.name}" in ran.stdout
 
 
-GROUPS = {"config": ["show"], "model": ["list", "status", "swap", "pull", "remove", "import", "export"]}
+GROUPS = {
+    "config": ["show"],
+    "coordinator": ["invite", "find"],
+    "model": ["list", "status", "swap", "pull", "remove", "import", "export"],
+}
 
 
 @pytest.mark.parametrize(

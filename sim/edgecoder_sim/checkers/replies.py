@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from edgecoder.core.effects import (
+    Clones,
     LedgerTotals,
     MeshCapabilities,
     ModelStatus,
@@ -19,6 +20,7 @@ from edgecoder.core.events import (
     CancelTask,
     Command,
     PullModel,
+    QueryClones,
     QueryLedger,
     QueryMesh,
     QueryModels,
@@ -42,6 +44,7 @@ RESULTS: Final[dict[type[Command], type]] = {
     CancelTask: bool,
     QueryMesh: MeshCapabilities,
     QueryLedger: LedgerTotals,
+    QueryClones: Clones,
     QueryStatus: ModelStatus,
     QueryModels: tuple,
     ShutDown: type(None),
