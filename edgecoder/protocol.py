@@ -43,6 +43,8 @@ PIECES_PER_MESSAGE: Final = 256
 """Pieces that one message names."""
 TICKET_TAG: Final = b"edgecoder/ticket/1\x00"
 """Domain tag before what a ticket signs."""
+OFFER_TAG: Final = b"edgecoder/offer/1\x00"
+"""The same where a ticket lets its sender offer a connection: what is shown with a request opens none."""
 CDN_ID: Final = bytes(NODE_ID_BYTES)
 """The CDN where a sender is named: no key has this hash."""
 

@@ -121,3 +121,7 @@ class KeyRing:
         except InvalidSignature:
             return False
         return True
+
+    def knows(self, sender: NodeId) -> bool:
+        """See `VerifyingKeys`."""
+        return sender in self._keys

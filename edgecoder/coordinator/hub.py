@@ -24,6 +24,7 @@ from edgecoder.wire.envelope import Verified
 from edgecoder.wire.messages import (
     Announce,
     Cancel,
+    DialRequest,
     Have,
     Heartbeat,
     HeartbeatAck,
@@ -160,5 +161,6 @@ class Hub:
         LedgerBatch: _on_ledger_batch,
         Announce: lambda hub, link, verified: hub.broker.announce(link, verified.message),
         Have: lambda hub, link, verified: hub.broker.have(link, verified.message),
+        DialRequest: lambda hub, link, verified: hub.broker.dial(link, verified.message),
     }
     """Who takes a message; called with the hub, the link and the verified message."""

@@ -11,7 +11,19 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import Address, CommandId, FileId, LinkId, Medium, NodeId, OpId, RequestId, Role, Wanted
+from edgecoder.core.ids import (
+    Address,
+    ChannelId,
+    CommandId,
+    FileId,
+    LinkId,
+    Medium,
+    NodeId,
+    OpId,
+    RequestId,
+    Role,
+    Wanted,
+)
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.wire.advertisement import Bits
@@ -424,6 +436,32 @@ class AskWithdrawn(Event, frozen=True):
     """The peer does not wait any more for the answer to a request."""
 
     request: RequestId
+
+
+class ChannelOffered(Event, frozen=True):
+    """A peer has dialled this node, and would give pieces of a file over that connection. Answer: TakeChannel or
+    CloseChannel."""
+
+    channel: ChannelId
+    peer: NodeId
+    file: FileId
+    ticket: Ticket
+
+
+class ChannelLost(Event, frozen=True):
+    """A connection that was offered is gone; who closed it does not matter."""
+
+    channel: ChannelId
+
+
+class PeerDialled(Completion, frozen=True):
+    """The peer took the connection: its requests come over it from now on."""
+
+
+class DialFailed(Completion, frozen=True):
+    """The peer could not be reached, or does not want the connection."""
+
+    reason: Reason
 
 
 class PieceServed(Completion, frozen=True):

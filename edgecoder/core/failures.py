@@ -11,6 +11,7 @@ from edgecoder.core.effects import (
     Connect,
     DeleteFile,
     DialCoordinator,
+    DialPeer,
     FetchFile,
     FetchPiece,
     HashFile,
@@ -27,6 +28,7 @@ from edgecoder.core.events import (
     Completion,
     ConnectFailed,
     DeleteFailed,
+    DialFailed,
     FetchFailed,
     HashFailed,
     ModelLoadFailed,
@@ -54,5 +56,6 @@ FAILURES: Mapping[type[Operation], Callable[[OpId, Reason], Completion]] = Mappi
         FetchPiece: PieceFailed,
         ServePiece: ServeFailed,
         DialCoordinator: ConnectFailed,
+        DialPeer: DialFailed,
     }
 )

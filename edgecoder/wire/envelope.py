@@ -92,6 +92,10 @@ class Verifier(Protocol):
         """Whether `signature` is the signer's over such a statement."""
         ...
 
+    def knows(self, signer: NodeId) -> bool:
+        """Whether the signer's key is known: only then does it mean anything that a signature is not its own."""
+        ...
+
 
 class SigningKey(Protocol):
     """A private key: Ed25519 on devices, an ideal one in the simulator."""
@@ -108,6 +112,10 @@ class VerifyingKeys(Protocol):
 
     def verify(self, sender: NodeId, data: bytes, signature: bytes) -> bool:
         """Whether `signature` is the sender's over `data`."""
+        ...
+
+    def knows(self, sender: NodeId) -> bool:
+        """Whether its key is among them."""
         ...
 
 
@@ -192,6 +200,10 @@ class ByteVerifier:
     def vouches(self, signer: NodeId, statement: bytes, signature: bytes) -> bool:
         """See `Verifier`."""
         return self._keys.verify(signer, statement, signature)
+
+    def knows(self, signer: NodeId) -> bool:
+        """See `Verifier`."""
+        return self._keys.knows(signer)
 
 
 def _check_header(signed: _Signed, outer: _Outer) -> None:

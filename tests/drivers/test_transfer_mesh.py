@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ from edgecoder.core.node import Node, Setup
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.seeding.merkle import leaf_hashes
-from edgecoder.trace import PieceKept, SenderBanned
+from edgecoder.trace import PeerDialled, PieceKept, PieceSought, SenderBanned
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
 from edgecoder_drivers.driver import Operate, Perform, Post, Refused
 from edgecoder_drivers.exchange import Exchange, Place
@@ -75,16 +75,20 @@ class Links:
 class Member:
     """One node."""
 
-    def __init__(self, root: Path, identity: Identity, ring: KeyRing, role: Role) -> None:
+    def __init__(
+        self, root: Path, identity: Identity, ring: KeyRing, role: Role, *, is_dialable: bool, has_cdn: bool
+    ) -> None:
         self.path = root / "blobs" / f"sha256-{FILE.sha256}"
         self.links, self.seen = Links(), Seen()
         blobs, self._snapshot = open_store(root, CATALOG, RealFiles())
         self._snapshot.update(has(FILE) if self.path.exists() else {})
         source = MemorySource()
-        source.before = self._down
+        if not has_cdn:
+            source.before = self._down
         store = StoreDriver(blobs, source)
         parts = cast("Parts", SimpleNamespace(given=store, take_from=lambda peers: setattr(store, "peers", peers)))
-        exchange = Exchange(Place(port=0), parts, NodeConfig(has_radio=False), CATALOG, identity.node_id)
+        config = NodeConfig(has_radio=False, transfer_dialable=is_dialable)
+        self.exchange = exchange = Exchange(Place(port=0), parts, config, CATALOG, identity.node_id)
         setup = Setup(role=role, cluster=ClusterConfig(), config=exchange.config, catalog=CATALOG)
         node = Node(setup, ByteSigner(identity), ByteVerifier(ring, "edgecoder"), 1)
         self.host = AsyncHost(node, [store, exchange, self.links], observers=[self.seen])
@@ -104,8 +108,8 @@ class Member:
 
 
 @asynccontextmanager
-async def mesh(root: Path) -> AsyncIterator[dict[str, Member]]:
-    """A coordinator, one node that has the file, and two that have nothing."""
+async def mesh(root: Path, hidden: Container[str] = (), *, has_cdn: bool = False) -> AsyncIterator[dict[str, Member]]:
+    """A coordinator, one node that has the file, and two that have nothing. Nobody can dial the hidden ones."""
     place(root / "seed", FILE)
     keys = {name: Identity(Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32))) for name in NAMES}
     ring = KeyRing()
@@ -115,7 +119,9 @@ async def mesh(root: Path) -> AsyncIterator[dict[str, Member]]:
         members = {}
         for name in NAMES:
             role = Role.COORDINATOR if name == "north" else Role.AGENT
-            members[name] = member = Member(root / name, keys[name], ring, role)
+            is_dialable = name not in hidden
+            member = Member(root / name, keys[name], ring, role, is_dialable=is_dialable, has_cdn=has_cdn)
+            members[name] = member
             stack.push_async_callback(member.stop)
             member.start()
         for name in NAMES[1:]:
@@ -142,6 +148,53 @@ def test_a_model_spreads_over_sockets_while_the_cdn_is_down(tmp_path: Path) -> N
                 assert taker.path.read_bytes() == bytes_of("shared", FILE.file_size_bytes)
                 kept = [record for record in taker.seen.records if isinstance(record, PieceKept)]
                 assert {record.source for record in kept} == {"mesh"}
+
+    asyncio.run(live())
+
+
+def kept_from(member: Member) -> set[tuple[str, bytes | None]]:
+    """Sources and senders of the pieces that a node has kept."""
+    return {(record.source, record.peer) for record in member.seen.records if isinstance(record, PieceKept)}
+
+
+def dials(member: Member) -> list[PeerDialled]:
+    return [record for record in member.seen.records if isinstance(record, PeerDialled)]
+
+
+def test_a_sender_that_nobody_can_dial_gives_a_whole_model(tmp_path: Path) -> None:
+    async def live() -> None:
+        async with asyncio.timeout(60), mesh(tmp_path, {"seed"}) as members:
+            seed, taker = members["seed"], members["first"]
+            assert seed.exchange.port == 0, "it listens"
+            assert await taker.pull() is None
+            assert taker.path.read_bytes() == bytes_of("shared", FILE.file_size_bytes)
+            assert kept_from(taker) == {("mesh", seed.exchange.node)}
+            assert dials(seed) == [PeerDialled(taker.exchange.node, None)], "one connection is enough"
+
+    asyncio.run(live())
+
+
+def test_who_cannot_be_dialled_gets_from_who_can_and_gives_to_who_can(tmp_path: Path) -> None:
+    async def live() -> None:
+        async with asyncio.timeout(60), mesh(tmp_path, {"seed", "second"}) as members:
+            first, second = members["first"], members["second"]
+            assert set(await asyncio.gather(first.pull(), second.pull())) == {None}
+            assert kept_from(second) == {("mesh", first.exchange.node)}, "two that nobody can dial reach each other"
+            assert {record.peer for record in dials(members["seed"])} == {first.exchange.node}
+
+    asyncio.run(live())
+
+
+def test_two_that_nobody_can_dial_are_not_granted_to_each_other_and_the_cdn_serves(tmp_path: Path) -> None:
+    async def live() -> None:
+        async with asyncio.timeout(60), mesh(tmp_path, set(NAMES), has_cdn=True) as members:
+            taker = members["first"]
+            assert await taker.pull() is None
+            assert taker.path.read_bytes() == bytes_of("shared", FILE.file_size_bytes)
+            assert kept_from(taker) == {("cdn", None)}
+            sought = [record for record in taker.seen.records if isinstance(record, PieceSought)]
+            assert {record.source for record in sought} == {"cdn"}
+            assert not dials(members["seed"])
 
     asyncio.run(live())
 

@@ -11,6 +11,7 @@ from edgecoder.core.effects import (
     Connect,
     DeleteFile,
     DialCoordinator,
+    DialPeer,
     FetchFile,
     FetchPiece,
     HashFile,
@@ -29,6 +30,7 @@ from edgecoder.core.events import (
     Connected,
     ConnectFailed,
     DeleteFailed,
+    DialFailed,
     FetchFailed,
     FetchProgressed,
     FileAllocated,
@@ -39,6 +41,7 @@ from edgecoder.core.events import (
     ModelLoaded,
     ModelLoadFailed,
     ModelUnloaded,
+    PeerDialled,
     Persisted,
     PersistFailed,
     PieceArrived,
@@ -69,6 +72,7 @@ COMPLETIONS: Final[dict[type[Operation], tuple[type[Completion], type[Completion
     FetchPiece: (PieceFetched, PieceFailed),
     ServePiece: (PieceServed, ServeFailed),
     DialCoordinator: (Connected, ConnectFailed),
+    DialPeer: (PeerDialled, DialFailed),
 }
 """How each operation may end."""
 _OF_THE_DISK: Final = (Persist, DeleteFile)
