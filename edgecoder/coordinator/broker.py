@@ -253,7 +253,7 @@ class Broker:
         now = self._context.now
         orders = [order for order in sender.sending.values() if order.receiver is receiver]
         is_soon = any(now < order.dial_from for order in orders)
-        if not orders or is_soon or sender.is_dialable or not receiver.is_dialable:
+        if not orders or is_soon or not receiver.is_dialable or not self._is_reverse(state, receiver, sender.node):
             self._context.drop("dialRequest", Reason.INVALID)
             return
         for order in orders:
@@ -428,7 +428,7 @@ class Broker:
         for peer, granted in rows.values():
             for start in range(0, max(1, len(granted)), PIECES_PER_MESSAGE):
                 part = tuple(granted[start : start + PIECES_PER_MESSAGE])
-                reverse = tuple({row.sender: None for row in part if self._is_reverse(state, row.sender)})
+                reverse = tuple({row.sender: None for row in part if self._is_reverse(state, peer, row.sender)})
                 message = Grant(
                     file=state.file, broker_epoch=state.epoch, receivers=receivers, pieces=part, reverse=reverse
                 )
@@ -436,9 +436,10 @@ class Broker:
                     self._context.send(peer.link, message, _TTL_MS)
 
     @staticmethod
-    def _is_reverse(state: _File, sender: NodeId) -> bool:
+    def _is_reverse(state: _File, receiver: Peer, sender: NodeId) -> bool:
+        """Whether a sender is to dial a receiver, which cannot dial it."""
         peer = state.swarm.peers.get(sender)
-        return peer is not None and not peer.is_dialable
+        return peer is not None and (not peer.is_dialable or sender in receiver.unreached)
 
     def _ticket(self, state: _File, receiver: Peer, sender: NodeId) -> Ticket | None:
         """A ticket for a pair, if the one that it has is about to end."""

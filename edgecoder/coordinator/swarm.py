@@ -58,7 +58,9 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     slots: int
     endpoint: str
     is_dialable: bool = True
-    """Whether others can open connections to it."""
+    """Whether others can open connections to it, as far as it knows."""
+    unreached: set[NodeId] = set()
+    """Senders to which it could not open a connection: they are to dial it."""
     down_bytes_per_s: int = 0
     """What it receives; 0: not known."""
     pending: int = 0

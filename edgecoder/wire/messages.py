@@ -411,7 +411,7 @@ class Grant(Message, frozen=True):
     """Nodes that want the file; where the origin is limited, so many equal shares it would be in if it served alone."""
     pieces: Annotated[tuple[Granted, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()
     reverse: Annotated[tuple[WireNodeId, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()
-    """Senders of these that nobody can dial: the receiver asks for a `DialRequest` to them."""
+    """Senders of these that it cannot dial: it asks for a `DialRequest` to them."""
 
 
 class Redirect(Message, frozen=True):

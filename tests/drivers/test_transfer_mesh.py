@@ -76,7 +76,15 @@ class Member:
     """One node."""
 
     def __init__(
-        self, root: Path, identity: Identity, ring: KeyRing, role: Role, *, is_dialable: bool, has_cdn: bool
+        self,
+        root: Path,
+        identity: Identity,
+        ring: KeyRing,
+        role: Role,
+        *,
+        is_dialable: bool,
+        has_cdn: bool,
+        endpoint: str = "",
     ) -> None:
         self.path = root / "blobs" / f"sha256-{FILE.sha256}"
         self.links, self.seen = Links(), Seen()
@@ -87,7 +95,7 @@ class Member:
             source.before = self._down
         store = StoreDriver(blobs, source)
         parts = cast("Parts", SimpleNamespace(given=store, take_from=lambda peers: setattr(store, "peers", peers)))
-        config = NodeConfig(has_radio=False, transfer_dialable=is_dialable)
+        config = NodeConfig(has_radio=False, transfer_dialable=is_dialable, transfer_endpoint=endpoint)
         self.exchange = exchange = Exchange(Place(port=0), parts, config, CATALOG, identity.node_id)
         setup = Setup(role=role, cluster=ClusterConfig(), config=exchange.config, catalog=CATALOG)
         node = Node(setup, ByteSigner(identity), ByteVerifier(ring, "edgecoder"), 1)
@@ -108,8 +116,11 @@ class Member:
 
 
 @asynccontextmanager
-async def mesh(root: Path, hidden: Container[str] = (), *, has_cdn: bool = False) -> AsyncIterator[dict[str, Member]]:
-    """A coordinator, one node that has the file, and two that have nothing. Nobody can dial the hidden ones."""
+async def mesh(
+    root: Path, hidden: Container[str] = (), *, has_cdn: bool = False, seed_endpoint: str = ""
+) -> AsyncIterator[dict[str, Member]]:
+    """A coordinator, one node that has the file, and two that have nothing. Nobody can dial the hidden ones; the one
+    that has the file may tell a wrong endpoint."""
     place(root / "seed", FILE)
     keys = {name: Identity(Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32))) for name in NAMES}
     ring = KeyRing()
@@ -120,7 +131,10 @@ async def mesh(root: Path, hidden: Container[str] = (), *, has_cdn: bool = False
         for name in NAMES:
             role = Role.COORDINATOR if name == "north" else Role.AGENT
             is_dialable = name not in hidden
-            member = Member(root / name, keys[name], ring, role, is_dialable=is_dialable, has_cdn=has_cdn)
+            endpoint = seed_endpoint if name == "seed" else ""
+            member = Member(
+                root / name, keys[name], ring, role, is_dialable=is_dialable, has_cdn=has_cdn, endpoint=endpoint
+            )
             members[name] = member
             stack.push_async_callback(member.stop)
             member.start()
@@ -170,6 +184,20 @@ def test_a_sender_that_nobody_can_dial_gives_a_whole_model(tmp_path: Path) -> No
             assert taker.path.read_bytes() == bytes_of("shared", FILE.file_size_bytes)
             assert kept_from(taker) == {("mesh", seed.exchange.node)}
             assert dials(seed) == [PeerDialled(taker.exchange.node, None)], "one connection is enough"
+
+    asyncio.run(live())
+
+
+def test_a_sender_that_tells_an_address_at_which_it_is_not_gives_a_whole_model(tmp_path: Path) -> None:
+    """As a laptop at home does, whose user has configured nothing."""
+
+    async def live() -> None:
+        async with asyncio.timeout(60), mesh(tmp_path, seed_endpoint="127.0.0.1:1") as members:
+            seed, taker = members["seed"], members["first"]
+            assert await taker.pull() is None
+            assert taker.path.read_bytes() == bytes_of("shared", FILE.file_size_bytes)
+            assert kept_from(taker) == {("mesh", seed.exchange.node)}
+            assert dials(seed) == [PeerDialled(taker.exchange.node, None)]
 
     asyncio.run(live())
 

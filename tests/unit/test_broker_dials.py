@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.tickets import is_signed
-from edgecoder.wire.messages import DialRequest, Grant
+from edgecoder.wire.messages import DialRequest, Grant, Have, Lost
 from edgecoder_sim.crypto import node_id
 from tests.brokering import ALL, DIGEST, Bench
 
@@ -80,6 +81,49 @@ def test_it_is_asked_again_but_not_at_once() -> None:
     bench.pass_s(1)
     bench.broker.dial(bench.links[2], request)
     assert len(dials(bench)) == 1
+
+
+def lose(bench: Bench, piece: int) -> None:
+    """A receiver says that it could not reach a sender."""
+    lost = Lost(piece, node_id("ada"), Reason.PEER_LOST)
+    bench.broker.have(bench.links[2], Have(file=DIGEST, lost=(lost,)))
+
+
+def ordered(bench: Bench) -> tuple[set[int], set[tuple[bytes, ...]]]:
+    """The pieces that come from a node, and which senders are to dial."""
+    grants = [grant for _, grant in granted(bench)]
+    pieces = {row.piece for grant in grants for row in grant.pieces if row.sender != CDN_ID}
+    return pieces, {grant.reverse for grant in grants}
+
+
+def test_who_does_not_know_that_it_cannot_be_reached_is_asked_to_dial_and_if_that_fails_is_dialled_again() -> None:
+    """A laptop at home tells the address that it has there."""
+    bench = Bench()
+    bench.announce(1, "ada", ALL, endpoint="10.0.0.7:4303")
+    bench.announce(2, "ben", endpoint="192.0.2.7:4303")
+    said = []
+    for _ in range(3):
+        pieces, reverse = ordered(bench)
+        said.append(reverse)
+        bench.sent()
+        for piece in pieces:
+            lose(bench, piece)
+            break
+        bench.announce(1, "ada", ALL, endpoint="10.0.0.7:4303")
+        bench.pass_s(6)
+    assert said == [{()}, {(node_id("ada"),)}, {()}]
+
+
+def test_who_cannot_be_dialled_itself_goes_on_dialling() -> None:
+    bench = Bench()
+    bench.announce(1, "ada", ALL)
+    bench.announce(2, "ben", **HIDDEN)
+    pieces, _ = ordered(bench)
+    bench.sent()
+    lose(bench, min(pieces))
+    bench.announce(1, "ada", ALL)
+    bench.pass_s(6)
+    assert ordered(bench)[1] == {()}
 
 
 @pytest.mark.parametrize(
