@@ -18,7 +18,7 @@ from tests.drivers.transfer_contract import RECEIVER, SENDER, TICKET, TransferCo
 from tests.drivers.transfer_rig import FILE, TURNS_MAX, Scripted, giving, taking
 
 CATALOG = Catalog((FILE,))
-KBIT_PER_S = 2_400
+KBIT_PER_S = 1_200
 
 
 class SocketBench:
