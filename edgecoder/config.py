@@ -321,6 +321,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     served refuses one more; who pays forgets the oldest."""
     receipt_retry_ms: Millis = 5_000
     """How often a receipt, or a batch of them, that was not acknowledged is sent again."""
+    receipt_unknown_ms: Millis = 600_000
+    """A receipt whose payer the coordinator does not know is brought to it again after this."""
     receipt_tries_max: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
     """How often a payer sends one receipt. More: it survives a longer gap of the radio."""
     ledger_receipts_max: Count = 100_000
@@ -350,6 +352,15 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lasts longer."""
     transfer_endpoint: Annotated[str, msgspec.Meta(max_length=300)] = ""
     """Where others fetch pieces from this node, host:port; empty: over links alone."""
+    transfer_dialable: bool = True
+    """Whether others can open connections to it. Off, behind a router that lets none in: it dials those who can be
+    dialled and want pieces of it, and gets none from others that are off."""
+    reverse_peers_max: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
+    """Peers that nobody can dial whose connections it awaits or has; and those it dials at once itself."""
+    reverse_ask_ms: Millis = 2_000
+    """It asks for such a connection again after this"""
+    reverse_asks_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    """up to so often; then the peer counts as out of reach. A dial gets as long as all of them."""
     upload_kbit_per_s: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] = 0
     """What it can send, where that is known, or may; 0: neither. Brokers fill an uplink by it, and a machine sends no
     more. Less than the uplink has: the rest of it is left to others of the household."""

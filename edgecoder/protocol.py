@@ -49,6 +49,8 @@ ENDPOINTS_MAX: Final = 4
 """Addresses of one coordinator that are told or kept."""
 EXCHANGE_ROWS_MAX: Final = 64
 """Coordinators of one `peerExchange`: 32 KiB at most."""
+OFFER_TAG: Final = b"edgecoder/offer/1\x00"
+"""The same where a ticket lets its sender offer a connection: what is shown with a request opens none."""
 CDN_ID: Final = bytes(NODE_ID_BYTES)
 """The CDN where a sender is named: no key has this hash."""
 

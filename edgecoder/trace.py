@@ -346,6 +346,13 @@ class ReceiptTaken(Record, frozen=True, tag="receipt.taken"):
     micro_credits: int
 
 
+class PeerDialled(Record, frozen=True, tag="peer.dialled"):
+    """A node that nobody can dial has dialled a receiver: it took the connection, or there is a reason."""
+
+    peer: NodeId
+    reason: Reason | None
+
+
 class Dropped(Record, frozen=True, tag="dropped"):
     """Something was thrown away: a frame, a row, a request over a bound. `what` names it."""
 

@@ -59,7 +59,6 @@ from edgecoder.core.events import (
     ModelUnloaded,
     Persisted,
     PieceFetched,
-    PieceServed,
     Started,
     SubmitTask,
     SwapModel,
@@ -69,6 +68,7 @@ from edgecoder.core.events import (
     Wake,
 )
 from edgecoder.core.failures import FAILURES
+from edgecoder.core.giving import PieceServed
 from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, NodeId, OpId
 from edgecoder.core.node import Node, Setup
 from edgecoder.errors import Reason

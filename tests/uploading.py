@@ -7,7 +7,7 @@ from typing import Any
 from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.context import Context
 from edgecoder.core.effects import Effect, RefusePiece, ServePiece
-from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
+from edgecoder.core.giving import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, RequestId, Wanted
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holdings

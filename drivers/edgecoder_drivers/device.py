@@ -26,7 +26,7 @@ from edgecoder.core.node import Node, Setup
 from edgecoder.errors import ConfigError, Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
-from edgecoder_drivers.driver import Driver, Refused
+from edgecoder_drivers.driver import Driver, Numbers, Refused
 from edgecoder_drivers.ending import Ending, until_told
 from edgecoder_drivers.exchange import Exchange, Place, unreachable
 from edgecoder_drivers.host import AsyncHost
@@ -150,7 +150,7 @@ async def running(plan: Plan, make_parts: Callable[[Plan, Catalog], Parts]) -> A
     parts = await asyncio.to_thread(make_parts, plan, catalog)
     exchange, config = None, unreachable(plan.config)
     if plan.place is not None:
-        exchange = Exchange(plan.place, parts, plan.config, catalog, identity.node_id)
+        exchange = Exchange(plan.place, parts, plan.config, catalog, identity.node_id, Numbers())
         config = exchange.config
     setup = Setup(role=plan.role, cluster=plan.cluster, config=config, catalog=catalog, platform=plan.platform)
     rng_seed = int.from_bytes(identity.node_id[:7], "big") ^ time.time_ns() & 0xFFFF_FFFF

@@ -22,6 +22,19 @@ Perform = Callable[[Any], None]
 """Carry out one effect that has no completion."""
 
 
+class Numbers:
+    """The handles that the drivers of one node give to what others ask of it and offer it. All of them share one, so
+    none is given twice."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        """One that was never given."""
+        self._last += 1
+        return self._last
+
+
 class Refused(Exception):
     """An operation that failed, for a reason that the core knows."""
 

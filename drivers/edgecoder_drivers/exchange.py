@@ -17,8 +17,10 @@ from edgecoder.core.effects import Effect, Operation
 from edgecoder.core.ids import NodeId
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog
-from edgecoder_drivers.driver import Operate, Perform, Post
+from edgecoder_drivers.driver import Numbers, Operate, Perform, Post
 from edgecoder_drivers.parts import Parts
+from edgecoder_drivers.transfer.channels import Channels
+from edgecoder_drivers.transfer.dialling import Dialler
 from edgecoder_drivers.transfer.peers import Peers
 from edgecoder_drivers.transfer.server import TransferServer
 from edgecoder_drivers.transfer.wire import PORT, endpoint_of
@@ -39,14 +41,26 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 class Exchange:
     """See `driver.Driver`."""
 
-    def __init__(self, place: Place, parts: Parts, config: NodeConfig, catalog: Catalog, node: NodeId) -> None:
+    def __init__(
+        self,
+        place: Place,
+        parts: Parts,
+        config: NodeConfig,
+        catalog: Catalog,
+        node: NodeId,
+        numbers: Numbers | None = None,
+    ) -> None:
         """Raises ConfigError where nobody can listen at the place, or nobody could find it."""
-        self._peers = Peers(node)
+        self.node = node
+        numbers = numbers or Numbers()
+        self._channels = Channels(numbers)
+        self._peers = Peers(node, channels=self._channels)
         self._server: TransferServer | None = None
         self.config = unreachable(config)
         """The node's, with where it is found."""
         if config.seeding:
-            self._server = _listening(place, parts, config, catalog)
+            self._server = self._serving(place, parts, config, catalog, numbers)
+            self._dialler = Dialler(node, self._server)
             try:
                 self.config = _told(config, place, self._server.port)
             except ConfigError:
@@ -66,7 +80,7 @@ class Exchange:
 
     def operations(self) -> Mapping[type[Operation], Operate]:
         """See `driver.Driver`."""
-        return {} if self._server is None else self._server.operations()
+        return {} if self._server is None else {**self._server.operations(), **self._dialler.operations()}
 
     def effects(self) -> Mapping[type[Effect], Perform]:
         """See `driver.Driver`."""
@@ -78,27 +92,39 @@ class Exchange:
             await self._server.close()
         await self._peers.close()
 
+    def _serving(
+        self, place: Place, parts: Parts, config: NodeConfig, catalog: Catalog, numbers: Numbers
+    ) -> TransferServer:
+        def serve(host: str | None, port: int) -> TransferServer:
+            return TransferServer(
+                catalog.file,
+                parts.given,
+                host=host,
+                port=port,
+                kbit_per_s=config.upload_kbit_per_s,
+                numbers=numbers,
+                channels=self._channels,
+            )
+
+        if not config.transfer_dialable:
+            return serve(None, 0)
+        if place.port is not None:
+            return serve(place.host, place.port)
+        try:
+            return serve(place.host, PORT)
+        except ConfigError:
+            return serve(place.host, 0)
+
 
 def unreachable(config: NodeConfig) -> NodeConfig:
     """The configuration of a node that nobody can fetch from."""
-    return msgspec.structs.replace(config, seeding=False, transfer_endpoint="")
-
-
-def _listening(place: Place, parts: Parts, config: NodeConfig, catalog: Catalog) -> TransferServer:
-    def listen(port: int) -> TransferServer:
-        limit = config.upload_kbit_per_s
-        return TransferServer(catalog.file, parts.given, host=place.host, port=port, kbit_per_s=limit)
-
-    if place.port is not None:
-        return listen(place.port)
-    try:
-        return listen(PORT)
-    except ConfigError:
-        return listen(0)
+    return msgspec.structs.replace(config, seeding=False, transfer_endpoint="", transfer_dialable=False)
 
 
 def _told(config: NodeConfig, place: Place, port: int) -> NodeConfig:
     """The configuration with where the node is found. Raises ConfigError."""
+    if not config.transfer_dialable:
+        return msgspec.structs.replace(config, transfer_endpoint="")
     endpoint = config.transfer_endpoint
     if not endpoint:
         host = _found_at(place)

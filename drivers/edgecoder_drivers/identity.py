@@ -124,3 +124,7 @@ class KeyRing:
         except (InvalidSignature, ValueError):
             return False
         return True
+
+    def knows(self, sender: NodeId) -> bool:
+        """See `VerifyingKeys`."""
+        return sender in self._keys

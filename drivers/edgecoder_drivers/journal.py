@@ -113,6 +113,12 @@ class Keys:
         self.verdicts.append(verdict)
         return verdict
 
+    def knows(self, sender: NodeId) -> bool:
+        """See `VerifyingKeys`."""
+        verdict = self._verifying.knows(sender)
+        self.verdicts.append(verdict)
+        return verdict
+
 
 class FileJournal:
     """Writes a life to a file, behind those that are there."""

@@ -28,7 +28,7 @@ from edgecoder.seeding.credits import CreditBook, SeedRule
 from edgecoder.seeding.pieces import bytes_to_bitmap
 from edgecoder.seeding.tickets import issue
 from edgecoder.trace import SwarmChanged
-from edgecoder.wire.messages import Announce, Grant, Granted, Have, Redirect, Ticket
+from edgecoder.wire.messages import Announce, DialRequest, Grant, Granted, Have, Redirect, Ticket
 
 _TTL_MS = 60_000
 _SWEEP = "broker.sweep"
@@ -46,6 +46,8 @@ LATE_PARTS = 4
 """An order is told again when it is late by one part of so many of the time that it should take."""
 SILENT_MS = 8_000
 """A receiver that is not heard of is tried with one order so often."""
+DIAL_MS = 1_000
+"""A sender is asked to dial one receiver no more often than this."""
 EPOCH_AHEAD_MS = 86_400_000
 """So far ahead of this coordinator's clock an epoch may be that a member names: the clock of the broker before may have
 been wrong. Nobody can push a file's epochs farther."""
@@ -133,7 +135,7 @@ class Broker:
         peer = Peer(
             link.peer, link.id, have, message.wants, rate, message.slots, message.endpoint, refused={}, tickets={}
         )
-        peer.down_bytes_per_s = message.down_kbit_per_s * 125
+        peer.down_bytes_per_s, peer.is_dialable = message.down_kbit_per_s * 125, message.dialable
         before = state.swarm.peers.get(peer.node)
         if before is None:
             state.earnings.joined(peer)
@@ -239,6 +241,26 @@ class Broker:
             orders += swarm.fill(peer, now)
         orders += swarm.fill_idle(peer, now)
         self._grant(state, orders)
+
+    def dial(self, link: Link, message: DialRequest) -> None:
+        """A receiver would have a sender that nobody can dial, and of which it was granted something, dial it."""
+        state = self.files.get(message.file)
+        receiver = None if state is None or link.peer is None else state.swarm.peers.get(link.peer)
+        sender = None if state is None else state.swarm.peers.get(message.peer)
+        if state is None or receiver is None or sender is None or sender.link not in self._links:
+            self._context.drop("dialRequest", Reason.UNKNOWN_SENDER)
+            return
+        now = self._context.now
+        orders = [order for order in sender.sending.values() if order.receiver is receiver]
+        is_soon = any(now < order.dial_from for order in orders)
+        if not orders or is_soon or not receiver.is_dialable or not self._is_reverse(state, receiver, sender.node):
+            self._context.drop("dialRequest", Reason.INVALID)
+            return
+        for order in orders:
+            order.dial_from = self._context.in_ms(DIAL_MS)
+        ticket = self._sign(state, receiver, sender.node, is_offer=True)
+        request = DialRequest(file=state.file, peer=receiver.node, endpoint=receiver.endpoint, ticket=ticket)
+        self._context.send(sender.link, request, self._context.config.reverse_ask_ms)
 
     def _settle(self, state: _File, peer: Peer, message: Have) -> list[Order]:
         """Note what a member says. Returns the orders that have ended."""
@@ -406,9 +428,18 @@ class Broker:
         for peer, granted in rows.values():
             for start in range(0, max(1, len(granted)), PIECES_PER_MESSAGE):
                 part = tuple(granted[start : start + PIECES_PER_MESSAGE])
-                message = Grant(file=state.file, broker_epoch=state.epoch, receivers=receivers, pieces=part)
+                reverse = tuple({row.sender: None for row in part if self._is_reverse(state, peer, row.sender)})
+                message = Grant(
+                    file=state.file, broker_epoch=state.epoch, receivers=receivers, pieces=part, reverse=reverse
+                )
                 if peer.link in self._links:
                     self._context.send(peer.link, message, _TTL_MS)
+
+    @staticmethod
+    def _is_reverse(state: _File, receiver: Peer, sender: NodeId) -> bool:
+        """Whether a sender is to dial a receiver, which cannot dial it."""
+        peer = state.swarm.peers.get(sender)
+        return peer is not None and (not peer.is_dialable or sender in receiver.unreached)
 
     def _ticket(self, state: _File, receiver: Peer, sender: NodeId) -> Ticket | None:
         """A ticket for a pair, if the one that it has is about to end."""
@@ -416,11 +447,14 @@ class Broker:
         until = receiver.tickets.get(sender, 0)
         if until > now_ms + config.ticket_ms // 2:
             return None
-        expires_ms = receiver.tickets[sender] = now_ms + config.ticket_ms
-        context = self._context
-        return issue(
-            context.cluster.network_id, context.signer, receiver.node, sender, state.file, state.epoch, expires_ms
-        )
+        ticket = self._sign(state, receiver, sender)
+        receiver.tickets[sender] = ticket.expires_ms
+        return ticket
+
+    def _sign(self, state: _File, receiver: Peer, sender: NodeId, *, is_offer: bool = False) -> Ticket:
+        context, until = self._context, self._unix_ms() + self._context.config.ticket_ms
+        network = context.cluster.network_id
+        return issue(network, context.signer, receiver.node, sender, state.file, state.epoch, until, is_offer=is_offer)
 
     def _told(self, state: _File) -> None:
         now = (state.swarm.seeders, state.swarm.receivers)

@@ -38,6 +38,7 @@ from edgecoder.wire.messages import (
     Announce,
     Cancel,
     Cloned,
+    DialRequest,
     Have,
     Heartbeat,
     HeartbeatAck,
@@ -197,5 +198,6 @@ class Hub:
         Cloned: lambda hub, link, verified: hub.uplinks.cloned(link, verified.message),
         Announce: lambda hub, link, verified: hub.broker.announce(link, verified.message),
         Have: lambda hub, link, verified: hub.broker.have(link, verified.message),
+        DialRequest: lambda hub, link, verified: hub.broker.dial(link, verified.message),
     }
     """Who takes a message; called with the hub, the link and the verified message."""

@@ -58,6 +58,8 @@ class Judge:
         receiver.refused[sender] = _NEVER if is_proof else self._context.in_ms(wait_ms)
         if is_order and reason is Reason.PEER_LOST:
             other.missed_by.add(receiver.node)
+            if receiver.is_dialable:  # there may be a way in the other direction, and if not, in this one again
+                receiver.unreached ^= {sender}
             self.judge(other)
         if reason is Reason.NO_TICKET:  # it never got the one that it was sent
             receiver.tickets.pop(sender, None)

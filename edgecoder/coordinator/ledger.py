@@ -2,7 +2,8 @@
 
 A batch is acknowledged when all that is new in it is durable. What was taken once changes nothing when it comes again,
 so that any order and any repetition give one result. The set is bounded, and forgets nothing: when it is full what
-comes is not acknowledged, and waits in the queue of its server. Accounts with double entry are not kept yet.
+comes is not acknowledged, and waits in the queue of its server; so does one whose payer's key is not known here yet.
+Accounts with double entry are not kept yet.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from edgecoder.core.effects import LedgerTotals
 from edgecoder.core.events import Persisted, PersistFailed
 from edgecoder.core.ids import LinkId
 from edgecoder.errors import Reason
-from edgecoder.seeding.receipts import is_valid, receipt_hash
+from edgecoder.seeding.receipts import is_owed, is_valid, receipt_hash
 from edgecoder.trace import ReceiptTaken
 from edgecoder.wire.envelope import Verifier
 from edgecoder.wire.messages import LedgerAck, LedgerBatch, Receipt
@@ -72,10 +73,14 @@ class Ledger:
         by_hash = {self._hash(receipt): receipt for receipt in message.receipts}
         fresh: dict[bytes, Receipt] = {}
         refused: list[bytes] = []
+        unknown: list[bytes] = []
         for key, receipt in by_hash.items():
             if key in self.receipts or key in self._writing:
                 continue
             if not is_valid(context.cluster.network_id, receipt, self._verifier):
+                if is_owed(receipt) and not self._verifier.knows(receipt.payer):
+                    unknown.append(key)
+                    continue
                 refused.append(key)
                 context.drop("ledger", Reason.BAD_SIGNATURE)
             elif len(self.receipts) + len(self._writing) >= context.config.ledger_receipts_max:
@@ -86,8 +91,9 @@ class Ledger:
 
         def acknowledge() -> None:
             durable = tuple(key for key in by_hash if key in self.receipts)
-            if link in self._links and (durable or refused):
-                context.send(link, LedgerAck(durable=durable, refused=tuple(refused)), _ACK_TTL_MS)
+            if link in self._links and (durable or refused or unknown):
+                answer = LedgerAck(durable=durable, refused=tuple(refused), unknown=tuple(unknown))
+                context.send(link, answer, _ACK_TTL_MS)
 
         def written(completion: Persisted | PersistFailed) -> None:
             self._writing.difference_update(fresh)

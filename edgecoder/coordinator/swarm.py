@@ -19,7 +19,7 @@ from edgecoder.core.context import SECOND_US
 from edgecoder.core.ids import LinkId, Micros, NodeId
 from edgecoder.core.rng import Stream
 from edgecoder.protocol import CDN_ID
-from edgecoder.seeding.pieces import Layout, first_from
+from edgecoder.seeding.pieces import Layout, bits, first_from
 
 LEVELS_EXACT = 16
 """Pieces with fewer copies than this are told apart exactly; above, four levels to each doubling."""
@@ -57,6 +57,10 @@ class Peer(msgspec.Struct, gc=False, eq=False):
     """What it sends; 0: not known."""
     slots: int
     endpoint: str
+    is_dialable: bool = True
+    """Whether others can open connections to it, as far as it knows."""
+    unreached: set[NodeId] = set()
+    """Senders to which it could not open a connection: they are to dial it."""
     down_bytes_per_s: int = 0
     """What it receives; 0: not known."""
     pending: int = 0
@@ -119,6 +123,8 @@ class Order(msgspec.Struct, gc=False, eq=False):
     """How long it should take."""
     repeated_at: Micros = 0
     """When it was told again; 0: it was told once."""
+    dial_from: Micros = 0
+    """Its sender is not asked to dial its receiver before this."""
 
 
 class Swarm:
@@ -199,7 +205,7 @@ class Swarm:
                 self.settle(peer, piece, arrived=False)
         self.receivers += said.wants - peer.wants
         peer.wants, peer.slots = said.wants, said.slots
-        peer.up_bytes_per_s, peer.endpoint = said.up_bytes_per_s, said.endpoint
+        peer.up_bytes_per_s, peer.endpoint, peer.is_dialable = said.up_bytes_per_s, said.endpoint, said.is_dialable
         peer.down_bytes_per_s = said.down_bytes_per_s
         peer.target = self._target_of(peer)
 
@@ -259,6 +265,7 @@ class Swarm:
                 and peer.inbound < peer.inbound_max
                 and have & ~(peer.have | peer.pending)
                 and peer is not sender
+                and (peer.is_dialable or sender.is_dialable)
                 and peer.refused.get(sender.node, 0) <= now
             ):
                 if len(sender.targets) >= self._degree:
@@ -383,7 +390,7 @@ class Swarm:
                     yield from self.fill(other, now)
 
     def _order(self, sender: Peer, now: Micros) -> Order | None:
-        have, node = sender.have, sender.node
+        have, node, is_dialable = sender.have, sender.node, sender.is_dialable
         best: Peer | None = None
         best_key = 1 << 62
         for peer in sender.targets.values():
@@ -391,7 +398,8 @@ class Swarm:
             if inbound >= peer.inbound_max or not peer.wants or not have & ~(peer.have | peer.pending):
                 continue
             key = inbound << 32 | peer.held
-            if key < best_key and (not peer.refused or peer.refused.get(node, 0) <= now):
+            is_near = key < best_key and (is_dialable or peer.is_dialable)
+            if is_near and (not peer.refused or peer.refused.get(node, 0) <= now):
                 best, best_key = peer, key
         if best is None:
             return None
@@ -478,14 +486,6 @@ class Swarm:
 def _before(peer: Peer) -> tuple[int, int]:
     """Who gets what nobody has: who has least on its way, then who has least."""
     return peer.inbound, peer.held
-
-
-def bits(pieces: int) -> Iterator[int]:
-    """The pieces of a map, lowest first."""
-    while pieces:
-        low = pieces & -pieces
-        yield low.bit_length() - 1
-        pieces ^= low
 
 
 def sender_id(order: Order) -> NodeId:

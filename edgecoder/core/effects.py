@@ -10,7 +10,20 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import Address, CommandId, LinkId, Medium, Micros, NodeId, OpId, RequestId, TaskId, Wanted
+from edgecoder.core.ids import (
+    Address,
+    ChannelId,
+    CommandId,
+    FileId,
+    LinkId,
+    Medium,
+    Micros,
+    NodeId,
+    OpId,
+    RequestId,
+    TaskId,
+    Wanted,
+)
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import Record
@@ -176,6 +189,8 @@ class FetchPiece(Operation, frozen=True):
     link: LinkId | None = None
     """The link to the peer, where it comes over a radio."""
     ticket: Ticket | None = None
+    channel: ChannelId | None = None
+    """The connection that the peer has offered, where nobody can dial it."""
 
 
 class ServePiece(Operation, frozen=True):
@@ -197,6 +212,29 @@ class RefusePiece(Effect, frozen=True):
     reason: Reason
     have: int = 0
     """As in ServePiece."""
+
+
+class DialPeer(Operation, frozen=True):
+    """Dial a peer that cannot dial this node, and offer it the connection, with the ticket; then take its requests over
+    it, as if it had dialled. Completion, once it has taken it: PeerDialled or DialFailed."""
+
+    peer: NodeId
+    endpoint: str
+    file: FileId
+    ticket: Ticket
+
+
+class TakeChannel(Effect, frozen=True):
+    """Keep a connection that was offered, for FetchPiece."""
+
+    channel: ChannelId
+
+
+class CloseChannel(Effect, frozen=True):
+    """Close a connection that was offered; its peer hears why."""
+
+    channel: ChannelId
+    reason: Reason
 
 
 class DialCoordinator(Operation, frozen=True):

@@ -11,12 +11,19 @@ from enum import Enum
 
 import msgspec
 
-from edgecoder.core.ids import Address, CommandId, FileId, LinkId, Medium, NodeId, OpId, RequestId, Role, Wanted
+from edgecoder.core.ids import (
+    Address,
+    CommandId,
+    LinkId,
+    Medium,
+    NodeId,
+    OpId,
+    Role,
+)
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.wire.advertisement import Bits
 from edgecoder.wire.envelope import Frame
-from edgecoder.wire.messages import Ticket
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -417,37 +424,6 @@ class PieceFailed(Completion, frozen=True):
     """Bytes that came and were thrown away."""
     have: int = 0
     """As in PieceFetched."""
-
-
-class PieceAsked(Event, frozen=True):
-    """A peer asks for a piece, on from a leaf, or for what `wanted` says. Answer: ServePiece or RefusePiece, now or
-    later."""
-
-    request: RequestId
-    peer: NodeId
-    file: FileId
-    piece: int
-    first_leaf: int
-    ticket: Ticket | None = None
-    link: LinkId | None = None
-    """The link it came over, where that was a radio."""
-    wanted: Wanted = Wanted.BYTES
-
-
-class AskWithdrawn(Event, frozen=True):
-    """The peer does not wait any more for the answer to a request."""
-
-    request: RequestId
-
-
-class PieceServed(Completion, frozen=True):
-    """The last byte has left."""
-
-
-class ServeFailed(Completion, frozen=True):
-    """The peer went away, or the disk failed."""
-
-    reason: Reason
 
 
 class FileHashed(Completion, frozen=True):

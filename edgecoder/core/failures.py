@@ -11,6 +11,7 @@ from edgecoder.core.effects import (
     Connect,
     DeleteFile,
     DialCoordinator,
+    DialPeer,
     FetchFile,
     FetchPiece,
     HashFile,
@@ -32,10 +33,10 @@ from edgecoder.core.events import (
     ModelLoadFailed,
     PersistFailed,
     PieceFailed,
-    ServeFailed,
     TaskFailed,
     UnloadFailed,
 )
+from edgecoder.core.giving import DialFailed, ServeFailed
 from edgecoder.core.ids import OpId
 from edgecoder.errors import Reason
 
@@ -54,5 +55,6 @@ FAILURES: Mapping[type[Operation], Callable[[OpId, Reason], Completion]] = Mappi
         FetchPiece: PieceFailed,
         ServePiece: ServeFailed,
         DialCoordinator: ConnectFailed,
+        DialPeer: DialFailed,
     }
 )

@@ -18,6 +18,8 @@ CommandId = int
 """A user's request that is owed one Reply; chosen by the host."""
 RequestId = int
 """Opaque handle of a peer's request for a piece, chosen by the host; never used again."""
+ChannelId = int
+"""Opaque handle of a connection that a peer has dialled to give pieces over, chosen by the host; never used again."""
 FileId = bytes
 """32 bytes: the SHA-256 of a whole file."""
 TaskId = bytes

@@ -21,7 +21,7 @@ from edgecoder.mesh.gate import Link
 from edgecoder.protocol import PIECES_PER_MESSAGE
 from edgecoder.seeding.holdings import Holding
 from edgecoder.seeding.pieces import bitmap_to_bytes
-from edgecoder.wire.messages import Announce, Got, Grant, Have, Lost, Redirect
+from edgecoder.wire.messages import Announce, DialRequest, Got, Grant, Have, Lost, Redirect
 
 _TTL_MS = 120_000
 _FLUSH = "seeding.flush"
@@ -152,6 +152,7 @@ class BrokerClient:
             slots=slots,
             broker_epoch=known.epoch,
             endpoint=config.transfer_endpoint,
+            dialable=config.transfer_dialable,
             redirected=is_redirected or is_leaving,  # whoever knows of it is to forget it
         )
         self._context.send(link, message, _TTL_MS)
@@ -202,6 +203,12 @@ class BrokerClient:
         if known is not None and known.link is not None:
             known.lost.append(Lost(piece, sender, reason, size_bytes))
             self._flush_soon(file)
+
+    def ask_dial(self, file: FileId, peer: NodeId) -> None:
+        """Have the broker ask a sender to dial this node."""
+        known = self._by_file.get(file)
+        if known is not None and known.link is not None:
+            self._context.send(known.link, DialRequest(file=file, peer=peer), self._context.config.reverse_ask_ms)
 
     def rests(self, file: FileId) -> None:
         """Nothing is sent: orders may have got lost."""

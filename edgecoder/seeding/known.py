@@ -27,6 +27,8 @@ class Known(msgspec.Struct, gc=False):
 
     ticket: Ticket | None = None
     endpoint: str = ""
+    is_reverse: bool = False
+    """Whether nobody can dial it."""
     have: int = 0
     """What it has said that it has."""
     not_before: Micros = 0
@@ -41,13 +43,15 @@ class KnownPeers:
         self._all_pieces = (1 << piece_count) - 1
         self._peers: dict[NodeId, Known] = {}
 
-    def named(self, peer: NodeId, endpoint: str, ticket: Ticket | None, piece: int) -> None:
+    def named(
+        self, peer: NodeId, endpoint: str, ticket: Ticket | None, piece: int, *, is_reverse: bool = False
+    ) -> None:
         """A broker says that a peer has a piece; with a ticket for it, unless the one that was given still holds."""
         known = self._peers.pop(peer, None) or Known()
         if len(self._peers) >= PEERS_MAX:
             del self._peers[next(iter(self._peers))]
         self._peers[peer] = known
-        known.endpoint = endpoint
+        known.endpoint, known.is_reverse = endpoint, is_reverse
         known.have |= 1 << piece
         if ticket is not None:
             known.ticket = ticket
@@ -56,6 +60,11 @@ class KnownPeers:
         """The latest ticket for a peer, and where it is reached."""
         known = self._peers.get(peer)
         return (None, "") if known is None else (known.ticket, known.endpoint)
+
+    def is_reverse(self, peer: NodeId) -> bool:
+        """Whether a peer has to dial this node."""
+        known = self._peers.get(peer)
+        return known is not None and known.is_reverse
 
     def gave(self, peer: NodeId, have: int) -> None:
         """A peer has sent a piece, and said what it has."""

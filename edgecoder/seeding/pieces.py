@@ -7,6 +7,7 @@ All of it follows from two sizes, so nodes need not agree on more than the catal
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -145,6 +146,14 @@ def bytes_to_bitmap(data: bytes, piece_count: int) -> int:
     if have >> piece_count:
         raise RemoteProtocolError(Reason.INVALID, f"piece {have.bit_length() - 1} of {piece_count}")
     return have
+
+
+def bits(pieces: int) -> Iterator[int]:
+    """The pieces of a map, lowest first."""
+    while pieces:
+        low = pieces & -pieces
+        yield low.bit_length() - 1
+        pieces ^= low
 
 
 def first_from(pieces: int, start: int) -> int:

@@ -2,7 +2,8 @@
 
 The payer signs and sends a receipt until the server says that it is durable there. The server keeps it in a bounded
 journalled queue, each in a place of its own on the disk, and brings them to its coordinator when it is online. What the
-coordinator has acknowledged, or can never take, leaves the queue. Every step may be repeated: receipts are told
+coordinator has acknowledged, or can never take, leaves the queue; what it cannot take yet, since it does not know the
+payer, comes again later, and is the first to go where the queue is full. Every step may be repeated: receipts are told
 apart by the SHA-256 of what they sign.
 """
 
@@ -49,9 +50,14 @@ def receipt_hash(network_id: str, receipt: Receipt) -> bytes:
     return hashlib.sha256(statement(network_id, receipt)).digest()
 
 
+def is_owed(receipt: Receipt) -> bool:
+    """Whether its payer could owe it: it is for a task of the payer's own, and not to itself."""
+    return receipt.payer != receipt.server and receipt.task_id[:8] == receipt.payer[:8]
+
+
 def is_valid(network_id: str, receipt: Receipt, verifier: Verifier) -> bool:
-    """Whether its payer owes it: signed, for a task of the payer's own, and not to itself."""
-    if receipt.payer == receipt.server or receipt.task_id[:8] != receipt.payer[:8]:
+    """Whether its payer owes it, and has signed that."""
+    if not is_owed(receipt):
         return False
     return verifier.vouches(receipt.payer, statement(network_id, receipt), receipt.signature)
 
@@ -149,6 +155,8 @@ class ReceiptQueue:
         self._receipts: dict[bytes, Receipt] = {}
         """Those that are durable."""
         self._used: set[int] = set()
+        self._not_before: dict[bytes, Micros] = {}
+        """Those whose payers the coordinator does not know, and when it is asked again; the oldest word first."""
         self._sent_at: Micros | None = None
         self._sent_to: LinkId | None = None
 
@@ -192,7 +200,9 @@ class ReceiptQueue:
             return
         if len(self._places) >= context.config.receipts_max:
             context.drop("receipt", Reason.OVERFLOW)
-            return
+            if not self._not_before:
+                return
+            self._leave(next(iter(self._not_before)))
         place = next(number for number in range(len(self._used) + 1) if number not in self._used)
         self._places[key] = place
         self._used.add(place)
@@ -216,25 +226,45 @@ class ReceiptQueue:
             return
         retry_us = self._context.config.receipt_retry_ms * MILLI
         is_waiting = self._sent_at is not None and self._context.now < self._sent_at + retry_us
-        if is_waiting and self._sent_to == home[1]:
+        if self._sent_to != home[1]:
+            self._not_before.clear()  # another may know more
+        elif is_waiting:
             return
-        self._sent_at, self._sent_to = self._context.now, home[1]
-        batch = tuple(receipt for receipt, _ in zip(self._receipts.values(), range(RECEIPTS_PER_BATCH), strict=False))
+        now = self._context.now
+        due = (receipt for key, receipt in self._receipts.items() if self._not_before.get(key, 0) <= now)
+        batch = tuple(receipt for receipt, _ in zip(due, range(RECEIPTS_PER_BATCH), strict=False))
+        self._sent_to = home[1]
+        if not batch:
+            self._sent_at = None
+            self._context.timers.set(_SYNC, min(self._not_before.values()), self.sync)
+            return
+        self._sent_at = now
         self._context.send(home[1], LedgerBatch(receipts=batch), RECEIPT_TTL_MS)
         self._context.timers.set(_SYNC, self._context.now + retry_us, self.sync)
 
     def acknowledged(self, ack: LedgerAck) -> None:
-        """The coordinator has receipts, or can never take them."""
-        before = len(self._receipts)
+        """The coordinator has receipts, or can never take them, or not yet."""
+        context, has_news = self._context, False
         for keys, is_refused in ((ack.durable, False), (ack.refused, True)):
             for key in keys:
-                if self._receipts.pop(key, None) is None:
-                    continue
-                place = self._places.pop(key)
-                self._used.discard(place)
-                self._context.persist(f"{KEY}{place}", b"")
-                self._context.trace(ReceiptSynced(key, len(self._receipts), is_refused))
-        if len(self._receipts) < before:
+                if key in self._receipts:
+                    self._leave(key)
+                    context.trace(ReceiptSynced(key, len(self._receipts), is_refused))
+                    has_news = True
+        for key in ack.unknown:
+            if key in self._receipts:
+                self._not_before.pop(key, None)
+                self._not_before[key] = context.in_ms(context.config.receipt_unknown_ms)
+                has_news = True
+        if has_news:
             self._sent_at = None
             self._context.timers.cancel(_SYNC)
             self.sync()
+
+    def _leave(self, key: bytes) -> None:
+        """One is kept no longer."""
+        del self._receipts[key]
+        self._not_before.pop(key, None)
+        place = self._places.pop(key)
+        self._used.discard(place)
+        self._context.persist(f"{KEY}{place}", b"")

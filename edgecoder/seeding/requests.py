@@ -8,11 +8,12 @@ from typing import Protocol
 import msgspec
 
 from edgecoder.core.effects import Source
-from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId
+from edgecoder.core.ids import ChannelId, FileId, LinkId, Micros, NodeId, OpId
 from edgecoder.errors import Reason
 from edgecoder.protocol import CDN_ID
 from edgecoder.seeding.holdings import Holding
 from edgecoder.seeding.prices import Prices
+from edgecoder.wire.messages import Granted
 
 
 class Swarm(Protocol):
@@ -36,6 +37,15 @@ class Swarm(Protocol):
         link: LinkId | None = None,
     ) -> None:
         """A peer did not give a piece whole; so much of it fits."""
+        ...
+
+    def awaits(self, holding: Holding, row: Granted) -> bool:
+        """Whether a granted piece has to wait for the connection of its sender, whom nobody can dial: it is granted
+        again when that is there, or lost."""
+        ...
+
+    def channel_to(self, peer: NodeId) -> ChannelId | None:
+        """The connection that such a sender has offered."""
         ...
 
     def freed(self) -> None:

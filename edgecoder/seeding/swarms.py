@@ -6,13 +6,14 @@ rest of the node sees of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ClassVar, Protocol
 
 from edgecoder.config import Distribution
 from edgecoder.core.context import MILLI, Context
-from edgecoder.core.events import AccessChanged, AskWithdrawn, FileOffered, PieceArrived, PieceAsked
-from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
+from edgecoder.core.events import AccessChanged, FileOffered, PieceArrived
+from edgecoder.core.giving import AskWithdrawn, ChannelLost, ChannelOffered, PieceAsked
+from edgecoder.core.ids import ChannelId, FileId, LinkId, Micros, NodeId
 from edgecoder.core.ops import OnCompletion
 from edgecoder.errors import Reason
 from edgecoder.mesh.gate import Gate, Link
@@ -24,10 +25,11 @@ from edgecoder.seeding.near import SOURCES, NearPeers
 from edgecoder.seeding.planner import make_planner
 from edgecoder.seeding.prices import Prices, prices_of
 from edgecoder.seeding.rests import Rests
+from edgecoder.seeding.reverse import Channels, Dials
 from edgecoder.seeding.transfer import Transfer
 from edgecoder.seeding.transfer_table import TransferState
 from edgecoder.seeding.uploads import Uploads
-from edgecoder.wire.messages import Announce, Grant, Have, Redirect
+from edgecoder.wire.messages import Announce, DialRequest, Grant, Granted, Have, Redirect
 
 SETTLE_MS = 3_000
 """A node that comes back should have its links to coordinators again by then."""
@@ -75,6 +77,8 @@ class Swarms:
         self.client = BrokerClient(context, gate.links, surroundings.home_link, self)
         self.transfers: dict[FileId, Transfer] = {}
         self.near = NearPeers(context, self)
+        self.channels = Channels(context, gate.verifier, self, self)
+        self.dials = Dials(context, gate.verifier, self)
         self._rests = Rests(context, self._is_resting, self._say_resting, self.rtt)
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
@@ -216,6 +220,38 @@ class Swarms:
         is_done = holding.is_whole and not config.seed_whole_files
         is_closed = is_done or self.gives_nothing() is not None or self.uploads.is_paused()
         return 0 if is_closed else config.upload_slots
+
+    # -- peers that nobody can dial ------------------------------------------------------------------------------------
+
+    def may_give(self, file: FileId) -> bool:
+        """See `reverse.Giver`."""
+        holding = self.holdings.by_file.get(file)
+        return holding is not None and holding.have > 0 and self.slots(holding) > 0
+
+    def ask_dial(self, file: FileId, peer: NodeId) -> None:
+        """See `reverse.Asker`."""
+        self.client.ask_dial(file, peer)
+
+    def reached(self, file: FileId, rows: Iterable[Granted]) -> None:
+        """See `reverse.Asker`."""
+        transfer = self.transfers.get(file)
+        if transfer is not None:
+            transfer.reached(rows)
+        else:
+            self.out_of_reach(file, rows, Reason.CANCELLED)
+
+    def out_of_reach(self, file: FileId, rows: Iterable[Granted], reason: Reason) -> None:
+        """See `reverse.Asker`."""
+        for row in rows:
+            self.client.lost(file, row.piece, row.sender, reason, 0)
+
+    def awaits(self, holding: Holding, row: Granted) -> bool:
+        """See `transfer.Swarm`."""
+        return self.channels.awaits(holding.file, row)
+
+    def channel_to(self, peer: NodeId) -> ChannelId | None:
+        """See `transfer.Swarm`."""
+        return self.channels.to(peer)
 
     # -- Around of the near peers --------------------------------------------------------------------------------------
 
@@ -368,6 +404,8 @@ class Swarms:
         PieceAsked: lambda swarms, event: swarms.uploads.asked(event),
         AskWithdrawn: lambda swarms, event: swarms.uploads.withdrawn(event),
         AccessChanged: access_changed,
+        ChannelOffered: lambda swarms, event: swarms.channels.offered(event),
+        ChannelLost: lambda swarms, event: swarms.channels.lost(event),
     }
     """Who takes an event; called with the swarms and the event."""
     MESSAGES: ClassVar[dict[type, Callable[..., None]]] = {
@@ -375,5 +413,6 @@ class Swarms:
         Have: lambda swarms, link, message: swarms.near.on_have(link, message),
         Grant: on_grant,
         Redirect: on_redirect,
+        DialRequest: lambda swarms, link, message: swarms.dials.asked(link, message),
     }
     """Who takes a message; called with the swarms, the link and the message."""

@@ -8,7 +8,7 @@ is judged by its SHA-256 when all pieces are here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source
@@ -27,7 +27,7 @@ from edgecoder.seeding.requests import Request, Requests, Swarm
 from edgecoder.seeding.speeds import Speeds
 from edgecoder.seeding.transfer_table import TRANSFER_TABLE, TransferState, TransferStep
 from edgecoder.trace import PieceKept, PieceSought, TransferBegan, TransferEnded
-from edgecoder.wire.messages import Grant
+from edgecoder.wire.messages import Grant, Granted
 
 _LOOK = "transfer.look"
 FAR_PARTS = 20
@@ -127,34 +127,45 @@ class Transfer:
     def granted(self, grant: Grant) -> None:
         """The broker says whom to ask."""
         self._cdn.told(grant.receivers)
+        reverse = frozenset(grant.reverse)
         for row in grant.pieces:
             if row.piece >= self._layout.piece_count:
                 self._context.drop("grant", Reason.INVALID)
                 continue
             if row.sender != CDN_ID:
-                self._known.named(row.sender, row.endpoint, row.ticket, row.piece)
-            if self.state is not TransferState.FETCHING:
-                self._swarm.lost(self.holding, row.piece, row.sender, Reason.CANCELLED)
-                continue
-            bit = 1 << row.piece
-            if row.sender in self.losses.banned:
-                self._swarm.lost(self.holding, row.piece, row.sender, Reason.BANNED)
-            elif self.holding.have & bit:  # the broker has not heard of it
-                self._swarm.got(self.holding, row.piece, CDN_ID, 0)
-            elif self.requests.is_asked(row.sender, row.piece):
-                continue  # the broker says it again, since it has not heard of it
-            elif self.requests.flying & bit:
-                self._swarm.lost(self.holding, row.piece, row.sender, Reason.DUPLICATE)
-            elif row.sender == CDN_ID and self.losses.cdn_is_left_alone:
-                self._swarm.lost(self.holding, row.piece, CDN_ID, Reason.NO_SOURCE)
-            elif row.sender == CDN_ID:
-                self._ask(Source.CDN, row.piece, 1, Why.GRANTED)
-            else:
-                expect = row.expect_ms * MILLI
-                self._ask(Source.MESH, row.piece, 1, Why.GRANTED, row.sender, expect=expect)
+                self._known.named(row.sender, row.endpoint, row.ticket, row.piece, is_reverse=row.sender in reverse)
+            self._order(row)
         if any(row.sender != CDN_ID for row in grant.pieces):
             self._sign_at = self._context.now
         self._glance()
+
+    def reached(self, rows: Iterable[Granted]) -> None:
+        """The sender of granted pieces has dialled this node."""
+        for row in rows:
+            self._order(row)
+        self._glance()
+
+    def _order(self, row: Granted) -> None:
+        """Do as the broker says, unless it does not know what is known here."""
+        if self.state is not TransferState.FETCHING:
+            self._swarm.lost(self.holding, row.piece, row.sender, Reason.CANCELLED)
+            return
+        bit = 1 << row.piece
+        if row.sender in self.losses.banned:
+            self._swarm.lost(self.holding, row.piece, row.sender, Reason.BANNED)
+        elif self.holding.have & bit:  # the broker has not heard of it
+            self._swarm.got(self.holding, row.piece, CDN_ID, 0)
+        elif self.requests.is_asked(row.sender, row.piece):
+            return  # the broker says it again, since it has not heard of it
+        elif self.requests.flying & bit:
+            self._swarm.lost(self.holding, row.piece, row.sender, Reason.DUPLICATE)
+        elif row.sender == CDN_ID and self.losses.cdn_is_left_alone:
+            self._swarm.lost(self.holding, row.piece, CDN_ID, Reason.NO_SOURCE)
+        elif row.sender == CDN_ID:
+            self._ask(Source.CDN, row.piece, 1, Why.GRANTED)
+        elif not self._known.is_reverse(row.sender) or not self._swarm.awaits(self.holding, row):
+            expect = row.expect_ms * MILLI
+            self._ask(Source.MESH, row.piece, 1, Why.GRANTED, row.sender, expect=expect)
 
     def cdn_returned(self) -> None:
         """The CDN can be asked again, whatever it said last."""
@@ -180,7 +191,8 @@ class Transfer:
             self._ask(Source.MESH, piece, 1, Why.RAREST, peer)
 
     def _is_free(self, peer: NodeId) -> bool:
-        return peer not in self.losses.banned and not self.requests.of_peer(peer)
+        is_near = not self._known.is_reverse(peer) or self._swarm.channel_to(peer) is not None
+        return is_near and peer not in self.losses.banned and not self.requests.of_peer(peer)
 
     def ask_near(self, source: Source, peer: NodeId, link: LinkId, have: int) -> bool:
         """Ask a peer over a radio link for a piece that it has. False: there is nothing to ask it for."""
@@ -237,8 +249,10 @@ class Transfer:
         else:
             self._rates.begin(source, now)
         ticket, endpoint = (None, "") if peer is None or link is not None else self._known.address(peer)
+        is_reverse = peer is not None and link is None and self._known.is_reverse(peer)
+        channel = self._swarm.channel_to(peer) if peer is not None and is_reverse else None
         context.out.append(
-            FetchPiece(op, holding.entry, piece, first_leaf, source, count, peer, endpoint, link, ticket)
+            FetchPiece(op, holding.entry, piece, first_leaf, source, count, peer, endpoint, link, ticket, channel)
         )
         context.trace(PieceSought(holding.entry.model_id, piece, count, source.value, peer, why.value))
 

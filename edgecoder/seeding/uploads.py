@@ -16,7 +16,7 @@ import msgspec
 
 from edgecoder.core.context import Context
 from edgecoder.core.effects import RefusePiece, ServePiece
-from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
+from edgecoder.core.giving import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
 from edgecoder.core.ids import FileId, LinkId, Micros, NodeId, OpId, RequestId, Wanted
 from edgecoder.errors import Reason
 from edgecoder.seeding.holdings import Holding, Holdings

@@ -95,6 +95,10 @@ class Verifier(Protocol):
         known it will do, if it hashes to the id."""
         ...
 
+    def knows(self, signer: NodeId) -> bool:
+        """Whether the signer's key is known: only then does it mean anything that a signature is not its own."""
+        ...
+
 
 class SigningKey(Protocol):
     """A private key: Ed25519 on devices, an ideal one in the simulator."""
@@ -112,6 +116,10 @@ class VerifyingKeys(Protocol):
 
     def verify(self, sender: NodeId, data: bytes, signature: bytes, public_key: bytes = b"") -> bool:
         """Whether `signature` is the sender's over `data`; `public_key` as in `Verifier.vouches`."""
+        ...
+
+    def knows(self, sender: NodeId) -> bool:
+        """Whether its key is among them."""
         ...
 
 
@@ -197,6 +205,10 @@ class ByteVerifier:
     def vouches(self, signer: NodeId, statement: bytes, signature: bytes, public_key: bytes = b"") -> bool:
         """See `Verifier`."""
         return self._keys.verify(signer, statement, signature, public_key)
+
+    def knows(self, signer: NodeId) -> bool:
+        """See `Verifier`."""
+        return self._keys.knows(signer)
 
 
 def _check_header(signed: _Signed, outer: _Outer) -> None:

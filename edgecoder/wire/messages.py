@@ -341,10 +341,12 @@ class LedgerBatch(Message, frozen=True):
 
 
 class LedgerAck(Message, frozen=True):
-    """These receipts are durable here, by the SHA-256 of what they sign; or can never be taken."""
+    """These receipts are durable here, by the SHA-256 of what they sign; or can never be taken; or not yet, as the key
+    of who owes them is not known here."""
 
     durable: Annotated[tuple[WireHash, ...], msgspec.Meta(max_length=RECEIPTS_PER_BATCH)] = ()
     refused: Annotated[tuple[WireHash, ...], msgspec.Meta(max_length=RECEIPTS_PER_BATCH)] = ()
+    unknown: Annotated[tuple[WireHash, ...], msgspec.Meta(max_length=RECEIPTS_PER_BATCH)] = ()
 
 
 class Got(msgspec.Struct, frozen=True, rename="camel", array_like=True, gc=False):
@@ -374,6 +376,8 @@ class Announce(Message, frozen=True):
     """Where others fetch from it."""
     redirected: bool = False
     """Whether another coordinator sent it here: then it is not sent on."""
+    dialable: bool = True
+    """Whether others can open connections to the endpoint."""
 
 
 class Lost(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -424,6 +428,8 @@ class Grant(Message, frozen=True):
     receivers: Counter
     """Nodes that want the file; where the origin is limited, so many equal shares it would be in if it served alone."""
     pieces: Annotated[tuple[Granted, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()
+    reverse: Annotated[tuple[WireNodeId, ...], msgspec.Meta(max_length=PIECES_PER_MESSAGE)] = ()
+    """Senders of these that it cannot dial: it asks for a `DialRequest` to them."""
 
 
 class Redirect(Message, frozen=True):
@@ -455,6 +461,18 @@ class PeerExchange(Message, frozen=True):
     coordinators: Annotated[tuple[Whereabouts, ...], msgspec.Meta(max_length=EXCHANGE_ROWS_MAX)]
 
 
+class DialRequest(Message, frozen=True):
+    """A receiver asks the broker to have `peer`, a sender that nobody can dial, dial it; and the broker asks that
+    sender to dial `peer`, the receiver, and to offer it the connection for requests."""
+
+    file: WireHash
+    peer: WireNodeId
+    endpoint: WireName = ""
+    """Where the receiver is dialled."""
+    ticket: Ticket | None = None
+    """The sender's leave to offer, which it shows: signed under a tag of its own."""
+
+
 TYPES: dict[str, type[Message]] = {
     "versions": Versions,
     "stale": Stale,
@@ -478,5 +496,6 @@ TYPES: dict[str, type[Message]] = {
     "redirect": Redirect,
     "cloned": Cloned,
     "peerExchange": PeerExchange,
+    "dialRequest": DialRequest,
 }
 NAMES: dict[type[Message], str] = {kind: name for name, kind in TYPES.items()}

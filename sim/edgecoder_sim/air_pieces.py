@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Final
 
 from edgecoder.core.effects import FetchPiece, RefusePiece, ServePiece
-from edgecoder.core.events import AskWithdrawn, PieceAsked, PieceFailed, PieceFetched, PieceServed, ServeFailed
+from edgecoder.core.events import PieceFailed, PieceFetched
+from edgecoder.core.giving import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
 from edgecoder.core.ids import LinkId, OpId, RequestId
 from edgecoder.errors import Reason
 from edgecoder.seeding.pieces import LEAF_BYTES

@@ -55,6 +55,10 @@ class IdealKeys:
         """Whether the signature is the sender's over `data`; every sender is known."""
         return hashlib.blake2b(data, key=sender, digest_size=SIGNATURE_BYTES).digest() == signature
 
+    def knows(self, sender: NodeId) -> bool:  # noqa: ARG002
+        """See `VerifyingKeys`: an ideal key follows from the id."""
+        return True
+
 
 class ReferenceSigner:
     """Seals into envelope objects."""
@@ -104,6 +108,10 @@ class ReferenceVerifier:
     def vouches(self, signer: NodeId, statement: bytes, signature: bytes, public_key: bytes = b"") -> bool:
         """See `Verifier`."""
         return IdealKeys().verify(signer, statement, signature, public_key)
+
+    def knows(self, signer: NodeId) -> bool:
+        """See `Verifier`."""
+        return IdealKeys().knows(signer)
 
 
 def crypto(identity: NodeId, network_id: str, *, encoded: bool) -> tuple[Signer, Verifier]:

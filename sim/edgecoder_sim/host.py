@@ -21,9 +21,11 @@ from edgecoder.core.effects import (
     AllocateFile,
     Browse,
     CancelOp,
+    CloseChannel,
     Connect,
     DeleteFile,
     DialCoordinator,
+    DialPeer,
     Disconnect,
     Effect,
     FetchFile,
@@ -38,6 +40,7 @@ from edgecoder.core.effects import (
     Scan,
     Send,
     ServePiece,
+    TakeChannel,
     Trace,
     UnloadModel,
     WakeAt,
@@ -143,6 +146,10 @@ class Pieces(Protocol):
 
     def refuse(self, node: SimNode, effect: RefusePiece) -> None:
         """Say why not."""
+        ...
+
+    def channel(self, node: SimNode, effect: DialPeer | TakeChannel | CloseChannel) -> None:
+        """Dial a peer, or decide on a connection that one has offered."""
         ...
 
 
@@ -481,6 +488,9 @@ _CARRY_OUT: dict[type[Effect], Callable[..., None]] = {
     Connect: lambda node, effect: node._services.connect(node, effect),
     DialCoordinator: lambda node, effect: node._services.dial_coordinator(node, effect),
     Disconnect: lambda node, effect: node._services.disconnect(node, effect),
+    **dict.fromkeys(
+        (DialPeer, TakeChannel, CloseChannel), lambda node, effect: node._services.pieces.channel(node, effect)
+    ),
     Reply: _ignore,
     Browse: _ignore,
     Scan: lambda node, effect: node._services.scan(node, effect),

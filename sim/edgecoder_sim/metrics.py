@@ -129,6 +129,8 @@ METRICS: Final[dict[str, Metric]] = {
     "transfer_cdn_bytes": Metric("Distribution", "From the CDN", "bytes", "Verified bytes from the origin."),
     "transfer_wasted_bytes": Metric("Distribution", "Wasted", "bytes", "Came twice, or did not fit the tree."),
     "senders_banned": Metric("Distribution", "Bans", "bans", "A node takes nothing more from a peer that lied."),
+    "reverse_dials": Metric("Distribution", "Reverse dials", "dials", "By nodes that nobody can dial, to give pieces."),
+    "reverse_dials_failed": Metric("Distribution", "Failed of them", "dials", "Nobody was there, or wanted it."),
     "pieces_refused": Metric("Distribution", "Requests refused", "requests", "By the peer that was asked."),
     "seed_credits": Metric("Distribution", "Seed credits", "credits", "Of all senders, by their brokers."),
     "messages": Metric("Messages", "Delivered envelopes", "envelopes", "On all links."),

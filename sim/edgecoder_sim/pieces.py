@@ -12,24 +12,25 @@ and synced as they come, at no cost of time; disks take bytes as fast as they co
 
 from __future__ import annotations
 
-from edgecoder.core.effects import AllocateFile, FetchPiece, RefusePiece, ServePiece, Source
-from edgecoder.core.events import (
-    AllocateFailed,
-    AskWithdrawn,
-    FileAllocated,
-    PieceArrived,
-    PieceAsked,
-    PieceFailed,
-    PieceFetched,
-    PieceServed,
-    ServeFailed,
+from edgecoder.core.effects import (
+    AllocateFile,
+    CloseChannel,
+    DialPeer,
+    FetchPiece,
+    RefusePiece,
+    ServePiece,
+    Source,
+    TakeChannel,
 )
+from edgecoder.core.events import AllocateFailed, FileAllocated, PieceArrived, PieceFailed, PieceFetched
+from edgecoder.core.giving import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
 from edgecoder.core.ids import NodeId, OpId, RequestId
 from edgecoder.errors import Reason
 from edgecoder.seeding.pieces import LEAF_BYTES, Layout
 from edgecoder_sim.air_pieces import AirPieces
 from edgecoder_sim.bandwidth import UNCAPPED, Flow
 from edgecoder_sim.cdn import CdnService
+from edgecoder_sim.channels import NO_WAY_US, Channels, is_dialable
 from edgecoder_sim.conduct import Conduct, Conducts
 from edgecoder_sim.host import PERSIST_US, SimNode
 from edgecoder_sim.kernel import Kernel
@@ -91,6 +92,7 @@ class PieceService:
         self._requests = 0
         self._conducts = Conducts()
         self._air = AirPieces(kernel, self._conducts)
+        self._channels = Channels(kernel, self._nodes, self._between_us)
         cdn.on_outage(self._break_off_cdn)
 
     def connect(self, node: SimNode, conduct: Conduct = Conduct.HONEST) -> None:
@@ -119,15 +121,27 @@ class PieceService:
         if effect.source is Source.CDN:
             self._kernel.call_at(self._kernel.now + self._cdn.ttfb_us, self._first_byte, fetch)
             return
-        sender = fetch.sender = None if effect.peer is None else self._nodes.get(effect.peer)
+        if effect.channel is not None:
+            sender = fetch.sender = self._channels.sender_of(effect.channel, node)
+        else:
+            sender = fetch.sender = None if effect.peer is None else self._nodes.get(effect.peer)
         if sender is None:
-            self._fail(fetch, Reason.UNKNOWN_SENDER)
+            self._fail(fetch, Reason.PEER_LOST if effect.channel is not None else Reason.UNKNOWN_SENDER)
+            return
+        if effect.channel is not None:
+            self._channels.begun(effect.channel)
+        elif not is_dialable(sender):
+            fetch.sender = None
+            self._kernel.call_at(self._kernel.now + NO_WAY_US, self._unreachable, fetch)
             return
         self._kernel.call_at(self._kernel.now + self._flight_us(fetch), self._ask, fetch)
 
     def _flight_us(self, fetch: _Fetch) -> int:
         assert fetch.sender is not None
-        return self._cdn.latency_us(fetch.node) + self._cdn.latency_us(fetch.sender)
+        return self._between_us(fetch.node, fetch.sender)
+
+    def _between_us(self, one: SimNode, other: SimNode) -> int:
+        return self._cdn.latency_us(one) + self._cdn.latency_us(other)
 
     def _ask(self, fetch: _Fetch, _: object) -> None:
         sender, effect = fetch.sender, fetch.effect
@@ -149,6 +163,7 @@ class PieceService:
     def cancel(self, node: SimNode, op: OpId) -> None:
         """A node does not wait any more; what has come stays."""
         self._air.cancel(node, op)
+        self._channels.cancel(node, op)
         fetch = self._of_op.get((node.index, op))
         if fetch is not None:
             self._abandon(fetch)
@@ -180,6 +195,12 @@ class PieceService:
     def _forget(self, fetch: _Fetch) -> None:
         del self._of_op[fetch.node.index, fetch.effect.op]
         del self._of_request[fetch.request]
+        if fetch.effect.channel is not None and fetch.sender is not None:
+            self._channels.ended(fetch.effect.channel)
+
+    def channel(self, node: SimNode, effect: DialPeer | TakeChannel | CloseChannel) -> None:
+        """Dial a peer, or decide on a connection that one has offered."""
+        self._channels.carry_out(node, effect)
 
     # -- senders -------------------------------------------------------------------------------------------------------
 
@@ -278,6 +299,7 @@ class PieceService:
 
     def died(self, node: SimNode) -> None:
         """A node is gone: what it asked for ends without a word, and who waits for it is told."""
+        self._channels.died(node)
         for fetch in list(self._of_request.values()):
             if fetch.node is node:
                 self._abandon(fetch)

@@ -111,12 +111,13 @@ class Population:
     def members(self, role: Role, group: Group) -> Iterator[Place]:
         """The nodes of a group."""
         stream = Stream(self._scenario.rng_seed, b"", f"sim.population.{role.value}")
+        hidden = self._hidden(role, group)
         conducts = Stream(self._scenario.rng_seed, b"", f"sim.conduct.{role.value}").shuffled(parts(group))
         for number in range(group.count):
             name = f"{role.value}-{number}"
             device = weighted(stream, group.devices)
             assert device is not None, "a group whose weights are all zero is refused with its scenario"
-            sim = self._host(name, role, device)
+            sim = self._host(name, role, device, is_dialable=number not in hidden)
             charge = sim.device.battery_pct and _between(stream, sim.device.battery_pct)
             place = Place(sim, role, self._catalog, charge)
             self._fill_disk(place, group, stream)
@@ -125,6 +126,14 @@ class Population:
             if place.conduct is Conduct.LIAR:
                 self._claim_all(place)
             yield place
+
+    def _hidden(self, role: Role, group: Group) -> frozenset[int]:
+        """Which nodes of a group nobody can dial: a whole number of them, by lot."""
+        count = round(group.count * (1 - group.dialable))
+        if not count:
+            return frozenset()
+        stream = Stream(self._scenario.rng_seed, b"", f"sim.dialable.{role.value}")
+        return frozenset(stream.shuffled(list(range(group.count)))[:count])
 
     def _claim_all(self, place: Place) -> None:
         """The disk of a liar says that every file is there."""
@@ -142,13 +151,16 @@ class Population:
         for number in range(group.count):
             yield self._host(f"coordinator-{number}", Role.COORDINATOR, group.device)
 
-    def _host(self, name: str, role: Role, device_name: str) -> SimNode:
+    def _host(self, name: str, role: Role, device_name: str, *, is_dialable: bool = True) -> SimNode:
         scenario = self._scenario
         device = scenario.devices[device_name]
+        config = scenario.node_config(role, device)
+        if not is_dialable:
+            config = msgspec.structs.replace(config, transfer_dialable=False)
         setup = Setup(
             role=role,
             cluster=self._cluster,
-            config=scenario.node_config(role, device),
+            config=config,
             catalog=self._catalog,
             platform=device.platform,
             languages=device.languages,

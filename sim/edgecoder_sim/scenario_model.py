@@ -78,6 +78,9 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     them, and every node where this is empty, starts without a model."""
     network: str = ""
     """Access network of the nodes."""
+    dialable: Probability = 1.0
+    """Share of the nodes to which others can open connections, 0 to 1. The rest are behind routers that let none in:
+    they give pieces over connections that they open themselves."""
     conduct: dict[Conduct, Weight] = {}
     """How nodes behave towards others that fetch files from them, and how common each is: `honest`, `poisoner`,
     `wrong_proof`, `silent`, `drip`, `withholder`, `liar`, `free_rider`, `accuser`; none given: all are honest."""

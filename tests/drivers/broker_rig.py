@@ -5,7 +5,7 @@ The links between the nodes are queues of this process; the bytes of the model a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,7 +72,15 @@ class Member:
     """One node."""
 
     def __init__(
-        self, root: Path, identity: Identity, ring: KeyRing, role: Role, endpoint: str = "", *, has_cdn: bool = False
+        self,
+        root: Path,
+        identity: Identity,
+        ring: KeyRing,
+        role: Role,
+        *,
+        is_dialable: bool,
+        has_cdn: bool,
+        endpoint: str = "",
     ) -> None:
         """`endpoint` is where others are told to find it."""
         self.path = root / "blobs" / f"sha256-{FILE.sha256}"
@@ -83,7 +91,7 @@ class Member:
         source.before = None if has_cdn else self._down
         store = StoreDriver(blobs, source)
         parts = cast("Parts", SimpleNamespace(given=store, take_from=lambda peers: setattr(store, "peers", peers)))
-        config = NodeConfig(has_radio=False, transfer_endpoint=endpoint)
+        config = NodeConfig(has_radio=False, transfer_dialable=is_dialable, transfer_endpoint=endpoint)
         self.exchange = Exchange(Place(port=0), parts, config, CATALOG, identity.node_id)
         setup = Setup(role=role, cluster=ClusterConfig(), config=self.exchange.config, catalog=CATALOG)
         node = Node(setup, ByteSigner(identity), ByteVerifier(ring, "edgecoder"), 1)
@@ -104,9 +112,11 @@ class Member:
 
 
 @asynccontextmanager
-async def mesh(root: Path, seed_endpoint: str = "", *, has_cdn: bool = False) -> AsyncIterator[dict[str, Member]]:
-    """A coordinator, one node that has the file, which others find at an endpoint, and two that have nothing; the CDN
-    is down unless there is one."""
+async def mesh(
+    root: Path, hidden: Container[str] = (), *, has_cdn: bool = False, seed_endpoint: str = ""
+) -> AsyncIterator[dict[str, Member]]:
+    """A coordinator, one node that has the file, which others look for at an endpoint, and two that have nothing.
+    Nobody can dial the hidden ones; the CDN is down unless there is one."""
     place(root / "seed", FILE)
     keys = {name: Identity(Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32))) for name in NAMES}
     ring = KeyRing()
@@ -117,7 +127,11 @@ async def mesh(root: Path, seed_endpoint: str = "", *, has_cdn: bool = False) ->
         for name in NAMES:
             role = Role.COORDINATOR if name == "north" else Role.AGENT
             endpoint = seed_endpoint if name == "seed" else ""
-            members[name] = member = Member(root / name, keys[name], ring, role, endpoint, has_cdn=has_cdn)
+            is_dialable = name not in hidden
+            member = Member(
+                root / name, keys[name], ring, role, is_dialable=is_dialable, has_cdn=has_cdn, endpoint=endpoint
+            )
+            members[name] = member
             stack.push_async_callback(member.stop)
             member.start()
         for name in NAMES[1:]:

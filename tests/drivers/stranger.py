@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgecoder.core.effects import RefusePiece, ServePiece
-from edgecoder.core.events import AskWithdrawn, Event, PieceAsked
+from edgecoder.core.events import Event
+from edgecoder.core.giving import AskWithdrawn, PieceAsked
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.merkle import leaf_hashes
 from edgecoder.wire.messages import Ticket
 from edgecoder_drivers.bare.pace import Pace
-from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.driver import Numbers, Refused
 from edgecoder_drivers.transfer import wire
+from edgecoder_drivers.transfer.channels import Channels
 from edgecoder_drivers.transfer.connection import Connection, House, Limits
 from edgecoder_drivers.transfer.desk import Desk
 from tests.drivers.sources import bytes_of, made
@@ -45,7 +47,8 @@ class Room:
 
     def __init__(self, path: Path, limits: Limits, kbit_per_s: int = 0) -> None:
         self.path = path
-        self.desk = Desk()
+        numbers = Numbers()
+        self.desk, self.channels = Desk(numbers), Channels(numbers)
         self.heard: list[PieceAsked | AskWithdrawn] = []
         self.ended: list[Reason | None] = []
         """How each sending ended."""
@@ -56,7 +59,7 @@ class Room:
         """Why there is nothing here after all."""
         self._tasks: set[asyncio.Task[None]] = set()
         self.desk.open(self._post)
-        self.house = House(self.desk, Pace(kbit_per_s), limits, self, {FILE.sha256: FILE}.get)
+        self.house = House(self.desk, Pace(kbit_per_s), limits, self, {FILE.sha256: FILE}.get, self.channels)
 
     async def bytes_at(self, entry: CatalogEntry) -> Path:
         assert entry is FILE

@@ -139,6 +139,8 @@ def test_who_is_known_is_believed_and_nobody_else(tmp_path: Path) -> None:
         verifier.open(forged)
     assert ring.verify(theirs.node_id, b"data", theirs.sign(b"data"))
     assert not ring.verify(theirs.node_id, b"date", theirs.sign(b"data"))
+    assert ring.knows(theirs.node_id)
+    assert not ring.knows(bytes(32))
 
 
 def test_no_more_keys_are_known_than_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,23 @@ def test_what_lies_where(tmp_path: Path) -> None:
     assert (tmp_path / "Models" / "pieces.gguf").read_bytes() == bytes_of("pieces")
 
 
+def test_a_file_that_is_being_installed_is_given_meanwhile(tmp_path: Path) -> None:
+    """It is renamed before its row is written; who asked for a piece in between was told that it is not here, and asked
+    elsewhere for a minute."""
+    blobs, _ = open_store(tmp_path, CATALOG, RealFiles())
+    store = StoreDriver(blobs, MemorySource())
+
+    async def bytes_at() -> Path:
+        try:
+            return await store.bytes_at(WHOLE)
+        finally:
+            await store.close()
+
+    (tmp_path / "blobs" / file_name(WHOLE.sha256)).write_bytes(bytes_of("whole"))
+    assert WHOLE.sha256 not in blobs.verified
+    assert asyncio.run(bytes_at()).read_bytes() == bytes_of("whole")
+
+
 def test_no_two_models_have_one_name_in_the_view() -> None:
     ids = ["a/b", "a-b", "a:b", "a.b", "a/b:c", "a/b-c", "a_b"]
     assert len({view_name(model_id) for model_id in ids}) == len(ids)

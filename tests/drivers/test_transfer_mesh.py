@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edgecoder.core.events import PullModel
 from edgecoder.seeding.merkle import leaf_hashes
-from edgecoder.trace import PieceKept, SenderBanned
-from tests.drivers.broker_rig import FILE, mesh
+from edgecoder.trace import PeerDialled, PieceKept, PieceSought, SenderBanned
+from tests.drivers.broker_rig import FILE, NAMES, Member, mesh
 from tests.drivers.sources import bytes_of
 
 
@@ -32,6 +32,67 @@ def test_a_model_spreads_over_sockets_while_the_cdn_is_down(tmp_path: Path) -> N
                 assert taker.path.read_bytes() == bytes_of("shared", FILE.file_size_bytes)
                 kept = [record for record in taker.seen.records if isinstance(record, PieceKept)]
                 assert {record.source for record in kept} == {"mesh"}
+
+    asyncio.run(live())
+
+
+def kept_from(member: Member) -> set[tuple[str, bytes | None]]:
+    """Sources and senders of the pieces that a node has kept."""
+    return {(record.source, record.peer) for record in member.seen.records if isinstance(record, PieceKept)}
+
+
+def dials(member: Member) -> list[PeerDialled]:
+    return [record for record in member.seen.records if isinstance(record, PeerDialled)]
+
+
+def test_a_sender_that_nobody_can_dial_gives_a_whole_model(tmp_path: Path) -> None:
+    async def live() -> None:
+        async with asyncio.timeout(60), mesh(tmp_path, {"seed"}) as members:
+            seed, taker = members["seed"], members["first"]
+            assert seed.exchange.port == 0, "it listens"
+            assert await taker.pull() is None
+            assert taker.path.read_bytes() == bytes_of("shared", FILE.file_size_bytes)
+            assert kept_from(taker) == {("mesh", seed.exchange.node)}
+            assert dials(seed) == [PeerDialled(taker.exchange.node, None)], "one connection is enough"
+
+    asyncio.run(live())
+
+
+def test_a_sender_that_tells_an_address_at_which_it_is_not_gives_a_whole_model(tmp_path: Path) -> None:
+    """As a laptop at home does, whose user has configured nothing."""
+
+    async def live() -> None:
+        async with asyncio.timeout(60), mesh(tmp_path, seed_endpoint="127.0.0.1:1") as members:
+            seed, taker = members["seed"], members["first"]
+            assert await taker.pull() is None
+            assert taker.path.read_bytes() == bytes_of("shared", FILE.file_size_bytes)
+            assert kept_from(taker) == {("mesh", seed.exchange.node)}
+            assert dials(seed) == [PeerDialled(taker.exchange.node, None)]
+
+    asyncio.run(live())
+
+
+def test_who_cannot_be_dialled_gets_from_who_can_and_gives_to_who_can(tmp_path: Path) -> None:
+    async def live() -> None:
+        async with asyncio.timeout(60), mesh(tmp_path, {"seed", "second"}) as members:
+            first, second = members["first"], members["second"]
+            assert set(await asyncio.gather(first.pull(), second.pull())) == {None}
+            assert kept_from(second) == {("mesh", first.exchange.node)}, "two that nobody can dial reach each other"
+            assert {record.peer for record in dials(members["seed"])} == {first.exchange.node}
+
+    asyncio.run(live())
+
+
+def test_two_that_nobody_can_dial_are_not_granted_to_each_other_and_the_cdn_serves(tmp_path: Path) -> None:
+    async def live() -> None:
+        async with asyncio.timeout(60), mesh(tmp_path, set(NAMES), has_cdn=True) as members:
+            taker = members["first"]
+            assert await taker.pull() is None
+            assert taker.path.read_bytes() == bytes_of("shared", FILE.file_size_bytes)
+            assert kept_from(taker) == {("cdn", None)}
+            sought = [record for record in taker.seen.records if isinstance(record, PieceSought)]
+            assert {record.source for record in sought} == {"cdn"}
+            assert not dials(members["seed"])
 
     asyncio.run(live())
 

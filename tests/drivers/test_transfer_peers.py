@@ -115,7 +115,7 @@ def test_an_honest_peer_is_asked_with_the_ticket_and_gives_the_piece(tmp_path: P
     for request in requests:
         shown = wire.read_pass(request.headers["authorization"])
         assert shown is not None
-        assert (shown.receiver, shown.ticket) == (RECEIVER, TICKET)
+        assert (shown.node, shown.ticket) == (RECEIVER, TICKET)
 
 
 def test_hashes_are_asked_for_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgecoder.core.events import AskWithdrawn, PieceAsked
+from edgecoder.core.giving import AskWithdrawn, PieceAsked
 from edgecoder.core.ids import Wanted
 from edgecoder.errors import Reason
 from edgecoder.seeding.uploads import REFUSALS

@@ -31,7 +31,7 @@ def test_a_ticket_comes_out_as_it_went_in_or_not_at_all(receiver: bytes, ticket:
     written = wire.write_pass(receiver, ticket)
     shown = wire.read_pass(written)
     assert shown is not None
-    assert (shown.receiver, shown.ticket) == (receiver, ticket)
+    assert (shown.node, shown.ticket) == (receiver, ticket)
     part = wire.read_pass(written[:cut])
     assert part is None or part == shown
 

@@ -12,17 +12,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from edgecoder.core.effects import AllocateFile, FetchPiece, Operation, RefusePiece, ServePiece, Source
-from edgecoder.core.events import (
-    AskWithdrawn,
-    Completion,
-    Event,
-    FileAllocated,
-    PieceAsked,
-    PieceFailed,
-    PieceFetched,
-    PieceServed,
-    ServeFailed,
-)
+from edgecoder.core.events import Completion, Event, FileAllocated, PieceFailed, PieceFetched
+from edgecoder.core.giving import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
 from edgecoder.core.ids import NodeId, OpId
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry

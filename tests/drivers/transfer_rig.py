@@ -22,12 +22,15 @@ from edgecoder.seeding.tickets import issue
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier, Header
 from edgecoder.wire.messages import Identity as IdentityMessage
 from edgecoder.wire.messages import Ticket
+from edgecoder_drivers.driver import Driver, Numbers
 from edgecoder_drivers.host import AsyncHost
 from edgecoder_drivers.identity import Identity, KeyRing
 from edgecoder_drivers.store.driver import StoreDriver
 from edgecoder_drivers.store.files import RealFiles
 from edgecoder_drivers.store.opening import open_store
+from edgecoder_drivers.transfer.channels import Channels
 from edgecoder_drivers.transfer.connection import Limits
+from edgecoder_drivers.transfer.dialling import Dialler
 from edgecoder_drivers.transfer.peers import Patience, Peers
 from edgecoder_drivers.transfer.server import TransferServer
 from tests.drivers.rig import has
@@ -82,15 +85,25 @@ class Scripted:
 
 @asynccontextmanager
 async def giving(
-    root: Path, node_id: NodeId, catalog: Catalog, *, kbit_per_s: int = 0, limits: Limits | None = None
+    root: Path,
+    node_id: NodeId,
+    catalog: Catalog,
+    *,
+    kbit_per_s: int = 0,
+    limits: Limits | None = None,
+    is_dialable: bool = True,
 ) -> AsyncIterator[Scripted]:
-    """A node that has the catalog's files, and gives what its script says."""
+    """A node that has the catalog's files, and gives what its script says. One that is not dialable does not listen."""
     place(root, *catalog.entries)
     blobs, _ = open_store(root, catalog, RealFiles())
     node = Scripted(node_id)
     node.store = StoreDriver(blobs, MemorySource())
-    node.server = TransferServer(catalog.by_digest.get, node.store, port=0, kbit_per_s=kbit_per_s, limits=limits)
-    node.host = AsyncHost(cast("Node", node.script), [node.store, node.server])
+    where = "127.0.0.1" if is_dialable else None
+    node.server = TransferServer(
+        catalog.by_digest.get, node.store, host=where, port=0, kbit_per_s=kbit_per_s, limits=limits
+    )
+    drivers: list[Driver] = [node.store, node.server, Dialler(node_id, node.server)]
+    node.host = AsyncHost(cast("Node", node.script), drivers)
     node.host.start({})
     try:
         yield node
@@ -102,11 +115,13 @@ async def giving(
 async def taking(
     root: Path, node_id: NodeId, catalog: Catalog, patience: Patience = PATIENCE
 ) -> AsyncIterator[Scripted]:
-    """A node that has nothing, and fetches what its script says."""
+    """A node that has nothing, and fetches what its script says; from those who dial it too."""
     blobs, _ = open_store(root, catalog, RealFiles())
-    node, peers = Scripted(node_id), Peers(node_id, patience)
+    node, channels = Scripted(node_id), Channels(Numbers())
+    peers = Peers(node_id, patience, channels)
     node.store = StoreDriver(blobs, MemorySource(), peers.source)
-    node.host = AsyncHost(cast("Node", node.script), [node.store])
+    node.server = TransferServer(catalog.by_digest.get, node.store, port=0, channels=channels)
+    node.host = AsyncHost(cast("Node", node.script), [node.store, node.server])
     node.host.start({})
     try:
         yield node

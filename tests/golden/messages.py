@@ -11,6 +11,7 @@ from edgecoder.wire.messages import (
     Cancel,
     Capabilities,
     Cloned,
+    DialRequest,
     Got,
     Grant,
     Granted,
@@ -190,6 +191,22 @@ MESSAGES: dict[str, Message] = {
             ),
         )
     ),
+    "announce of one that nobody can dial": Announce(file=FILE, have=b"\xff\x0f", wants=False, slots=4, dialable=False),
+    "grant of one that dials": Grant(
+        file=FILE,
+        broker_epoch=2,
+        receivers=2,
+        pieces=(Granted(11, OTHER, 6700, "", Ticket(SENDER, 2, 1_767_258_060_000, bytes(range(64)))),),
+        reverse=(OTHER,),
+    ),
+    "dialRequest": DialRequest(file=FILE, peer=OTHER),
+    "dialRequest to the sender": DialRequest(
+        file=FILE,
+        peer=OTHER,
+        endpoint="10.0.0.7:4303",
+        ticket=Ticket(SENDER, 2, 1_767_258_060_000, bytes(range(64))),
+    ),
+    "ledgerAck of what may be taken later": LedgerAck(unknown=(bytes(range(32)),)),
 }
 """By a name that begins with the message's type."""
 

@@ -16,7 +16,7 @@ from edgecoder.coordinator.broker import Broker
 from edgecoder.coordinator.earnings import Earnings
 from edgecoder.coordinator.judge import Judge
 from edgecoder.core.effects import FetchPiece
-from edgecoder.core.events import PieceAsked
+from edgecoder.core.giving import PieceAsked
 from edgecoder.errors import Reason
 from edgecoder.seeding import client
 from edgecoder.seeding.holdings import Holdings

@@ -8,7 +8,8 @@ import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import Connect, FetchPiece, ServePiece, Source
-from edgecoder.core.events import PeersSilent, PieceAsked, PowerChanged, PullModel
+from edgecoder.core.events import PeersSilent, PowerChanged, PullModel
+from edgecoder.core.giving import PieceAsked
 from edgecoder.core.ids import LinkId, Medium
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog

@@ -8,7 +8,7 @@ from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.context import Context
 from edgecoder.core.effects import AllocateFile, CancelOp, FetchPiece, Source, Trace
 from edgecoder.core.events import AllocateFailed, FileAllocated, PieceFailed, PieceFetched
-from edgecoder.core.ids import FileId, LinkId, Micros, NodeId
+from edgecoder.core.ids import ChannelId, FileId, LinkId, Micros, NodeId
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.protocol import CDN_ID
@@ -37,6 +37,7 @@ class Around:
         self.since = self.settled = 0
         self.losses: list[tuple[int, NodeId, Reason]] = []
         self.broker = True
+        self.channels: dict[NodeId, ChannelId] = {}
 
     def got(self, holding: Holding, piece: int, sender: NodeId, size_bytes: int) -> None: ...
 
@@ -54,6 +55,12 @@ class Around:
         self.losses.append((piece, sender, reason))
 
     def freed(self) -> None: ...
+
+    def awaits(self, holding: Holding, row: Granted) -> bool:  # noqa: ARG002
+        return row.sender not in self.channels
+
+    def channel_to(self, peer: NodeId) -> ChannelId | None:
+        return self.channels.get(peer)
 
     def asked_since(self, file: FileId) -> Micros:  # noqa: ARG002
         return self.since

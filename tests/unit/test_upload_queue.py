@@ -6,7 +6,8 @@ import pytest
 
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import RefusePiece, ServePiece
-from edgecoder.core.events import AccessChanged, PieceAsked, PowerChanged, ShutDown
+from edgecoder.core.events import AccessChanged, PowerChanged, ShutDown
+from edgecoder.core.giving import PieceAsked
 from edgecoder.core.ids import LinkId, Medium, Wanted
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog

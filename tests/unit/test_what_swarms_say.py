@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edgecoder.core.effects import AllocateFile, RefusePiece, RunTask
-from edgecoder.core.events import PieceAsked, PullModel
+from edgecoder.core.events import PullModel
+from edgecoder.core.giving import PieceAsked
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog

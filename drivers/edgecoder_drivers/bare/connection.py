@@ -75,12 +75,17 @@ def reject(status: int, code: str, title: str, hint: str, *headers: tuple[str, s
 class BareConnection:
     """A stranger."""
 
-    def __init__(self, sock: socket.socket, limits: Limits, pace: Pace) -> None:
+    def __init__(self, sock: socket.socket, limits: Limits, pace: Pace, received: bytes = b"") -> None:
+        """`received` came before it was one."""
         self._sock = sock
         self._limits = limits
         self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
+        if received:
+            self._http.receive_data(received)
+        self._is_given = False
+        """Whether the socket is somebody else's by now."""
         self._task: asyncio.Task[Any] | None = None
         self._has_body = True
         """Whether answers have a body; those to HEAD have none."""
@@ -109,12 +114,18 @@ class BareConnection:
         except (BrokenError, OSError):
             return
         finally:
-            self._sock.close()
+            if not self._is_given:
+                self._sock.close()
 
     def drop(self) -> None:
         """End it now."""
         if self._task is not None:
             self._task.cancel()
+
+    def _give_away(self) -> socket.socket:
+        """The socket, which somebody else closes from now on; of a connection that has been upgraded."""
+        self._is_given = True
+        return self._sock
 
     # -- what comes ----------------------------------------------------------------------------------------------------
 

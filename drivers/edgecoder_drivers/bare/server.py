@@ -32,10 +32,16 @@ class BareServer:
     """Takes connections on a socket that listens."""
 
     def __init__(
-        self, listening: socket.socket, connect: Callable[[socket.socket], BareConnection], limits: Limits, name: str
+        self,
+        listening: socket.socket | None,
+        connect: Callable[[socket.socket], BareConnection],
+        limits: Limits,
+        name: str,
     ) -> None:
+        """Without a socket it takes only those connections that it is given."""
         self._socket = listening
-        self.port: int = listening.getsockname()[1]
+        self.port: int = 0 if listening is None else listening.getsockname()[1]
+        """Where it listens; 0: it does not."""
         self._connect = connect
         self._limits = limits
         self._name = name
@@ -45,7 +51,8 @@ class BareServer:
 
     def start(self) -> None:
         """Take connections from now on."""
-        self._task = asyncio.get_running_loop().create_task(self._listen(), name=self._name)
+        if self._socket is not None:
+            self._task = asyncio.get_running_loop().create_task(self._listen(self._socket), name=self._name)
 
     async def stop(self) -> None:
         """Hang up on all of them, and listen no more."""
@@ -58,13 +65,14 @@ class BareServer:
 
     def hang_up(self) -> None:
         """Listen no more; of a server that was never started."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
-    async def _listen(self) -> None:
+    async def _listen(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                sock, address = await loop.sock_accept(self._socket)
+                sock, address = await loop.sock_accept(listening)
             except OSError as error:  # who came is gone again, or there are too many open files
                 _log.warning("no connection", server=self._name, detail=str(error))
                 await asyncio.sleep(PAUSE_S)
@@ -89,10 +97,7 @@ class BareServer:
     def has_room(self, address: str) -> bool:
         """Whether one more may come; the oldest that asks for nothing goes for it."""
         of_address = sum(1 for _, other in self._open.values() if other == address)
-        if (
-            of_address >= self._limits.per_address_max
-            and not ipaddress.ip_address(address.partition("%")[0]).is_loopback
-        ):
+        if of_address >= self._limits.per_address_max and not _is_loopback(address):
             return False
         if len(self._open) >= self._limits.connections_max:
             idle = next((task for task, (connection, _) in self._open.items() if connection.is_idle), None)
@@ -100,6 +105,13 @@ class BareServer:
                 return False
             idle.cancel()
         return True
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def prepare(sock: socket.socket) -> None:

@@ -148,6 +148,8 @@ class StoreDriver:
             return self.find(entry)[0]
         path = self._blobs.path(entry.sha256)
         if self._blobs.files.stat(path) is None:
+            path = self._blobs.blobs / path.name  # it is being installed: renamed, and its row is not written yet
+        if self._blobs.files.stat(path) is None:
             raise Refused(Reason.NOT_HELD, entry.model_id)
         return path
 

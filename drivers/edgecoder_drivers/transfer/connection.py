@@ -25,6 +25,7 @@ from edgecoder_drivers.bare.heads import range_of
 from edgecoder_drivers.bare.pace import Pace
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.transfer import wire
+from edgecoder_drivers.transfer.channels import Channels
 from edgecoder_drivers.transfer.desk import Ask, Desk
 
 ALLOWED: Final = (b"GET", b"HEAD")
@@ -59,6 +60,8 @@ class House(NamedTuple):
     files: Files
     find: Callable[[str], CatalogEntry | None]
     """A file of the catalog, by its SHA-256."""
+    channels: Channels
+    """What peers offer to this node."""
 
 
 class _Asked(NamedTuple):
@@ -78,20 +81,21 @@ class _Asked(NamedTuple):
 class Connection(BareConnection):
     """A stranger who asks for pieces."""
 
-    def __init__(self, sock: socket.socket, house: House) -> None:
-        super().__init__(sock, house.limits, house.pace)
+    def __init__(self, sock: socket.socket, house: House, received: bytes = b"") -> None:
+        """`received` came before it was one."""
+        super().__init__(sock, house.limits, house.pace, received)
         self._house = house
 
-    async def _decision(self, ask: Ask) -> None:
+    async def _decision(self, answer: asyncio.Future[Any]) -> None:
         """Wait for the core. Raises BrokenError where who asked goes away meanwhile."""
         gone: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(self._sock, self._look, gone)
         try:
-            either: set[asyncio.Future[Any]] = {ask.answer, gone}
+            either: set[asyncio.Future[Any]] = {answer, gone}
             await asyncio.wait(either, timeout=self._house.limits.answer_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._loop.remove_reader(self._sock)
-        if not ask.answer.done():
+        if not answer.done():
             raise BrokenError
 
     def _look(self, gone: asyncio.Future[None]) -> None:
@@ -108,6 +112,10 @@ class Connection(BareConnection):
 
     async def _answer(self, request: h11.Request) -> None:
         """See `BareConnection`."""
+        offered = wire.offer_of(request.target)
+        if offered is not None:
+            await self._take_offer(request, offered)
+            return
         asked = self._read(request)
         if not self._has_body:
             await self._tell(asked)
@@ -115,6 +123,38 @@ class Connection(BareConnection):
             await self._give_hashes(asked)
         else:
             await self._give_bytes(asked)
+
+    async def _take_offer(self, request: h11.Request, sha256: str) -> None:
+        """Put a connection that is offered to the core; where it is taken the socket is a channel's from then on.
+        Raises Rejected, BrokenError, OSError."""
+        said = {name: value.decode("latin-1") for name, value in request.headers}
+        if request.method != b"GET" or said.get(b"upgrade", "").lower() != wire.REVERSE:
+            title, hint = "here connections are offered", f"ask for an upgrade to {wire.REVERSE}"
+            raise reject(426, "upgrade_required", title, hint, ("upgrade", wire.REVERSE), CLOSE)
+        shown = wire.read_pass(said.get(b"authorization"))
+        if shown is None:
+            challenge, hint = ("www-authenticate", wire.SCHEME), "show the broker's leave"
+            raise reject(401, "ticket_required", "no leave to offer came along", hint, challenge, CLOSE)
+        entry = self._house.find(sha256)
+        if entry is None:
+            raise _refused(Reason.NO_TICKET)
+        channels = self._house.channels
+        offer = channels.offer(shown, entry)
+        try:
+            await self._decision(offer.answer)
+        finally:
+            channels.leave(offer)
+        channel = offer.answer.result()
+        if isinstance(channel, Reason):
+            status, body = wire.problem_of_reason(channel)
+            raise Rejected(status, body, (wire.REASON, channel.value), CLOSE)
+        try:
+            headers = [("connection", "upgrade"), ("upgrade", wire.REVERSE)]
+            await self._send(h11.InformationalResponse(status_code=101, headers=headers))
+        except BaseException:
+            channel.close()
+            raise
+        channel.begin(self._give_away())
 
     def _read(self, request: h11.Request) -> _Asked:
         """What a request asks for. Raises Rejected."""
@@ -147,7 +187,7 @@ class Connection(BareConnection):
         piece, leaf = wire.place_of(layout, at) if wanted is Wanted.BYTES else (0, 0)
         ask = desk.ask(asked.shown, asked.entry, wanted, piece, leaf, self.drop)
         try:
-            await self._decision(ask)
+            await self._decision(ask.answer)
         except BaseException:
             desk.leave(ask)
             raise

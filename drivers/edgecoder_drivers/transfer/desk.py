@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Callable
 
 from edgecoder.core.effects import RefusePiece, ServePiece
-from edgecoder.core.events import AskWithdrawn, Completion, PieceAsked, PieceServed
+from edgecoder.core.events import Completion
+from edgecoder.core.giving import AskWithdrawn, PieceAsked, PieceServed
 from edgecoder.core.ids import RequestId, Wanted
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
-from edgecoder_drivers.driver import Post, Refused
+from edgecoder_drivers.driver import Numbers, Post, Refused
 from edgecoder_drivers.transfer.wire import Pass
 
 Answer = ServePiece | RefusePiece
@@ -47,10 +48,10 @@ class Ask:
 class Desk:
     """The open requests of a life."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
         self._asks: dict[RequestId, Ask] = {}
         """Those without an answer."""
-        self._requests = 0
         self._post: Post = lambda event: None
 
     def open(self, post: Post) -> None:
@@ -61,10 +62,10 @@ class Desk:
         self, shown: Pass, entry: CatalogEntry, wanted: Wanted, piece: int, leaf: int, on_stop: Callable[[], object]
     ) -> Ask:
         """Put a request to the core."""
-        self._requests += 1
-        ask = self._asks[self._requests] = Ask(self._requests, on_stop)
+        ask = Ask(self._numbers.next(), on_stop)
+        self._asks[ask.request] = ask
         file = bytes.fromhex(entry.sha256)
-        self._post(PieceAsked(ask.request, shown.receiver, file, piece, leaf, shown.ticket, None, wanted))
+        self._post(PieceAsked(ask.request, shown.node, file, piece, leaf, shown.ticket, None, wanted))
         return ask
 
     def leave(self, ask: Ask) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from edgecoder.core.ids import NodeId
+from edgecoder.core.ids import FileId, NodeId
 from edgecoder.errors import REASONS, Reason, RemoteProtocolError
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.protocol import SIGNATURE_BYTES
@@ -26,12 +26,15 @@ from edgecoder_drivers.bare.heads import problem_of
 
 PORT: Final = 4303
 SCHEME: Final = "EdgeCoder"
+REVERSE: Final = "edgecoder-reverse"
+"""The protocol to which a connection is upgraded that is offered: HTTP, in which who has dialled answers."""
 HAVE: Final = "edgecoder-have"
 """Header with the pieces that the sender has, as in messages, in base64."""
 REASON: Final = "edgecoder-reason"
 """Header with the reason of a refusal."""
 LEAVES: Final = ".leaves"
 _TARGET: Final = re.compile(rb"/blobs/sha256:([0-9a-f]{64})(\.leaves)?")
+_OFFER: Final = re.compile(rb"/offers/sha256:([0-9a-f]{64})")
 _ENDPOINT: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9.-]{0,252}):(\d{1,5})")
 
 
@@ -43,9 +46,9 @@ class Target(NamedTuple):
 
 
 class Pass(msgspec.Struct, frozen=True, array_like=True):
-    """A ticket, and whose it is."""
+    """A ticket, and who shows it."""
 
-    receiver: WireNodeId
+    node: WireNodeId
     broker: WireNodeId
     broker_epoch: Counter
     expires_ms: Counter
@@ -71,14 +74,25 @@ def path_of(entry: CatalogEntry, *, is_hashes: bool = False) -> str:
     return f"/blobs/sha256:{entry.sha256}{LEAVES if is_hashes else ''}"
 
 
+def offer_of(target: bytes) -> str | None:
+    """The file of which a connection is offered, by its SHA-256; None where this is no offer."""
+    found = _OFFER.fullmatch(target)
+    return None if found is None else found[1].decode()
+
+
+def offer_path(file: FileId) -> str:
+    """The address at which pieces of a file are offered to a receiver."""
+    return f"/offers/sha256:{file.hex()}"
+
+
 def size_of(layout: Layout, *, is_hashes: bool) -> int:
     """How long what an address names is, bytes."""
     return layout.leaf_count * HASH_BYTES if is_hashes else layout.file_size_bytes
 
 
-def write_pass(receiver: NodeId, ticket: Ticket) -> str:
-    """The Authorization header of a request."""
-    shown = Pass(receiver, ticket.broker, ticket.broker_epoch, ticket.expires_ms, ticket.signature)
+def write_pass(node: NodeId, ticket: Ticket) -> str:
+    """The Authorization header of a request, or of an offer."""
+    shown = Pass(node, ticket.broker, ticket.broker_epoch, ticket.expires_ms, ticket.signature)
     return f"{SCHEME} {base64.urlsafe_b64encode(msgspec.msgpack.encode(shown)).decode()}"
 
 
@@ -119,6 +133,14 @@ def refusal_of(header: str | None) -> Reason:
     except ValueError:
         return Reason.INVALID
     return reason if reason in REFUSALS else Reason.INVALID
+
+
+def reason_of(header: str | None) -> Reason:
+    """Why a receiver does not take a connection."""
+    try:
+        return Reason(header)
+    except ValueError:
+        return Reason.PEER_LOST
 
 
 def problem_of_reason(reason: Reason) -> tuple[int, bytes]:

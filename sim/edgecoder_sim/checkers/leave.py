@@ -8,7 +8,8 @@ coordinators' clocks, and the newest epoch by its broker.
 from __future__ import annotations
 
 from edgecoder.core.effects import ServePiece
-from edgecoder.core.events import PieceAsked, PieceServed, ServeFailed, Started
+from edgecoder.core.events import Started
+from edgecoder.core.giving import PieceAsked, PieceServed, ServeFailed
 from edgecoder.core.ids import FileId, LinkId, OpId, RequestId, Role
 from edgecoder.seeding.tickets import is_signed
 from edgecoder.wire.envelope import ByteVerifier, Header

@@ -11,6 +11,7 @@ from edgecoder.core.effects import (
     Connect,
     DeleteFile,
     DialCoordinator,
+    DialPeer,
     FetchFile,
     FetchPiece,
     HashFile,
@@ -44,13 +45,12 @@ from edgecoder.core.events import (
     PieceArrived,
     PieceFailed,
     PieceFetched,
-    PieceServed,
-    ServeFailed,
     TaskChunk,
     TaskDone,
     TaskFailed,
     UnloadFailed,
 )
+from edgecoder.core.giving import DialFailed, PeerDialled, PieceServed, ServeFailed
 from edgecoder.core.ids import Micros, OpId
 from edgecoder.trace import NodeReady
 from edgecoder_sim.checkers.panel import GRACE_US, Book, Rule
@@ -69,6 +69,7 @@ COMPLETIONS: Final[dict[type[Operation], tuple[type[Completion], type[Completion
     FetchPiece: (PieceFetched, PieceFailed),
     ServePiece: (PieceServed, ServeFailed),
     DialCoordinator: (Connected, ConnectFailed),
+    DialPeer: (PeerDialled, DialFailed),
 }
 """How each operation may end."""
 _OF_THE_DISK: Final = (Persist, DeleteFile)

@@ -7,19 +7,8 @@ own doing, and are passed over.
 from __future__ import annotations
 
 from edgecoder.core.effects import Connect, Disconnect, FetchPiece, RefusePiece, ServePiece
-from edgecoder.core.events import (
-    AskWithdrawn,
-    Heard,
-    LinkDown,
-    LinkUp,
-    PeersHeard,
-    PeersSilent,
-    PieceAsked,
-    PieceFailed,
-    PieceFetched,
-    PieceServed,
-    ServeFailed,
-)
+from edgecoder.core.events import Heard, LinkDown, LinkUp, PeersHeard, PeersSilent, PieceFailed, PieceFetched
+from edgecoder.core.giving import AskWithdrawn, PieceAsked, PieceServed, ServeFailed
 from edgecoder.core.ids import Address, LinkId, Medium, Micros, NodeId, TaskId
 from edgecoder.trace import PeerForgotten, PeerLearned
 from edgecoder.wire.advertisement import Bits, is_later

@@ -13,6 +13,7 @@ from edgecoder.core.ids import NodeId
 from edgecoder.errors import Reason
 from edgecoder.trace import (
     LifeEnded,
+    PeerDialled,
     PieceKept,
     PieceLost,
     PieceRefused,
@@ -98,6 +99,7 @@ class TransferBook:
         """Requests, bytes and waste by model, source and reason."""
         self._whys: dict[str, int] = {}
         self._done = self._failed = self._bans = self._refusals = self._wasted = 0
+        self._dials = dict.fromkeys(("reverse_dials", "reverse_dials_failed"), 0)
         self._took = Histogram()
         self._credits: dict[tuple[int, NodeId], int] = {}
         """By broker and sender."""
@@ -110,6 +112,7 @@ class TransferBook:
             PieceLost: self._lost_one,
             PieceRefused: self._refused,
             SenderBanned: self._banned,
+            PeerDialled: self._dialled,
             SwarmChanged: self._swarm,
             SeedCredited: self._credited,
             LifeEnded: self._died,
@@ -148,6 +151,7 @@ class TransferBook:
         figures |= {"transfers_done": self._done, "transfers_failed": self._failed, "senders_banned": self._bans}
         figures |= {"transfer_wasted_bytes": self._wasted, "pieces_refused": self._refusals}
         figures |= {f"pieces_sought_{why}": count for why, count in sorted(self._whys.items())}
+        figures |= self._dials if any(self._dials.values()) else {}
         figures["seed_credits"] = sum(self._credits.values()) / 1e6
         if self._took.count:
             figures["transfer_p50_s"] = self._took.quantile(0.5) / 1e6
@@ -272,6 +276,9 @@ class TransferBook:
 
     def _banned(self, _: int, __: int, ___: SenderBanned) -> None:
         self._bans += 1
+
+    def _dialled(self, _: int, __: int, record: PeerDialled) -> None:
+        self._dials["reverse_dials" if record.reason is None else "reverse_dials_failed"] += 1
 
     def _swarm(self, at_us: int, _: int, record: SwarmChanged) -> None:
         self._timeline((at_us / 1e6, "seeders", record.model, float(record.seeders)))
