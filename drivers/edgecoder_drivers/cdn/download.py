@@ -226,6 +226,7 @@ class Cdn:
     async def _get(self, url: str, headers: dict[str, str]) -> httpx2.Response:
         """The answer to a request, after redirects; its body is to come."""
         target = httpx2.URL(url)
+        self._client(target.scheme)  # what reading certificates takes is not the server's time
         async with asyncio.timeout(self._patience.answer_s):
             for _ in range(REDIRECTS_MAX + 1):
                 if not is_safe(target.scheme, target.host):
