@@ -15,9 +15,9 @@ from edgecoder.core.events import Event
 from edgecoder.core.ids import Micros, NodeId
 from edgecoder.core.node import Node, Setup
 from edgecoder.errors import ConfigError, LocalProtocolError
+from edgecoder.journal.format import ENDED, FORMAT, DamagedError, Head, Life, Word, digest_of, lives
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
-from edgecoder_drivers.journal import ENDED, FORMAT, DamagedError, Head, Life, Word, digest_of, lives
 
 _EVENTS = {
     name: kind
