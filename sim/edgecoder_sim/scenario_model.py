@@ -397,6 +397,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def cluster_config(self) -> ClusterConfig:
         """What all nodes agree on. What the CDN can do its operator knows, and says."""
         cluster, cdn = self.config.cluster, self.cdn
+        if not cdn.is_told:
+            return cluster
         known: dict[str, int] = {}
         if cluster.cdn_kbit_per_s == ClusterConfig().cdn_kbit_per_s:
             known["cdn_kbit_per_s"] = max(1, round(cdn.per_connection_mbit_per_s * 1000))
