@@ -8,7 +8,7 @@ a model because a colleague does. When somebody is there is left to `presence`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -46,14 +46,17 @@ class Place:
         "first",
         "is_empty",
         "is_plugged",
+        "network",
         "platform",
         "role",
         "sim",
     )
 
-    def __init__(self, sim: SimNode, role: Role, catalog: Catalog, charge_pct: float | None) -> None:
+    def __init__(self, sim: SimNode, role: Role, catalog: Catalog, charge_pct: float | None, network: str) -> None:
         self.sim = sim
         self.role = role
+        self.network = network
+        """Name of its access network."""
         self.catalog = catalog
         self.platform: Platform = sim.device.platform
         self.charge_pct = charge_pct
@@ -112,20 +115,25 @@ class Population:
         """The nodes of a group."""
         stream = Stream(self._scenario.rng_seed, b"", f"sim.population.{role.value}")
         hidden = self._hidden(role, group)
-        conducts = Stream(self._scenario.rng_seed, b"", f"sim.conduct.{role.value}").shuffled(parts(group))
+        conducts = self._shuffled("conduct", role, parts(group.conduct, group.count))
+        networks = self._shuffled("network", role, parts(group.access, group.count))
         for number in range(group.count):
             name = f"{role.value}-{number}"
             device = weighted(stream, group.devices)
             assert device is not None, "a group whose weights are all zero is refused with its scenario"
-            sim = self._host(name, role, device, is_dialable=number not in hidden)
+            sim = self._host(name, role, device, networks[number], is_dialable=number not in hidden)
             charge = sim.device.battery_pct and _between(stream, sim.device.battery_pct)
-            place = Place(sim, role, self._catalog, charge)
+            place = Place(sim, role, self._catalog, charge, networks[number])
             self._fill_disk(place, group, stream)
             if conducts:
                 place.conduct = conducts[number]
             if place.conduct is Conduct.LIAR:
                 self._claim_all(place)
             yield place
+
+    def _shuffled(self, what: str, role: Role, kinds: list[T]) -> list[T]:
+        """The kinds of a group's nodes, in a drawn order."""
+        return Stream(self._scenario.rng_seed, b"", f"sim.{what}.{role.value}").shuffled(kinds)
 
     def _hidden(self, role: Role, group: Group) -> frozenset[int]:
         """Which nodes of a group nobody can dial: a whole number of them, by lot."""
@@ -149,12 +157,12 @@ class Population:
         """The coordinators."""
         group = self._scenario.coordinators
         for number in range(group.count):
-            yield self._host(f"coordinator-{number}", Role.COORDINATOR, group.device)
+            yield self._host(f"coordinator-{number}", Role.COORDINATOR, group.device, group.network)
 
-    def _host(self, name: str, role: Role, device_name: str, *, is_dialable: bool = True) -> SimNode:
+    def _host(self, name: str, role: Role, device_name: str, network: str, *, is_dialable: bool = True) -> SimNode:
         scenario = self._scenario
         device = scenario.devices[device_name]
-        config = scenario.node_config(role, device)
+        config = scenario.node_config(role, device, network if role is not Role.COORDINATOR else "")
         if not is_dialable:
             config = msgspec.structs.replace(config, transfer_dialable=False)
         setup = Setup(
@@ -192,18 +200,18 @@ class Population:
             place.sim.disk[SWAP_KEY] = msgspec.msgpack.encode(SwapJournal(place.first.sha256))
 
 
-def parts(group: Group) -> list[Conduct]:
-    """The conducts of a group's nodes: whole numbers of nodes, as near to their weights as can be (largest remainders);
-    empty where all are honest."""
-    total = sum(group.conduct.values())
+def parts(weights: Mapping[T, float], count: int) -> list[T]:
+    """What each of `count` nodes is: whole numbers of nodes, as near to their weights as can be (largest remainders);
+    empty where there are no weights."""
+    total = sum(weights.values())
     if total <= 0:
         return []
-    wanted = {conduct: group.count * weight / total for conduct, weight in group.conduct.items()}
-    counts = {conduct: int(share) for conduct, share in wanted.items()}
-    rest = sorted(wanted, key=lambda conduct: counts[conduct] - wanted[conduct])
-    for conduct in rest[: group.count - sum(counts.values())]:
-        counts[conduct] += 1
-    return [conduct for conduct, count in counts.items() for _ in range(count)]
+    wanted = {kind: count * weight / total for kind, weight in weights.items()}
+    counts = {kind: int(share) for kind, share in wanted.items()}
+    rest = sorted(wanted, key=lambda kind: counts[kind] - wanted[kind])
+    for kind in rest[: count - sum(counts.values())]:
+        counts[kind] += 1
+    return [kind for kind, number in counts.items() for _ in range(number)]
 
 
 def weighted(stream: Stream, weights: dict[T, float]) -> T | None:

@@ -92,6 +92,8 @@ class Cdn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """What its operator pays for what it sends, dollars a GB (S: Amazon CloudFront, first 10 TB a month)."""
     reachable: bool = True
     """Whether nodes reach it at all; false is a place without internet."""
+    is_told: bool = True
+    """Whether nodes are told all this, as its operator would; false: they have what `config.cluster` says of it."""
 
     @property
     def egress_bytes_per_s(self) -> int | None:

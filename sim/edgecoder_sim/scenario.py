@@ -196,7 +196,7 @@ def _cut(scenario: Scenario) -> Scenario:
 def _used_alone(scenario: Scenario) -> Scenario:
     """The scenario without the devices and networks that no group names, and without their systems."""
     devices = {*scenario.phones.devices, *scenario.agents.devices, scenario.coordinators.device}
-    networks = {scenario.phones.network, scenario.agents.network}
+    networks = {*scenario.phones.access, *scenario.agents.access}
     networks |= {scenario.coordinators.network, scenario.coordinators.federation_network}
     systems = {name for key, device in scenario.devices.items() if key in devices for name in device.system_weights}
     return msgspec.structs.replace(

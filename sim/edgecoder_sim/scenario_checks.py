@@ -150,14 +150,24 @@ class _Group:
         weights(self.document, (self.key, "devices"), self.group.devices)
         conduct = {each.value: weight for each, weight in self.group.conduct.items()}
         weights(self.document, (self.key, "conduct"), conduct)
-        if self.group.network:
-            _known(self.document, (self.key, "network"), self.group.network, self.scenario.networks, "network")
+        weights(self.document, (self.key, "networks"), self.group.networks)
+        self._access()
         if self.group.count > 0 and not self.group.devices:
             problem = f"{self.key} are {self.group.count} nodes without devices"
             raise self._error(("devices",), problem, f"write {self.key}.devices: {{profile: weight}}")
-        if self.group.count > 0 and not self.group.network:
+        if self.group.count > 0 and not self.group.access:
             problem = f"{self.key} are {self.group.count} nodes without a network"
             raise self._error(("network",), problem, one_of("the network is", self.scenario.networks))
+
+    def _access(self) -> None:
+        known = self.scenario.networks
+        if self.group.network:
+            _known(self.document, (self.key, "network"), self.group.network, known, "network")
+        for name in self.group.networks:
+            _known(self.document, (self.key, "networks", name), name, known, "network")
+        if self.group.network and self.group.networks:
+            problem = f"{self.key} have a network, and networks too"
+            raise self._error(("network",), problem, "keep the one that all have, or the ones with weights")
 
     def _entries(self, field: str, names: Mapping[str, float]) -> dict[str, CatalogEntry]:
         """The catalog entries that the models of a field mean, by digest."""
@@ -293,8 +303,8 @@ def _clock(document: Document, scenario: Scenario) -> None:
 
 def _shortest_latency_us(scenario: Scenario) -> tuple[int, str]:
     """The shortest latency of a link that the scenario may have, µs, and what has it."""
-    used = [scenario.phones.network, scenario.agents.network, scenario.coordinators.network]
-    used += [scenario.coordinators.federation_network]
+    used = [*scenario.phones.access, *scenario.agents.access]
+    used += [scenario.coordinators.network, scenario.coordinators.federation_network]
     latencies = {
         f"a link within {name}": 2 * scenario.networks[name].latency_us for name in used if name in scenario.networks
     }

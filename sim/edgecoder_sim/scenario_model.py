@@ -78,12 +78,20 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     them, and every node where this is empty, starts without a model."""
     network: str = ""
     """Access network of the nodes."""
+    networks: dict[str, Weight] = {}
+    """In place of `network`: access networks, and how common each is. They are whole numbers of nodes, as near to their
+    weights as can be; which nodes, is drawn."""
     dialable: Probability = 1.0
     """Share of the nodes to which others can open connections, 0 to 1. The rest are behind routers that let none in:
     they give pieces over connections that they open themselves."""
     conduct: dict[Conduct, Weight] = {}
     """How nodes behave towards others that fetch files from them, and how common each is: `honest`, `poisoner`,
     `wrong_proof`, `silent`, `drip`, `withholder`, `liar`, `free_rider`, `accuser`; none given: all are honest."""
+
+    @property
+    def access(self) -> dict[str, Weight]:
+        """The access networks and their weights, however they were given; empty where none is."""
+        return self.networks or ({self.network: 1.0} if self.network else {})
 
 
 class Topology(Enum):
@@ -373,26 +381,27 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         role = Role.PHONE if source is Source.PHONES else Role.AGENT
         return {role: both[role]}
 
-    def node_config(self, role: Role, device: Device) -> NodeConfig:
-        """The configuration of a node: preset of its device type, then its device, then `config`. Coordinators have no
-        radio, and nobody has one where `radio.links_max` is 0."""
+    def node_config(self, role: Role, device: Device, network: str = "") -> NodeConfig:
+        """The configuration of a node: preset of its device type, then its device and its access network, then
+        `config`. Coordinators have no radio, and nobody has one where `radio.links_max` is 0."""
         radio = self.radio
         links = radio.links_max if device.ble and role is not Role.COORDINATOR else 0
         is_wide = links > 0 and device.wifi_direct and radio.wifi_direct is not None
         wide_links = radio.wifi_direct.links_max if is_wide and radio.wifi_direct is not None else 0
         access: dict[str, Setting] = {}
-        name = {Role.PHONE: self.phones.network, Role.AGENT: self.agents.network}.get(role, "")
-        if name in self.networks:  # users tell their nodes how fast their access is
-            network = self.networks[name]
+        if network in self.networks:  # users tell their nodes how fast their access is
+            line = self.networks[network]
             access = {
-                "upload_kbit_per_s": max(1, round(network.up_mbit_per_s * 1000)),
-                "download_kbit_per_s": max(1, round(network.down_mbit_per_s * 1000)),
+                "upload_kbit_per_s": max(1, round(line.up_mbit_per_s * 1000)),
+                "download_kbit_per_s": max(1, round(line.down_mbit_per_s * 1000)),
             }
         return _configured(device, links, wide_links, tuple((access | self.config.of(role)).items()))
 
     def cluster_config(self) -> ClusterConfig:
         """What all nodes agree on. What the CDN can do its operator knows, and says."""
         cluster, cdn = self.config.cluster, self.cdn
+        if not cdn.is_told:
+            return cluster
         known: dict[str, int] = {}
         if cluster.cdn_kbit_per_s == ClusterConfig().cdn_kbit_per_s:
             known["cdn_kbit_per_s"] = max(1, round(cdn.per_connection_mbit_per_s * 1000))

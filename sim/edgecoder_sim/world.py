@@ -230,15 +230,14 @@ class World:
         scenario, networks = self.scenario, self.scenario.networks
         hubs = {sim.index: Access(sim, networks[scenario.coordinators.network], "lan") for sim in self.coordinators}
         self._access |= hubs
-        for places, name in ((self.phones, scenario.phones.network), (self.agents, scenario.agents.network)):
-            for place in places:
-                sim, network = place.sim, networks[name]
-                self.cdn.connect(sim, network)
-                self.pieces.connect(sim, place.conduct)
-                access = self._access[sim.index] = Access(sim, network, "lan")
-                for number, hub in enumerate(self._homes(sim.index)):
-                    ends = ((sim, access), (hub, hubs[hub.index]))
-                    self._open(IpLink(self._next_link(), Medium.LAN, *ends), after_us=number * LINKS_UP_US)
+        for place in self.members:
+            sim, network = place.sim, networks[place.network]
+            self.cdn.connect(sim, network)
+            self.pieces.connect(sim, place.conduct)
+            access = self._access[sim.index] = Access(sim, network, "lan")
+            for number, hub in enumerate(self._homes(sim.index)):
+                ends = ((sim, access), (hub, hubs[hub.index]))
+                self._open(IpLink(self._next_link(), Medium.LAN, *ends), after_us=number * LINKS_UP_US)
         if len(self.coordinators) > 1:
             network = networks[scenario.coordinators.federation_network]
             ports = [(sim, Access(sim, network, "wan")) for sim in self.coordinators]
@@ -273,8 +272,7 @@ class World:
     def _tell_surroundings(self, place: Place, _: object) -> None:
         """What a node's machine tells it at the begin of a life."""
         place.sim.post(place.power())
-        group = self.scenario.phones if place.role is Role.PHONE else self.scenario.agents
-        if self.scenario.networks[group.network].metered:
+        if self.scenario.networks[place.network].metered:
             place.sim.post(AccessChanged(is_metered=True))
 
     def _watch_battery(self, place: Place, stay: Stay) -> None:

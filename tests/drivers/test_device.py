@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from edgecoder.cli import app
+from edgecoder.journal.replay import replay
 from edgecoder_drivers.demo import tiny_gguf
-from edgecoder_drivers.replay import replay
 from tests.drivers.device_process import DeviceProcess, make_models
 
 KILLS = 20

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgecoder_drivers.replay import replay
+from edgecoder.journal.replay import replay
 from tests.drivers.device_process import DeviceProcess, make_models, running
 
 SOON = 1_000

@@ -13,10 +13,10 @@ import msgspec
 from edgecoder.core.effects import ModelStatus, UplinkRow
 from edgecoder.core.events import QueryStatus
 from edgecoder.errors import Reason
+from edgecoder.journal.replay import replay
 from edgecoder.mesh.spares import KEY
 from edgecoder.trace import HomeChanged, OnlineChanged
 from edgecoder_drivers.lan.announce import announced
-from edgecoder_drivers.replay import replay
 from tests.drivers.coordinator_process import CoordinatorProcess
 from tests.drivers.device_process import DeviceProcess, make_models
 from tests.drivers.mesh_rig import CLUSTER, Member, address, coordinator, identity, identity_of, member, run, until

@@ -15,10 +15,10 @@ import structlog
 from edgecoder.core.effects import LoadModel, SwapResult
 from edgecoder.core.events import PullModel, QueryModels, QueryStatus, SubmitTask, SwapModel, TaskChunk
 from edgecoder.errors import ConfigError
+from edgecoder.journal.format import MARK, framed, lives
+from edgecoder.journal.replay import Replayed, replay
 from edgecoder.models.swap import Swap
 from edgecoder_drivers.host import AsyncHost
-from edgecoder_drivers.journal import MARK, framed, lives
-from edgecoder_drivers.replay import Replayed, replay
 from tests.catalogs import LARGE, SMALL
 from tests.drivers.memory import MemoryDriver
 from tests.drivers.rig import has, living

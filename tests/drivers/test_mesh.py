@@ -14,11 +14,11 @@ from websockets.asyncio.server import ServerConnection, serve
 from edgecoder.core.effects import TaskResult
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
+from edgecoder.journal.replay import replay
 from edgecoder.trace import HomeChanged, OnlineChanged, UplinkChanged
 from edgecoder_drivers.links.address import PATH
 from edgecoder_drivers.links.admission import Kind
 from edgecoder_drivers.links.tls import client_context, own_certificate, server_context
-from edgecoder_drivers.replay import replay
 from tests.catalogs import LARGE, SMALL
 from tests.drivers.mesh_rig import (
     address,

@@ -12,9 +12,9 @@ import typer
 from typer.testing import CliRunner
 
 from edgecoder.core.events import SwapModel
+from edgecoder.journal.format import MARK, framed
 from edgecoder.models.swap import Swap
 from edgecoder_drivers.commands.replay import command
-from edgecoder_drivers.journal import MARK, framed
 from tests.catalogs import SMALL
 from tests.drivers.memory import MemoryDriver
 from tests.drivers.rig import has, living

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.socket_nodes import folder_of
 from benchmarks.socket_origin import Release
 from benchmarks.socket_swarm import MIB, ORIGIN, Arrival, NodeOutcome, Outcome, SetUp, run
-from edgecoder_drivers.replay import replay
+from edgecoder.journal.replay import replay
 
 KIB = 1024
 SMALL = SetUp(

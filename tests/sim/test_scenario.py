@@ -35,6 +35,7 @@ from edgecoder_sim.scenario import (
     schema_text,
 )
 from edgecoder_sim.scenario_model import Scenario, Source, Wire
+from edgecoder_sim.world import World
 from tests.sim.broken_scenarios import faults, files, machines, people, pulls, work
 from tests.sim.broken_scenarios.base import BASE, Broken
 
@@ -217,6 +218,20 @@ def test_a_node_is_configured_by_its_device_then_by_the_scenario(base: Path) -> 
     assert not silent.node_config(Role.PHONE, silent.devices["phone_mid"]).has_radio
     bearing = load_scenario(base, ["devices.server.ble=true"])
     assert not bearing.node_config(Role.COORDINATOR, bearing.devices["server"]).has_radio
+
+
+def test_a_group_is_divided_among_its_networks(base: Path) -> None:
+    sets = ["agents.network=''", "agents.count=10", "agents.networks={wifi: 1, slow: 3}", "networks.slow.like=lan"]
+    scenario = load_scenario(base, [*sets, "networks.slow.up_mbit_per_s=2"])
+    assert {"wifi", "slow"} <= set(scenario.networks)
+    world = World(scenario)
+    names = [place.network for place in world.agents]
+    assert names.count("slow") in (7, 8)
+    told = [place.sim.node.setup.config.upload_kbit_per_s for place in world.agents]
+    assert told == [2_000 if name == "slow" else 100_000 for name in names]
+    uplinks = {row.name: row.up_bytes_per_s for row in world.describe()}
+    assert [uplinks[place.sim.name] for place in world.agents] == [kbit * 125 for kbit in told]
+    assert {place.network for place in world.phones} == {scenario.phones.network}
 
 
 def test_what_fits_is_what_the_core_would_admit(base: Path) -> None:

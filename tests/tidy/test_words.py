@@ -23,7 +23,7 @@ SIMULATES_NOTHING = {
     "link_charts", "people_charts", "people_checks", "route_charts", "trouble_charts",
     "people_model", "results", "rundir", "runner", "scenario", "scenario_checks", "scenario_model",
     "scenario_schema", "tables", "watch", "world", "check_words", "columns", "file_tables", "workload_checks",
-    "distribution_charts", "distribution_data",
+    "distribution_charts", "distribution_data", "fit",
     "bounds/__init__", "faults/__init__", "faults/checks", "faults/explore", "faults/model", "faults/shrink",
 }  # fmt: skip
 """Modules and folders of edgecoder_sim that stand for no part of the real world. Every other one says where its

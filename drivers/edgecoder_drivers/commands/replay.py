@@ -14,7 +14,7 @@ import typer
 from edgecoder import __version__
 from edgecoder.cli.app import EXIT_FAILED
 from edgecoder.errors import ConfigError
-from edgecoder_drivers.replay import Replayed, Turn, replay
+from edgecoder.journal.replay import Replayed, Turn, replay
 
 
 def command(

@@ -174,6 +174,22 @@ CASES = [
         "the network is one of wifi, lan, wan",
     ),
     broken(
+        "a network and networks",
+        "  network: wifi\n",
+        "  network: wifi\n  networks: {wifi: 1, lan: 2}\n",
+        11,
+        "phones have a network, and networks too",
+        "keep the one that all have, or the ones with weights",
+    ),
+    broken(
+        "an unknown one of the networks",
+        "  network: wifi\n",
+        "  networks: {wifi: 1, lam: 2}\n",
+        11,
+        "there is no network lam",
+        "did you mean lan?",
+    ),
+    broken(
         "no coordinator device",
         "  device: server\n",
         "",

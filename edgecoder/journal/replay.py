@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-import edgecoder.core.events
 from edgecoder import __version__
+from edgecoder.core import events, giving
 from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event
 from edgecoder.core.ids import Micros, NodeId
 from edgecoder.core.node import Node, Setup
 from edgecoder.errors import ConfigError, LocalProtocolError
+from edgecoder.journal.format import ENDED, FORMAT, DamagedError, Head, Life, Word, digest_of, lives
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
-from edgecoder_drivers.journal import ENDED, FORMAT, DamagedError, Head, Life, Word, digest_of, lives
 
 _EVENTS = {
     name: kind
-    for name, kind in vars(edgecoder.core.events).items()
+    for module in (events, giving)
+    for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, Event)
 }
 
@@ -55,6 +56,11 @@ class Replayed(NamedTuple):
     """The EdgeCoder that can replay it; another one than this has not."""
 
 
+Watch = Callable[[Head], Callable[[Turn], None]]
+"""Who looks on: is told who the node is, and says who is to see the events of this life, each once it was answered as
+then."""
+
+
 class _Recorded:
     """Keys that say what they said then."""
 
@@ -80,13 +86,13 @@ class _Recorded:
         return self.verdicts.pop(0) if self.verdicts else False
 
 
-def replay(path: Path) -> Iterator[Replayed]:
+def replay(path: Path, watch: Watch | None = None) -> Iterator[Replayed]:
     """Live the lives of a journal again, each up to the first difference. Raises ConfigError where the file is no
     journal, or is damaged."""
     number = 0
     try:
         for number, life in enumerate(lives(path), start=1):
-            yield _Replay(path, number, life).run()
+            yield _Replay(path, number, life, watch).run()
     except DamagedError as error:
         raise _damaged(path, number, error) from None
     if not number:
@@ -108,8 +114,8 @@ class _Version(msgspec.Struct):
 class _Replay:
     """One life that is lived again."""
 
-    def __init__(self, path: Path, number: int, life: Life) -> None:
-        self._path, self._number, self._life = path, number, life
+    def __init__(self, path: Path, number: int, life: Life, watch: Watch | None) -> None:
+        self._path, self._number, self._life, self._watch = path, number, life, watch
 
     def run(self) -> Replayed:
         """Up to its end, or the first difference."""
@@ -138,6 +144,7 @@ class _Replay:
             languages=head.languages,
         )
         node = Node(setup, ByteSigner(keys), ByteVerifier(keys, head.cluster.network_id), head.rng_seed)
+        see = None if self._watch is None else self._watch(head)
         count, now = 0, 0
         for count, value in enumerate(values, start=1):
             try:
@@ -150,6 +157,8 @@ class _Replay:
             is_same = (word.digest == ENDED) if turn.error is not None else digest_of(turn.effects) == word.digest
             if not is_same:
                 return Replayed(count, now, difference=turn)
+            if see is not None:
+                see(turn)
             if turn.error is not None:
                 return Replayed(count, now, end=turn)
         return Replayed(count, now, rest=self._life.rest)
