@@ -9,6 +9,7 @@ the agents of a coordinator that dies have no other home counts apart.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -88,7 +89,13 @@ class Faults:
 
     async def _kill_agent(self) -> None:
         agent = self._victim(self.mesh.agents)
+        work: list[Awaitable[None]] = []
+        if self.rng.random() < 0.6:  # in the middle of something
+            model = self.rng.choice(sorted(self.mesh.models))
+            work.append(asyncio.ensure_future(self.rng.choice((self.load.swap, self.load.pull))(agent, model)))
+            await asyncio.sleep(self.rng.uniform(0, 1.5))
         agent.kill()
+        await asyncio.gather(*work)
         await asyncio.sleep(self.rng.choice((0, 1, 5, 20)))
         await self._up_again(agent, "kill_agent")
 
@@ -112,8 +119,11 @@ class Faults:
         for agent in self.rng.sample(self.mesh.agents, len(self.mesh.agents)):
             engines = children_of(agent.pid) if agent.is_up else []
             if engines:
-                os.kill(engines[0], signal.SIGKILL)
-                await asyncio.sleep(0.2)
+                task = asyncio.ensure_future(self.load.task(agent))
+                await asyncio.sleep(self.rng.uniform(0, 0.2))
+                with contextlib.suppress(ProcessLookupError):  # a swap was sooner
+                    os.kill(engines[0], signal.SIGKILL)
+                await task
                 await self._heal("kill_engine", [agent])
                 return
 
@@ -213,6 +223,8 @@ class Faults:
         down = [row["endpoint"] for row in status["coordinators"] if row["state"] != "up"]
         if no_home is None and down:
             return f"{name}: no link to {down}"
+        if no_home is None and status["status"] == "loading":
+            return f"{name}: loading"
         if no_home is None and status["status"] in ("ready", "no_model"):
             ledger = self.load.ledger(agent)
             if not ledger.lock.locked() and status["model"] not in ledger.active:

@@ -20,9 +20,6 @@ ANSWER_S = 120.0
 """Tasks have a deadline of a quarter of it, swaps and pulls are answered after 30 s; all else at once."""
 DEADLINE_MS = 30_000
 FAULTS = ("broken", "unanswered", "not_one_end")
-TURN_MS = 5
-REACTION_S = 2.0
-"""A process that was killed so lately may be why an answer broke off."""
 
 
 class Ledger:
@@ -89,7 +86,11 @@ class Load:
         self.notes.append(f"{end}: {words}")
 
     async def _task(self) -> None:
-        agent, rng = self.rng.choice(self.mesh.agents), self.rng
+        await self.task(self.rng.choice(self.mesh.agents))
+
+    async def task(self, agent: Process) -> None:
+        """Have a prompt answered, or ask and go away."""
+        rng = self.rng
         value: dict[str, Any] = {
             "prompt": "def add(a, b):\n" * rng.randint(1, 8),
             "maxTokens": rng.choice((4, 16, 64)),
@@ -160,7 +161,10 @@ class Load:
         await self.swap(agent, self.rng.choice(list(self.mesh.models)), leave=self.rng.random() < 0.1)
 
     async def _pull(self) -> None:
-        agent, model = self.rng.choice(self.mesh.agents), self.rng.choice(list(self.mesh.models))
+        await self.pull(self.rng.choice(self.mesh.agents), self.rng.choice(list(self.mesh.models)))
+
+    async def pull(self, agent: Process, model: str) -> None:
+        """Fetch a model."""
         ledger = self.ledger(agent)
         async with ledger.lock:
             answer = await self.ask("pull", agent, agent.ask("POST", "/model/pull", {"model": model}))
