@@ -234,20 +234,24 @@ class Faults:
     async def _judge_models(self, agent: Process) -> None:
         """A new life must have what the one before acknowledged."""
         ledger = self.load.ledger(agent)
-        async with ledger.lock:
-            until, status = time.monotonic() + HEAL_S, None
-            while time.monotonic() < until:
-                try:
-                    status = (await agent.ask("GET", "/model/status"))[1]
-                    rows = (await agent.ask("GET", "/model/list"))[1]["models"]
-                except Lost:
-                    return
-                if status["status"] in ("ready", "no_model", "error"):
-                    break
-                await asyncio.sleep(LOOK_S)
-            if status is None:
+        active, installed = set(ledger.active), set(ledger.installed)
+        status, rows = None, []
+        until = time.monotonic() + HEAL_S
+        while time.monotonic() < until:
+            try:
+                status = (await agent.ask("GET", "/model/status"))[1]
+                rows = (await agent.ask("GET", "/model/list"))[1]["models"]
+            except Lost:
                 return
-            there = {row["modelId"] for row in rows if row["state"] in ("installed", "quarantined")}
-            self.wrong_model += status["model"] not in ledger.active
-            self.lost_models += len(ledger.installed - there)
-            ledger.active |= {status["model"]}
+            if status["status"] in ("ready", "no_model", "error"):
+                break
+            await asyncio.sleep(LOOK_S)
+        assert status is not None
+        there = {row["modelId"] for row in rows if row["state"] in ("installed", "quarantined")}
+        lost = (installed & ledger.installed) - there  # what is asked to be removed meanwhile is not among them
+        self.lost_models += len(lost)
+        is_wrong = status["model"] not in active | ledger.active
+        self.wrong_model += is_wrong
+        if lost or is_wrong:
+            _log.info("wrong", agent=agent.folder.name, active=status["model"], of=active | ledger.active, lost=lost)
+        ledger.active |= {status["model"]}
