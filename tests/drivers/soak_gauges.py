@@ -86,7 +86,7 @@ class Gauges:
         """All processes now."""
         now, engines, total, looked = time.monotonic(), 0.0, 0.0, []
         for process in self.mesh.all:
-            use = use_of(process.pid) if process.is_up else None
+            use = await asyncio.to_thread(use_of, process.pid) if process.is_up else None
             if use is None:
                 continue
             tasks = None
@@ -97,8 +97,8 @@ class Gauges:
             each = (use.private_mib, use.pss_mib, use.files, use.threads, tasks, use.cpu_s)
             looked.append(Sample(now, process.folder.name, process.life, *each))
             total += use.pss_mib
-            for child in children_of(process.pid):
-                of_child = use_of(child)
+            for child in await asyncio.to_thread(children_of, process.pid):
+                of_child = await asyncio.to_thread(use_of, child)
                 engines += of_child.pss_mib if of_child is not None else 0
         self.samples += looked
         self.engines.append((now, engines))

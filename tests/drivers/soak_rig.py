@@ -25,8 +25,8 @@ import msgspec
 
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.merkle import leaf_hashes
+from edgecoder_drivers.demo import tiny_gguf
 from edgecoder_drivers.identity import load_identity
-from tests.drivers import tiny_gguf
 from tests.drivers.cdn_server import Request, head, serving
 from tests.drivers.cutting import Relay
 from tests.drivers.device_process import environ
