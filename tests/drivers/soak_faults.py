@@ -13,7 +13,6 @@ import contextlib
 import os
 import random
 import signal
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
@@ -68,9 +67,9 @@ class Faults:
         await asyncio.gather(*(self._row(kinds, seconds, pause_s) for kinds in (of_agents, of_others)))
 
     async def _row(self, kinds: Sequence[tuple[Fault, int]], seconds: float, pause_s: float) -> None:
-        until = time.monotonic() + seconds
+        until = asyncio.get_running_loop().time() + seconds
         order: list[Fault] = []
-        while time.monotonic() < until:
+        while asyncio.get_running_loop().time() < until:
             if not order:  # each of them comes early
                 order = [each for each, _ in self.rng.sample(kinds, len(kinds))]
                 order += self.rng.choices([each for each, _ in kinds], [weight for _, weight in kinds], k=20)
@@ -191,11 +190,11 @@ class Faults:
 
     async def _heal(self, kind: str, agents: Sequence[Process], *, avoid: Process | None = None) -> None:
         """Wait until these agents are well; `avoid` is no home."""
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         no_home = None if avoid is None else self.mesh.ids[self.mesh.coordinators.index(avoid)]
         left, words = list(agents), ""
         lives = {id(agent): agent.life for agent in agents}
-        while left and time.monotonic() - began < HEAL_S:
+        while left and asyncio.get_running_loop().time() - began < HEAL_S:
             wrongs = await asyncio.gather(*(self._wrong_with(agent, no_home) for agent in left))
             words = "; ".join(wrong for wrong in wrongs if wrong)[:500]
             left = [agent for agent, wrong in zip(left, wrongs, strict=True) if wrong]
@@ -203,7 +202,14 @@ class Faults:
                 left = [agent for agent in left if agent.life == lives[id(agent)] and not agent.frozen]
             if left:
                 await asyncio.sleep(LOOK_S)
-        self._note(Healed(kind, round(time.monotonic() - began, 2), is_healed=not left, words=words if left else ""))
+        self._note(
+            Healed(
+                kind,
+                round(asyncio.get_running_loop().time() - began, 2),
+                is_healed=not left,
+                words=words if left else "",
+            )
+        )
 
     async def _wrong_with(self, agent: Process, no_home: str | None) -> str:
         """What keeps an agent from being well; nothing: it is."""
@@ -236,8 +242,8 @@ class Faults:
         ledger = self.load.ledger(agent)
         active, installed = set(ledger.active), set(ledger.installed)
         status, rows = None, []
-        until = time.monotonic() + HEAL_S
-        while time.monotonic() < until:
+        until = asyncio.get_running_loop().time() + HEAL_S
+        while asyncio.get_running_loop().time() < until:
             try:
                 status = (await agent.ask("GET", "/model/status"))[1]
                 rows = (await agent.ask("GET", "/model/list"))[1]["models"]

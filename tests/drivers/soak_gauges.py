@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import statistics
-import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +83,7 @@ class Gauges:
 
     async def look(self) -> list[Sample]:
         """All processes now."""
-        now, engines, total, looked = time.monotonic(), 0.0, 0.0, []
+        now, engines, total, looked = asyncio.get_running_loop().time(), 0.0, 0.0, []
         for process in self.mesh.all:
             use = await asyncio.to_thread(use_of, process.pid) if process.is_up else None
             if use is None:
