@@ -105,6 +105,11 @@ class Process:
         """Whether it runs and has said so."""
         return self.port > 0 and self._process is not None and self._process.poll() is None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a life, or was."""
+        return self._process is not None
+
     async def start(self) -> None:
         """Begin a life, and wait until it is up. Raises AssertionError."""
         at = self.log.stat().st_size if self.log.exists() else 0
@@ -279,7 +284,7 @@ async def meshed(folder: Path, coordinators: int, agents: int, settings: Sequenc
             yield mesh
         finally:
             for process in mesh.all:
-                if process.port:
+                if process.has_begun:  # it may not be up yet
                     process.kill()
             for relay in mesh.relays:
                 await relay.stop()
