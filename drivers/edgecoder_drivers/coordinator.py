@@ -136,6 +136,7 @@ async def coordinating(plan: CoordinatorPlan) -> AsyncIterator[Coordinator]:
         ring.add(public)
     tls = _tls(plan)
     metrics = TraceMetrics()
+    metrics.watch_loop(asyncio.get_running_loop())
     links_max = plan.config.links_max
     links = LinksDriver(
         Self(identity, Role.COORDINATOR, plan.cluster.network_id),

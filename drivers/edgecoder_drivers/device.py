@@ -157,6 +157,7 @@ async def running(plan: Plan, make_parts: Callable[[Plan, Catalog], Parts]) -> A
     network = plan.cluster.network_id
     node = Node(setup, ByteSigner(keys or identity), ByteVerifier(keys or ring, network), rng_seed)
     metrics = TraceMetrics()
+    metrics.watch_loop(asyncio.get_running_loop())
     async with contextlib.AsyncExitStack() as stack:
         me = Self(identity, plan.role, network)
         links = LinksDriver(me, ring.add, tokens=plan.join, dropped=metrics.dropped, links_max=plan.config.links_max)

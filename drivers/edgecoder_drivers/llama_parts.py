@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -24,8 +28,11 @@ class LlamaParts:
 
     def __init__(self, folder: Path, catalog: Catalog, config: NodeConfig, *, threads: int | None = None) -> None:
         """Opens the store. Raises ConfigError, and DriverError where the disk or llama.cpp is missing."""
-        self._shelf = Shelf(folder, catalog)
-        self._llama = LlamaEngine(self._find, config, threads=threads)
+        self._shelf = Shelf(folder, catalog)  # from now on nobody else has the folder
+        prefix = f"edgecoder-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}-"
+        for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a life that was killed while it loaded
+        self._llama = LlamaEngine(self._find, config, threads=threads, prefix=prefix)
 
     def drivers(self) -> list[Driver]:
         """See `Parts`."""

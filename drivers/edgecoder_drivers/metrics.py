@@ -7,6 +7,7 @@ counted beside that, by where they came from.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
@@ -66,6 +67,11 @@ class TraceMetrics:
         gauge = Gauge(name, line, [label], registry=self._registry)
         for value, ask in values.items():
             gauge.labels(value).set_function(ask)
+
+    def watch_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Show how many tasks have not ended on the loop that the node lives on: one that grows leaks them."""
+        gauge = Gauge("edgecoder_loop_tasks", "Tasks of asyncio that have not ended.", registry=self._registry)
+        gauge.set_function(lambda: len(asyncio.all_tasks(loop)))
 
     def dropped(self, what: str, reason: Reason) -> None:
         """Count what a driver has thrown away as if the node had."""

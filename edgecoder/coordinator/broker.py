@@ -117,6 +117,8 @@ class Broker:
             return
         broker = self.broker_of(message.file)
         if broker != self._context.node_id and not message.redirected:
+            if message.file in self.files:  # it came back once, and goes there now: nothing is granted to it here
+                self._leave(self.files[message.file], link.peer)
             self._context.send(link.id, Redirect(file=message.file, coordinator=broker, endpoint=""), _TTL_MS)
             return
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,13 @@ def test_health_counters_and_a_page(tmp_path: Path) -> None:
         assert kind.startswith("text/plain")
         assert b"edgecoder_node_ready_total 1.0" in body
         assert b'edgecoder_links{role="member"} 0.0' in body
+        more = [asyncio.create_task(asyncio.sleep(60)) for _ in range(100)]
+        now = (await get(hub.port, "/metrics"))[2]
+        before_tasks, tasks = (int(re.findall(rb"(?m)^edgecoder_loop_tasks (\d+)", each)[0]) for each in (body, now))
+        assert 0 < before_tasks < 50
+        assert tasks >= 100
+        for task in more:
+            task.cancel()
         status, kind, body = await get(hub.port, "/")
         assert (status, kind) == (200, "text/html; charset=utf-8")
         assert b"http" not in body.replace(b"/healthz", b""), "nothing is fetched from elsewhere"

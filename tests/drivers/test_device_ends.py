@@ -169,3 +169,21 @@ def test_killed_in_a_load_it_leaves_no_process(folder: Path) -> None:
         device.kill()
         while set(engines) & dict(running()).keys():
             time.sleep(0.01)
+
+
+def test_what_is_left_of_a_killed_load_goes_with_the_next_life(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    others = temporary / "edgecoder-of-another"
+    others.mkdir()
+    with DeviceProcess(folder) as device:
+        assert device.import_model(0)[0] == 200
+        assert device.ask("POST", "/model/swap", {"model": "tiny-0", "wait": False})[0] == 202
+        while not device.engines():
+            pass
+        device.kill()
+    assert len(list(temporary.iterdir())) == 2
+    with DeviceProcess(folder) as device:
+        device.settled()
+        assert list(temporary.iterdir()) == [others]

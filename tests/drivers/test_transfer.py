@@ -289,3 +289,29 @@ def test_a_file_that_is_not_what_its_root_says_is_read_once_and_not_given(tmp_pa
         await store.close()
 
     asyncio.run(live())
+
+
+def test_connections_that_nobody_uses_are_closed(tmp_path: Path) -> None:
+    """Else those that the other end has closed are held open until the next piece comes, which may be never."""
+
+    async def live() -> None:
+        place(tmp_path / "giver", FILE)
+        async with (
+            asyncio.timeout(60),
+            real_giver(tmp_path / "giver", CATALOG) as giver,
+            taking(tmp_path / "taker", RECEIVER, CATALOG) as taker,
+        ):
+            ticket = giver.ticket(RECEIVER, FILE)
+            taker.say(AllocateFile(1, FILE))
+            assert await taker.end(1) == FileAllocated(1)
+            taker.say(of(giver, ticket, 2))
+            assert isinstance(await taker.end(2), PieceFetched)
+            while _sockets_to(giver.server.port):  # noqa: ASYNC110 - nobody says when
+                await asyncio.sleep(0.01)
+
+    asyncio.run(live())
+
+
+def _sockets_to(port: int) -> int:
+    """Sockets of this process whose other end is a port here."""
+    return sum(bool(each.raddr) and each.raddr.port == port for each in psutil.Process().net_connections("tcp"))

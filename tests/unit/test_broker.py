@@ -47,6 +47,19 @@ def test_who_is_not_first_names_who_is_and_takes_whom_another_has_sent() -> None
     assert isinstance(bench.sent()[0][1], Grant)
 
 
+def test_who_is_sent_elsewhere_is_no_member_any_more() -> None:
+    """One that had come back and announced again was granted pieces for as long as its link lasted."""
+    broker = first(Bench(NAMES[0], NAMES[1:]))
+    name = next(name for name in NAMES if name != broker)
+    bench = Bench(name, tuple(other for other in NAMES if other != name))
+    bench.announce(1, "ada", redirected=True)
+    bench.sent()
+    bench.announce(1, "ada")
+    assert [type(message) for _, message in bench.sent()] == [Redirect]
+    bench.pass_s(120)
+    assert bench.sent() == []
+
+
 def test_who_was_first_and_is_gone_is_named_no_more() -> None:
     broker = first(Bench(NAMES[0], NAMES[1:]))
     left = [name for name in NAMES if name != broker]

@@ -62,14 +62,17 @@ class LlamaEngine:
         library: str | None = None,
         threads: int | None = None,
         patience: Patience = _PATIENCE,
+        prefix: str = "edgecoder-",
     ) -> None:
         """`find` says where an entry's file is, or raises Refused; `library` is the module of a `port.Library`, the
-        first one that is installed when it is None. Raises DriverError where none is."""
+        first one that is installed when it is None. Folders for temporary files get the `prefix`: of a process that is
+        killed while it loads one is left. Raises DriverError where no library is."""
         self._find = find
         self._config = config
         self._library = library or installed_library()
         self._threads = threads
         self._patience = patience
+        self._prefix = prefix
         self._on_failed: Callable[[Reason], None] = lambda reason: None
         self._child: ChildProcess | None = None
         self._is_loading = False
@@ -90,7 +93,7 @@ class LlamaEngine:
         file = self._find(entry)
         self._is_loading = True
         try:
-            with TemporaryDirectory(prefix="edgecoder-", ignore_cleanup_errors=True) as folder:
+            with TemporaryDirectory(prefix=self._prefix, ignore_cleanup_errors=True) as folder:
                 load = Load(
                     path=os.fsencode(file.path.absolute()),
                     folder=os.fsencode(folder),

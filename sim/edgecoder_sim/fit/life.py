@@ -36,7 +36,6 @@ from edgecoder.core.events import (
     ModelLoadFailed,
     PieceArrived,
     PieceFetched,
-    PieceServed,
     PowerChanged,
     PullModel,
     ShutDown,
@@ -46,6 +45,7 @@ from edgecoder.core.events import (
     TaskChunk,
     TaskDone,
 )
+from edgecoder.core.giving import PieceServed
 from edgecoder.core.ids import LinkId, Micros, NodeId, OpId, Wanted
 from edgecoder.errors import RemoteProtocolError
 from edgecoder.journal.format import Head
