@@ -15,39 +15,34 @@ from edgecoder.config import DeviceType
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.protocol import (
-    ATTEMPT_MAX,
     ENDPOINTS_MAX,
     EPOCH_MAX,
     EXCHANGE_ROWS_MAX,
     LOAD_UNAVAILABLE,
-    NODE_ID_BYTES,
-    PIECES_MAX,
     PIECES_PER_MESSAGE,
     RECEIPTS_PER_BATCH,
     RESPONSE_INDEX_MAX,
     SIGNATURE_BYTES,
-    SLOTS_MAX,
     WORK_TOKENS_ANY,
 )
+from edgecoder.wire.fields import (
+    Attempt,
+    Counter,
+    Generation,
+    Hops,
+    ParamSize,
+    Percent,
+    PieceIndex,
+    Slots,
+    WireBitmap,
+    WireDigest,
+    WireHash,
+    WireName,
+    WireNodeId,
+    WireNonce,
+    WireTaskId,
+)
 
-WireNodeId = Annotated[bytes, msgspec.Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
-WireTaskId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-WireHash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-WireNonce = Annotated[bytes, msgspec.Meta(max_length=8)]
-WireDigest = Annotated[bytes, msgspec.Meta(max_length=32)]
-WireName = Annotated[str, msgspec.Meta(max_length=300)]
-"""A model's name: as long as the grammar in `models.catalog` allows."""
-ParamSize = Annotated[float, msgspec.Meta(ge=0, le=10_000)]
-"""Billions of parameters."""
-Counter = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-Generation = Annotated[int, msgspec.Meta(ge=0)]
-"""epoch · 2³² + counter: all 64 bits that msgpack has, because epochs pass 2³¹ in 2038."""
-Slots = Annotated[int, msgspec.Meta(ge=0, le=SLOTS_MAX)]
-Hops = Annotated[int, msgspec.Meta(ge=0, le=255)]
-Attempt = Annotated[int, msgspec.Meta(ge=0, le=ATTEMPT_MAX)]
-Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
-PieceIndex = Annotated[int, msgspec.Meta(ge=0, lt=PIECES_MAX)]
-WireBitmap = Annotated[bytes, msgspec.Meta(max_length=PIECES_MAX // 8)]
 MODELS_MAX = 1024
 """Models that one summary names."""
 

@@ -21,7 +21,8 @@ from edgecoder.protocol import SIGNATURE_BYTES
 from edgecoder.seeding.merkle import HASH_BYTES
 from edgecoder.seeding.pieces import LEAF_BYTES, Layout, bitmap_to_bytes, bytes_to_bitmap
 from edgecoder.seeding.uploads import REFUSALS
-from edgecoder.wire.messages import Counter, Ticket, WireNodeId
+from edgecoder.wire.fields import Counter, WireNodeId
+from edgecoder.wire.messages import Ticket
 from edgecoder_drivers.bare.heads import problem_of
 
 PORT: Final = 4303
