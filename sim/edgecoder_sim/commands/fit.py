@@ -32,7 +32,8 @@ def command(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the scenario to this file, which is not there yet.")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the scenario to this file, which is not there yet."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each figure, and where it comes from.")] = False,
 ) -> None:
