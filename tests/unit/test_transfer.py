@@ -368,27 +368,6 @@ def test_when_peers_give_no_more_it_ends_with_what_the_cdn_said_last(has_proofs:
     assert bench.ends == [reason]
 
 
-def test_what_was_asked_of_a_cdn_together_fails_once(bench: Bench) -> None:
-    """Five requests that an outage ended doubled the wait five times: a minute after twenty seconds of it."""
-    bench.allocate()
-    for piece in range(3):
-        bench.grant(piece, sender=CDN_ID)
-    asked = bench.asked()
-    assert len(asked) == 3
-    for request in asked:
-        bench.context.ops.complete(PieceFailed(request.op, Reason.NO_SOURCE))
-    retry_us = bench.context.config.cdn_retry_ms * 1000
-    for wait_us in (retry_us, 2 * retry_us):
-        bench.context.now += wait_us - 1
-        bench.grant(0, sender=CDN_ID)
-        assert len(bench.asked()) == len(asked), "it is left alone"
-        bench.context.now += 1
-        bench.grant(0, sender=CDN_ID)
-        assert len(bench.asked()) == len(asked) + 1
-        asked = bench.asked()
-        bench.context.ops.complete(PieceFailed(asked[-1].op, Reason.NO_SOURCE))
-
-
 def test_a_cdn_that_has_returned_is_asked_at_once(bench: Bench) -> None:
     bench.allocate()
     bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND)
