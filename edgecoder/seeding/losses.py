@@ -81,8 +81,6 @@ class Losses:
                 self._call_off(request)
 
     def _cdn_failed(self) -> None:
-        if self.cdn_is_left_alone:  # requests that were under way together tell of one failure
-            return
         config = self._context.config
         wait_ms = min(config.cdn_retry_max_ms, config.cdn_retry_ms << min(self.cdn_failures, 16))
         self.cdn_failures += 1
