@@ -158,9 +158,12 @@ def gained(before: dict[str, Sample], after: dict[str, Sample], spared: list[Pro
     found = {}
     for role, processes in (("coordinator", spared[:1]), ("agent", spared[1:])):
         for field in ("files", "threads", "tasks"):
-            names = [process.folder.name for process in processes if process.folder.name in after]
+            names = [
+                process.folder.name for process in processes if process.folder.name in before.keys() & after.keys()
+            ]
             pairs = [(getattr(before[name], field), getattr(after[name], field)) for name in names]
-            found[f"{role}_{field}"] = max(now - then for then, now in pairs if None not in (then, now))
+            grown = [now - then for then, now in pairs if None not in (then, now)]
+            found[f"{role}_{field}"] = max(grown, default=None)
     return found
 
 

@@ -43,13 +43,13 @@ PATIENCE = Patience(pause_s=0.01, pause_s_max=0.1, silence_s=10.0, answer_s=10.0
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_pieces_from_a_peer_come_whole_over_any_network_and_nobody_is_banned(tmp_path: Path, name: str) -> None:
-    """There is no CDN: each piece has to come over the bad network."""
+    """There is no CDN, and nobody can dial who fetches: each piece has to come over the bad network."""
 
     async def live() -> None:
         async with (
             asyncio.timeout(200),
             between(0, HARMLESS[name], rng_seed=3, budget=BUDGET) as proxy,
-            mesh(tmp_path, seed_endpoint=f"127.0.0.1:{proxy.port}") as members,
+            mesh(tmp_path, {"first", "second"}, seed_endpoint=f"127.0.0.1:{proxy.port}") as members,
         ):
             proxy.target = members["seed"].exchange.port
             first = members["first"]

@@ -23,7 +23,7 @@ from edgecoder.core.ids import NodeId
 from edgecoder.protocol import ENDPOINTS_MAX
 from edgecoder_drivers.lan import browse, networks
 from edgecoder_drivers.lan.announce import announced
-from edgecoder_drivers.lan.browse import HEARD_MAX, BrowseDriver
+from edgecoder_drivers.lan.browse import HEARD_MAX, BrowseDriver, _Names
 from edgecoder_drivers.lan.find import find
 from edgecoder_drivers.lan.health import check_seen, checks
 from edgecoder_drivers.lan.networks import Interface, is_near, own_interfaces, speaking_at
@@ -70,7 +70,7 @@ def test_who_is_announced_is_seen_and_who_ends_is_found_no_more() -> None:
         async with announced(NODE, name, "127.0.0.1", 4301):
             await until(listening.seen)
             assert listening.seen()[0] == CoordinatorSeen(NODE, ("127.0.0.1:4301",))
-            assert await find(name, LOOPBACK, 0.5) == [Announced(NODE, name, ("127.0.0.1:4301",))]
+            assert await find(name, LOOPBACK, 3.0) == [Announced(NODE, name, ("127.0.0.1:4301",))]
         assert await find(name, LOOPBACK, 0.5) == []
         await listening.driver.close()
 
@@ -125,7 +125,7 @@ def test_another_network_is_not_heard() -> None:
             announced(OTHER, name, "127.0.0.1", 4302),
         ):
             await until(lambda: OTHER in listening.driver._heard)
-            assert await find(name, LOOPBACK, 1.0) == [Announced(OTHER, name, ("127.0.0.1:4302",))]
+            assert await find(name, LOOPBACK, 3.0) == [Announced(OTHER, name, ("127.0.0.1:4302",))]
             assert NODE not in listening.driver._heard
         await listening.driver.close()
 
@@ -362,3 +362,23 @@ def test_doctor_listens_only_where_an_address_is_missing(monkeypatch: pytest.Mon
 
 def test_networks_of_ipv6_have_a_length() -> None:
     assert networks._interface("fe80::1%eth0", "ffff:ffff:ffff:ffff::") == ipaddress.ip_interface("fe80::1/64")
+
+
+@pytest.mark.parametrize("name", [f"x{SERVICE}", f"a\x01b.{SERVICE}", f"{'a' * 64}.{SERVICE}", f"{'é' * 40}.{SERVICE}"])
+def test_a_name_that_is_none_ends_nothing(name: str) -> None:
+    """Zeroconf would hand it on again with each packet that follows."""
+
+    async def test() -> None:
+        zeroconf = AsyncZeroconf(interfaces=["127.0.0.1"])
+        names = _Names((), lambda info, at: None)
+        names.add_service(zeroconf.zeroconf, SERVICE, name)
+        names.names.put_nowait(name)
+        asking = asyncio.create_task(names.ask(zeroconf.zeroconf))
+        await until(names.names.empty)
+        await asyncio.sleep(0)
+        assert not asking.done()
+        asking.cancel()
+        await asyncio.wait({asking})
+        await zeroconf.async_close()
+
+    run(test())

@@ -236,7 +236,7 @@ async def _endless_head(_: Request, writer: asyncio.StreamWriter) -> None:
     [
         (_silent, Reason.NO_ANSWER, 0),
         (_stalls, Reason.NO_ANSWER, 2),
-        (_goes_on, Reason.NO_ANSWER, 0),
+        (_goes_on, Reason.PEER_LOST, 0),
         (_endless_head, Reason.PEER_LOST, 0),
     ],
 )

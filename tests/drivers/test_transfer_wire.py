@@ -16,6 +16,7 @@ from edgecoder.wire.messages import Ticket
 from edgecoder_drivers.bare.heads import HEAD_BYTES_MAX, range_of
 from edgecoder_drivers.bare.pace import BURST_S, PART_BYTES_MIN, Bucket
 from edgecoder_drivers.transfer import wire
+from edgecoder_drivers.transfer.lines import Place
 from tests.drivers.sources import made
 from tests.strategies import examples
 
@@ -98,7 +99,7 @@ def test_addresses_name_files_and_their_hashes() -> None:
     ("text", "place"),
     [
         ("192.0.2.7:4303", ("192.0.2.7", 4303)),
-        ("[2001:db8::1]:1", ("[2001:db8::1]", 1)),
+        ("[2001:db8::1]:1", ("2001:db8::1", 1)),
         ("pi.local:65535", ("pi.local", 65_535)),
         ("192.0.2.7", None),
         ("192.0.2.7:0", None),
@@ -112,6 +113,7 @@ def test_addresses_name_files_and_their_hashes() -> None:
 )
 def test_an_endpoint_is_a_host_and_a_port(text: str, place: tuple[str, int] | None) -> None:
     assert wire.endpoint_of(text) == place
+    assert place is None or Place(*place).name == text
 
 
 def test_no_sender_ends_a_download_with_its_word() -> None:

@@ -199,8 +199,10 @@ def take_tickets_that_have_run_out(patch: pytest.MonkeyPatch) -> None:
 def take_tickets_of_an_older_epoch(patch: pytest.MonkeyPatch) -> None:
     """A broker signs tickets in the epoch before its own, and senders do not mind."""
 
-    def older(network: str, signer: Any, receiver: Any, sender: Any, file: Any, epoch: int, expires_ms: int) -> Any:
-        return issue(network, signer, receiver, sender, file, epoch - 1, expires_ms)
+    def older(
+        network: str, signer: Any, receiver: Any, sender: Any, file: Any, epoch: int, expires_ms: int, **more: Any
+    ) -> Any:
+        return issue(network, signer, receiver, sender, file, epoch - 1, expires_ms, **more)
 
     patch.setattr(broker, "issue", older)
     patch.setattr(Uploads, "_admits", look_at_signatures_only)

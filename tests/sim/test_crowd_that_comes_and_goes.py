@@ -20,7 +20,9 @@ UP_BYTES_PER_S = UPLINK * 125_000
 EVERY_S = 12
 """One of 24 leaves so often: a fifth a minute."""
 AWAY_S = 10
-OVER_BOUND_MAX = 1.3
+OVER_BOUND_MAX = 1.35
+"""Of which the coordinator takes some: who comes back without a goodbye waits three seconds, in case that somebody else
+has its key (`coordinator.clones`)."""
 
 
 @pytest.mark.parametrize(("rng_seed", "loss_pct"), [(1, 0), (2, 5), (3, 5), (4, 5), (5, 5), (6, 5)])

@@ -155,7 +155,8 @@ class RegistryRoutes:
         handle = -1
         try:
             async for _ in job.follow():
-                while at < (ready := min(end, await self._end_of_row(entry, job, at))):
+                ready = min(end, await self._end_of_row(entry, job, at))
+                while at < ready:
                     handle = handle if handle >= 0 else await self._open(entry)
                     data = await asyncio.to_thread(os.pread, handle, min(CHUNK_BYTES, ready - at), at)
                     if not data:
@@ -164,6 +165,8 @@ class RegistryRoutes:
                     at += len(data)
                 if at == end:
                     return
+        except Rejected as rejected:  # the core takes no question any more
+            raise BrokenOff(f"{entry.model_id}: {rejected}") from None
         finally:
             if handle >= 0:
                 os.close(handle)

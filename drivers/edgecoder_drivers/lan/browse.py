@@ -46,11 +46,12 @@ class _Names(ServiceListener):
         """A name is there."""
         if not name.endswith(type_):
             return
-        info = AsyncServiceInfo(type_, name)
-        if info.load_from_cache(zc):
-            self._take(info, self._at)
-        elif not self.names.full():
-            self.names.put_nowait(name)
+        with contextlib.suppress(Error, ValueError):  # a name that is none; raised here it would come again and again
+            info = AsyncServiceInfo(type_, name)
+            if info.load_from_cache(zc):
+                self._take(info, self._at)
+            elif not self.names.full():
+                self.names.put_nowait(name)
 
     def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         """Something else is said of it."""
@@ -62,8 +63,9 @@ class _Names(ServiceListener):
     async def ask(self, zeroconf: Zeroconf) -> None:
         """Ask for the records of one name after the other."""
         while True:
-            info = AsyncServiceInfo(SERVICE, await self.names.get())
+            name = await self.names.get()
             with contextlib.suppress(Error, OSError, ValueError):
+                info = AsyncServiceInfo(SERVICE, name)
                 if await info.async_request(zeroconf, ANSWER_MS):
                     self._take(info, self._at)
 

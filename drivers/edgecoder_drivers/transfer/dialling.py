@@ -58,13 +58,13 @@ class Dialler:
         if not self._server.has_room(host):
             raise Refused(Reason.BUSY)
         try:
-            sock = await _connect(host.strip("[]"), port)
+            sock = await _connect(host, port)
             try:
                 received = await self._offer(sock, effect)
             except BaseException:
                 sock.close()
                 raise
-        except (OSError, h11.RemoteProtocolError) as error:
+        except (OSError, UnicodeError, h11.RemoteProtocolError) as error:  # a name may be none
             raise Refused(Reason.PEER_LOST, f"{effect.endpoint}: {error}") from error
         self._server.serve(sock, host, received)
         return PeerDialled(effect.op)

@@ -52,16 +52,13 @@ class Line:
         request = h11.Request(method="GET", target=path, headers=[("host", self.place.name), *_COMMON, *headers])
         self._writer.write((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
         try:
-            while True:
-                head = await self._reader.readuntil(b"\r\n\r\n")
-                if len(head) > HEAD_BYTES_MAX:
-                    raise LostError("a long head")
-                http.receive_data(head)
-                event = http.next_event()
-                if isinstance(event, h11.Response):
-                    break
-                if not isinstance(event, h11.InformationalResponse):
-                    raise LostError("no answer")
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            if len(head) > HEAD_BYTES_MAX:
+                raise LostError("a long head")
+            http.receive_data(head)
+            event = http.next_event()
+            if not isinstance(event, h11.Response):  # nor is there anything to be informed of
+                raise LostError("no answer")
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, h11.RemoteProtocolError) as error:
             raise LostError(str(error)) from error
         told = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}

@@ -151,8 +151,9 @@ def problem_of_reason(reason: Reason) -> tuple[int, bytes]:
 
 
 def endpoint_of(text: str) -> tuple[str, int] | None:
-    """Host and port of where a node is fetched from, as it was announced; None where that is no such place."""
+    """Host, without brackets, and port of where a node is fetched from, as it was announced; None where that is no such
+    place."""
     found = _ENDPOINT.fullmatch(text)
     if found is None or not 0 < int(found[2]) < 65_536:
         return None
-    return found[1], int(found[2])
+    return found[1].strip("[]"), int(found[2])
