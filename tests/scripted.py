@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from edgecoder.config import NodeConfig
 from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event, Started, Wake
 from edgecoder.core.ids import Micros
@@ -13,6 +14,7 @@ class Script:
     """Stands where a node does, with hosts real and simulated."""
 
     context = SimpleNamespace(node_id=bytes(32))
+    setup = SimpleNamespace(config=NodeConfig())
 
     def __init__(self) -> None:
         self.to_say: list[Effect] = []

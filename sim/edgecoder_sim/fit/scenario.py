@@ -21,7 +21,9 @@ KEYS: Final = {Role.PHONE: "phones", Role.AGENT: "agents"}
 DECIDED: Final = (
     *DEVICE_DECIDES,
     "coordinators",
+    "endpoints",
     "transfer_endpoint",
+    "transfer_dialable",
     "upload_kbit_per_s",
     "download_kbit_per_s",
     "radio_links_max",
