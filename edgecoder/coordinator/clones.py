@@ -74,6 +74,8 @@ class _Question(msgspec.Struct):
     epoch: int = 0
     answers: dict[LinkId, tuple[int, bytes]] = msgspec.field(default_factory=dict)
     """Epoch and life, by link."""
+    waiting: list[LinkId] = msgspec.field(default_factory=list)
+    """Further links that came meanwhile: they are judged when this is known."""
 
 
 class _Known(msgspec.Struct):
@@ -103,7 +105,9 @@ class Clones:
         first = self._other(link, header.sender)
         if first is None or header.epoch == newest or (header.epoch < newest and link.sure is None):
             return False
-        if self._is_open(header.sender):
+        known = self.known.get(header.sender)
+        if known is not None and known.question is not None:
+            known.question.waiting.append(link.id)
             return True
         self._ask(header.sender, _Question(first.id, link.id, (first.id,), self._nonce(), True, header.epoch))
         return True
@@ -212,11 +216,11 @@ class Clones:
         question, known.question = known.question, None
         self._context.timers.cancel((_TIMER, node))
         self._step(known, step)
-        if step is CloneStep.ANSWERED:
-            return
-        if question is not None and question.is_held:
-            self._gate.release(question.goes)
-        if not known.times:
+        if question is not None:
+            goes = (question.goes,) if question.is_held and step is not CloneStep.ANSWERED else ()
+            for link in (*goes, *question.waiting):
+                self._gate.release(link)
+        if step is not CloneStep.ANSWERED and not known.times:
             del self.known[node]
 
     def _part(self, node: NodeId, known: _Known, question: _Question) -> None:

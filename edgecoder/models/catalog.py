@@ -129,6 +129,8 @@ class Catalog:
         """A newer edition takes the place of what is listed. What did not change is the same object as before; what is
         left out stays as withdrawn where it `is_kept`. Raises ValueError, and nothing has changed, where it is none."""
         listed = Catalog(self._same(entry) for entry in entries)
+        for entry in listed.entries:
+            self._check_pieces(entry)
         before = {entry.sha256: entry for entry in (*self._withdrawn.values(), *self._listed)}
         names = {normalise(entry.model_id) for entry in listed.entries}
         self._withdrawn = {
@@ -143,6 +145,13 @@ class Catalog:
     def is_withdrawn(self, entry: CatalogEntry) -> bool:
         """Whether the newest edition has left it out: it may run where it is, and be removed."""
         return entry.sha256 in self._withdrawn
+
+    def _check_pieces(self, entry: CatalogEntry) -> None:
+        """A file that is known keeps its pieces: what nodes hold of it, and brokers count, is by their numbers. Raises
+        ValueError."""
+        held = self.by_digest.get(entry.sha256)
+        if held is not None and held.piece_root and (held.piece_root, held.layout) != (entry.piece_root, entry.layout):
+            raise ValueError(f"{entry.model_id} has other pieces than before")
 
     def _same(self, entry: CatalogEntry) -> CatalogEntry:
         held = self.by_digest.get(entry.sha256)

@@ -67,6 +67,28 @@ def test_two_machines_with_one_key_are_noticed_and_the_first_stays(cluster: Clus
     assert shown.reason is Reason.CLONED
 
 
+def test_a_third_that_comes_while_the_first_is_asked_is_judged_too(cluster: Cluster) -> None:
+    hub(cluster, "hub")
+    first = machine(cluster, "first")
+    cluster.run_for(20_000)
+    others = [machine(cluster, name) for name in ("second", "third")]
+    cluster.run_for(120_000)
+    assert is_online(first)
+    assert [said(other) for other in others] == [[False], [False]]
+
+
+def test_two_restarts_within_one_answer_leave_nothing_waiting(cluster: Cluster) -> None:
+    hub(cluster, "hub")
+    node = machine(cluster, "node")
+    cluster.run_for(20_000)
+    for _ in range(3):
+        node.stop()  # no link goes down
+        node.start()
+        cluster.run_for(ANSWER_MS // 4)
+    cluster.run_for(3 * ANSWER_MS)
+    assert is_online(node)
+
+
 def test_they_do_not_take_each_others_place_for_ever(cluster: Cluster) -> None:
     home = hub(cluster, "hub")
     first = machine(cluster, "first")

@@ -193,6 +193,18 @@ def test_the_version_never_goes_back(held: Edition, offered: list[Edition]) -> N
             held = each
 
 
+def test_a_file_keeps_its_pieces() -> None:
+    """What nodes hold of it is by their numbers; a root that nobody knew may come."""
+    held = entry("small", piece_root="a" * 64, piece_size_bytes=1 << 20)
+    catalog = Catalog((held, LARGE), version=1)
+    for other in ({"piece_size_bytes": 1 << 19}, {"piece_root": "b" * 64}, {"piece_root": ""}):
+        with pytest.raises(ValueError, match="other pieces"):
+            catalog.release(2, (msgspec.structs.replace(held, **other), LARGE), lambda _: False)
+        assert (catalog.version, catalog.listed) == (1, (held, LARGE))
+    catalog.release(2, (held, msgspec.structs.replace(LARGE, piece_root="c" * 64)), lambda _: False)
+    assert catalog.version == 2
+
+
 @given(st.lists(EDITIONS, max_size=8))
 def test_a_catalog_follows_its_editions(editions: list[Edition]) -> None:
     """Every name resolves to a listed file; what is kept stays findable by its digest."""
