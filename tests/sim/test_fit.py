@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edgecoder_sim.fit.figures import Basis, Figure
+from edgecoder_sim.fit.life import Asked
 from edgecoder_sim.fit.scenario import figures, fitted
 from edgecoder_sim.fit.writing import yaml_of
 from edgecoder_sim.profiles import DEVICES
@@ -163,6 +164,20 @@ def test_engines_and_tasks_are_as_they_were(tmp_path: Path) -> None:
     jitter = value(tree, "networks", "agent", "jitter_ms")
     assert jitter == pytest.approx(4, rel=0.3)
     assert value(tree, "networks", "agent", "latency_ms") == pytest.approx(8, rel=0.1)
+
+
+def test_models_that_came_later_and_names_that_nobody_knew_make_a_scenario_too(tmp_path: Path) -> None:
+    """As on nodes that begin empty, whose user mistypes."""
+    _, record = recorded(tmp_path, TASKS)
+    for life in record.lives:
+        life.installed = frozenset()
+        life.active = None
+        life.swaps.append(Asked(at=life.begins, model="nosuch"))
+    tree = fitted(record, "late").tree
+    assert "model" not in tree["workload"]["tasks"][0]
+    assert {load["pull"] for load in tree["workload"]["swaps"]} == {True}
+    assert "nosuch" not in {name for load in tree["workload"]["swaps"] for name in load["to"]}
+    loaded(tmp_path, tree)
 
 
 def test_what_is_not_in_the_journals_is_said_to_be_the_simulators(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from edgecoder.core.ids import Role
+from edgecoder.models.catalog import names_of, normalise
 from edgecoder_sim.fit.figures import Figure, measured
 from edgecoder_sim.fit.life import Asked, Life
 from edgecoder_sim.fit.record import Machine, Record
@@ -32,19 +33,24 @@ def pulls(record: Record) -> list[Tree]:
 
 
 def swaps(record: Record) -> list[Tree]:
-    """Swaps that users asked for."""
-    return _changes(record, lambda life: life.swaps, "swap")
+    """Swaps that users asked for; to a model that nobody had at first, they fetch it."""
+    had, loads = _had(record), _changes(record, lambda life: life.swaps, "swap")
+    return [load if had.issuperset(map(normalise, load["to"])) else {**load, "pull": True} for load in loads]
 
 
 def _changes(record: Record, of: Callable[[Life], list[Asked]], what: str) -> list[Tree]:
-    """Loads of one kind: a model that many asked for at once is a crowd, the rest a steady stream."""
+    """Loads of one kind: a model that many asked for at once is a crowd, the rest a steady stream. Nothing came of a
+    name that nobody knew."""
     loads = []
+    known = {name for machine in record.machines for entry in machine.head.catalog for name in names_of(entry)}
     for role, source in SOURCES.items():
         machines = record.of(role)
         by_model: dict[str, list[tuple[int, Machine]]] = {}
         for machine in machines:
             for life in machine.lives:
                 for each in of(life):
+                    if each.model is None or normalise(each.model) not in known:
+                        continue
                     by_model.setdefault(str(each.model), []).append((life.unix(each.at), machine))
         for number, (model, asked) in enumerate(sorted(by_model.items()), start=1):
             load: Tree = {"name": f"{source}-{what}-{number}", "source": source}
@@ -73,8 +79,10 @@ def _rate(record: Record, count: int, what: str) -> Figure:
 
 
 def tasks(record: Record) -> list[Tree]:
-    """Tasks that users asked for; one kind for each role."""
+    """Tasks that users asked for; one kind for each role. Where they asked for models that nobody had at first, the
+    scenario's ask for any: it would have nobody for them until then."""
     loads = []
+    had = _had(record)
     for role, source in SOURCES.items():
         lives = [life for machine in record.of(role) for life in machine.lives]
         asked = [each for life in lives for each in life.tasks]
@@ -83,7 +91,7 @@ def tasks(record: Record) -> list[Tree]:
         up_us = sum(life.ends - life.begins for life in lives) or 1
         rate = min(PER_HOUR_MAX, rounded(len(asked) * HOUR_US / up_us))
         answers = [answer.tokens for life in record.lives for answer in life.answers if answer.end is not None]
-        models = Counter(each.model for each in asked if each.model is not None)
+        models = Counter(each.model for each in asked if each.model is not None and normalise(each.model) in had)
         says = f"{len(asked)} tasks in {up_us / 1e6:.0f} s of all {source} together"
         lengths = f"{len(answers)} answers" if answers else "no answer ended: what was asked for at most"
         loads.append(
@@ -97,6 +105,13 @@ def tasks(record: Record) -> list[Tree]:
             }
         )
     return loads
+
+
+def _had(record: Record) -> set[str]:
+    """The names of the models that some node had at first."""
+    lives = [machine.lives[0] for machine in record.of(*SOURCES)]
+    entries = [entry for life in lives for entry in life.head.catalog if entry.sha256 in life.installed]
+    return {name for entry in entries for name in names_of(entry)}
 
 
 def _amount(sizes: Sequence[int], says: str) -> Tree:
