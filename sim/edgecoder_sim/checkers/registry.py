@@ -5,26 +5,36 @@ The books are built from the frames that the coordinator received; the rules jud
 
 from __future__ import annotations
 
+from itertools import product
+
 import msgspec
 
 from edgecoder.core.effects import MeshCapabilities, Reply
 from edgecoder.core.ids import LinkId, Micros, NodeId
 from edgecoder.trace import AgentExpired
 from edgecoder.wire.envelope import Header
-from edgecoder.wire.messages import Heartbeat, Summary
+from edgecoder.wire.messages import Heartbeat, Identity, Summary
 from edgecoder_sim.checkers.panel import Book, Panel, Rule
+
+UNSETTLED_MAX = 10
+"""So many agents that have just begun another life are judged in all their ways; a summary of more is not judged."""
 
 
 class AgentRow:
     """The newest heartbeat of an agent."""
 
-    __slots__ = ("epoch", "heartbeat", "seen_us", "seq")
+    __slots__ = ("before", "epoch", "heartbeat", "seen_us", "seq", "settles_us")
 
     def __init__(self, epoch: int, seq: int, heartbeat: Heartbeat, seen_us: Micros) -> None:
         self.epoch = epoch
         self.seq = seq
         self.heartbeat = heartbeat
         self.seen_us = seen_us
+        self.before: AgentRow | None = None
+        """Of the life before this one."""
+        self.settles_us: Micros = 0
+        """Until then the coordinator may still ask whether the life before is over (`coordinator.clones`), and go by
+        what that said."""
 
 
 class AgentBooks:
@@ -33,12 +43,15 @@ class AgentBooks:
     def __init__(self, panel: Panel) -> None:
         self._panel = panel
         self._rows: dict[int, dict[NodeId, AgentRow]] = {}
+        self._lives: dict[int, dict[NodeId, tuple[int, Micros]]] = {}
+        """The newest epoch in which a node has spoken, and until when the coordinator may ask about the one before."""
+        panel.on_received(Identity, self._meet)
         panel.on_received(Heartbeat, self._learn)
         panel.on(AgentExpired, self._expire)
 
     def begin(self, book: Book) -> None:
         """Forget the rows of a coordinator."""
-        self._rows[book.index] = {}
+        self._rows[book.index], self._lives[book.index] = {}, {}
 
     def rows(self, book: Book) -> dict[NodeId, AgentRow]:
         """What a coordinator knows."""
@@ -48,18 +61,35 @@ class AgentBooks:
         """Whether a row is young enough to be in an answer."""
         return row.seen_us > self._panel.now - book.cluster.agent_alive_ms * 1000
 
+    def _meet(self, book: Book, _: LinkId, header: Header, __: Identity) -> None:
+        """A life after another one has to wait, for as long as the other may answer."""
+        lives = self._lives[book.index]
+        epoch, _until = lives.get(header.sender, (header.epoch, 0))
+        if header.epoch > epoch:
+            until = self._panel.now + book.config.clone_answer_ms * 1000
+            lives[header.sender] = (header.epoch, until)
+        else:
+            lives.setdefault(header.sender, (header.epoch, 0))
+
     def _learn(self, book: Book, _: LinkId, header: Header, message: Heartbeat) -> None:
         """Keep the newest. A delta without a row to add it to is not taken, but answered with a wish for a full one."""
         rows = self._rows[book.index]
         row = rows.get(header.sender)
-        if row is None:
-            if message.full and len(rows) < book.config.agents_max:
-                rows[header.sender] = AgentRow(header.epoch, header.seq, message, self._panel.now)
-        elif header.epoch > row.epoch or (header.epoch == row.epoch and header.seq > row.seq):
-            row.epoch, row.seq, row.heartbeat, row.seen_us = header.epoch, header.seq, message, self._panel.now
+        if row is None or header.epoch > row.epoch:
+            if row is not None or (message.full and len(rows) < book.config.agents_max):
+                new = rows[header.sender] = AgentRow(header.epoch, header.seq, message, self._panel.now)
+                new.before = row
+                epoch, until = self._lives[book.index].get(header.sender, (0, 0))
+                new.settles_us = until if epoch == header.epoch else 0
+        elif header.epoch == row.epoch and header.seq > row.seq:
+            row.seq, row.heartbeat, row.seen_us = header.seq, message, self._panel.now
 
     def _expire(self, book: Book, record: AgentExpired) -> None:
-        self._rows[book.index].pop(record.agent, None)
+        row = self._rows[book.index].get(record.agent)
+        if row is not None and row.settles_us > self._panel.now and row.before is not None:
+            row.before = None  # it is that one which is over
+        else:
+            self._rows[book.index].pop(record.agent, None)
 
 
 class SummaryRow(msgspec.Struct, frozen=True, gc=False):
@@ -100,7 +130,8 @@ class SummaryBooks:
 
 
 class SummariesAreTrue(Rule):
-    """A summary counts every agent whose newest heartbeat is alive, as available only those that are not loading."""
+    """A summary counts every agent whose newest heartbeat is alive, as available only those that are not loading. An
+    agent that has just begun another life may be counted as it was before, while the coordinator may ask there."""
 
     name = "summaries are true"
 
@@ -113,23 +144,39 @@ class SummariesAreTrue(Rule):
         self.panel.on_sent(Summary, self._summary)
 
     def _summary(self, book: Book, _: LinkId, __: Header, message: Summary) -> None:
-        alive = [row for row in self._agents.rows(book).values() if self._agents.is_alive(book, row)]
-        if message.agent_count != len(alive):
-            self.fail(book, f"counts {message.agent_count} agents in its summary; {len(alive)} are alive")
-        serving: dict[str, list[int]] = {}
-        for row in alive:
-            model, load = row.heartbeat.active_model, row.heartbeat.current_load
-            if model and not load.is_loading and row.heartbeat.work_tokens_max:
-                serving.setdefault(model, []).append(load.tasks)
-        said = {model: (offer.agent_count, offer.avg_load) for model, offer in message.model_availability.items()}
-        true = {model: (len(loads), sum(loads) / len(loads)) for model, loads in serving.items()}
-        for model in [*true, *said]:
-            if said.get(model) != true.get(model):
-                self.fail(
-                    book,
-                    f"says (agents, load) of {model} are {said.get(model)} in its summary; of the agents that are "
-                    f"alive and not loading they are {true.get(model)}",
-                )
+        rows = list(self._agents.rows(book).values())
+        unsettled = [row for row in rows if row.settles_us > self.panel.now]
+        sure = [row for row in rows if row.settles_us <= self.panel.now]
+        if len(unsettled) > UNSETTLED_MAX:
+            return
+        wrong = None
+        for each in product(*((row, row.before) for row in unsettled)):
+            there = [row for row in (*sure, *each) if row is not None and self._agents.is_alive(book, row)]
+            found = _difference(there, message)
+            if found is None:
+                return
+            wrong = wrong or found
+        self.fail(book, wrong or "")
+
+
+def _difference(alive: list[AgentRow], message: Summary) -> str | None:
+    """What a summary says that is not so, if these are alive."""
+    if message.agent_count != len(alive):
+        return f"counts {message.agent_count} agents in its summary; {len(alive)} are alive"
+    serving: dict[str, list[int]] = {}
+    for row in alive:
+        model, load = row.heartbeat.active_model, row.heartbeat.current_load
+        if model and not load.is_loading and row.heartbeat.work_tokens_max:
+            serving.setdefault(model, []).append(load.tasks)
+    said = {model: (offer.agent_count, offer.avg_load) for model, offer in message.model_availability.items()}
+    true = {model: (len(loads), sum(loads) / len(loads)) for model, loads in serving.items()}
+    for model in [*true, *said]:
+        if said.get(model) != true.get(model):
+            return (
+                f"says (agents, load) of {model} are {said.get(model)} in its summary; of the agents that are "
+                f"alive and not loading they are {true.get(model)}"
+            )
+    return None
 
 
 class AnswersAreFresh(Rule):
