@@ -14,19 +14,14 @@ from edgecoder.errors import Reason
 from edgecoder.mesh.router import Why
 from edgecoder.trace import (
     AgentExpired,
-    CatalogChanged,
-    CloneSeen,
     ConfigDiffers,
-    CoordinatorTold,
     DownloadPhase,
     Dropped,
     EpochRaised,
     HomeChanged,
-    IdentityShared,
     NodeReady,
     PeerForgotten,
     PeerLearned,
-    Record,
     SummaryExpired,
     SummaryLearned,
     SummarySent,
@@ -54,14 +49,6 @@ def timeline(directory: Path, metric: str, at_s: float) -> dict[str, float]:
 
 
 # -- tasks -------------------------------------------------------------------------------------------------------------
-
-
-OF_REAL_NODES = {CatalogChanged, CloneSeen, CoordinatorTold, IdentityShared}
-"""In a simulated world catalogs, keys and the addresses of coordinators are what they are from the beginning."""
-
-
-def test_every_record_of_the_vocabulary_leaves_something() -> None:
-    assert made.recorder().kinds == set(Record.__subclasses__()) - OF_REAL_NODES
 
 
 def test_a_task_that_a_coordinator_placed(tmp_path: Path) -> None:

@@ -13,7 +13,15 @@ import pytest
 
 from edgecoder.core.ids import Medium
 from edgecoder.errors import DiskFull, Reason
-from edgecoder.trace import Dropped, PeerLearned
+from edgecoder.trace import (
+    CatalogChanged,
+    CloneSeen,
+    CoordinatorTold,
+    Dropped,
+    IdentityShared,
+    PeerLearned,
+    Record,
+)
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.recording.files import GROUP_ROWS, open_new, size_text
 from edgecoder_sim.tables import DROPS, TABLES
@@ -164,3 +172,11 @@ def test_another_failure_of_the_disk_is_no_full_disk(tmp_path: Path) -> None:
 )
 def test_sizes_for_people(size_bytes: int, text: str) -> None:
     assert size_text(size_bytes) == text
+
+
+OF_REAL_NODES = {CatalogChanged, CloneSeen, CoordinatorTold, IdentityShared}
+"""In a simulated world catalogs, keys and the addresses of coordinators are what they are from the beginning."""
+
+
+def test_every_record_of_the_vocabulary_leaves_something() -> None:
+    assert made.recorder().kinds == set(Record.__subclasses__()) - OF_REAL_NODES
