@@ -240,6 +240,16 @@ def parse_param_size(text: str) -> float | None:
     return round(value / 1000, 9) if unit in "mM" else value
 
 
+def show_param_size(param_size: float | None) -> str:
+    """Billions of parameters with a unit, as Ollama shows them: 7.6B, 494M, 61.6K; empty where nobody tells."""
+    if param_size is None:
+        return ""
+    unit, size = next(
+        ((unit, size) for unit, size in (("B", 1.0), ("M", 1e-3), ("K", 1e-6)) if param_size >= size), ("K", 1e-6)
+    )
+    return f"{param_size / size:.3g}{unit}"
+
+
 def param_size_of(name: str, details: str = "", entry: CatalogEntry | None = None) -> float | None:
     """Billions of parameters of a model as Ollama lists it: the catalog's value, else the size token of the tag, else
     `details` (Ollama's `details.parameter_size`), else None. Never bytes."""

@@ -97,6 +97,9 @@ def test_mistakes_of_a_newcomer(folder: Path) -> None:
             CliRunner().invoke(command, arguments, catch_exceptions=False)
     with pytest.raises(ConfigError, match="no folder that can be served"):
         CliRunner().invoke(command, ["serve", str(folder / "catalog.yaml")], catch_exceptions=False)
+    (folder / "empty").mkdir()
+    with pytest.raises(ConfigError, match="this folder is empty"):
+        CliRunner().invoke(command, ["serve", str(folder / "empty")], catch_exceptions=False)
     taken = listen("127.0.0.1", 0)
     arguments = ["serve", str(folder), "--port", str(taken.getsockname()[1])]
     with pytest.raises(ConfigError, match="something else listens there"):

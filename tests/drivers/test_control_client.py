@@ -79,7 +79,7 @@ def test_a_certificate_of_one_s_own_is_trusted_where_it_is_given(
         monkeypatch.setenv("EDGECODER_TOKEN", "secret")
         assert run("model", "swap", "small", "--url", url, "--cacert", str(certificate)) == 0
         assert run("task", "def", "--url", url, "--cacert", str(certificate)) == 0
-        assert capfd.readouterr().out == "small is active (1.5 B)\ndef add\n"
+        assert capfd.readouterr().out == "small is active (1.5B)\ndef add\n"
 
         assert run("model", "status", "--url", url) == 3
         said = capfd.readouterr().err

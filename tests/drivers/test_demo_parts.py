@@ -148,8 +148,8 @@ def board_of_two() -> Board:
     return board
 
 
-def shown(board: Board) -> str:
-    console = Console(width=110, record=True, file=StringIO())
+def shown(board: Board, width: int = 110) -> str:
+    console = Console(width=width, record=True, file=StringIO())
     console.print(picture(board))
     return console.export_text()
 
@@ -157,9 +157,25 @@ def shown(board: Board) -> str:
 def test_the_picture_has_what_nodes_said_last() -> None:
     board = board_of_two()
     text = shown(board)
-    for words in ("nodes come up", "llama-1", "acorn ×2", "south: cedar", "3.0 + 9.0 MB"):
+    for words in ("nodes come up", "llama-1", "acorn ×2", "south: cedar", "3.0 +  9.0 MB"):
         assert words in text
     assert text.count("█") == 16
+
+
+def test_on_a_narrow_terminal_the_bars_give_way() -> None:
+    board = board_of_two()
+    for row in board.agents.values():
+        row.status = "starting"
+    text = shown(board, width=80)
+    for words in ("reports to", "starting", "llama.cpp"):
+        assert words in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+def test_what_a_coordinator_said_before_it_was_killed_is_told_as_that() -> None:
+    board = board_of_two()
+    board.hubs["south"] = HubRow("south", "killed")
+    assert "south, before it was killed: cedar" in shown(board)
 
 
 def test_the_picture_says_what_happened_and_at_the_end_what_is_not_real() -> None:

@@ -53,9 +53,9 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
 @pytest.mark.usefixtures("agent")
 def test_models_are_swapped_listed_and_shown(capfd: pytest.CaptureFixture[str]) -> None:
     assert app.run(["model", "swap", "small"]) == 0
-    assert capfd.readouterr().out == "small is active (1.5 B)\n"
+    assert capfd.readouterr().out == "small is active (1.5B)\n"
     assert app.run(["model", "swap", "large-coder:7b"]) == 0
-    assert capfd.readouterr().out == "large is active (7 B), before it small\n"
+    assert capfd.readouterr().out == "large is active (7B), before it small\n"
     assert app.run(["model", "list"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].split() == ["model", "billions", "quantization", "GB", "state", "source"]

@@ -19,6 +19,7 @@ from edgecoder.models.catalog import (
     normalise,
     param_size_of,
     parse_param_size,
+    show_param_size,
 )
 from tests.catalogs import AGENT_ONLY, CATALOG, LARGE, LATEST, PHONE_ONLY, SMALL, entry
 
@@ -215,3 +216,12 @@ def test_a_file_of_this_machine_takes_an_alias_and_no_id() -> None:
     catalog.remove_local(mine)
     assert catalog.find("small-coder:1.5b", Platform.NODE) is SMALL
     assert catalog.local == ()
+
+
+@pytest.mark.parametrize(
+    ("billions", "text"),
+    [(7.6, "7.6B"), (32.8, "32.8B"), (1.0, "1B"), (0.49403, "494M"), (6.163e-05, "61.6K"), (None, "")],
+)
+def test_sizes_are_shown_as_ollama_shows_them(billions: float | None, text: str) -> None:
+    assert show_param_size(billions) == text
+    assert parse_param_size(text) == (None if text.endswith("K") or not text else pytest.approx(billions, rel=0.01))

@@ -17,7 +17,7 @@ import typer
 
 from edgecoder.cli.terminal import printable
 from edgecoder.errors import ConfigError
-from edgecoder.models.catalog import CatalogEntry, Platform
+from edgecoder.models.catalog import CatalogEntry, Platform, show_param_size
 from edgecoder.yamlio.document import load
 from edgecoder_drivers.bare.server import listen
 from edgecoder_drivers.catalogs import load_catalog, read_edition
@@ -151,7 +151,7 @@ def _tell(built: Built, entries: tuple[CatalogEntry, ...]) -> None:
     for word, ids in (("added", built.added), ("changed", built.changed), ("unchanged", built.unchanged)):
         for model_id in ids:
             entry = by_id[model_id]
-            size = f"{entry.param_size:g} B" if entry.param_size else "? B"
+            size = show_param_size(entry.param_size) or "?"
             what = f"{size} {entry.quantization}, {entry.file_size_bytes / 1e6:,.1f} MB, sha256 {entry.sha256[:12]}…"
             typer.echo(f"{word:9} {model_id}: {what}")
     for warning in built.warnings:
@@ -216,6 +216,9 @@ def serve(
     except OSError as error:
         problem = f"this is no folder that can be served: {error.strerror}"
         raise ConfigError(str(folder), None, problem, "name the folder with the catalog and its files") from None
+    if not any(folder.iterdir()):
+        opened.close()
+        raise ConfigError(str(folder), None, "this folder is empty", "put models in it: edgecoder catalog build FILES…")
     try:
         listening = listen(host, port)
     except OSError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -156,4 +157,6 @@ def _greet(plan: CoordinatorPlan, running: Coordinator) -> None:
     scheme = "http" if running.is_plain else "https"
     typer.echo(f"coordinator on {scheme}://{where}:{running.port}; Ctrl-C drains and ends", err=True)
     typer.echo(f"members: edgecoder agent --coordinator {running.node_id.hex()}@{where}:{running.port}", err=True)
-    typer.echo("         and --join TOKEN the first time, with a token of `edgecoder coordinator invite`", err=True)
+    typer.echo("         (or device), and --join TOKEN the first time, with a token of", err=True)
+    at = "" if plan.folder == FOLDER else f" --data {shlex.quote(str(plan.folder))}"
+    typer.echo(f"         edgecoder coordinator invite{at}", err=True)

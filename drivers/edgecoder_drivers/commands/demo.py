@@ -41,11 +41,12 @@ def command(
     if svg is not None and not svg.parent.is_dir():
         raise ConfigError("--svg", None, f"there is no folder {svg.parent}", "name a file in one that there is")
     board = Board()
-    with _shown(board):
-        try:
+    try:
+        with _shown(board):
             asyncio.run(_life(board))
-        except asyncio.CancelledError:  # told to end
-            raise KeyboardInterrupt from None
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        typer.echo("interrupted; all processes of the demo have ended, and their folder is gone", err=True)
+        raise KeyboardInterrupt from None
     if svg is not None:
         save_picture(board, svg)
     if as_json:

@@ -39,6 +39,9 @@ def command(
         typer.echo("anybody can announce any id: compare it with the one that the coordinator prints itself", err=True)
     if not found:
         problem = f"no coordinator of the network {network!r} announces itself here"
-        hint = "one does off loopback (`edgecoder coordinator --host 0.0.0.0`), and routers may keep guests apart"
+        hint = (
+            "one does off loopback (`edgecoder coordinator --host 0.0.0.0`), and routers may keep guests apart; on one "
+            "machine it takes --announce there, and --discover-at 127.0.0.1 here"
+        )
         typer.echo(f"{problem}; {hint}", err=True)
         raise typer.Exit(1)

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from edgecoder.cli.terminal import printable, table
 from edgecoder.errors import ConfigError, Reason
+from edgecoder.models.catalog import show_param_size
 from edgecoder_drivers.commands.control import (
     URL,
     AgentSilent,
@@ -125,7 +126,7 @@ def swap(
         _tell_begun(model, answer)
     else:
         before = f", before it {answer.previous}" if answer.previous else ""
-        typer.echo(f"{answer.active} is active ({_billions(answer.param_size)} B){before}")
+        typer.echo(f"{answer.active} is active ({show_param_size(answer.param_size) or '?'}){before}")
 
 
 @command.command()

@@ -94,15 +94,16 @@ def _took(board: Board, step: Step) -> Text:
 
 
 def _table(*columns: str) -> Table:
+    """The last column gives way where there is little room."""
     table = Table(box=None, header_style="bold blue", expand=True, pad_edge=False)
-    for column in columns:
+    for column in columns[:-1]:
         table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], no_wrap=True, ratio=1, overflow="crop")
     return table
 
 
 def _agents(board: Board) -> Table:
-    table = _table("agent", "runs on", "reports to", "model", "state")
-    table.add_column("release: from the origin, from peers", no_wrap=True, width=BAR_CHARS + 22)
+    table = _table("agent", "runs on", "reports to", "model", "state", "release: from origin + peers")
     for row in board.agents.values():
         state = Text(row.status, style=_STATES.get(row.status, "yellow"))
         table.add_row(Text(row.name, style="bold"), row.runs_on, row.home, _model(row.model), state, _bar(board, row))
@@ -118,21 +119,26 @@ def _bar(board: Board, row: AgentRow) -> Text:
     peers = min(BAR_CHARS - origin, round(BAR_CHARS * row.peer_bytes / size))
     bar = Text("█" * origin, style="blue") + Text("█" * peers, style="green")
     bar += Text("░" * (BAR_CHARS - origin - peers), style="dim")
-    return (
-        bar + Text(f" {row.origin_bytes / 1e6:4.1f}", style="blue") + Text(f" + {row.peer_bytes / 1e6:.1f} MB", "green")
-    )
+    said = Text(f"{row.origin_bytes / 1e6:4.1f}", style="blue") + Text(f" + {row.peer_bytes / 1e6:4.1f} MB ", "green")
+    return said + bar
 
 
 def _hubs(board: Board) -> Table:
     table = _table("coordinator", "state", "its agents have", "others have, as it heard")
     for row in board.hubs.values():
         state = Text(row.state, style=_STATES.get(row.state, "yellow"))
-        table.add_row(Text(row.name, style="bold"), state, _counts(row.own), _heard(row))
+        table.add_row(Text(row.name, style="bold"), state, _counts(row.own), _heard(board, row))
     return table
 
 
-def _heard(row: HubRow) -> Text:
-    parts = [Text(f"{name}: ") + _counts(models) for name, models in row.heard.items() if models]
+def _heard(board: Board, row: HubRow) -> Text:
+    """Of one that was killed what it said last stands for a while."""
+    killed = {hub.name for hub in board.hubs.values() if hub.state == "killed"}
+    parts = [
+        Text(f"{name}, before it was killed: " if name in killed else f"{name}: ") + _counts(models)
+        for name, models in row.heard.items()
+        if models
+    ]
     return Text("; ").join(parts)
 
 

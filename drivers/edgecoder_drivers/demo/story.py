@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 
 import httpx2
 
-from edgecoder.cli.terminal import printable
 from edgecoder_drivers.demo.asks import PATIENCE_S, Asks, Place, StepFailed
 from edgecoder_drivers.demo.board import AgentRow, Board, HubRow, Step
 from edgecoder_drivers.demo.mesh import HUBS, MEMBERS, PERIOD_MS, Member, Starter
@@ -28,7 +27,7 @@ SWAPPED: Final = (MEMBERS[2], MEMBERS[1])
 """They swap to the release: one of each coordinator, one of each engine."""
 FAR: Final = MEMBERS[3].first
 """A model that only an agent of the other coordinator has."""
-ANSWER_CHARS: Final = 12
+
 TRIES: Final = 3
 LOOK_S: Final = 0.5
 """How often the nodes are asked for what the screen shows."""
@@ -240,8 +239,7 @@ class Story:
             what = f"{by} answered {answered.tokens} tokens of {answered.model}"
             raise StepFailed(f"{asked} was asked for {model}, and {what}")
         took = self.board.now_s - began
-        words = " ".join(printable(answered.text).split())[:ANSWER_CHARS]
-        line = f"asked at {asked} for {model}: {by} answered in {took:.2f} s, {words}"
+        line = f"asked at {asked} for {model}: {by} answered in {took:.2f} s, {answered.tokens} tokens of noise"
         figures = {"asked_at": asked, "model": model, "answered_by": by, "duration_s": round(took, 3)}
         return line, {**figures, "tokens": answered.tokens, "text": answered.text}
 

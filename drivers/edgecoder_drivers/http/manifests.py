@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edgecoder.models.catalog import CatalogEntry
+from edgecoder.models.catalog import CatalogEntry, show_param_size
 
 MANIFEST_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG_TYPE: Final = "application/vnd.docker.container.image.v1+json"
@@ -44,7 +44,7 @@ class Manifest:
             "model_format": "gguf",
             "model_family": entry.architecture,
             "model_families": [entry.architecture] if entry.architecture else [],
-            "model_type": _shown_size(entry.param_size),
+            "model_type": show_param_size(entry.param_size),
             "file_type": entry.quantization,
             "architecture": "amd64",
             "os": "linux",
@@ -77,10 +77,3 @@ class Manifest:
 
 def _digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def _shown_size(param_size: float | None) -> str:
-    """Billions of parameters as Ollama shows them: 7.6B, 494M."""
-    if param_size is None:
-        return ""
-    return f"{param_size:g}B" if param_size >= 1 else f"{param_size * 1000:g}M"
