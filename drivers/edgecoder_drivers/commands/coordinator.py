@@ -35,6 +35,7 @@ from edgecoder_drivers.commands.serving import (
 from edgecoder_drivers.commands.uplinks import Coordinators, Discover, DiscoverAt, coordinators_of, interfaces_of
 from edgecoder_drivers.coordinator import Coordinator, CoordinatorPlan, coordinating
 from edgecoder_drivers.ending import Ending
+from edgecoder_drivers.heap import share_one_heap
 from edgecoder_drivers.links.address import PORT
 from edgecoder_drivers.links.admission import Admission, Kind
 
@@ -118,6 +119,7 @@ def serve(
     )
     configure_logs(log)
 
+    share_one_heap()
     asyncio.run(_life(plan))
 
 

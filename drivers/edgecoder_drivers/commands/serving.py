@@ -27,6 +27,7 @@ from edgecoder_drivers.commands.token import token_of
 from edgecoder_drivers.commands.uplinks import coordinators_of, interfaces_of
 from edgecoder_drivers.device import Plan, running
 from edgecoder_drivers.ending import Ending
+from edgecoder_drivers.heap import share_one_heap
 from edgecoder_drivers.http.server import PORT, Binding
 from edgecoder_drivers.origin_catalog import OriginCatalog
 from edgecoder_drivers.otherlogs import take_in_others
@@ -183,6 +184,7 @@ def make_folder(folder: Path) -> None:
 
 def serve(plan: Plan, make_parts: Callable[[Plan, Catalog], Parts], level: str) -> None:
     """Run a node until it is told to end."""
+    share_one_heap()
     configure_logs(level)
 
     async def life() -> None:
