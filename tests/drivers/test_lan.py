@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from zeroconf import ServiceInfo
+from zeroconf._dns import DNSQuestion
+from zeroconf._protocol.incoming import DNSIncoming
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from edgecoder.core.effects import Browse
@@ -128,6 +130,28 @@ def test_another_network_is_not_heard() -> None:
             assert await find(name, LOOPBACK, 3.0) == [Announced(OTHER, name, ("127.0.0.1:4302",))]
             assert NODE not in listening.driver._heard
         await listening.driver.close()
+
+    run(test())
+
+
+def test_answers_are_wanted_by_all_since_one_to_this_machine_may_reach_another_socket_on_it() -> None:
+    """An answer to a question with the unicast bit is delivered to one socket of those that are bound to the port."""
+
+    async def test() -> None:
+        name, loop = network(), asyncio.get_running_loop()
+        asked: list[DNSQuestion] = []
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as group:
+            group.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            group.bind(("224.0.0.251", 5353))
+            membership = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
+            group.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            group.setblocking(False)
+            finding = asyncio.create_task(find(name, LOOPBACK, 3.0))
+            while not asked:
+                packet = DNSIncoming(await loop.sock_recv(group, 9_000))
+                asked += [question for question in packet.questions if question.name == SERVICE]
+            await finding
+        assert not any(question.unicast for question in asked)
 
     run(test())
 
@@ -304,7 +328,7 @@ def test_more_names_than_may_wait_are_not_asked_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(browse, "NAMES_MAX", 3)
     asked: list[str] = []
 
-    async def nobody(self: AsyncServiceInfo, *_: Any) -> bool:
+    async def nobody(self: AsyncServiceInfo, *_: Any, **__: Any) -> bool:
         asked.append(self.name)
         await asyncio.sleep(0)
         raise OSError("the network is gone")
@@ -331,10 +355,9 @@ def test_more_names_than_may_wait_are_not_asked_for(monkeypatch: pytest.MonkeyPa
 # -- for its user ------------------------------------------------------------------------------------------------------
 
 
-def test_doctor_says_who_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_who_is_seen() -> None:
     async def test() -> None:
         name = network()
-        monkeypatch.setattr("edgecoder_drivers.lan.health.FIND_S", 1.0)
         async with announced(NODE, name, "127.0.0.1", 4301):
             await until(lambda: find(name, LOOPBACK, 0.5))
             here, gone = await check_seen([NODE, OTHER], name, LOOPBACK)

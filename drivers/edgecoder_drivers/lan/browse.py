@@ -12,8 +12,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
-from zeroconf import Error, ServiceListener, Zeroconf
-from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+from zeroconf import DNSQuestionType, Error, ServiceListener, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from edgecoder.core.effects import Browse, Effect, Operation
 from edgecoder.core.events import CoordinatorSeen
@@ -29,6 +29,9 @@ NAMES_MAX: Final = 256
 ASKING: Final = 4
 """So many are asked at once."""
 ANSWER_MS: Final = 2_000
+TO_ALL: Final = DNSQuestionType.QM
+"""Answers go to everybody. One to this machine alone would reach one of its sockets of multicast DNS, and whoever else
+listens here has one too, as Avahi has."""
 HEARD_MAX: Final = 256
 POST_S: Final = 1.0
 """One coordinator is posted so often, at most."""
@@ -66,7 +69,7 @@ class _Names(ServiceListener):
             name = await self.names.get()
             with contextlib.suppress(Error, OSError, ValueError):
                 info = AsyncServiceInfo(SERVICE, name)
-                if await info.async_request(zeroconf, ANSWER_MS):
+                if await info.async_request(zeroconf, ANSWER_MS, question_type=TO_ALL):
                     self._take(info, self._at)
 
 
@@ -82,10 +85,11 @@ async def browse(chosen: Sequence[str], seen: Callable[[Announced], None]) -> No
     async def presence(zeroconf: AsyncZeroconf, at: Sequence[Interface]) -> AsyncIterator[None]:
         names = _Names(at, take)
         tasks = [asyncio.create_task(names.ask(zeroconf.zeroconf), name="edgecoder asks") for _ in range(ASKING)]
+        browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, listener=names, question_type=TO_ALL)
         try:
-            await zeroconf.async_add_service_listener(SERVICE, names)
             yield
         finally:
+            await browser.async_cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
