@@ -119,6 +119,17 @@ class Channels:
         self._asker.ask_dial(next(iter(awaited.rows)), peer)
         self._context.timers.set((_ASK, peer), self._context.in_ms(config.reverse_ask_ms), lambda: self._ask(peer))
 
+    def ended(self, file: FileId) -> None:
+        """A file is not wanted any more: nobody is awaited for it."""
+        for peer, awaited in list(self._awaited.items()):
+            rows = awaited.rows.pop(file, None)
+            if rows is None:
+                continue
+            if not awaited.rows:
+                del self._awaited[peer]
+                self._context.timers.cancel((_ASK, peer))
+            self._asker.out_of_reach(file, rows.values(), Reason.CANCELLED)
+
     def offered(self, event: ChannelOffered) -> None:
         """Somebody has dialled, and says who it is."""
         awaited = self._awaited.get(event.peer)
