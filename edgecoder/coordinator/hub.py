@@ -69,7 +69,7 @@ class Hub:
         self.editions = Editions(context, catalog, lambda entry: bytes.fromhex(entry.sha256) in self.broker.files)
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
         self.uplinks = Uplinks(context, gate.links, is_mutual=True)
-        self.spares = Spares(context, gate.verifier, self.uplinks, spares_max=0)
+        self.spares = Spares(context, gate.verifier, self.uplinks, self._unix_ms, spares_max=0)
         self.exchange = Exchange(context, gate)
         self.clones = gate.judge = Clones(context, gate)
 

@@ -108,7 +108,8 @@ class Member:
         self.receipts = ReceiptQueue(context, gate.verifier, self)
         self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
         self.uplinks = Uplinks(context, gate.links)
-        self.spares = Spares(context, gate.verifier, self.uplinks, spares_max=context.config.spares_max)
+        spares_max = context.config.spares_max
+        self.spares = Spares(context, gate.verifier, self.uplinks, self.swarms.unix_ms, spares_max=spares_max)
 
     def _make_swarms(self, inventory: Inventory) -> Swarms:
         self.swarms = Swarms(self._context, self._gate, self._catalog, inventory, self)

@@ -149,7 +149,7 @@ def test_any_order_of_rows_gives_one_word_of_a_coordinator(rows: list[Whereabout
     books = []
     for order in (rows, shuffled):
         host = Cluster().add("host")
-        books.append(Book(host.alive.context, host.alive.gate.verifier))
+        books.append(Book(host.alive.context, host.alive.gate.verifier, lambda: 0))
         for each in order:
             books[-1].learn(each)
     valid = [each for each in rows if "no address" not in each.endpoints and each.endpoints and each == signed(each)]
