@@ -422,9 +422,11 @@ class Member:
         )
 
     def _on_ledger_ack(self, link: Link, verified: Verified[LedgerAck]) -> None:
+        if link.peer is None:
+            return
         if link.role is Role.COORDINATOR:
-            self.receipts.acknowledged(verified.message)
-        elif link.peer is not None:
+            self.receipts.acknowledged(link.peer, verified.message)
+        else:
             self.payer.acknowledged(link.peer, verified.message)
 
     def _on_task_request(self, link: Link, verified: Verified[TaskRequest]) -> None:
