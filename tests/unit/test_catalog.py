@@ -215,3 +215,29 @@ def test_a_file_of_this_machine_takes_an_alias_and_no_id() -> None:
     catalog.remove_local(mine)
     assert catalog.find("small-coder:1.5b", Platform.NODE) is SMALL
     assert catalog.local == ()
+
+
+@pytest.mark.parametrize("name", ["mine", "mine:1b", "mine:" + "x" * 96, "of/mine:1b"])
+def test_a_file_of_this_machine_gives_its_name_up_where_an_edition_lists_another_under_it(name: str) -> None:
+    """It was found, shown and asked for as if it were the one that is listed."""
+    catalog = Catalog((SMALL,), version=1)
+    mine = entry(name, platforms=(Platform.NODE,))
+    catalog.add_local(mine)
+    listed = msgspec.structs.replace(mine, sha256="ab" * 32)
+    catalog.release(2, (SMALL, listed), lambda _: False)
+    assert catalog.find(name, Platform.NODE) is listed
+    (local,) = catalog.local
+    assert (local.sha256, local.model_id) != (listed.sha256, listed.model_id)
+    assert local.model_id.endswith(mine.sha256[:8])
+    assert catalog.find(local.model_id, Platform.NODE) is local
+    assert local.model_id not in catalog.same_model(name)
+
+
+def test_a_file_of_this_machine_keeps_its_name_beside_one_of_another_platform() -> None:
+    catalog = Catalog((SMALL,), version=1)
+    mine = entry("mine", platforms=(Platform.NODE,))
+    catalog.add_local(mine)
+    listed = msgspec.structs.replace(mine, sha256="ab" * 32, platforms=(Platform.IOS,))
+    catalog.release(2, (SMALL, listed), lambda _: False)
+    assert catalog.find("mine", Platform.NODE) is mine
+    assert catalog.find("mine", Platform.IOS) is listed

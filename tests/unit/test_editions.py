@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.effects import CatalogStatus, FetchFile, ModelRow, ModelStatus, PullResult, RemoveResult, SwapResult
+from edgecoder.core.effects import (
+    Advertise,
+    CatalogStatus,
+    FetchFile,
+    LoadModel,
+    ModelRow,
+    ModelStatus,
+    PullResult,
+    RemoveResult,
+    SwapResult,
+)
 from edgecoder.core.events import (
     CatalogConfirmed,
     CatalogReleased,
@@ -22,9 +32,10 @@ from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.editions import Edition, refusal_of
 from edgecoder.trace import CatalogChanged, Dropped
+from edgecoder.wire.messages import Heartbeat
 from tests.catalogs import LARGE, SMALL, TINY, entry
 from tests.harness import Cluster
-from tests.hosts import HANGS, Host
+from tests.hosts import HANGS, Host, Outcome
 
 NEW = entry("new")
 STALE_MS = NodeConfig().catalog_stale_ms
@@ -100,6 +111,34 @@ def test_a_name_that_goes_to_another_file(phone: Host) -> None:
     release(phone, 4, other)
     assert not rows(phone)["small"].active
     assert rows(phone)[f"small:{SMALL.sha256[:8]}"].active
+
+
+def test_what_serves_is_told_under_the_name_that_it_has_now(cluster: Cluster, phone: Host) -> None:
+    """Peers and coordinators took it for the file that has its name since, and sent it that one's tasks."""
+    hub = cluster.add("hub", Role.COORDINATOR)
+    cluster.link(phone, hub)
+    cluster.run_for(20_000)
+    release(phone, 4, msgspec.structs.replace(SMALL, sha256="ab" * 32), LARGE)
+    name = f"small:{SMALL.sha256[:8]}"
+    assert status(phone).model == name
+    assert phone.did(Advertise)[-1].capabilities.active_model == name
+    cluster.run_for(20_000)
+    assert cluster.sent(Heartbeat, phone, hub)[-1].active_model == name
+
+
+def test_an_edition_that_changes_nothing_of_what_serves_is_not_advertised(phone: Host) -> None:
+    count = len(phone.did(Advertise))
+    release(phone, 4, SMALL, LARGE, NEW)
+    assert len(phone.did(Advertise)) == count
+
+
+def test_what_is_being_loaded_has_its_new_name_when_it_serves(cluster: Cluster, phone: Host) -> None:
+    phone.plan(LoadModel, Outcome(after_us=2_000_000))
+    command = phone.swap("large", pull=True)
+    cluster.run_for(1_000)
+    release(phone, 4, SMALL, msgspec.structs.replace(LARGE, sha256="ab" * 32))
+    cluster.drive()
+    assert phone.result(command, SwapResult).active == f"large:{LARGE.sha256[:8]}"
 
 
 @pytest.mark.parametrize(
