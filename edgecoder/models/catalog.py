@@ -147,6 +147,18 @@ class Catalog:
         self._listed, self.version = listed.entries, version
         self._index()
 
+    def withdraw(self, entries: Iterable[CatalogEntry]) -> None:
+        """Know of what editions of earlier lives have left out, if this one has it not."""
+        for entry in entries:
+            if entry.sha256 not in self.by_digest:
+                self._withdrawn[entry.sha256] = _beside(entry, self._listed)
+        self._index()
+
+    @property
+    def withdrawn(self) -> tuple[CatalogEntry, ...]:
+        """What the newest edition has left out, and there is something of."""
+        return tuple(self._withdrawn.values())
+
     def is_withdrawn(self, entry: CatalogEntry) -> bool:
         """Whether the newest edition has left it out: it may run where it is, and be removed."""
         return entry.sha256 in self._withdrawn
