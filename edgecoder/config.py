@@ -439,6 +439,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             problem = f"{self.memory_share_pct} % of {self.memory_mb} MB leaves {self.memory_budget_mb} MB for a model"
             raise ConfigError("memory_mb", None, problem, f"the smallest model needs {self.MEMORY_MIN_MB} MB")
 
+    def is_placed(self, endpoint: str) -> bool:
+        """Whether another node can be dialled there. Where no coordinator is configured the host brings the links, and
+        knows itself where others are."""
+        return is_endpoint(endpoint) or not self.coordinators
+
     @property
     def memory_budget_mb(self) -> int:
         """MB that a loaded model may take in all."""

@@ -181,6 +181,8 @@ class Dials:
         context, ticket, peer = self._context, message.ticket, message.peer
         if ticket is None or ticket.broker != link.peer or peer == context.node_id:
             context.drop("dialRequest", Reason.UNKNOWN_SENDER)
+        elif not context.config.is_placed(message.endpoint):
+            context.drop("dialRequest", Reason.NO_ADDRESS)
         elif not self._giver.may_give(message.file):
             context.drop("dialRequest", Reason.NOT_SEEDING)
         elif peer in self._dialling or len(self._dialling) >= context.config.reverse_peers_max:

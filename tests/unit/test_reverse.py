@@ -285,6 +285,13 @@ def test_only_the_broker_that_gives_the_leave_may_ask(node: Node) -> None:
     assert node.requested(DialRequest(file=FILE, peer=PEER, ticket=offer(node_id("other"), HERE))) == []
 
 
+@pytest.mark.parametrize("endpoint", ["", "no address", "host:0"])
+def test_what_is_no_address_is_not_dialled(endpoint: str) -> None:
+    node = Node(coordinators=(f"{BROKER.hex()}@broker.example:4301",))
+    assert node.requested(DialRequest(file=FILE, peer=PEER, endpoint=endpoint, ticket=REQUEST.ticket)) == []
+    assert node.told == [Dropped("dialRequest", Reason.NO_ADDRESS)]
+
+
 def test_who_gives_nothing_now_dials_nobody(node: Node) -> None:
     node.gives = False
     assert node.requested(REQUEST) == []
