@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from edgecoder.errors import ConfigError
+from edgecoder.protocol import WHEREABOUTS_MS_MAX
 
 Millis = Annotated[int, msgspec.Meta(ge=1, le=7 * 86_400_000)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -225,7 +226,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     endpoints: Annotated[tuple[str, ...], msgspec.Meta(max_length=4)] = ()
     """Where a coordinator is reached, HOST:PORT each, the best first: what it tells its members and others of itself.
     Without them the addresses at which it listens."""
-    whereabouts_ms: Millis = 604_800_000
+    whereabouts_ms: Annotated[int, msgspec.Meta(ge=1, le=WHEREABOUTS_MS_MAX)] = WHEREABOUTS_MS_MAX
     """How long that holds without being renewed, which is done at half of it. Longer: members that were off for longer
     still know the spares; shorter: those that are gone for good are sooner forgotten."""
     rehome_misses: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
@@ -437,6 +438,11 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if self.memory_budget_mb < self.MEMORY_MIN_MB:
             problem = f"{self.memory_share_pct} % of {self.memory_mb} MB leaves {self.memory_budget_mb} MB for a model"
             raise ConfigError("memory_mb", None, problem, f"the smallest model needs {self.MEMORY_MIN_MB} MB")
+
+    def is_placed(self, endpoint: str) -> bool:
+        """Whether another node can be dialled there. Where no coordinator is configured the host brings the links, and
+        knows itself where others are."""
+        return is_endpoint(endpoint) or not self.coordinators
 
     @property
     def memory_budget_mb(self) -> int:

@@ -45,6 +45,8 @@ TICKET_TAG: Final = b"edgecoder/ticket/1\x00"
 """Domain tag before what a ticket signs."""
 WHEREABOUTS_TAG: Final = b"edgecoder/whereabouts/1\x00"
 """The same before what a coordinator says of where it is reached."""
+WHEREABOUTS_MS_MAX: Final = 604_800_000
+"""So long at most a coordinator says that it holds (`whereabouts_ms`): a week, in which it is said again once."""
 ENDPOINTS_MAX: Final = 4
 """Addresses of one coordinator that are told or kept."""
 EXCHANGE_ROWS_MAX: Final = 64

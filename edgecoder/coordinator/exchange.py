@@ -31,7 +31,7 @@ class Exchange:
         self._gate = gate
         self._own: Whereabouts | None = None
         self._count = 0
-        self._book = Book(context, gate.verifier)
+        self._book = Book(context, gate.verifier, lambda: context.wall_ms)
         self._version = 0
         """Grows with each change of what is told."""
         self._told: dict[LinkId, int] = {}
@@ -61,10 +61,16 @@ class Exchange:
         for row in message.coordinators:
             if link.role is not Role.COORDINATOR or row.coordinator != link.peer:
                 continue
-            if row.coordinator not in self._book.rows and len(self._book.rows) >= EXCHANGE_ROWS_MAX - 1:
+            if row.coordinator not in self._book.rows and self._is_full():
                 self._context.drop("whereabouts", Reason.OVERFLOW)
             elif self._book.learn(row):
                 self._changed()
+
+    def _is_full(self) -> bool:
+        """Whether there is no room for one more, what has expired aside."""
+        if len(self._book.rows) >= EXCHANGE_ROWS_MAX - 1:
+            self._book.forget_old()
+        return len(self._book.rows) >= EXCHANGE_ROWS_MAX - 1
 
     @property
     def rows(self) -> dict[NodeId, Whereabouts]:

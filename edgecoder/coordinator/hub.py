@@ -12,6 +12,7 @@ from edgecoder.coordinator.ledger import Ledger
 from edgecoder.coordinator.registry import Registry
 from edgecoder.coordinator.relay import Relays
 from edgecoder.coordinator.summaries import Summaries
+from edgecoder.coordinator.withdrawn import Withdrawn
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.effects import Clones as ClonesSeen
 from edgecoder.core.effects import Disconnect
@@ -66,16 +67,19 @@ class Hub:
         router = make_router(context.config, context.stream("routing"))
         self.broker = Broker(context, gate.links, catalog, self._unix_ms, self.summaries.alive)
         self._catalog = catalog
-        self.editions = Editions(context, catalog, lambda entry: bytes.fromhex(entry.sha256) in self.broker.files)
+        self.withdrawn = Withdrawn(context, catalog, self.registry, self.broker.files)
+        self.editions = Editions(context, catalog, self.withdrawn.is_kept)
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
         self.uplinks = Uplinks(context, gate.links, is_mutual=True)
-        self.spares = Spares(context, gate.verifier, self.uplinks, spares_max=0)
+        self.spares = Spares(context, gate.verifier, self.uplinks, self._unix_ms, spares_max=0)
         self.exchange = Exchange(context, gate)
         self.clones = gate.judge = Clones(context, gate)
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:
         """The node may send: begin the periods. Nothing of a registry is kept across lives: heartbeats fill it
         again. The ledger is."""
+        self.withdrawn.restore(snapshot)
+        self.broker.know(self._catalog)
         self.ledger.restore(snapshot)
         self.registry.start()
         self.summaries.start()
@@ -174,6 +178,7 @@ class Hub:
 
     def _catalog_released(self, event: CatalogReleased) -> None:
         if self.editions.released(event):
+            self.withdrawn.released()
             self.broker.know(self._catalog)
 
     EVENTS: ClassVar[dict[type, Callable[..., None]]] = {

@@ -108,7 +108,8 @@ class Member:
         self.receipts = ReceiptQueue(context, gate.verifier, self)
         self.origin = Origin(context, make_router(context.config, context.stream("routing")), self)
         self.uplinks = Uplinks(context, gate.links)
-        self.spares = Spares(context, gate.verifier, self.uplinks, spares_max=context.config.spares_max)
+        spares_max = context.config.spares_max
+        self.spares = Spares(context, gate.verifier, self.uplinks, self.swarms.unix_ms, spares_max=spares_max)
 
     def _make_swarms(self, inventory: Inventory) -> Swarms:
         self.swarms = Swarms(self._context, self._gate, self._catalog, inventory, self)
@@ -421,9 +422,11 @@ class Member:
         )
 
     def _on_ledger_ack(self, link: Link, verified: Verified[LedgerAck]) -> None:
+        if link.peer is None:
+            return
         if link.role is Role.COORDINATOR:
-            self.receipts.acknowledged(verified.message)
-        elif link.peer is not None:
+            self.receipts.acknowledged(link.peer, verified.message)
+        else:
             self.payer.acknowledged(link.peer, verified.message)
 
     def _on_task_request(self, link: Link, verified: Verified[TaskRequest]) -> None:

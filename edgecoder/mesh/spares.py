@@ -11,7 +11,7 @@ longer names is a spare no longer. What is known is kept across lives.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -42,6 +42,8 @@ class _Kept(msgspec.Struct, frozen=True):
     rows: tuple[Whereabouts, ...]
     named: tuple[tuple[NodeId, tuple[NodeId, ...]], ...]
     """By coordinators of the configuration."""
+    until_ms: dict[NodeId, int] = {}
+    """When rows are forgotten."""
 
 
 _decoder = msgspec.msgpack.Decoder(_Kept)
@@ -50,11 +52,20 @@ _decoder = msgspec.msgpack.Decoder(_Kept)
 class Spares:
     """The rows that a node keeps for itself."""
 
-    def __init__(self, context: Context, verifier: Verifier, uplinks: Uplinks, *, spares_max: int) -> None:
+    def __init__(
+        self,
+        context: Context,
+        verifier: Verifier,
+        uplinks: Uplinks,
+        unix_ms: Callable[[], int],
+        *,
+        spares_max: int,
+    ) -> None:
+        """`unix_ms` is Unix time, by the coordinators' clock as well as it is known."""
         self._context = context
         self._uplinks = uplinks
         self._spares_max = spares_max
-        self._book = Book(context, verifier)
+        self._book = Book(context, verifier, unix_ms)
         self._named: dict[NodeId, tuple[NodeId, ...]] = {}
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
@@ -68,7 +79,7 @@ class Spares:
             self._context.drop(KEY, Reason.STORE_FAILED)
             return
         for row in kept.rows:
-            self._book.learn(row)
+            self._book.learn(row, kept.until_ms.get(row.coordinator))
         self._named = {node: names[:NAMED_MAX] for node, names in kept.named if node in self._uplinks.configured}
         self._apply()
 
@@ -110,7 +121,7 @@ class Spares:
         rows = self._book.rows
         names = [node for teller in self._uplinks.configured for node in self._named.get(teller, ())]
         for node in [node for node in rows if node not in names and node not in self._uplinks.configured]:
-            del rows[node]
+            self._book.drop(node)
         for node in self._uplinks.configured:
             if node in rows:
                 self._uplinks.told(node, rows[node].endpoints)
@@ -124,5 +135,5 @@ class Spares:
         return hashlib.blake2b(self._context.node_id + node, digest_size=8).digest()
 
     def _save(self) -> None:
-        kept = _Kept(tuple(self._book.rows.values()), tuple(self._named.items()))
+        kept = _Kept(tuple(self._book.rows.values()), tuple(self._named.items()), self._book.until_ms)
         self._context.persist(KEY, msgspec.msgpack.encode(kept))

@@ -6,7 +6,8 @@ networks. Who it is shows the handshake, wherever its address came from.
 
 A wait doubles with each dial that brought no link, and with each link that did not last; it is drawn from half of it to
 one and a half, so that the nodes of a coordinator that restarts do not all come back at once. Who was refused for what
-he is waits longest at once. There is no last try. Which of the links is home, is the heartbeat's to decide.
+he is, or let go since another machine has his key, waits longest at once. There is no last try. Which of the links is
+home, is the heartbeat's to decide.
 
 Two coordinators that know of each other may dial at the same time. Of their two links the one stays that the node with
 the smaller id has dialled.
@@ -95,6 +96,8 @@ class Uplink(msgspec.Struct):
     is_own: bool = False
     """Whether this node dialled the link."""
     up_at: Micros = 0
+    is_let_go: bool = False
+    """Whether the coordinator has said over it that another machine has this node's key, and that this one goes."""
     reason: Reason | None = None
     """Why the last dial failed, until one does not; or that another machine has this node's key."""
 
@@ -171,7 +174,7 @@ class Uplinks:
         if row is None or row.reason is not Reason.CLONED or message.stays:
             self._context.trace(IdentityShared(link.peer, message.where, message.stays))
         if row is not None and row.link == link.id and not message.stays:
-            row.reason = Reason.CLONED
+            row.reason, row.is_let_go = Reason.CLONED, True
 
     def link_bound(self, link: Link) -> None:
         """A coordinator identified itself at the other end of a link."""
@@ -182,7 +185,7 @@ class Uplinks:
             self._linked(row, link.id, is_own=False)
         elif self._is_mutual and row.is_own and row.node < self._context.node_id:
             self._context.out.append(Disconnect(row.link))
-            row.link, row.is_own = link.id, False
+            self._use(row, link.id, is_own=False)
 
     def link_down(self, link: LinkId) -> None:
         """A link is gone. It is dialled anew, unless there is another."""
@@ -190,14 +193,17 @@ class Uplinks:
         if row is None:
             return
         row.link = None
+        has_lasted = self._context.now - row.up_at >= self._context.config.dial_retry_max_ms * MILLI
+        if has_lasted:
+            row.tries = 0
         other = self._other_link(row, link)
         if other is not None:
-            row.link, row.is_own = other, False
+            self._use(row, other, is_own=False)
             return
         if self._is_settled(row):
             row.reason = None
-        lasted = self._context.now - row.up_at >= self._context.config.dial_retry_max_ms * MILLI
-        row.tries = 0 if lasted else row.tries + 1
+        if not has_lasted and not row.is_let_go:
+            row.tries += 1
         self._step(row, UplinkStep.LOST)
         if not self._forget_dropped(row):
             self._dial_in(row, self._wait(row, DOUBLINGS_MAX if row.reason is Reason.CLONED else row.tries))
@@ -251,13 +257,17 @@ class Uplinks:
         elif self._is_mutual and row.node < self._context.node_id:
             self._context.out.append(Disconnect(link))
         else:
-            row.link, row.is_own = link, True
+            self._use(row, link, is_own=True)
 
     def _linked(self, row: Uplink, link: LinkId, *, is_own: bool) -> None:
-        row.link, row.is_own, row.up_at = link, is_own, self._context.now
+        self._use(row, link, is_own=is_own)
         row.reason = row.reason if row.reason is Reason.CLONED else None  # it may be so still
         self._context.timers.cancel((_TIMER, row.node))
         self._step(row, UplinkStep.LINKED)
+
+    def _use(self, row: Uplink, link: LinkId, *, is_own: bool) -> None:
+        """This is the link from now on; how long another one was up says nothing of it."""
+        row.link, row.is_own, row.up_at, row.is_let_go = link, is_own, self._context.now, False
 
     def _failed(self, row: Uplink, reason: Reason) -> None:
         row.reason = reason
@@ -275,7 +285,8 @@ class Uplinks:
 
     def _is_settled(self, row: Uplink) -> bool:
         """Whether the link has been up for long enough that its coordinator wants it."""
-        return row.state is UplinkState.UP and self._context.now - row.up_at >= SETTLED_MS * MILLI
+        is_long = self._context.now - row.up_at >= SETTLED_MS * MILLI
+        return row.state is UplinkState.UP and is_long and not row.is_let_go
 
     def _hasten(self, row: Uplink) -> None:
         """There is a new address: dial soon, if there is no link."""

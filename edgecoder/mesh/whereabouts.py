@@ -2,17 +2,20 @@
 
 Rows travel through the hands of others (`peerExchange`). Of two rows of one coordinator the one with the greater
 sequence holds, of two with one sequence the one whose bytes are greater, so that any order and any repetition give one
-result. A row that has expired by this node's clock is as none; the clock of a node that has no time judges nothing.
+result. A row that has expired is as none; the clock of a node that has no time judges nothing. Whatever it says, a row
+is kept for no longer than `WHEREABOUTS_MS_MAX` after it was heard first.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import msgspec
 
 from edgecoder.config import is_endpoint
 from edgecoder.core.context import Context
 from edgecoder.core.ids import NodeId
-from edgecoder.protocol import WHEREABOUTS_TAG
+from edgecoder.protocol import WHEREABOUTS_MS_MAX, WHEREABOUTS_TAG
 from edgecoder.wire.envelope import Verifier
 from edgecoder.wire.messages import Whereabouts
 
@@ -47,30 +50,40 @@ def _order(row: Whereabouts) -> tuple[int, int, tuple[str, ...], bytes]:
     return row.sequence, row.expires_ms, row.endpoints, row.signature
 
 
-def is_over(context: Context, row: Whereabouts) -> bool:
-    """Whether a row has expired, by this node's clock and what clocks may differ."""
-    return row.expires_ms + context.config.clock_skew_ms <= context.wall_ms
-
-
 class Book:
     """The newest row of each coordinator that somebody wants to know of."""
 
-    def __init__(self, context: Context, verifier: Verifier) -> None:
+    def __init__(self, context: Context, verifier: Verifier, unix_ms: Callable[[], int]) -> None:
+        """`unix_ms` is Unix time, by the coordinators' clock as well as it is known."""
         self._context = context
         self._verifier = verifier
+        self._unix_ms = unix_ms
         self.rows: dict[NodeId, Whereabouts] = {}
+        self.until_ms: dict[NodeId, int] = {}
+        """When each of them is forgotten, Unix time."""
 
-    def learn(self, row: Whereabouts) -> bool | None:
-        """Take a row. Whether it is news; None where it is none that its coordinator could have sent."""
-        held = self.rows.get(row.coordinator)
-        if not is_newer(row, held) or is_over(self._context, row):
+    def learn(self, row: Whereabouts, until_ms: int | None = None) -> bool | None:
+        """Take a row, of an earlier life with when it was to be forgotten. Whether it is news; None where it is none
+        that its coordinator could have sent."""
+        until = min(row.expires_ms, self._unix_ms() + WHEREABOUTS_MS_MAX)
+        if until_ms is not None:
+            until = min(until, until_ms)
+        if not is_newer(row, self.rows.get(row.coordinator)) or self._is_over(until):
             return False
         if not is_valid(self._context.cluster.network_id, row, self._verifier):
             return None
-        self.rows[row.coordinator] = row
+        self.rows[row.coordinator], self.until_ms[row.coordinator] = row, until
         return True
+
+    def drop(self, node: NodeId) -> None:
+        """Nobody wants to know of a coordinator any more."""
+        del self.rows[node], self.until_ms[node]
 
     def forget_old(self) -> None:
         """Drop what has expired."""
-        for node in [node for node, row in self.rows.items() if is_over(self._context, row)]:
-            del self.rows[node]
+        for node in [node for node, until in self.until_ms.items() if self._is_over(until)]:
+            self.drop(node)
+
+    def _is_over(self, until_ms: int) -> bool:
+        """By this node's clock and what clocks may differ."""
+        return until_ms + self._context.config.clock_skew_ms <= self._unix_ms()

@@ -8,7 +8,7 @@ files (Ollama's build of a model and its GGUF release differ). Where the bytes a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Annotated
 
@@ -19,6 +19,8 @@ from edgecoder.seeding.pieces import Layout, layout_of
 
 MODEL_NAME = r"[a-z0-9][a-z0-9._-]{0,95}(/[a-z0-9][a-z0-9._-]{0,95})?(:[a-z0-9][a-z0-9._-]{0,95})?"
 """Grammar of a model id or alias: at most one `/` level and one `:tag`. A name never becomes a path."""
+NAME_PART_MAX = 96
+"""Characters of each of its parts."""
 PARAM_SIZE_MAX = 10_000
 """Billions."""
 _MODEL_NAME = re.compile(MODEL_NAME)
@@ -132,15 +134,30 @@ class Catalog:
         for entry in listed.entries:
             self._check_pieces(entry)
         before = {entry.sha256: entry for entry in (*self._withdrawn.values(), *self._listed)}
-        names = {normalise(entry.model_id) for entry in listed.entries}
         self._withdrawn = {
-            sha256: _renamed(entry, names)
+            sha256: _beside(entry, listed.entries)
             for sha256, entry in before.items()
             if sha256 not in listed.by_digest and is_kept(entry)
         }
-        self._local = {key: entry for key, entry in self._local.items() if key not in listed.by_digest}
+        self._local = {
+            sha256: _beside(entry, listed.entries)
+            for sha256, entry in self._local.items()
+            if sha256 not in listed.by_digest
+        }
         self._listed, self.version = listed.entries, version
         self._index()
+
+    def withdraw(self, entries: Iterable[CatalogEntry]) -> None:
+        """Know of what editions of earlier lives have left out, if this one has it not."""
+        for entry in entries:
+            if entry.sha256 not in self.by_digest:
+                self._withdrawn[entry.sha256] = _beside(entry, self._listed)
+        self._index()
+
+    @property
+    def withdrawn(self) -> tuple[CatalogEntry, ...]:
+        """What the newest edition has left out, and there is something of."""
+        return tuple(self._withdrawn.values())
 
     def is_withdrawn(self, entry: CatalogEntry) -> bool:
         """Whether the newest edition has left it out: it may run where it is, and be removed."""
@@ -207,12 +224,19 @@ class Catalog:
         return self._names.get(name) or frozenset((name,))
 
 
-def _renamed(entry: CatalogEntry, taken: Container[str]) -> CatalogEntry:
-    """An entry that gives way where another file has its id now."""
-    if normalise(entry.model_id) not in taken:
+def _beside(entry: CatalogEntry, listed: Iterable[CatalogEntry]) -> CatalogEntry:
+    """An entry that is not listed, and gives its names up where another file has its id now."""
+    platforms, own = set(entry.platforms), normalise(entry.model_id)
+    if all(normalise(other.model_id) != own or platforms.isdisjoint(other.platforms) for other in listed):
         return entry
-    name = f"{entry.model_id}{'-' if ':' in entry.model_id else ':'}{entry.sha256[:8]}"
-    return msgspec.structs.replace(entry, model_id=name, aliases=()) if is_model_name(name) else entry
+    return msgspec.structs.replace(entry, model_id=told_apart(entry.model_id, entry.sha256), aliases=())
+
+
+def told_apart(name: str, sha256: str) -> str:
+    """What a file is called whose name is another's: with the first eight digits of its SHA-256 behind it."""
+    base, colon, tag = name.partition(":")
+    digits = sha256[:8]
+    return f"{base}:{tag[: NAME_PART_MAX - len(digits) - 1]}-{digits}" if colon else f"{base}:{digits}"
 
 
 def names_of(entry: CatalogEntry) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from edgecoder.models.catalog import (
     is_model_name,
     normalise,
     param_size_of,
+    told_apart,
 )
 from edgecoder.models.downloads import Downloads
 from edgecoder.models.inventory import KEY as INVENTORY_KEY
@@ -110,7 +111,7 @@ def name_of(file: HeldFile, catalog: Catalog, platform: Platform) -> str | None:
     ids = {entry.model_id for entry in catalog.entries if platform in entry.platforms}
     name = "/".join(normalise(file.name).split("/")[-2:])
     if name in ids:
-        name = f"{name}{'-' if ':' in name else ':'}{file.sha256[:8]}"
+        name = told_apart(name, file.sha256)
     return name if is_model_name(name) and name not in ids else None
 
 

@@ -119,6 +119,11 @@ class ModelManager:
         if entry is not None and event.sha256 not in self.held.digests:
             self.downloads.doubted(entry, event.reason)
 
+    def catalog_released(self, event: CatalogReleased) -> None:
+        """The catalog's origin has an edition."""
+        if self.editions.released(event):
+            self.swap.catalog_changed(self._catalog.file)
+
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def swap_model(self, command: SwapModel) -> None:
@@ -222,7 +227,7 @@ class ModelManager:
         FetchProgressed: lambda models, event: models.downloads.progressed(event),
         FileDoubted: file_doubted,
         FilesHeld: lambda models, event: models.held.told(event),
-        CatalogReleased: lambda models, event: models.editions.released(event),
+        CatalogReleased: catalog_released,
         CatalogConfirmed: lambda models, event: models.editions.confirmed(event),
         OthersLoaded: lambda models, event: models.others_loaded(event),
         EngineFailed: lambda models, event: models.swap.engine_failed(event.reason),

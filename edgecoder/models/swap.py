@@ -165,6 +165,15 @@ class Swap:
         wanted = [request.entry for request in (self._current, self._waiting) if request is not None]
         return any(entry.sha256 == other.sha256 for other in (self.active, *wanted) if other is not None)
 
+    def catalog_changed(self, find: Callable[[str], CatalogEntry | None]) -> None:
+        """A newer edition may call files otherwise: say so, where that is one that serves."""
+        before = self._name(self.active)
+        self.active = None if self.active is None else find(self.active.sha256) or self.active
+        for request in filter(None, (self._current, self._waiting)):
+            request.entry = find(request.entry.sha256) or request.entry
+        if self.is_settled and self._name(self.active) != before:
+            self._around.advertise_settled()
+
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def request(self, entry: CatalogEntry, cause: SwapCause, command: CommandId | None) -> bool:

@@ -277,6 +277,10 @@ class BrokerClient:
         if there is not None:
             self._move(message.file, there.id)
             return
+        if not self._context.config.is_placed(message.endpoint):
+            self._context.drop("redirect", Reason.NO_ADDRESS)
+            self._move(message.file, self._home())
+            return
         if broker not in self._dialling and len(self._dialling) >= DIALS_MAX:
             self._context.drop("redirect", Reason.OVERFLOW)
             return

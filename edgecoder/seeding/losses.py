@@ -33,7 +33,9 @@ class Losses:
         self.banned: set[NodeId] = set()
         """Who has sent bytes that do not fit."""
         self.cdn_failures = 0
-        """Requests to the CDN in a row that failed."""
+        """Tries of the CDN in a row that failed; requests that were under way together are one."""
+        self._cdn_failed_at: Micros = 0
+        """When that was last counted."""
         self.cdn_has_proofs = True
         """Whether it has, as far as is known, what its bytes can be checked against piece by piece."""
         self.cdn_waits_until: Micros = swarm.settles_at() if holding.have else 0
@@ -61,7 +63,7 @@ class Losses:
             return
         if request.source is Source.CDN:
             if not request.is_given_up and reason is not Reason.SUPERSEDED:  # something else takes its place
-                self._cdn_failed()
+                self._cdn_failed(request)
             for missed in range(piece, request.piece + request.count):
                 if not holding.have >> missed & 1:
                     self._swarm.lost(holding, missed, CDN_ID, reason)
@@ -80,8 +82,11 @@ class Losses:
             if request.peer == peer:
                 self._call_off(request)
 
-    def _cdn_failed(self) -> None:
+    def _cdn_failed(self, request: Request) -> None:
+        if self.cdn_failures and request.began <= self._cdn_failed_at:
+            return  # it was under way with one that has failed: both tell of the same
         config = self._context.config
+        self._cdn_failed_at = self._context.now
         wait_ms = min(config.cdn_retry_max_ms, config.cdn_retry_ms << min(self.cdn_failures, 16))
         self.cdn_failures += 1
         self.cdn_waits_until = self._context.in_ms(wait_ms)

@@ -153,7 +153,7 @@ class NearPeers:
             return
         before, now = self._past.pop(near.peer, None), self._context.now
         past = _Past(self._files_of(near.peer), None)
-        if near.was_asked and self._wanted_of(near):
+        if self._wanted_of(near) and (near.was_asked or not self._has_free(near)):
             past.vain = 0 if near.has_given or before is None else before.vain + 1
             past.again = now + min(_AGAIN_US << min(past.vain, 16), _AGAIN_US_MAX)
         elif any(row.wants and file in self._around.transfers for file, row in near.files.items()):
@@ -192,6 +192,16 @@ class NearPeers:
             if transfer is not None and row.slots and near.peer not in transfer.losses.banned:
                 total += transfer.holding.layout.held_bytes(row.have & ~transfer.holding.have)
         return total
+
+    def _has_free(self, near: _Near) -> bool:
+        """Whether a peer has something of what is wanted that nobody was asked for: then it was not to be asked itself.
+        What is on its way from others may not come from them."""
+        transfers = self._around.transfers
+        return any(
+            row.have & ~transfers[file].holding.have & ~transfers[file].requests.flying
+            for file, row in near.files.items()
+            if file in transfers and row.slots
+        )
 
     def _is_spare(self, near: _Near) -> bool:
         """Whether there is a link to the peer that goes first: a faster one, or an older one, over which something was

@@ -155,8 +155,8 @@ class ReceiptQueue:
         self._receipts: dict[bytes, Receipt] = {}
         """Those that are durable."""
         self._used: set[int] = set()
-        self._not_before: dict[bytes, Micros] = {}
-        """Those whose payers the coordinator does not know, and when it is asked again; the oldest word first."""
+        self._unknown: dict[bytes, dict[NodeId, Micros]] = {}
+        """Those whose payers coordinators do not know, and when each is asked again; the oldest word first."""
         self._sent_at: Micros | None = None
         self._sent_to: LinkId | None = None
 
@@ -200,9 +200,9 @@ class ReceiptQueue:
             return
         if len(self._places) >= context.config.receipts_max:
             context.drop("receipt", Reason.OVERFLOW)
-            if not self._not_before:
+            if not self._unknown:
                 return
-            self._leave(next(iter(self._not_before)))
+            self._leave(next(iter(self._unknown)))
         place = next(number for number in range(len(self._used) + 1) if number not in self._used)
         self._places[key] = place
         self._used.add(place)
@@ -224,26 +224,28 @@ class ReceiptQueue:
         home = self._home.coordinator()
         if not self._receipts or home is None:
             return
-        retry_us = self._context.config.receipt_retry_ms * MILLI
-        is_waiting = self._sent_at is not None and self._context.now < self._sent_at + retry_us
-        if self._sent_to != home[1]:
-            self._not_before.clear()  # another may know more
-        elif is_waiting:
+        now, retry_us = self._context.now, self._context.config.receipt_retry_ms * MILLI
+        is_waiting = self._sent_at is not None and now < self._sent_at + retry_us
+        if self._sent_to == home[1] and is_waiting:
             return
-        now = self._context.now
-        due = (receipt for key, receipt in self._receipts.items() if self._not_before.get(key, 0) <= now)
+        due = (receipt for key, receipt in self._receipts.items() if self._due_at(key, home[0]) <= now)
         batch = tuple(receipt for receipt, _ in zip(due, range(RECEIPTS_PER_BATCH), strict=False))
         self._sent_to = home[1]
         if not batch:
             self._sent_at = None
-            self._context.timers.set(_SYNC, min(self._not_before.values()), self.sync)
+            self._context.timers.set(_SYNC, min(self._due_at(key, home[0]) for key in self._receipts), self.sync)
             return
         self._sent_at = now
         self._context.send(home[1], LedgerBatch(receipts=batch), RECEIPT_TTL_MS)
-        self._context.timers.set(_SYNC, self._context.now + retry_us, self.sync)
+        self._context.timers.set(_SYNC, now + retry_us, self.sync)
 
-    def acknowledged(self, ack: LedgerAck) -> None:
-        """The coordinator has receipts, or can never take them, or not yet."""
+    def _due_at(self, key: bytes, coordinator: NodeId) -> Micros:
+        """When a coordinator is to be brought a receipt; 0: at once. Another one may know more of its payer, and over
+        another link to the same it is no news."""
+        return self._unknown.get(key, {}).get(coordinator, 0)
+
+    def acknowledged(self, coordinator: NodeId, ack: LedgerAck) -> None:
+        """A coordinator has receipts, or can never take them, or not yet."""
         context, has_news = self._context, False
         for keys, is_refused in ((ack.durable, False), (ack.refused, True)):
             for key in keys:
@@ -253,8 +255,9 @@ class ReceiptQueue:
                     has_news = True
         for key in ack.unknown:
             if key in self._receipts:
-                self._not_before.pop(key, None)
-                self._not_before[key] = context.in_ms(context.config.receipt_unknown_ms)
+                asked = self._unknown.pop(key, {})
+                others = {node: until for node, until in asked.items() if until > context.now}
+                self._unknown[key] = {**others, coordinator: context.in_ms(context.config.receipt_unknown_ms)}
                 has_news = True
         if has_news:
             self._sent_at = None
@@ -264,7 +267,7 @@ class ReceiptQueue:
     def _leave(self, key: bytes) -> None:
         """One is kept no longer."""
         del self._receipts[key]
-        self._not_before.pop(key, None)
+        self._unknown.pop(key, None)
         place = self._places.pop(key)
         self._used.discard(place)
         self._context.persist(f"{KEY}{place}", b"")

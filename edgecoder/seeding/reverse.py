@@ -119,6 +119,17 @@ class Channels:
         self._asker.ask_dial(next(iter(awaited.rows)), peer)
         self._context.timers.set((_ASK, peer), self._context.in_ms(config.reverse_ask_ms), lambda: self._ask(peer))
 
+    def ended(self, file: FileId) -> None:
+        """A file is not wanted any more: nobody is awaited for it."""
+        for peer, awaited in list(self._awaited.items()):
+            rows = awaited.rows.pop(file, None)
+            if rows is None:
+                continue
+            if not awaited.rows:
+                del self._awaited[peer]
+                self._context.timers.cancel((_ASK, peer))
+            self._asker.out_of_reach(file, rows.values(), Reason.CANCELLED)
+
     def offered(self, event: ChannelOffered) -> None:
         """Somebody has dialled, and says who it is."""
         awaited = self._awaited.get(event.peer)
@@ -170,6 +181,8 @@ class Dials:
         context, ticket, peer = self._context, message.ticket, message.peer
         if ticket is None or ticket.broker != link.peer or peer == context.node_id:
             context.drop("dialRequest", Reason.UNKNOWN_SENDER)
+        elif not context.config.is_placed(message.endpoint):
+            context.drop("dialRequest", Reason.NO_ADDRESS)
         elif not self._giver.may_give(message.file):
             context.drop("dialRequest", Reason.NOT_SEEDING)
         elif peer in self._dialling or len(self._dialling) >= context.config.reverse_peers_max:

@@ -108,6 +108,7 @@ class Swarms:
 
         def ended(reason: Reason | None) -> None:
             del self.transfers[holding.file]
+            self.channels.ended(holding.file)
             self.client.announce(holding)
             self.near.ended(holding)
             on_end(reason)

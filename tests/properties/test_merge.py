@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edgecoder.core.events import FrameReceived
 from edgecoder.core.ids import Role
 from edgecoder.mesh.whereabouts import Book, statement
+from edgecoder.protocol import WHEREABOUTS_MS_MAX
 from edgecoder.wire.envelope import Frame
 from edgecoder.wire.messages import Heartbeat, Load, Message, ModelAvailability, Summary, Whereabouts
 from edgecoder_sim.crypto import IdealKey, node_id
@@ -149,7 +150,7 @@ def test_any_order_of_rows_gives_one_word_of_a_coordinator(rows: list[Whereabout
     books = []
     for order in (rows, shuffled):
         host = Cluster().add("host")
-        books.append(Book(host.alive.context, host.alive.gate.verifier))
+        books.append(Book(host.alive.context, host.alive.gate.verifier, lambda: 0))
         for each in order:
             books[-1].learn(each)
     valid = [each for each in rows if "no address" not in each.endpoints and each.endpoints and each == signed(each)]
@@ -157,3 +158,27 @@ def test_any_order_of_rows_gives_one_word_of_a_coordinator(rows: list[Whereabout
     assert bool(books[0].rows) is any(each.signature != b"x" * 64 for each in valid)
     for held in books[0].rows.values():
         assert held.sequence == max(each.sequence for each in valid if each.signature != b"x" * 64)
+
+
+steps_ms = st.sampled_from([0, 1, WHEREABOUTS_MS_MAX // 2, WHEREABOUTS_MS_MAX])
+ends_ms = st.sampled_from([1, WHEREABOUTS_MS_MAX, 1 << 50])
+
+
+@given(st.lists(st.tuples(claims, steps_ms, ends_ms), max_size=12))
+def test_no_word_of_a_coordinator_holds_for_longer_than_a_week_unless_it_says_it_anew(
+    told: list[tuple[Whereabouts, int, int]],
+) -> None:
+    """However long it says that it does, and however often others repeat it."""
+    now_ms = 0
+    host = Cluster().add("host")
+    book = Book(host.alive.context, host.alive.gate.verifier, lambda: now_ms)
+    heard_ms: dict[bytes, int] = {}
+    skew_ms = host.setup.config.clock_skew_ms
+    for claim, passed_ms, expires_ms in told:
+        now_ms += passed_ms
+        row = signed(msgspec.structs.replace(claim, expires_ms=expires_ms))
+        if book.learn(row):
+            heard_ms[row.signature] = now_ms
+        book.forget_old()
+        for held in book.rows.values():
+            assert now_ms < min(heard_ms[held.signature] + WHEREABOUTS_MS_MAX, held.expires_ms) + skew_ms

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edgecoder.config import ClusterConfig, NodeConfig
@@ -29,11 +31,10 @@ ENDPOINT = "192.0.2.7:4303"
 class Bench:
     """A node with some files and links to coordinators. A Files of the client."""
 
-    def __init__(self) -> None:
+    def __init__(self, **config: Any) -> None:
         signer, self._verifier = crypto(node_id("here"), "edgecoder", encoded=False)
-        self.context = Context(
-            ClusterConfig(), NodeConfig(upload_kbit_per_s=8000, transfer_endpoint=ENDPOINT), signer, 1
-        )
+        settings = NodeConfig(upload_kbit_per_s=8000, transfer_endpoint=ENDPOINT, **config)
+        self.context = Context(ClusterConfig(), settings, signer, 1)
         self.context.epoch = self.context.ops.epoch = 1
         self.links: dict[LinkId, Link] = {}
         self.home: LinkId | None = None
@@ -202,6 +203,20 @@ def test_who_cannot_be_reached_is_replaced_by_the_home(bench: Bench) -> None:
     bench.sent()
     bench.context.ops.complete(ConnectFailed(bench.dials()[0].op, Reason.PEER_LOST))
     assert announcements(bench) == [(1, True)]
+
+
+@pytest.mark.parametrize("endpoint", ["", "no address", "host:0"])
+def test_who_has_no_address_is_replaced_by_the_home_at_once(endpoint: str) -> None:
+    """A node whose coordinators have addresses was made to dial nothing."""
+    bench = Bench(coordinators=(f"{HOME.hex()}@home.example:4301",))
+    home = bench.link(1, HOME, is_home=True)
+    holding = bench.file()
+    bench.client.announce(holding)
+    bench.sent()
+    bench.client.redirected(home, Redirect(file=holding.file, coordinator=OTHER, endpoint=endpoint))
+    assert bench.dials() == []
+    assert announcements(bench) == [(1, True)]
+    assert bench.drops() == [("redirect", Reason.NO_ADDRESS)]
 
 
 def test_who_does_not_say_who_it_is_is_replaced_by_the_home(bench: Bench) -> None:

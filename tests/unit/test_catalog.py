@@ -225,3 +225,29 @@ def test_a_file_of_this_machine_takes_an_alias_and_no_id() -> None:
 def test_sizes_are_shown_as_ollama_shows_them(billions: float | None, text: str) -> None:
     assert show_param_size(billions) == text
     assert parse_param_size(text) == (None if text.endswith("K") or not text else pytest.approx(billions, rel=0.01))
+
+
+@pytest.mark.parametrize("name", ["mine", "mine:1b", "mine:" + "x" * 96, "of/mine:1b"])
+def test_a_file_of_this_machine_gives_its_name_up_where_an_edition_lists_another_under_it(name: str) -> None:
+    """It was found, shown and asked for as if it were the one that is listed."""
+    catalog = Catalog((SMALL,), version=1)
+    mine = entry(name, platforms=(Platform.NODE,))
+    catalog.add_local(mine)
+    listed = msgspec.structs.replace(mine, sha256="ab" * 32)
+    catalog.release(2, (SMALL, listed), lambda _: False)
+    assert catalog.find(name, Platform.NODE) is listed
+    (local,) = catalog.local
+    assert (local.sha256, local.model_id) != (listed.sha256, listed.model_id)
+    assert local.model_id.endswith(mine.sha256[:8])
+    assert catalog.find(local.model_id, Platform.NODE) is local
+    assert local.model_id not in catalog.same_model(name)
+
+
+def test_a_file_of_this_machine_keeps_its_name_beside_one_of_another_platform() -> None:
+    catalog = Catalog((SMALL,), version=1)
+    mine = entry("mine", platforms=(Platform.NODE,))
+    catalog.add_local(mine)
+    listed = msgspec.structs.replace(mine, sha256="ab" * 32, platforms=(Platform.IOS,))
+    catalog.release(2, (SMALL, listed), lambda _: False)
+    assert catalog.find("mine", Platform.NODE) is mine
+    assert catalog.find("mine", Platform.IOS) is listed

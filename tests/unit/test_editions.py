@@ -7,24 +7,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecoder.config import NodeConfig
-from edgecoder.core.effects import CatalogStatus, FetchFile, ModelRow, ModelStatus, PullResult, RemoveResult, SwapResult
+from edgecoder.config import ClusterConfig, NodeConfig
+from edgecoder.coordinator.withdrawn import KEY
+from edgecoder.core.effects import (
+    Advertise,
+    CatalogStatus,
+    FetchFile,
+    LoadModel,
+    MeshCapabilities,
+    ModelRow,
+    ModelStatus,
+    PullResult,
+    RemoveResult,
+    SwapResult,
+)
 from edgecoder.core.events import (
     CatalogConfirmed,
     CatalogReleased,
     PullModel,
+    QueryMesh,
     QueryModels,
     QueryStatus,
     RemoveModel,
 )
-from edgecoder.core.ids import Role
+from edgecoder.core.ids import NodeId, Role
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.editions import Edition, refusal_of
+from edgecoder.seeding.pieces import bitmap_to_bytes
 from edgecoder.trace import CatalogChanged, Dropped
-from tests.catalogs import LARGE, SMALL, TINY, entry
-from tests.harness import Cluster
-from tests.hosts import HANGS, Host
+from edgecoder.wire.messages import Announce, Heartbeat
+from tests.catalogs import LARGE, MIB, SMALL, TINY, entry
+from tests.harness import Cluster, Puppet
+from tests.hosts import HANGS, Host, Outcome
+from tests.strategies import full_heartbeat
 
 NEW = entry("new")
 STALE_MS = NodeConfig().catalog_stale_ms
@@ -102,6 +118,34 @@ def test_a_name_that_goes_to_another_file(phone: Host) -> None:
     assert rows(phone)[f"small:{SMALL.sha256[:8]}"].active
 
 
+def test_what_serves_is_told_under_the_name_that_it_has_now(cluster: Cluster, phone: Host) -> None:
+    """Peers and coordinators took it for the file that has its name since, and sent it that one's tasks."""
+    hub = cluster.add("hub", Role.COORDINATOR)
+    cluster.link(phone, hub)
+    cluster.run_for(20_000)
+    release(phone, 4, msgspec.structs.replace(SMALL, sha256="ab" * 32), LARGE)
+    name = f"small:{SMALL.sha256[:8]}"
+    assert status(phone).model == name
+    assert phone.did(Advertise)[-1].capabilities.active_model == name
+    cluster.run_for(20_000)
+    assert cluster.sent(Heartbeat, phone, hub)[-1].active_model == name
+
+
+def test_an_edition_that_changes_nothing_of_what_serves_is_not_advertised(phone: Host) -> None:
+    count = len(phone.did(Advertise))
+    release(phone, 4, SMALL, LARGE, NEW)
+    assert len(phone.did(Advertise)) == count
+
+
+def test_what_is_being_loaded_has_its_new_name_when_it_serves(cluster: Cluster, phone: Host) -> None:
+    phone.plan(LoadModel, Outcome(after_us=2_000_000))
+    command = phone.swap("large", pull=True)
+    cluster.run_for(1_000)
+    release(phone, 4, SMALL, msgspec.structs.replace(LARGE, sha256="ab" * 32))
+    cluster.drive()
+    assert phone.result(command, SwapResult).active == f"large:{LARGE.sha256[:8]}"
+
+
 @pytest.mark.parametrize(
     ("version", "entries", "reason"),
     [
@@ -174,6 +218,103 @@ def test_a_coordinator_brokers_what_is_released(cluster: Cluster) -> None:
     assert [record.version for record in host.traced(CatalogChanged)] == [2]
     release(host, 1, SMALL)
     assert host.traced(Dropped)[-1].reason is Reason.CATALOG_OLD
+
+
+AFTER_MS = ClusterConfig().agent_alive_ms + 1_000
+"""When a coordinator has heard of all its members."""
+
+
+def coordinator(cluster: Cluster, *entries: CatalogEntry) -> tuple[Host, Puppet]:
+    """One with a catalog of its own, and an agent that serves SMALL by the name that it has."""
+    cluster.catalog = Catalog(entries, version=1, age_ms=0)
+    host = cluster.add("hub", Role.COORDINATOR)
+    agent = cluster.puppet("agent", Role.AGENT)
+    meet(cluster, host, agent)
+    cluster.run_for(AFTER_MS)
+    beat(cluster, agent)
+    return host, agent
+
+
+def meet(cluster: Cluster, host: Host, agent: Puppet) -> None:
+    cluster.link(agent, host)
+    agent.epoch += 1
+    beat(cluster, agent)
+
+
+def beat(cluster: Cluster, agent: Puppet) -> None:
+    """The agent says that it serves SMALL."""
+    agent.say(cluster.links_of(agent)[-1], full_heartbeat("small"))
+    cluster.run_for(100)
+
+
+def who_has(host: Host, model: str) -> list[NodeId]:
+    """The coordinators that have agents with a model."""
+    answer = host.result(host.ask(QueryMesh, model=model), MeshCapabilities)
+    return [row.coordinator_id for row in answer.coordinators]
+
+
+def restart(cluster: Cluster, host: Host, *entries: CatalogEntry) -> None:
+    """Another life of a coordinator, whose driver has the newest edition."""
+    cluster.stop(host)
+    host.setup = msgspec.structs.replace(host.setup, catalog=Catalog(entries, version=2, age_ms=0))
+    host.start()
+    cluster.run_for(1_000)
+
+
+def test_what_is_withdrawn_is_found_by_all_its_names_while_somebody_serves_it(cluster: Cluster) -> None:
+    """What has no pieces was forgotten at once, and no task by another name than its id went there."""
+    host, agent = coordinator(cluster, SMALL, LARGE)
+    release(host, 2, LARGE)
+    cluster.drive()
+    assert who_has(host, "small-coder:1.5b") == [host.node_id]
+    restart(cluster, host, LARGE)
+    meet(cluster, host, agent)
+    assert who_has(host, "small-coder:1.5b") == [host.node_id], "and in later lives"
+
+
+def test_what_is_withdrawn_and_nobody_has_is_forgotten(cluster: Cluster) -> None:
+    host, _ = coordinator(cluster, SMALL, LARGE)
+    release(host, 2, SMALL)
+    cluster.drive()
+    assert not host.setup.catalog.withdrawn
+    restart(cluster, host, SMALL)
+    assert not host.setup.catalog.withdrawn
+
+
+def test_a_coordinator_that_has_just_begun_gives_nothing_up(cluster: Cluster) -> None:
+    host, _ = coordinator(cluster, SMALL, LARGE)
+    release(host, 2, LARGE)
+    cluster.drive()
+    restart(cluster, host, LARGE)
+    release(host, 3, LARGE, NEW)
+    assert host.setup.catalog.withdrawn == (SMALL,)
+    cluster.run_for(AFTER_MS)
+    release(host, 4, LARGE)
+    assert not host.setup.catalog.withdrawn
+
+
+def test_what_a_coordinator_has_brokered_is_brokered_in_its_next_life(cluster: Cluster) -> None:
+    """Downloads that had begun were left without a broker."""
+    shared = entry("shared", file_size_bytes=MIB, piece_root="ab" * 32)
+    host, agent = coordinator(cluster, shared, LARGE)
+    have = Announce(file=bytes.fromhex(shared.sha256), have=bitmap_to_bytes(1, shared.layout.piece_count), wants=False)
+    agent.say(cluster.links_of(agent)[-1], have)
+    cluster.run_for(100)
+    release(host, 2, LARGE)
+    cluster.drive()
+    restart(cluster, host, LARGE)
+    meet(cluster, host, agent)
+    agent.say(cluster.links_of(agent)[-1], have)
+    cluster.run_for(100)
+    assert bytes.fromhex(shared.sha256) in host.hub.broker.files
+
+
+def test_what_is_on_a_coordinators_disk_is_checked(cluster: Cluster) -> None:
+    host, _ = coordinator(cluster, SMALL)
+    for value in (b"", b"nonsense", msgspec.msgpack.encode([1])):
+        host.disk[KEY] = value
+        restart(cluster, host, SMALL)
+        assert not host.setup.catalog.withdrawn
 
 
 EDITIONS = st.builds(

@@ -25,7 +25,8 @@ from tests.hosts import WALL_MS, Host, Outcome
 from tests.unit.test_uplinks import address, dials, links_between
 
 CONFIG = NodeConfig()
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 def hub(cluster: Cluster, name: str, *neighbours: str, **config: Any) -> Host:
@@ -210,6 +211,40 @@ def test_a_spare_that_has_expired_is_forgotten(cluster: Cluster) -> None:
     assert spares(node) == []
 
 
+def test_a_row_is_believed_for_a_week_whatever_it_says(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says a thousand years was kept, and dialled, for ever; across lives too."""
+    monkeypatch.setattr("edgecoder.mesh.whereabouts.WHEREABOUTS_MS_MAX", 3 * HOUR_MS)
+    node = phone(cluster, address("home"))
+    tell(cluster, node, row("other", expires_ms=WALL_MS * 10))
+    for _ in range(2):
+        cluster.run_for(HOUR_MS)
+        assert spares(node) == [node_id("other")]
+        cluster.stop(node)
+        node.wall_ms = WALL_MS + cluster.now // 1_000
+        node.start()
+    cluster.run_for(2 * HOUR_MS)
+    assert spares(node) == []
+
+
+@pytest.mark.parametrize(("late_ms", "is_known"), [(CONFIG.clock_skew_ms - 1_000, True), (CONFIG.clock_skew_ms, False)])
+def test_a_row_holds_for_longer_by_what_clocks_may_differ(cluster: Cluster, late_ms: int, is_known: bool) -> None:
+    node = phone(cluster, address("home"))
+    tell(cluster, node, row("other", expires_ms=WALL_MS - late_ms))
+    assert (spares(node) == [node_id("other")]) is is_known
+
+
+def test_rows_are_judged_by_the_clock_of_who_answers_heartbeats(cluster: Cluster) -> None:
+    """A machine whose clock was a month ahead took all that it heard for expired."""
+    hub(cluster, "home")
+    other = hub(cluster, "other", "home")
+    node = phone(cluster, address("home"))
+    cluster.stop(node)
+    node.wall_ms = WALL_MS + 30 * DAY_MS
+    node.start()
+    cluster.run_for(60_000)
+    assert spares(node) == [other.node_id]
+
+
 def test_a_spare_that_does_not_know_this_node_is_seldom_asked(cluster: Cluster) -> None:
     node = phone(cluster, address("home"))
     tell(cluster, node, row("other"))
@@ -288,6 +323,22 @@ def test_how_many_a_coordinator_tells_of_is_bounded(cluster: Cluster) -> None:
     cluster.run_for(5_000)
     assert len(home.hub.exchange.rows) == EXCHANGE_ROWS_MAX - 1
     assert max(len(each.coordinators) for each in cluster.sent(PeerExchange, home)) == EXCHANGE_ROWS_MAX
+
+
+def test_rows_that_have_expired_make_room_for_those_of_others(cluster: Cluster) -> None:
+    home = hub(cluster, "home")
+    newcomer = cluster.puppet("newcomer", Role.COORDINATOR)
+    link = cluster.link(newcomer, home)
+    soon = WALL_MS + 600_000
+    for number in range(EXCHANGE_ROWS_MAX - 1):
+        tell(cluster, home, row(f"hub-{number}", expires_ms=soon), by=f"hub-{number}")
+    newcomer.say(link, PeerExchange(coordinators=(row("newcomer"),)))
+    cluster.run_for(100)
+    assert newcomer.node_id not in home.hub.exchange.rows
+    cluster.run_for(600_000 + CONFIG.clock_skew_ms)
+    newcomer.say(link, PeerExchange(coordinators=(row("newcomer"),)))
+    cluster.run_for(100)
+    assert list(home.hub.exchange.rows) == [newcomer.node_id]
 
 
 # -- on the network of this machine ------------------------------------------------------------------------------------

@@ -210,6 +210,32 @@ def test_who_had_something_is_called_again_less_and_less_and_not_for_ever(villag
     assert gaps == sorted(gaps)
 
 
+def test_who_has_what_another_was_asked_for_is_called_when_that_one_does_not_give_it(village: Cluster) -> None:
+    """The last piece of a file was asked of silent phones alone, while honest ones stood beside them."""
+    host = phone(village)
+    pulls(village, host)
+    silent, to_silent = met(village, host, 7, "silent")
+    host.plan(FetchPiece, HANGS)
+    silent.say(to_silent, announce(0b1))
+    village.run_for(100)
+    honest, to_honest = met(village, host, 8, "honest")
+    honest.say(to_honest, announce(0b1))
+    village.run_for(100)
+    village.unlink(to_honest)
+    (asked,) = near(host)
+    del village.at_address[7]
+    village.unlink(to_silent)
+    host.end(asked, fails(Reason.PEER_LOST))
+    for _ in range(50):
+        village.run_for(100)
+        if honest.links[-1] != to_honest:
+            break
+    assert dials(host).count(8) == 2
+    honest.say(honest.links[-1], announce(0b1))
+    village.run_for(100)
+    assert near(host)[-1].peer == honest.node_id
+
+
 def test_much_is_called_over_wifi_direct_and_bluetooth_is_left(village: Cluster) -> None:
     host = phone(village, wifi_direct_links_max=2)
     pulls(village, host)

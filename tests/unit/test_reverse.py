@@ -210,6 +210,25 @@ def test_no_more_are_awaited_than_may_be() -> None:
     assert [peer for _, peer in node.asked] == [first, second, third]
 
 
+def test_nobody_is_asked_for_a_file_that_is_not_wanted_any_more(node: Node) -> None:
+    assert node.awaits(3)
+    node.channels.ended(OTHER_FILE)
+    assert node.far == []
+    node.channels.ended(FILE)
+    assert node.far == [(FILE, [3], Reason.CANCELLED)]
+    node.pass_ms(ASKS * ASK_MS)
+    assert node.asked == [(FILE, PEER)]
+    assert node.offered(1) == [CloseChannel(1, Reason.UNKNOWN_SENDER)]
+
+
+def test_a_peer_is_awaited_on_for_the_other_file(node: Node) -> None:
+    assert node.awaits(3)
+    assert node.awaits(1, file=OTHER_FILE)
+    node.channels.ended(FILE)
+    node.pass_ms(ASK_MS)
+    assert node.asked == [(FILE, PEER), (OTHER_FILE, PEER)]
+
+
 # -- senders -----------------------------------------------------------------------------------------------------------
 
 REQUEST = DialRequest(file=FILE, peer=PEER, endpoint="192.0.2.7:4303", ticket=offer(PEER, HERE))
@@ -264,6 +283,13 @@ def test_only_the_broker_that_gives_the_leave_may_ask(node: Node) -> None:
     assert node.requested(DialRequest(file=FILE, peer=PEER)) == []
     assert node.requested(DialRequest(file=FILE, peer=HERE, ticket=offer(HERE, HERE))) == []
     assert node.requested(DialRequest(file=FILE, peer=PEER, ticket=offer(node_id("other"), HERE))) == []
+
+
+@pytest.mark.parametrize("endpoint", ["", "no address", "host:0"])
+def test_what_is_no_address_is_not_dialled(endpoint: str) -> None:
+    node = Node(coordinators=(f"{BROKER.hex()}@broker.example:4301",))
+    assert node.requested(DialRequest(file=FILE, peer=PEER, endpoint=endpoint, ticket=REQUEST.ticket)) == []
+    assert node.told == [Dropped("dialRequest", Reason.NO_ADDRESS)]
 
 
 def test_who_gives_nothing_now_dials_nobody(node: Node) -> None:

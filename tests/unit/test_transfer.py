@@ -382,6 +382,47 @@ def test_a_cdn_that_has_returned_is_asked_at_once(bench: Bench) -> None:
     assert bench.asked()[-1].source is Source.CDN
 
 
+@pytest.mark.parametrize("after_s", [0, 3])
+def test_requests_to_the_cdn_that_were_under_way_together_fail_once(bench: Bench, after_s: int) -> None:
+    """An outage of seconds let downloads with several requests under way rest for a minute."""
+    bench.allocate()
+    for piece in range(PIECES):
+        bench.grant(piece, sender=CDN_ID)
+    first, *others = bench.asked()
+    bench.context.ops.complete(PieceFailed(first.op, Reason.NO_SOURCE))
+    rests_until = bench.transfer.losses.cdn_waits_until
+    assert rests_until == 2 * SECOND
+    bench.context.now = after_s * SECOND
+    for asked in others:
+        bench.context.ops.complete(PieceFailed(asked.op, Reason.NO_SOURCE))
+    losses = bench.transfer.losses
+    assert (losses.cdn_failures, losses.cdn_waits_until) == (1, rests_until)
+
+
+def test_a_cdn_that_fails_again_when_it_is_tried_rests_for_twice_as_long(bench: Bench) -> None:
+    bench.allocate()
+    waits = []
+    for _ in range(7):
+        bench.grant(0, sender=CDN_ID)
+        bench.context.ops.complete(PieceFailed(bench.asked()[-1].op, Reason.NO_SOURCE))
+        waits.append((bench.transfer.losses.cdn_waits_until - bench.context.now) // SECOND)
+        bench.context.now = bench.transfer.losses.cdn_waits_until
+    assert waits == [2, 4, 8, 16, 32, 60, 60]
+
+
+def test_what_fails_after_the_cdn_has_given_something_is_a_failure_of_its_own(bench: Bench) -> None:
+    bench.allocate()
+    for piece in range(PIECES - 1):
+        bench.grant(piece, sender=CDN_ID)
+    first, second, third = bench.asked()
+    bench.context.ops.complete(PieceFailed(first.op, Reason.NO_SOURCE))
+    bench.context.ops.complete(PieceFetched(second.op))
+    bench.context.now = 3 * SECOND
+    bench.context.ops.complete(PieceFailed(third.op, Reason.NO_SOURCE))
+    assert bench.transfer.losses.cdn_failures == 1
+    assert bench.transfer.losses.cdn_is_left_alone
+
+
 def test_a_cdn_whose_place_something_else_takes_has_not_failed(bench: Bench) -> None:
     bench.allocate()
     bench.planner.plan_now = Plan(Why.BEHIND, 30 * SECOND)

@@ -52,6 +52,7 @@ class Bench:
             context.epoch = context.ops.epoch = 1
         self.ring = Ring(self.verifier)
         self.link: LinkId | None = 1
+        self.home = node_id("hub")
         self.queue = ReceiptQueue(self.bob, verifier, self)
         self.ledger = Ledger(self.hub, self.ring, {1: None, 2: None})
         self.batches: list[LedgerBatch] = []
@@ -59,7 +60,7 @@ class Bench:
         self.synced: list[ReceiptSynced] = []
 
     def coordinator(self) -> tuple[NodeId, LinkId] | None:
-        return None if self.link is None else (node_id("hub"), self.link)
+        return None if self.link is None else (self.home, self.link)
 
     def owes(self, payer: str, number: int = 1) -> bytes:
         """A payer says what it owes."""
@@ -98,7 +99,13 @@ class Bench:
             self.batches.append(message)
             self.ledger.batch(link, message)
         elif isinstance(message, LedgerAck):
-            self.queue.acknowledged(message)
+            self.queue.acknowledged(self.home, message)
+
+    def comes_home(self, name: str, link: LinkId) -> None:
+        """The node has a new link to its home, or another home."""
+        self.home, self.link = node_id(name), link
+        self.queue.sync()
+        self.drive()
 
     def pass_ms(self, delay_ms: int) -> None:
         """Time passes at the node."""
@@ -126,9 +133,42 @@ def test_another_coordinator_is_asked_at_once() -> None:
     bench.ring.strangers.add(node_id("ann"))
     bench.owes("ann")
     bench.ring.strangers.clear()
-    bench.link = 2
+    bench.comes_home("other", 2)
+    assert len(bench.ledger.receipts) == 1
+
+
+def test_a_link_that_flaps_brings_nothing_again() -> None:
+    """With each new link to the coordinator all receipts of strangers went there again, a thousand of them."""
+    bench = Bench()
+    bench.ring.strangers.add(node_id("ann"))
+    for number in range(3):
+        bench.owes("ann", number)
+    asked = len(bench.batches)
+    for turn in range(20):
+        bench.comes_home("hub", 1 + turn % 2)
+        bench.pass_ms(LATER_MS // 40)
+    assert len(bench.batches) == asked
+    bench.pass_ms(LATER_MS)
+    assert len(bench.batches) > asked, "and then it may know them"
+
+
+def test_a_node_that_goes_from_one_coordinator_to_another_and_back_asks_each_once() -> None:
+    bench = Bench()
+    bench.ring.strangers.add(node_id("ann"))
+    bench.owes("ann")
+    for turn in range(20):
+        bench.comes_home(("other", "hub")[turn % 2], 1 + turn % 2)
+    assert len(bench.batches) == 2
+
+
+def test_what_was_not_answered_is_brought_again_over_the_next_link() -> None:
+    bench = Bench()
+    bench.link = None
+    bench.owes("ann")
+    bench.link = 1
     bench.queue.sync()
-    bench.drive()
+    bench.bob.out.clear()  # the link breaks
+    bench.comes_home("hub", 2)
     assert len(bench.ledger.receipts) == 1
 
 

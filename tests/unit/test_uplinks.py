@@ -11,10 +11,11 @@ import pytest
 from edgecoder.config import NodeConfig, server
 from edgecoder.core.effects import DialCoordinator
 from edgecoder.core.events import Connected
-from edgecoder.core.ids import NodeId, Role
+from edgecoder.core.ids import LinkId, NodeId, Role
 from edgecoder.errors import Reason
-from edgecoder.mesh.uplinks import HOPELESS, TURN_MS
+from edgecoder.mesh.uplinks import HOPELESS, SETTLED_MS, TURN_MS
 from edgecoder.trace import HomeChanged, UplinkChanged
+from edgecoder.wire.messages import Cloned
 from edgecoder_sim.crypto import node_id
 from tests.catalogs import SMALL
 from tests.harness import Cluster
@@ -185,3 +186,58 @@ def test_two_dials_that_cross_end_with_the_link_of_the_smaller_id(cluster: Clust
     assert {first.hub.uplinks.rows[second.node_id].link, second.hub.uplinks.rows[first.node_id].link} == {
         links[smaller]
     }
+
+
+def told_of_a_clone(node: Host, link: LinkId) -> None:
+    """Its coordinator says that another machine has its key, and was there first."""
+    node.member.uplinks.cloned(node.alive.gate.links[link], Cloned(stays=False, where="192.0.2.7"))
+
+
+def next_dial_ms(cluster: Cluster, node: Host) -> int:
+    """After how long it dials again."""
+    count, since = len(dials(node)), cluster.now
+    while len(dials(node)) == count:
+        cluster.run_for(100)
+    return (cluster.now - since) // 1_000
+
+
+@pytest.mark.parametrize("up_ms", [1_000, 20_000, 600_000])
+def test_who_is_let_go_as_a_clone_waits_longest_however_long_the_link_was_up(cluster: Cluster, up_ms: int) -> None:
+    """A machine that was taken for dead, and was found out when it was heard again, came back after half a second."""
+    hub(cluster, "home")
+    node = phone(cluster, "home")
+    cluster.run_for(up_ms)
+    (link,) = cluster.links_of(node)
+    told_of_a_clone(node, link)
+    cluster.unlink(link)
+    (shown,) = node.member.uplinks.shown(None)
+    assert shown.reason is Reason.CLONED
+    assert next_dial_ms(cluster, node) >= LONGEST_MS // 2
+
+
+def test_links_that_end_for_a_clone_do_not_count_as_links_that_do_not_last(cluster: Cluster) -> None:
+    hub(cluster, "home")
+    node = phone(cluster, "home")
+    for _ in range(5):
+        cluster.run_for(1_000)
+        (link,) = cluster.links_of(node)
+        told_of_a_clone(node, link)
+        cluster.unlink(link)
+        next_dial_ms(cluster, node)
+    cluster.run_for(SETTLED_MS + 1_000)  # the other machine is gone
+    cluster.unlink(cluster.links_of(node)[0])
+    assert next_dial_ms(cluster, node) <= 2 * RETRY_MS * 3 // 2 + 100
+
+
+def test_a_link_that_takes_the_place_of_another_has_still_to_last(cluster: Cluster) -> None:
+    home = hub(cluster, "home")
+    node = phone(cluster, "home")
+    cluster.run_for(2 * LONGEST_MS)
+    (first,) = cluster.links_of(node)
+    second = cluster.link(node, home)
+    cluster.run_for(100)
+    told_of_a_clone(node, first)
+    cluster.unlink(first)
+    assert node.member.uplinks.rows[home.node_id].link == second
+    cluster.unlink(second)
+    assert next_dial_ms(cluster, node) >= LONGEST_MS // 2, "it may be so still"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from edgecoder.core.effects import AllocateFile, RefusePiece, RunTask
+from edgecoder.config import NodeConfig
+from edgecoder.core.effects import AllocateFile, DialPeer, FetchPiece, PullResult, RefusePiece, RunTask
 from edgecoder.core.events import PullModel
 from edgecoder.core.giving import PieceAsked
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.seeding.tickets import issue
-from edgecoder.wire.messages import Announce
+from edgecoder.wire.messages import Announce, DialRequest
 from tests.catalogs import MIB, entry
 from tests.harness import Cluster
-from tests.hosts import Host, Outcome
+from tests.hosts import Host, Outcome, fails
 
 SHARED = entry("shared", 0.5, file_size_bytes=MIB, piece_root="ab" * 32, piece_size_bytes=MIB // 8)
 
@@ -56,3 +57,22 @@ def test_brokers_hear_of_a_pause_for_tasks_when_somebody_comes_in_vain_and_of_it
     assert said(cluster, agent)[-1] == (False, 0)
     cluster.run_for(4_000)
     assert said(cluster, agent)[-1] == (False, 4)
+
+
+def test_a_sender_is_asked_to_dial_no_longer_than_its_file_is_wanted() -> None:
+    """The pieces of a download that was over were waited for, and the broker asked for them."""
+    cluster = Cluster(catalog=Catalog((SHARED,)))
+    hub = cluster.add("hub", Role.COORDINATOR)
+    hidden = cluster.add("agent", Role.AGENT, installed=[SHARED], config=NodeConfig(transfer_dialable=False))
+    hidden.plan(DialPeer, *[fails(Reason.PEER_LOST)] * 9)
+    phone = cluster.add("phone", config=NodeConfig(transfer_endpoint="192.0.2.7:4303"))
+    cluster.link(hidden, hub)
+    cluster.link(phone, hub)
+    cluster.run_for(1_000)
+    phone.plan(FetchPiece, *[Outcome(after_us=700_000)] * 9)
+    command = phone.ask(PullModel, model="shared")
+    cluster.run_for(1_000)
+    assert len(cluster.sent(DialRequest, source=phone)) == 1
+    cluster.run_for(10_000)
+    assert phone.result(command, PullResult).reason is None
+    assert len(cluster.sent(DialRequest, source=phone)) == 1
