@@ -161,6 +161,17 @@ class DeviceProcess:
         rows = self.ask("GET", "/model/list")[1]["models"]
         return {row["modelId"] for row in rows if row["state"] in ("installed", "quarantined")}
 
+    def metrics(self) -> dict[str, float]:
+        """GET /metrics: values by name and labels."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ASK_S)
+        try:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        finally:
+            connection.close()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
     def settled(self) -> Any:
         """Its status when nothing is under way."""
         for _ in range(TURNS):
