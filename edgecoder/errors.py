@@ -8,7 +8,12 @@ to a user, to HTTP and to the metrics stands in one table here.
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple
+
+import msgspec
+
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What msgspec raises over bytes that do not hold what they should: other values, no UTF-8, nesting without end."""
 
 
 class EdgeCoderError(Exception):

@@ -20,7 +20,7 @@ import structlog
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import Effect, Operation
 from edgecoder.core.events import CatalogConfirmed, CatalogReleased
-from edgecoder.errors import REASONS, ConfigError, DriverError, Reason
+from edgecoder.errors import REASONS, UNREADABLE, ConfigError, DriverError, Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.models.editions import Edition, is_stale, refusal_of
 from edgecoder.yamlio.document import FILE_SIZE_BYTES_MAX, parse
@@ -162,7 +162,7 @@ class OriginCatalog:
                 self._held, self._kept = self._read(kept.content), kept
         except FileNotFoundError:
             pass
-        except (OSError, msgspec.DecodeError, ConfigError) as error:
+        except (OSError, ConfigError, *UNREADABLE) as error:
             _log.warning("kept catalog is damaged", path=str(self._path), error=str(error))
 
     async def _keep(self, kept: _Kept) -> None:

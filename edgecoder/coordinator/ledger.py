@@ -16,7 +16,7 @@ from edgecoder.core.context import Context
 from edgecoder.core.effects import LedgerTotals
 from edgecoder.core.events import Persisted, PersistFailed
 from edgecoder.core.ids import LinkId
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder.seeding.receipts import is_owed, is_valid, receipt_hash
 from edgecoder.trace import ReceiptTaken
 from edgecoder.wire.envelope import Verifier
@@ -53,7 +53,7 @@ class Ledger:
             try:
                 self._writes = max(self._writes, int(number))
                 kept = _decoder.decode(value)
-            except (msgspec.DecodeError, ValueError):
+            except UNREADABLE:
                 self._context.drop("ledger", Reason.STORE_FAILED)
                 continue
             for receipt in kept:

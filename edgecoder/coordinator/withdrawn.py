@@ -13,7 +13,7 @@ import msgspec
 from edgecoder.coordinator.registry import Registry
 from edgecoder.core.context import Context
 from edgecoder.core.ids import FileId, Micros
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry, names_of, normalise
 
 KEY = "withdrawn"
@@ -41,7 +41,7 @@ class Withdrawn:
             return
         try:
             self._kept = _decoder.decode(value)
-        except (msgspec.DecodeError, ValueError):
+        except UNREADABLE:
             self._context.drop(KEY, Reason.STORE_FAILED)
         self._catalog.withdraw(self._kept)
 

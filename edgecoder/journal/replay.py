@@ -14,7 +14,7 @@ from edgecoder.core.effects import Effect
 from edgecoder.core.events import Event
 from edgecoder.core.ids import Micros, NodeId
 from edgecoder.core.node import Node, Setup
-from edgecoder.errors import ConfigError, LocalProtocolError
+from edgecoder.errors import UNREADABLE, ConfigError, LocalProtocolError
 from edgecoder.journal.format import ENDED, FORMAT, DamagedError, Head, Life, Word, digest_of, lives
 from edgecoder.models.catalog import Catalog
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
@@ -129,7 +129,7 @@ class _Replay:
                 return Replayed(0, version=made_by.version)
             head = msgspec.msgpack.decode(first, type=Head)
             catalog = Catalog(head.catalog, version=head.catalog_version, age_ms=head.catalog_age_ms)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except UNREADABLE as error:
             raise _damaged(self._path, self._number, error) from None
         return self._live(head, catalog, values)
 
@@ -150,7 +150,7 @@ class _Replay:
             try:
                 word = msgspec.msgpack.decode(value, type=Word)
                 event = msgspec.convert(word.event, _EVENTS[word.type], builtin_types=(bytes,))
-            except (msgspec.MsgspecError, KeyError) as error:
+            except (KeyError, *UNREADABLE) as error:
                 raise _damaged(self._path, self._number, f"event {count}: {error}") from None
             keys.signatures, keys.verdicts, now = list(word.signatures), list(word.verdicts), word.now
             turn = self._turn(node, count, word, event)

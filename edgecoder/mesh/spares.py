@@ -17,7 +17,7 @@ import msgspec
 
 from edgecoder.core.context import Context
 from edgecoder.core.ids import NodeId, Role
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder.mesh.gate import Link
 from edgecoder.mesh.uplinks import Uplinks
 from edgecoder.mesh.whereabouts import Book
@@ -75,7 +75,7 @@ class Spares:
             return
         try:
             kept = _decoder.decode(value)
-        except (msgspec.DecodeError, ValueError):
+        except UNREADABLE:
             self._context.drop(KEY, Reason.STORE_FAILED)
             return
         for row in kept.rows:

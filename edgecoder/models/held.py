@@ -13,7 +13,7 @@ import msgspec
 
 from edgecoder.core.context import Context
 from edgecoder.core.events import FilesHeld, HeldFile
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder.models.catalog import (
     PARAM_SIZE_MAX,
     Catalog,
@@ -124,7 +124,7 @@ def decode_files(value: bytes | None) -> tuple[HeldFile, ...]:
     """The files of a persisted form; of none, none. Raises ValueError where it is damaged."""
     try:
         return _decoder.decode(value) if value else ()
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ValueError(str(error)) from None
 
 

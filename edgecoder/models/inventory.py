@@ -15,7 +15,7 @@ import msgspec
 from edgecoder.core.context import Context
 from edgecoder.core.labels import Label
 from edgecoder.core.ops import OnCompletion
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.trace import DownloadPhase
 
@@ -105,7 +105,7 @@ def decode_rows(value: bytes | None) -> dict[str, FileRow]:
     """The rows of a persisted form; of none, none. Raises ValueError where it is damaged."""
     try:
         return _decoder.decode(value) if value else {}
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ValueError(str(error)) from None
 
 

@@ -29,7 +29,7 @@ from edgecoder.core.events import (
 )
 from edgecoder.core.ids import CommandId, Micros, OpId
 from edgecoder.core.labels import Label
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.models.inventory import Inventory
 from edgecoder.trace import SwapEnded, SwapPhase
@@ -190,7 +190,7 @@ class Swap:
         asked is gone, and the target may be what crashed; that is counted against it."""
         try:
             kept = msgspec.msgpack.decode(journal, type=SwapJournal) if journal else SwapJournal()
-        except (msgspec.DecodeError, ValueError):
+        except UNREADABLE:
             kept = SwapJournal()
             self._context.drop(KEY, Reason.STORE_FAILED)
         self._last = kept.active

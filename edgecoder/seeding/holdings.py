@@ -15,7 +15,7 @@ from edgecoder.core.context import Context
 from edgecoder.core.events import Persisted, PersistFailed
 from edgecoder.core.ids import FileId
 from edgecoder.core.ops import OnCompletion
-from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.errors import UNREADABLE, Reason, RemoteProtocolError
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.pieces import Layout, bitmap_to_bytes, bytes_to_bitmap
 
@@ -63,7 +63,7 @@ def decode(value: bytes, layout: Layout) -> tuple[int, dict[int, int]]:
     try:
         kept = _decoder.decode(value)
         have = bytes_to_bitmap(kept.have, layout.piece_count)
-    except (msgspec.DecodeError, RemoteProtocolError) as error:
+    except (RemoteProtocolError, *UNREADABLE) as error:
         raise ValueError(str(error)) from None
     leaves = {
         piece: count

@@ -18,7 +18,7 @@ import msgspec
 from edgecoder.core.context import MILLI, Context
 from edgecoder.core.events import Persisted, PersistFailed
 from edgecoder.core.ids import LinkId, Micros, NodeId, TaskId
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder.protocol import RECEIPT_TAG, RECEIPTS_PER_BATCH
 from edgecoder.trace import ReceiptQueued, ReceiptSigned, ReceiptSynced
 from edgecoder.wire.envelope import Verifier
@@ -171,7 +171,7 @@ class ReceiptQueue:
                 continue
             try:
                 receipt, number = _decoder.decode(value), int(place)
-            except (msgspec.DecodeError, ValueError):
+            except UNREADABLE:
                 self._context.drop("receipt", Reason.STORE_FAILED)
                 continue
             key = self._hash(receipt)

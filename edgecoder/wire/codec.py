@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.errors import UNREADABLE, Reason, RemoteProtocolError
 from edgecoder.wire.messages import TYPES, Load, Message, load_from_wire, load_to_wire
 
 
@@ -55,6 +55,6 @@ def decode_body(type_name: str, body: bytes | msgspec.Raw) -> Message:
         raise RemoteProtocolError(Reason.UNKNOWN_TYPE, type_name[:64])
     try:
         message: Message = decoder.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValidationError is a DecodeError
+    except UNREADABLE as error:
         raise RemoteProtocolError(Reason.BAD_FRAME, f"{type_name}: {error}") from None
     return message

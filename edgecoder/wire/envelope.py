@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from edgecoder.core.ids import NodeId
-from edgecoder.errors import Reason, RemoteProtocolError
+from edgecoder.errors import UNREADABLE, Reason, RemoteProtocolError
 from edgecoder.protocol import (
     EPOCH_MAX,
     FRAME_BYTES_MAX,
@@ -190,7 +190,7 @@ class ByteVerifier:
         try:
             outer = _outer_decoder.decode(frame)
             signed = _signed_decoder.decode(outer.signed)
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        except UNREADABLE as error:
             raise RemoteProtocolError(_why_unreadable(frame), str(error)) from None
         if not PROTOCOL_VERSION_MIN <= signed.version <= PROTOCOL_VERSION:
             raise RemoteProtocolError(Reason.VERSION_MISMATCH, f"version {signed.version}")
@@ -222,7 +222,7 @@ def _why_unreadable(frame: bytes) -> Reason:
     """A frame of another version may have another shape; its version still stands first."""
     try:
         version = _any_decoder.decode(_outer_decoder.decode(frame).signed)[0]
-    except (msgspec.DecodeError, ValueError, IndexError, RecursionError):
+    except (IndexError, *UNREADABLE):
         return Reason.BAD_FRAME
     known = not isinstance(version, int) or PROTOCOL_VERSION_MIN <= version <= PROTOCOL_VERSION
     return Reason.BAD_FRAME if known else Reason.VERSION_MISMATCH

@@ -18,7 +18,7 @@ from edgecoder_drivers.cdn.download import Answer, Cdn
 from edgecoder_drivers.commands.catalog_entries import hashes_of
 from edgecoder_drivers.driver import Refused
 
-_TOTAL: Final = re.compile(r"bytes 0-0/(\d+)")
+_TOTAL: Final = re.compile(r"bytes 0-0/(\d{1,19})")
 
 
 class Finding(msgspec.Struct, frozen=True, rename="camel"):

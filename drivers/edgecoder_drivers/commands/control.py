@@ -19,7 +19,7 @@ import httpx2
 import msgspec
 import typer
 
-from edgecoder.errors import ConfigError, DriverError, EdgeCoderError, Reason
+from edgecoder.errors import UNREADABLE, ConfigError, DriverError, EdgeCoderError, Reason
 from edgecoder_drivers.commands.token import token_of
 from edgecoder_drivers.http import digests
 from edgecoder_drivers.http.contract import Accepted, Listed, Problem
@@ -155,7 +155,7 @@ class Control:
         """A value from its JSON. Raises AgentSilent where it is none that an agent sends."""
         try:
             return msgspec.json.decode(content, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             raise self._stranger("it sends other JSON") from None
 
     def _ask(self, method: str, path: str, value: Any = None, timeout: httpx2.Timeout | None = None) -> httpx2.Response:

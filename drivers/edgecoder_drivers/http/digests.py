@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-_SHA_256 = re.compile(r"sha-256=:([A-Za-z0-9+/=]{44}):")
+_SHA_256 = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
 def written(sha256: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from edgecoder.errors import UNREADABLE
 from edgecoder_drivers.http.contract import Body
 from edgecoder_drivers.http.problems import reject
 
@@ -30,12 +31,13 @@ async def read(request: Request, kind: type[B], missing: str) -> B:
     content = await request.body()
     try:
         value = _whole(msgspec.json.decode(content or b"{}"))
+    except UNREADABLE as error:
+        raise reject(400, "invalid", "the body is no JSON", "see /openapi.json", str(error)) from None
+    try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
+    except UNREADABLE as error:
         code = missing if _lacks(value, kind) else "invalid"
         raise reject(400, code, "the body is not what is asked for", "see /openapi.json", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise reject(400, "invalid", "the body is no JSON", "see /openapi.json", str(error)) from None
 
 
 def _whole(value: Any) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import threading
 import time
@@ -23,13 +24,15 @@ import msgspec
 import structlog
 
 from edgecoder.core.ids import NodeId, Role
-from edgecoder.errors import ConfigError
+from edgecoder.errors import UNREADABLE, ConfigError
 from edgecoder_drivers.links.handshake import Guest
 
 TOKEN_BYTES: Final = 16
 VALID_S: Final = 7 * 86_400
 LIST_BYTES_MAX: Final = 8 << 20
 INVITATIONS_MAX: Final = 1024
+_KEY: Final = re.compile("[0-9a-f]{64}")
+"""A public key as it names a file."""
 _log = structlog.get_logger("edgecoder.links")
 
 
@@ -101,7 +104,7 @@ class Admission:
 
     def public_keys(self) -> list[bytes]:
         """The public keys of those that came with a token."""
-        return [bytes.fromhex(path.name) for path in _files(self._enrolled) if len(path.name) == 64]
+        return [bytes.fromhex(path.name) for path in _files(self._enrolled) if _KEY.fullmatch(path.name)]
 
     def _members(self) -> set[tuple[Kind, NodeId]]:
         """The list as it is now, read where it has changed. Raises ConfigError."""
@@ -176,7 +179,7 @@ def _files(folder: Path) -> list[Path]:
 def _read(path: Path) -> _Invitation | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Invitation)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return None
 
 

@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edgecoder.core.ids import NodeId, Role
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder.protocol import NODE_ID_BYTES, SIGNATURE_BYTES
 
 T = TypeVar("T")
@@ -254,5 +254,5 @@ def _decode(kind: type[T], message: bytes) -> T:
         if version != VERSION:
             raise Unwelcome(Reason.VERSION_MISMATCH, f"it speaks {version}, this node {VERSION}")
         return msgspec.msgpack.decode(message, type=kind)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unwelcome(Reason.BAD_FRAME, str(error)[:100]) from None

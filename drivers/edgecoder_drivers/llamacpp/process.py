@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder_drivers.llamacpp.memory import kills_for_memory
 from edgecoder_drivers.llamacpp.messages import (
     FRAME_BYTES_MAX,
@@ -159,7 +159,7 @@ class ChildProcess:
                 self._take(from_child.decode(await read(length)))
         except asyncio.IncompleteReadError:
             return
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             self.kill(Lost(Reason.ENGINE_CRASHED, f"the engine's process says what is no message: {error}"))
 
     def _take(self, message: FromChild) -> None:

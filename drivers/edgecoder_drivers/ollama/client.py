@@ -148,7 +148,7 @@ class Client:
         with _of_ollama(), _told():
             async with asyncio.timeout(self.timeouts.answer):
                 version = await self._requests.version()
-        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+            numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
         if numbers < VERSION_FLOOR and numbers != SOURCE_VERSION:
             floor = ".".join(map(str, VERSION_FLOOR))
             raise Unreachable(

@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from edgecoder.errors import UNREADABLE
+
 _log = structlog.get_logger("edgecoder.ollama")
 
 
@@ -60,6 +62,6 @@ def _read(note: Path) -> dict[str, str]:
         return msgspec.json.decode(note.read_bytes(), type=dict[str, str])
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         _log.warning("note unreadable", file=str(note), detail=str(error), effect="files are given to Ollama again")
         return {}

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from edgecoder.errors import Reason
+from edgecoder.errors import UNREADABLE, Reason
 from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.ollama.client import FOR_EVER, Model
 
@@ -47,7 +47,7 @@ class Note:
         """What was noted; None where that is nothing, or no sense can be made of it."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Loaded)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNREADABLE):
             return None
 
     def write(self, loaded: Loaded) -> None:

@@ -89,7 +89,8 @@ class Registry:
 
     def kept(self) -> dict[str, bytes]:
         """All values, by key."""
-        return self._in_thread(lambda: dict(self._database.execute("SELECT key, value FROM kept ORDER BY key")))
+        query = "SELECT key, value FROM kept WHERE typeof(key) = 'text' AND typeof(value) = 'blob' ORDER BY key"
+        return self._in_thread(lambda: dict(self._database.execute(query)))
 
     def rows(self) -> dict[str, Row]:
         """All files, by SHA-256."""
@@ -168,10 +169,17 @@ def _commit(database: sqlite3.Connection, statements: Iterable[tuple[str, tuple[
         raise
 
 
-def _row(synced_bytes: int, is_verified: int, inode: str | None, mtime_ns: str | None) -> Row:
+def _row(synced_bytes: object, is_verified: object, inode: object, mtime_ns: object) -> Row:
+    """What columns say; a column takes any type, and one that is not what was written says nothing."""
+    if not isinstance(synced_bytes, int) or synced_bytes < 0:
+        return Row(0, is_verified=False)
     if inode is None or mtime_ns is None:
         return Row(synced_bytes, bool(is_verified))
-    return Row(synced_bytes, bool(is_verified), Stamp(synced_bytes, int(inode), int(mtime_ns)))
+    try:
+        stamp = Stamp(synced_bytes, int(str(inode)), int(str(mtime_ns)))
+    except ValueError:
+        return Row(synced_bytes, is_verified=False)
+    return Row(synced_bytes, bool(is_verified), stamp)
 
 
 def _open(files: FileSystem, path: Path) -> sqlite3.Connection:

@@ -15,7 +15,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from edgecoder.core.ids import FileId, NodeId
-from edgecoder.errors import REASONS, Reason, RemoteProtocolError
+from edgecoder.errors import REASONS, UNREADABLE, Reason, RemoteProtocolError
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.protocol import SIGNATURE_BYTES
 from edgecoder.seeding.merkle import HASH_BYTES
@@ -104,7 +104,7 @@ def read_pass(header: str | None) -> Pass | None:
         return None
     try:
         return _pass_decoder.decode(base64.b64decode(text, altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, msgspec.DecodeError, RecursionError):
+    except UNREADABLE:  # binascii.Error is a ValueError
         return None
 
 
