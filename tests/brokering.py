@@ -46,6 +46,7 @@ class Bench:
             Catalog((FILE, SECOND_FILE)),
             lambda: self.context.now // 1000,
             lambda: self.others,
+            lambda node: f"{node.hex()[:8]}.example:4301",
         )
 
     def link(self, number: int, name: str, role: Role = Role.AGENT) -> Link:

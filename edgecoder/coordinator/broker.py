@@ -84,14 +84,16 @@ class Broker:
         catalog: Catalog,
         unix_ms: Callable[[], int],
         coordinators: Callable[[], Iterable[NodeId]],
+        where: Callable[[NodeId], str],
     ) -> None:
-        """`coordinators` are the others that are alive."""
+        """`coordinators` are the others that are alive, `where` says at which address one is; empty is unknown."""
         self._context = context
         self._links = links
         self._entries: dict[FileId, CatalogEntry] = {}
         self.know(catalog)
         self._unix_ms = unix_ms
         self._coordinators = coordinators
+        self._where = where
         self.files: dict[FileId, _File] = {}
         self.credits = CreditBook(SeedRule())
         self._files_of: dict[LinkId, dict[FileId, NodeId]] = {}
@@ -119,7 +121,7 @@ class Broker:
         if broker != self._context.node_id and not message.redirected:
             if message.file in self.files:  # it came back once, and goes there now: nothing is granted to it here
                 self._leave(self.files[message.file], link.peer)
-            self._context.send(link.id, Redirect(file=message.file, coordinator=broker, endpoint=""), _TTL_MS)
+            self._context.send(link.id, Redirect(message.file, broker, self._where(broker)), _TTL_MS)
             return
         try:
             have = bytes_to_bitmap(message.have, entry.layout.piece_count)
@@ -336,7 +338,7 @@ class Broker:
         state.first = first
         if first == self._context.node_id:
             return
-        redirect = Redirect(file=state.file, coordinator=first, endpoint="")
+        redirect = Redirect(state.file, first, self._where(first))
         for peer in list(state.swarm.peers.values()):
             state.origin.leave(peer.node)
             state.swarm.leave(peer.node)

@@ -72,6 +72,11 @@ class Exchange:
             self._book.forget_old()
         return len(self._book.rows) >= EXCHANGE_ROWS_MAX - 1
 
+    def endpoint_of(self, coordinator: NodeId) -> str:
+        """The best address that a coordinator tells of itself; empty where it has told none."""
+        row = self._book.rows.get(coordinator)
+        return row.endpoints[0] if row is not None and row.endpoints else ""
+
     @property
     def rows(self) -> dict[NodeId, Whereabouts]:
         """What is told, but for this node's own row."""

@@ -65,14 +65,16 @@ class Hub:
         self.ledger = Ledger(context, gate.verifier, gate.links)
         self.summaries = Summaries(context, self.registry, catalog.same_model)
         router = make_router(context.config, context.stream("routing"))
-        self.broker = Broker(context, gate.links, catalog, self._unix_ms, self.summaries.alive)
+        self.exchange = Exchange(context, gate)
+        self.broker = Broker(
+            context, gate.links, catalog, self._unix_ms, self.summaries.alive, self.exchange.endpoint_of
+        )
         self._catalog = catalog
         self.withdrawn = Withdrawn(context, catalog, self.registry, self.broker.files)
         self.editions = Editions(context, catalog, self.withdrawn.is_kept)
         self.relays = Relays(context, self.registry, self.summaries, router, catalog.same_model)
         self.uplinks = Uplinks(context, gate.links, is_mutual=True)
         self.spares = Spares(context, gate.verifier, self.uplinks, self._unix_ms, spares_max=0)
-        self.exchange = Exchange(context, gate)
         self.clones = gate.judge = Clones(context, gate)
 
     def start(self, snapshot: Mapping[str, bytes]) -> None:

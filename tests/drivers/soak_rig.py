@@ -273,6 +273,8 @@ async def meshed(folder: Path, coordinators: int, agents: int, settings: Sequenc
             others = [address for other, address in enumerate(addresses) if other < number]
             command = ["coordinator", *_data(folder / name), "--port", str(ports[number]), *common]
             command += ["--members", str(folder / "members.txt"), *_towards(others)]
+            told = f"node.endpoints=[127.0.0.1:{mesh.relays[number].port}]"  # else links go around the relay
+            command += ["--set", told]
             mesh.coordinators.append(Process(folder / name, command, mesh.temporary))
         for number, name in enumerate(nodes):
             at = number % coordinators

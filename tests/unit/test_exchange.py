@@ -9,17 +9,18 @@ import pytest
 
 from edgecoder.config import NodeConfig, server
 from edgecoder.core.effects import Browse, DialCoordinator
-from edgecoder.core.events import CoordinatorSeen
+from edgecoder.core.events import CoordinatorSeen, PullModel
 from edgecoder.core.ids import Role
 from edgecoder.errors import Reason
 from edgecoder.mesh.spares import KEY, NAMED_MAX
 from edgecoder.mesh.uplinks import SPARE_MS, SPARE_REFUSED_MS
 from edgecoder.mesh.whereabouts import statement
+from edgecoder.models.catalog import Catalog
 from edgecoder.protocol import EXCHANGE_ROWS_MAX
 from edgecoder.trace import CoordinatorTold, HomeChanged
 from edgecoder.wire.messages import PeerExchange, Whereabouts
 from edgecoder_sim.crypto import IdealKey, node_id
-from tests.catalogs import SMALL
+from tests.catalogs import SMALL, entry
 from tests.harness import Cluster
 from tests.hosts import WALL_MS, Host, Outcome
 from tests.unit.test_uplinks import address, dials, links_between
@@ -395,3 +396,19 @@ def test_a_flood_of_addresses_costs_some_dials_a_round(cluster: Cluster) -> None
     cluster.run_for(3 * CONFIG.dial_retry_max_ms)
     assert node.member.heartbeat.is_online
     assert home.hub.registry.agent_count() == 1
+
+
+def test_who_is_sent_to_a_file_s_broker_is_told_where_that_is() -> None:
+    """Whoever has one coordinator configured, and keeps no spares, has no link to it."""
+    files = [entry(f"file-{number}", piece_root="ab" * 32) for number in range(8)]
+    cluster = Cluster(catalog=Catalog((SMALL, *files)))
+    home, other = hub(cluster, "home"), hub(cluster, "other", "home")
+    cluster.run_for(90_000)
+    brokers = {file.model_id: home.hub.broker.broker_of(bytes.fromhex(file.sha256)) for file in files}
+    model = next(name for name, broker in brokers.items() if broker == other.node_id)
+    node = phone(cluster, address("home"), spares_max=0)
+    cluster.run_for(5_000)
+    node.ask(PullModel, model=model)
+    cluster.run_for(5_000)
+    assert "other.example:4301" in endpoints_dialled(node)
+    assert home.hub.exchange.endpoint_of(node_id("nobody")) == ""
