@@ -61,6 +61,8 @@ class Dialler:
             sock = await _connect(host, port)
             try:
                 received = await self._offer(sock, effect)
+                if not await self._server.make_room(host):
+                    raise Refused(Reason.BUSY)
             except BaseException:
                 sock.close()
                 raise
