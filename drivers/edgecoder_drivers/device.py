@@ -26,6 +26,7 @@ from edgecoder.core.node import Node, Setup
 from edgecoder.errors import ConfigError, Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
+from edgecoder_drivers.addresses import Logins
 from edgecoder_drivers.driver import Driver, Numbers, Refused
 from edgecoder_drivers.ending import Ending, until_told
 from edgecoder_drivers.exchange import Exchange, Place, unreachable
@@ -58,6 +59,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     config: NodeConfig
     catalog: Catalog | OriginCatalog
     binding: Binding
+    logins: Logins = msgspec.field(default_factory=Logins)
+    """For the servers of the catalog's files."""
     journal: Path | None = None
     place: Place | None = None
     """Where it gives pieces of its models; None: nowhere."""

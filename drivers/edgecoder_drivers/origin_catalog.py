@@ -24,7 +24,7 @@ from edgecoder.errors import REASONS, ConfigError, DriverError, Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.models.editions import Edition, is_stale, refusal_of
 from edgecoder.yamlio.document import FILE_SIZE_BYTES_MAX, parse
-from edgecoder_drivers.addresses import shown
+from edgecoder_drivers.addresses import Logins, shown
 from edgecoder_drivers.catalogs import VERSION_MAX, addressed, read_edition
 from edgecoder_drivers.cdn.download import Cdn
 from edgecoder_drivers.driver import Operate, Perform, Post, Refused
@@ -49,8 +49,18 @@ class _Kept(msgspec.Struct, frozen=True):
 class OriginCatalog:
     """See `driver.Driver`."""
 
-    def __init__(self, url: str, cdn: str | None, folder: Path, config: NodeConfig, client: Cdn | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        cdn: str | None,
+        folder: Path,
+        config: NodeConfig,
+        client: Cdn | None = None,
+        logins: Logins | None = None,
+    ) -> None:
+        """`logins` get those of the addresses, for who fetches the files."""
         self._url, self._cdn_base, self._path, self._config = url, cdn, folder / KEPT, config
+        self._logins = logins or Logins()
         self._client = client or Cdn()
         self._held: Edition | None = None
         self._kept: _Kept | None = None
@@ -144,21 +154,21 @@ class OriginCatalog:
             raise Refused(refusal, f"{shown(self._url)}: {said}")
         if edition.version != self.version:
             _log.info("catalog", version=edition.version, models=len(edition.entries))
-        await self._keep(_Kept(self._url, answer.tag, _now_ms(), text, edition.version))
+        await self._keep(_Kept(self._logins.taken_from(self._url), answer.tag, _now_ms(), text, edition.version))
         self._held = edition
         return CatalogReleased(edition.version, edition.entries)
 
     def _read(self, text: str) -> Edition:
         """Raises ConfigError."""
         edition = read_edition(parse(text, shown(self._url)))
-        entries = tuple(addressed(entry, self._url, self._cdn_base) for entry in edition.entries)
-        return Edition(edition.version, entries)
+        entries = (addressed(entry, self._url, self._cdn_base) for entry in edition.entries)
+        return Edition(edition.version, tuple(map(self._logins.without, entries)))
 
     def _restore(self) -> None:
         """What an earlier life kept; nothing where that is damaged, or of another origin."""
         try:
             kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
-            if kept.url == self._url:
+            if kept.url == self._logins.taken_from(self._url):
                 self._held, self._kept = self._read(kept.content), kept
         except FileNotFoundError:
             pass
@@ -186,7 +196,8 @@ def origin_of(catalog: Catalog | OriginCatalog) -> tuple[OriginCatalog, ...]:
 
 def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.new")
-    with partial.open("wb") as file:
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - a handle
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

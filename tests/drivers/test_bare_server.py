@@ -54,8 +54,11 @@ def run(test: Callable[[BareServer, Hall], Awaitable[None]]) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that comes."""
-    while not condition():
+    for _ in range(5_000):
+        if condition():
+            return
         await asyncio.sleep(0.002)
+    raise AssertionError("it does not come")
 
 
 def test_a_burst_never_has_more_than_the_most_inside() -> None:

@@ -14,7 +14,9 @@ import pytest
 from edgecoder.config import NodeConfig
 from edgecoder.core.events import CatalogConfirmed, CatalogReleased, Event
 from edgecoder.errors import ConfigError, DriverError
+from edgecoder_drivers.addresses import Logins
 from edgecoder_drivers.cdn.download import Cdn, Patience
+from edgecoder_drivers.driver import Refused
 from edgecoder_drivers.origin_catalog import KEPT, OriginCatalog
 from tests.catalogs import LARGE, SMALL, TINY
 from tests.drivers.cdn_server import Answer, Request, Server, head, says, serving
@@ -183,6 +185,34 @@ def test_a_node_without_any_says_so(tmp_path: Path, name: str) -> None:
         assert not (tmp_path / KEPT).exists()
 
     run(test)
+
+
+def test_who_asks_is_told_to_the_origin_and_to_nobody_else(tmp_path: Path) -> None:
+    async def test(server: Server) -> None:
+        url = server.url("/deep/catalog.json").replace("//", "//user:secret@")
+        logins, client = Logins(), Cdn(HASTY)
+        origin = OriginCatalog(url, None, tmp_path, CONFIG, client, logins)
+        catalog = await origin.load()
+        asked = server.requests[0].headers["authorization"]
+        assert asked.startswith("Basic ")
+        (entry,) = catalog.entries
+        assert entry.download_urls == (server.url("/deep/files/x.gguf"),)
+        assert b"secret" not in (tmp_path / KEPT).read_bytes()
+        assert (tmp_path / KEPT).stat().st_mode & 0o777 == 0o600
+        files = Cdn(HASTY, logins=logins)
+        with pytest.raises(Refused) as refused:
+            await anext(files.read(entry, 0, 10))
+        assert server.requests[-1].path == "/deep/files/x.gguf"
+        assert server.requests[-1].headers["authorization"] == asked
+        assert "secret" not in str(refused.value)
+        await files.close()
+        await origin.close()
+        again = OriginCatalog(url, None, tmp_path, CONFIG, Cdn(HASTY))
+        server.answer = HOSTILE["gone"]
+        assert (await again.load()).version == 3, "what is kept is of this origin"
+        await again.close()
+
+    run(test, text_of(3, SMALL))
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\xff" * 100, b'{"url": 3}'])
