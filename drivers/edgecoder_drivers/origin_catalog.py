@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -184,9 +185,17 @@ class OriginCatalog:
             _log.warning("catalog not kept", path=str(self._path), error=error.strerror)
 
 
-async def loaded(catalog: Catalog | OriginCatalog) -> Catalog:
-    """A catalog to begin with, wherever it is. Raises as `OriginCatalog.load`."""
-    return await catalog.load() if isinstance(catalog, OriginCatalog) else catalog
+@asynccontextmanager
+async def loaded(catalog: Catalog | OriginCatalog) -> AsyncIterator[Catalog]:
+    """A catalog to begin with, wherever it is; behind the block its origin is closed, whoever has opened it. Raises as
+    `OriginCatalog.load`."""
+    if not isinstance(catalog, OriginCatalog):
+        yield catalog
+        return
+    try:
+        yield await catalog.load()
+    finally:
+        await catalog.close()
 
 
 def origin_of(catalog: Catalog | OriginCatalog) -> tuple[OriginCatalog, ...]:
