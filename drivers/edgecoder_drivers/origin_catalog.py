@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -19,7 +19,6 @@ import msgspec
 import structlog
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.effects import Effect, Operation
 from edgecoder.core.events import CatalogConfirmed, CatalogReleased
 from edgecoder.errors import REASONS, ConfigError, DriverError, Reason
 from edgecoder.models.catalog import Catalog
@@ -28,7 +27,8 @@ from edgecoder.yamlio.document import FILE_SIZE_BYTES_MAX, parse
 from edgecoder_drivers.addresses import Logins, shown
 from edgecoder_drivers.catalogs import VERSION_MAX, addressed, read_edition
 from edgecoder_drivers.cdn.download import Cdn
-from edgecoder_drivers.driver import Operate, Perform, Post, Refused
+from edgecoder_drivers.driver import Post, Refused
+from edgecoder_drivers.watcher import Watcher
 
 KEPT: Final = "catalog.json"
 _log = structlog.get_logger("edgecoder.catalog")
@@ -47,7 +47,7 @@ class _Kept(msgspec.Struct, frozen=True):
     version: Annotated[int, msgspec.Meta(ge=0, le=VERSION_MAX)]
 
 
-class OriginCatalog:
+class OriginCatalog(Watcher):
     """See `driver.Driver`."""
 
     def __init__(
@@ -60,12 +60,12 @@ class OriginCatalog:
         logins: Logins | None = None,
     ) -> None:
         """`logins` get those of the addresses, for who fetches the files."""
+        super().__init__("edgecoder catalog")
         self._url, self._cdn_base, self._path, self._config = url, cdn, folder / KEPT, config
         self._logins = logins or Logins()
         self._client = client or Cdn()
         self._held: Edition | None = None
         self._kept: _Kept | None = None
-        self._task: asyncio.Task[None] | None = None
 
     async def load(self) -> Catalog:
         """The catalog to begin with: of the origin, else what is kept. Raises DriverError where there is neither, and
@@ -105,23 +105,9 @@ class OriginCatalog:
             "stale": self.is_stale,
         }
 
-    def open(self, post: Post) -> None:
-        """See `driver.Driver`."""
-        self._task = asyncio.get_running_loop().create_task(self._watch(post), name="edgecoder catalog")
-
-    def operations(self) -> Mapping[type[Operation], Operate]:
-        """See `driver.Driver`."""
-        return {}
-
-    def effects(self) -> Mapping[type[Effect], Perform]:
-        """See `driver.Driver`."""
-        return {}
-
     async def close(self) -> None:
         """See `driver.Driver`."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await super().close()
         await self._client.close()
 
     async def _watch(self, post: Post) -> None:
