@@ -12,7 +12,8 @@ without a word, links that are cut or swallow everything, an origin that is away
   at the end, when nothing is asked, than before anything was,
 - `temporary_files`, `orphans`: files that nobody knows of then.
 
-Prints one JSON line. Goal: 0 of all but the times, which may be two heartbeats, and what the memory gains.
+Prints one JSON line. Goal: 0 of all but the times, which may be two heartbeats, and what the memory gains. Where a
+count of `COUNTS` is not 0 it says so and exits with 1.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ SETTINGS = (
     "node.engine_crashes_max=100",
 )
 """A laptop is on the mains. What one connection of the origin gives is known. Engines are killed on purpose."""
+
+COUNTS = (
+    *("unanswered", "broken", "not_one_end", "not_healed", "wrong_model", "lost_models"),
+    *("agent_files", "agent_tasks", "coordinator_files", "coordinator_tasks"),
+    *("temporary_files", "orphans", "engines_left"),
+)
+"""What is 0 where all is well, however fast the machine is. Pools may have more threads than before."""
 
 
 class Plan(NamedTuple):
@@ -179,6 +187,13 @@ def lying_about(left: Left, hours: float) -> dict[str, Any]:
     }
 
 
+def wrong_of(metrics: dict[str, Any]) -> list[str]:
+    """Which counts are not as they should be, or were not taken, in words; of what may leak, less is well too."""
+    found = {name: metrics.get(name) for name in COUNTS}
+    wrong = [f"{name} is {count}, not 0" for name, count in found.items() if count is None or count > 0]
+    return wrong if metrics["tasks_done_share"] > 0 else [*wrong, "no task was done"]
+
+
 def _notes(load: Load, faults: Faults, left: Left) -> str:
     said = {
         "answers": dict(load.answers),
@@ -196,8 +211,8 @@ def commit() -> str:
     return told.stdout.strip() or "unknown"
 
 
-def main() -> None:
-    """Print the line."""
+def main() -> int:
+    """Print the line; 1 where a count in it is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="12 agents, 1.5 minutes, heartbeats of 3 s")
     parser.add_argument("--minutes", type=float, help="how long it is asked and struck; 30 without it")
@@ -220,7 +235,11 @@ def main() -> None:
         metrics = asyncio.run(soak(folder, plan))
     conditions = {**plan._asdict(), "engine": "llama.cpp, each in a process", "commit": commit()}
     print(json.dumps({"benchmark": "soak", "metrics": metrics, "conditions": conditions}))
+    wrong = wrong_of(metrics)
+    for what in wrong:
+        print(f"soak: {what}", file=sys.stderr)
+    return int(bool(wrong))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

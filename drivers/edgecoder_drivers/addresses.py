@@ -5,6 +5,10 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
+
+from edgecoder.models.catalog import CatalogEntry
+
 LEAVES = ".leaves"
 """What the address of a file's leaf hashes has more than the file's."""
 
@@ -34,6 +38,41 @@ def shown(url: str) -> str:
     """An address without what is secret in some: who asks, and the signature of a query."""
     try:
         parts = urlsplit(url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     except ValueError:
         return "no address"
+    if not parts.netloc:  # the login may be anywhere
+        return url.partition("?")[0].rpartition("@")[2]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+class Logins:
+    """Who asks, by server. The core's addresses have none: they are noted in journals, and shown."""
+
+    def __init__(self) -> None:
+        self._by_server: dict[tuple[str, str], str] = {}
+
+    def taken_from(self, url: str) -> str:
+        """An address without its login, which is remembered."""
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # who asks there says so
+            return url
+        login, at, server = parts.netloc.rpartition("@")
+        if not at:
+            return url
+        self._by_server[parts.scheme, server] = login
+        return urlunsplit(parts._replace(netloc=server))
+
+    def without(self, entry: CatalogEntry) -> CatalogEntry:
+        """An entry whose addresses have no logins."""
+        urls = tuple(self.taken_from(url) for url in entry.download_urls)
+        return msgspec.structs.replace(entry, download_urls=urls)
+
+    def asking(self, url: str) -> str:
+        """An address as it is asked: with its server's login, if there is one."""
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return url
+        login = self._by_server.get((parts.scheme, parts.netloc))
+        return url if login is None else urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))

@@ -18,7 +18,7 @@ from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.editions import Edition
 from edgecoder.yamlio.document import Document, load
 from edgecoder.yamlio.explain import Where, show
-from edgecoder_drivers.addresses import is_safe
+from edgecoder_drivers.addresses import Logins, is_safe, shown
 
 DEFAULT: Final = "qwen2.5-coder"
 CDN: Final = "cdn:"
@@ -37,13 +37,15 @@ def catalog_folder() -> Path:
     return installed if installed.is_dir() else here.parents[2] / "scenarios" / "catalogs"
 
 
-def load_catalog(path: Path | None, cdn: str | None) -> Catalog:
+def load_catalog(path: Path | None, cdn: str | None, logins: Logins | None = None) -> Catalog:
     """The entries of a YAML or JSON file, `path` None is the packaged one; `cdn` is the server of their `cdn:` and
-    relative addresses. Raises ConfigError, located in the file."""
+    relative addresses. Where there are `logins`, those of the addresses go there. Raises ConfigError, located in the
+    file."""
     if cdn is not None:
         check_cdn(cdn)
     edition = read_edition(load(path or catalog_folder() / f"{DEFAULT}.yaml"))
-    return Catalog(addressed(entry, None, cdn) for entry in edition.entries)
+    entries = [addressed(entry, None, cdn) for entry in edition.entries]
+    return Catalog(entries if logins is None else map(logins.without, entries))
 
 
 def read_edition(document: Document) -> Edition:
@@ -86,9 +88,9 @@ def check_address(option: str, url: str, hint: str) -> None:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(option, None, f"{url!r} is no address", hint)
+        raise ConfigError(option, None, f"{shown(url)!r} is no address", hint)
     if not is_safe(parts.scheme, parts.hostname):
-        raise ConfigError(option, None, f"{url!r} is not HTTPS, and plain HTTP is for this machine only", hint)
+        raise ConfigError(option, None, f"{shown(url)!r} is not HTTPS, and plain HTTP is for this machine only", hint)
 
 
 def addressed(entry: CatalogEntry, base: str | None, cdn: str | None) -> CatalogEntry:

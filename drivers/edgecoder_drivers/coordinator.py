@@ -151,7 +151,8 @@ async def coordinating(plan: CoordinatorPlan) -> AsyncIterator[Coordinator]:
         plan = plan.found_at(listening.getsockname()[1])
         browse = BrowseDriver(plan.cluster.network_id, plan.discover_at)
         drivers: list[Driver] = [kept, links, browse, *origin_of(plan.catalog)]
-        host = _host(plan, await loaded(plan.catalog), identity, ring, drivers, metrics, stack)
+        catalog = await stack.enter_async_context(loaded(plan.catalog))
+        host = _host(plan, catalog, identity, ring, drivers, metrics, stack)
         stack.push_async_callback(host.stop)
         links.room = host.room
         coordinator = Coordinator(

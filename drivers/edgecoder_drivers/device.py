@@ -26,6 +26,7 @@ from edgecoder.core.node import Node, Setup
 from edgecoder.errors import ConfigError, Reason
 from edgecoder.models.catalog import Catalog, CatalogEntry, Platform
 from edgecoder.wire.envelope import ByteSigner, ByteVerifier
+from edgecoder_drivers.addresses import Logins
 from edgecoder_drivers.driver import Driver, Numbers, Refused
 from edgecoder_drivers.ending import Ending, until_told
 from edgecoder_drivers.exchange import Exchange, Place, unreachable
@@ -58,6 +59,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     config: NodeConfig
     catalog: Catalog | OriginCatalog
     binding: Binding
+    logins: Logins = msgspec.field(default_factory=Logins)
+    """For the servers of the catalog's files."""
     journal: Path | None = None
     place: Place | None = None
     """Where it gives pieces of its models; None: nowhere."""
@@ -146,19 +149,19 @@ async def running(plan: Plan, make_parts: Callable[[Plan, Catalog], Parts]) -> A
     identity, ring = load_identity(plan.folder / "node.key"), KeyRing()
     ring.add(identity.public_bytes)
     keys = Keys(identity, ring) if plan.journal is not None else None
-    catalog = await loaded(plan.catalog)
-    parts = await asyncio.to_thread(make_parts, plan, catalog)
-    exchange, config = None, unreachable(plan.config)
-    if plan.place is not None:
-        exchange = Exchange(plan.place, parts, plan.config, catalog, identity.node_id, Numbers())
-        config = exchange.config
-    setup = Setup(role=plan.role, cluster=plan.cluster, config=config, catalog=catalog, platform=plan.platform)
-    rng_seed = int.from_bytes(identity.node_id[:7], "big") ^ time.time_ns() & 0xFFFF_FFFF
-    network = plan.cluster.network_id
-    node = Node(setup, ByteSigner(keys or identity), ByteVerifier(keys or ring, network), rng_seed)
-    metrics = TraceMetrics()
-    metrics.watch_loop(asyncio.get_running_loop())
     async with contextlib.AsyncExitStack() as stack:
+        catalog = await stack.enter_async_context(loaded(plan.catalog))
+        parts = await asyncio.to_thread(make_parts, plan, catalog)
+        exchange, config = None, unreachable(plan.config)
+        if plan.place is not None:
+            exchange = Exchange(plan.place, parts, plan.config, catalog, identity.node_id, Numbers())
+            config = exchange.config
+        setup = Setup(role=plan.role, cluster=plan.cluster, config=config, catalog=catalog, platform=plan.platform)
+        rng_seed = int.from_bytes(identity.node_id[:7], "big") ^ time.time_ns() & 0xFFFF_FFFF
+        network = plan.cluster.network_id
+        node = Node(setup, ByteSigner(keys or identity), ByteVerifier(keys or ring, network), rng_seed)
+        metrics = TraceMetrics()
+        metrics.watch_loop(asyncio.get_running_loop())
         me = Self(identity, plan.role, network)
         links = LinksDriver(me, ring.add, tokens=plan.join, dropped=metrics.dropped, links_max=plan.config.links_max)
         drivers: list[Driver] = [*parts.drivers(), PowerDriver(plan.config.device_type), links]

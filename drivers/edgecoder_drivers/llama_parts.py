@@ -13,6 +13,7 @@ from pathlib import Path
 from edgecoder.config import NodeConfig
 from edgecoder.core.effects import FetchPiece
 from edgecoder.models.catalog import Catalog, CatalogEntry
+from edgecoder_drivers.addresses import Logins
 from edgecoder_drivers.driver import Driver
 from edgecoder_drivers.engine import EngineDriver
 from edgecoder_drivers.llamacpp.engine import LlamaEngine, VerifiedFile
@@ -26,9 +27,17 @@ class LlamaParts:
 
     engine = "llama.cpp"
 
-    def __init__(self, folder: Path, catalog: Catalog, config: NodeConfig, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog,
+        config: NodeConfig,
+        *,
+        threads: int | None = None,
+        logins: Logins | None = None,
+    ) -> None:
         """Opens the store. Raises ConfigError, and DriverError where the disk or llama.cpp is missing."""
-        self._shelf = Shelf(folder, catalog)  # from now on nobody else has the folder
+        self._shelf = Shelf(folder, catalog, logins)  # from now on nobody else has the folder
         prefix = f"edgecoder-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}-"
         for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
             shutil.rmtree(left, ignore_errors=True)  # of a life that was killed while it loaded

@@ -19,6 +19,7 @@ from edgecoder.core.effects import DeleteFile, Effect, FetchFile, FetchPiece, Ha
 from edgecoder.core.events import Completion, FileHashed
 from edgecoder.models.catalog import Catalog, CatalogEntry
 from edgecoder.models.held import with_held
+from edgecoder_drivers.addresses import Logins
 from edgecoder_drivers.driver import Driver, Operate, Perform, Post, Refused
 from edgecoder_drivers.ollama.client import Client
 from edgecoder_drivers.ollama.copies import Copies
@@ -43,10 +44,18 @@ class OllamaParts:
 
     engine = "ollama"
 
-    def __init__(self, folder: Path, catalog: Catalog, config: NodeConfig, *, host: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog,
+        config: NodeConfig,
+        *,
+        host: str | None = None,
+        logins: Logins | None = None,
+    ) -> None:
         """Opens the store; `host` as Ollama writes it. Raises ConfigError and DriverError, and ValueError where `host`
         is no address."""
-        self._shelf = Shelf(folder, catalog)
+        self._shelf = Shelf(folder, catalog, logins)
         self._catalog = catalog
         client = Client(host, copies=Copies(folder / "ollama.copies"))
         self._held = OllamaFiles(client)

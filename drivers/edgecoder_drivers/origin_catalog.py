@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,16 +19,16 @@ import msgspec
 import structlog
 
 from edgecoder.config import NodeConfig
-from edgecoder.core.effects import Effect, Operation
 from edgecoder.core.events import CatalogConfirmed, CatalogReleased
 from edgecoder.errors import REASONS, UNREADABLE, ConfigError, DriverError, Reason
 from edgecoder.models.catalog import Catalog
 from edgecoder.models.editions import Edition, is_stale, refusal_of
 from edgecoder.yamlio.document import FILE_SIZE_BYTES_MAX, parse
-from edgecoder_drivers.addresses import shown
+from edgecoder_drivers.addresses import Logins, shown
 from edgecoder_drivers.catalogs import VERSION_MAX, addressed, read_edition
 from edgecoder_drivers.cdn.download import Cdn
-from edgecoder_drivers.driver import Operate, Perform, Post, Refused
+from edgecoder_drivers.driver import Post, Refused
+from edgecoder_drivers.watcher import Watcher
 
 KEPT: Final = "catalog.json"
 _log = structlog.get_logger("edgecoder.catalog")
@@ -46,15 +47,25 @@ class _Kept(msgspec.Struct, frozen=True):
     version: Annotated[int, msgspec.Meta(ge=0, le=VERSION_MAX)]
 
 
-class OriginCatalog:
+class OriginCatalog(Watcher):
     """See `driver.Driver`."""
 
-    def __init__(self, url: str, cdn: str | None, folder: Path, config: NodeConfig, client: Cdn | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        cdn: str | None,
+        folder: Path,
+        config: NodeConfig,
+        client: Cdn | None = None,
+        logins: Logins | None = None,
+    ) -> None:
+        """`logins` get those of the addresses, for who fetches the files."""
+        super().__init__("edgecoder catalog")
         self._url, self._cdn_base, self._path, self._config = url, cdn, folder / KEPT, config
+        self._logins = logins or Logins()
         self._client = client or Cdn()
         self._held: Edition | None = None
         self._kept: _Kept | None = None
-        self._task: asyncio.Task[None] | None = None
 
     async def load(self) -> Catalog:
         """The catalog to begin with: of the origin, else what is kept. Raises DriverError where there is neither, and
@@ -94,23 +105,9 @@ class OriginCatalog:
             "stale": self.is_stale,
         }
 
-    def open(self, post: Post) -> None:
-        """See `driver.Driver`."""
-        self._task = asyncio.get_running_loop().create_task(self._watch(post), name="edgecoder catalog")
-
-    def operations(self) -> Mapping[type[Operation], Operate]:
-        """See `driver.Driver`."""
-        return {}
-
-    def effects(self) -> Mapping[type[Effect], Perform]:
-        """See `driver.Driver`."""
-        return {}
-
     async def close(self) -> None:
         """See `driver.Driver`."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await super().close()
         await self._client.close()
 
     async def _watch(self, post: Post) -> None:
@@ -144,21 +141,21 @@ class OriginCatalog:
             raise Refused(refusal, f"{shown(self._url)}: {said}")
         if edition.version != self.version:
             _log.info("catalog", version=edition.version, models=len(edition.entries))
-        await self._keep(_Kept(self._url, answer.tag, _now_ms(), text, edition.version))
+        await self._keep(_Kept(self._logins.taken_from(self._url), answer.tag, _now_ms(), text, edition.version))
         self._held = edition
         return CatalogReleased(edition.version, edition.entries)
 
     def _read(self, text: str) -> Edition:
         """Raises ConfigError."""
         edition = read_edition(parse(text, shown(self._url)))
-        entries = tuple(addressed(entry, self._url, self._cdn_base) for entry in edition.entries)
-        return Edition(edition.version, entries)
+        entries = (addressed(entry, self._url, self._cdn_base) for entry in edition.entries)
+        return Edition(edition.version, tuple(map(self._logins.without, entries)))
 
     def _restore(self) -> None:
         """What an earlier life kept; nothing where that is damaged, or of another origin."""
         try:
             kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
-            if kept.url == self._url:
+            if kept.url == self._logins.taken_from(self._url):
                 self._held, self._kept = self._read(kept.content), kept
         except FileNotFoundError:
             pass
@@ -174,9 +171,17 @@ class OriginCatalog:
             _log.warning("catalog not kept", path=str(self._path), error=error.strerror)
 
 
-async def loaded(catalog: Catalog | OriginCatalog) -> Catalog:
-    """A catalog to begin with, wherever it is. Raises as `OriginCatalog.load`."""
-    return await catalog.load() if isinstance(catalog, OriginCatalog) else catalog
+@asynccontextmanager
+async def loaded(catalog: Catalog | OriginCatalog) -> AsyncIterator[Catalog]:
+    """A catalog to begin with, wherever it is; behind the block its origin is closed, whoever has opened it. Raises as
+    `OriginCatalog.load`."""
+    if not isinstance(catalog, OriginCatalog):
+        yield catalog
+        return
+    try:
+        yield await catalog.load()
+    finally:
+        await catalog.close()
 
 
 def origin_of(catalog: Catalog | OriginCatalog) -> tuple[OriginCatalog, ...]:
@@ -186,7 +191,8 @@ def origin_of(catalog: Catalog | OriginCatalog) -> tuple[OriginCatalog, ...]:
 
 def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.new")
-    with partial.open("wb") as file:
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:  # noqa: PTH123 - a handle
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -7,16 +7,16 @@ believed, and it is taken to run on its battery, as the core does until it hears
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import psutil
 import structlog
 
 from edgecoder.config import DeviceType
-from edgecoder.core.effects import Effect, Operation
 from edgecoder.core.events import PowerChanged
-from edgecoder_drivers.driver import Operate, Perform, Post
+from edgecoder_drivers.driver import Post
+from edgecoder_drivers.watcher import Watcher
 
 POLL_S: Final = 30.0
 """How often it is looked: a charger that was pulled drains little in that time."""
@@ -31,7 +31,7 @@ def read_power(device_type: DeviceType) -> PowerChanged | None:
     return PowerChanged(max(0, min(100, round(battery.percent))), on_external_power=bool(battery.power_plugged))
 
 
-class PowerDriver:
+class PowerDriver(Watcher):
     """See `driver.Driver`."""
 
     def __init__(
@@ -40,28 +40,10 @@ class PowerDriver:
         read: Callable[[DeviceType], PowerChanged | None] = read_power,
         poll_s: float = POLL_S,
     ) -> None:
+        super().__init__("edgecoder power")
         self._device_type = device_type
         self._read = read
         self._poll_s = poll_s
-        self._task: asyncio.Task[None] | None = None
-
-    def open(self, post: Post) -> None:
-        """See `driver.Driver`."""
-        self._task = asyncio.get_running_loop().create_task(self._watch(post), name="edgecoder power")
-
-    def operations(self) -> Mapping[type[Operation], Operate]:
-        """See `driver.Driver`."""
-        return {}
-
-    def effects(self) -> Mapping[type[Effect], Perform]:
-        """See `driver.Driver`."""
-        return {}
-
-    async def close(self) -> None:
-        """See `driver.Driver`."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
 
     async def _watch(self, post: Post) -> None:
         told: PowerChanged | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgecoder.core.effects import Effect, Operation
 from edgecoder.errors import DriverError, Reason
 from edgecoder.models.catalog import Catalog
+from edgecoder_drivers.addresses import Logins
 from edgecoder_drivers.cdn.download import Cdn
 from edgecoder_drivers.driver import Operate, Perform, Post, Refused
 from edgecoder_drivers.store.driver import StoreDriver
@@ -19,7 +20,7 @@ from edgecoder_drivers.store.source import LocalFile
 class Shelf:
     """A node's own store with the CDN behind it, and the files of this machine that may come into it. A `Driver`."""
 
-    def __init__(self, folder: Path, catalog: Catalog) -> None:
+    def __init__(self, folder: Path, catalog: Catalog, logins: Logins | None = None) -> None:
         """Raises ConfigError, and DriverError where the disk is missing or broken."""
         self._files = RealFiles()
         self._catalog = catalog
@@ -28,7 +29,7 @@ class Shelf:
         except OSError as error:
             where = error.filename or folder
             raise DriverError(f"{where}: {error.strerror}; choose another folder with --data") from None
-        self._cdn = Cdn()
+        self._cdn = Cdn(logins=logins)
         self.store = StoreDriver(blobs, self._cdn)
 
     def open(self, post: Post) -> None:

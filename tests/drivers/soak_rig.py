@@ -13,7 +13,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -26,6 +25,7 @@ import msgspec
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.merkle import leaf_hashes
 from edgecoder_drivers.demo import tiny_gguf
+from edgecoder_drivers.demo.processes import free_port
 from edgecoder_drivers.identity import load_identity
 from tests.drivers.cdn_server import Request, head, serving
 from tests.drivers.cutting import Relay
@@ -240,13 +240,6 @@ def make_models(folder: Path) -> tuple[list[CatalogEntry], dict[str, bytes]]:
         files[f"/{path.name}"], files[f"/{path.name}.leaves"] = data, b"".join(leaf_hashes(data))
     (folder / "catalog.json").write_bytes(msgspec.json.encode(entries))
     return entries, files
-
-
-def free_port() -> int:
-    """One that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Platform
-from edgecoder_drivers.catalogs import load_catalog
+from edgecoder_drivers.addresses import Logins
+from edgecoder_drivers.catalogs import check_cdn, load_catalog
+from tests.catalogs import SMALL
 
 ENTRY = """
 - modelId: tiny
@@ -73,3 +76,26 @@ def test_a_mistake_is_located(tmp_path: Path, text: str, problem: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=problem):
         load_catalog(path, None)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:secret@other.example/c", "ftp://user:secret@x/c?secret", "user:secret@x/c", "http://[secret"]
+)
+def test_an_address_that_is_refused_is_shown_without_its_secrets(url: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_cdn(url)
+    assert "secret" not in str(error.value)
+
+
+def test_logins_of_a_file_do_not_get_into_the_catalog(tmp_path: Path) -> None:
+    path, logins = tmp_path / "catalog.json", Logins()
+    own = msgspec.structs.replace(SMALL, download_urls=("https://me:own@a.example/x.gguf", "cdn:y.gguf"))
+    path.write_bytes(msgspec.json.encode([own]))
+    (entry,) = load_catalog(path, "https://user:secret@b.example:8443/f", logins).entries
+    assert entry.download_urls == ("https://a.example/x.gguf", "https://b.example:8443/f/y.gguf")
+    asked = [logins.asking(url) for url in (*entry.download_urls, "https://b.example/z")]
+    assert asked == [
+        "https://me:own@a.example/x.gguf",
+        "https://user:secret@b.example:8443/f/y.gguf",
+        "https://b.example/z",
+    ]

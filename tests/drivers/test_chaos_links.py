@@ -64,6 +64,16 @@ async def answered(asks: Member) -> bool:
     return as_kind((await ask(asks, 1))[0], TaskResult).reason is None
 
 
+async def ask_through(proxy: ChaosProxy, name: str, asks: Member) -> None:
+    """Ask over one of `NETWORKS`, until it has struck if that is its way."""
+    proxy.faults = NETWORKS[name]
+    if NETWORKS[name].refuses:
+        proxy.cut()
+    await ask(asks, TASKS)
+    if name not in ("slow", "narrow"):
+        await until(lambda: proxy.counts.strikes)
+
+
 @asynccontextmanager
 async def meshed(folder: Path, rng_seed: int) -> AsyncIterator[tuple[Coordinator, Member, Member, ChaosProxy]]:
     """A coordinator; one member behind a proxy that asks, and one that is linked as one should be and answers."""
@@ -85,12 +95,7 @@ def test_an_agent_behind_a_bad_network(tmp_path: Path, name: str) -> None:
     async def test() -> None:
         async with meshed(tmp_path, rng_seed=7) as (hub, asks, serves, proxy):
             before = proxy.counts.passed_bytes
-            proxy.faults = NETWORKS[name]
-            if NETWORKS[name].refuses:
-                proxy.cut()
-            await ask(asks, TASKS)
-            if name not in ("slow", "narrow"):
-                await until(lambda: proxy.counts.strikes)
+            await ask_through(proxy, name, asks)
             assert proxy.counts.passed_bytes > before
             proxy.faults = Faults()
             await until(lambda: hub.links == (2, 0))
@@ -158,12 +163,7 @@ def test_two_coordinators_with_a_bad_network_between(tmp_path: Path, name: str) 
             await asks.swap(SMALL)
             await serves.swap(LARGE)
             await until(lambda: answered(asks))
-            proxy.faults = NETWORKS[name]
-            if NETWORKS[name].refuses:
-                proxy.cut()
-            await ask(asks, TASKS)
-            if name not in ("slow", "narrow"):
-                await until(lambda: proxy.counts.strikes)
+            await ask_through(proxy, name, asks)
             proxy.faults = Faults()
             await until(lambda: one.links == two.links == (1, 1))
             await until(lambda: answered(asks))

@@ -83,7 +83,9 @@ def test_an_engine_that_is_away_is_503_for_all_that_needs_it(
 
 
 def test_a_pull_that_finds_nobody_names_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    published = msgspec.structs.replace(TINY, download_urls=("https://cdn.example/tiny.gguf",))
+    published = msgspec.structs.replace(
+        TINY, download_urls=("https://user:secret@cdn.example/tiny.gguf?signed=secret",)
+    )
     monkeypatch.setattr("tests.drivers.control.MemoryNode.find", lambda node, model: published)
 
     async def test(control: Control) -> None:

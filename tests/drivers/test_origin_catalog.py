@@ -11,11 +11,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgecoder.config import NodeConfig
+from edgecoder.config import ClusterConfig, NodeConfig
 from edgecoder.core.events import CatalogConfirmed, CatalogReleased, Event
+from edgecoder.core.ids import Role
 from edgecoder.errors import ConfigError, DriverError
+from edgecoder.models.catalog import Catalog, Platform
+from edgecoder_drivers.addresses import Logins
 from edgecoder_drivers.cdn.download import Cdn, Patience
+from edgecoder_drivers.coordinator import CoordinatorPlan, coordinating
+from edgecoder_drivers.device import Plan, running
+from edgecoder_drivers.driver import Refused
+from edgecoder_drivers.exchange import unreachable
+from edgecoder_drivers.http.server import Binding
 from edgecoder_drivers.origin_catalog import KEPT, OriginCatalog
+from edgecoder_drivers.parts import Parts
 from tests.catalogs import LARGE, SMALL, TINY
 from tests.drivers.cdn_server import Answer, Request, Server, head, says, serving
 
@@ -183,6 +192,68 @@ def test_a_node_without_any_says_so(tmp_path: Path, name: str) -> None:
         assert not (tmp_path / KEPT).exists()
 
     run(test)
+
+
+def test_who_asks_is_told_to_the_origin_and_to_nobody_else(tmp_path: Path) -> None:
+    async def test(server: Server) -> None:
+        url = server.url("/deep/catalog.json").replace("//", "//user:secret@")
+        logins, client = Logins(), Cdn(HASTY)
+        origin = OriginCatalog(url, None, tmp_path, CONFIG, client, logins)
+        catalog = await origin.load()
+        asked = server.requests[0].headers["authorization"]
+        assert asked.startswith("Basic ")
+        (entry,) = catalog.entries
+        assert entry.download_urls == (server.url("/deep/files/x.gguf"),)
+        assert b"secret" not in (tmp_path / KEPT).read_bytes()
+        assert (tmp_path / KEPT).stat().st_mode & 0o777 == 0o600
+        files = Cdn(HASTY, logins=logins)
+        with pytest.raises(Refused) as refused:
+            await anext(files.read(entry, 0, 10))
+        assert server.requests[-1].path == "/deep/files/x.gguf"
+        assert server.requests[-1].headers["authorization"] == asked
+        assert "secret" not in str(refused.value)
+        await files.close()
+        await origin.close()
+        again = OriginCatalog(url, None, tmp_path, CONFIG, Cdn(HASTY))
+        server.answer = HOSTILE["gone"]
+        assert (await again.load()).version == 3, "what is kept is of this origin"
+        await again.close()
+
+    run(test, text_of(3, SMALL))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_start_that_fails_leaves_no_connection(tmp_path: Path, is_there: bool) -> None:
+    class Client(Cdn):
+        is_closed = False
+
+        async def close(self) -> None:
+            self.is_closed = True
+            await super().close()
+
+    def breaks(_: Plan, __: Catalog) -> Parts:
+        raise DriverError("no engine")
+
+    async def test(server: Server) -> None:
+        if not is_there:
+            server.answer = HOSTILE["gone"]
+        client = Client(HASTY)
+        config = unreachable(NodeConfig())
+        catalog = OriginCatalog(server.url("/c.json"), None, tmp_path, config, client)
+        common: dict[str, Any] = {"folder": tmp_path, "cluster": ClusterConfig(), "config": config, "catalog": catalog}
+        plan = Plan(role=Role.AGENT, platform=Platform.NODE, binding=Binding(port=0), **common)
+        with pytest.raises(DriverError):
+            await running(plan, breaks).__aenter__()
+        assert client.is_closed
+        server.answer = HOSTILE["gone"]
+        (tmp_path / KEPT).unlink(missing_ok=True)
+        client = Client(HASTY)
+        common["catalog"] = OriginCatalog(server.url("/c.json"), None, tmp_path, config, client)
+        with pytest.raises(DriverError):
+            await coordinating(CoordinatorPlan(port=0, **common)).__aenter__()
+        assert client.is_closed
+
+    run(test, text_of(3, SMALL))
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\xff" * 100, b'{"url": 3}'])

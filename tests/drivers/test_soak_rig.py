@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from benchmarks.soak import COUNTS, wrong_of
 from tests.drivers.cutting import Relay
 from tests.drivers.procfs import children_of, is_running, use_of
 from tests.drivers.soak_gauges import BLOCKS, Slope, mean_slope, slope_of
@@ -69,3 +70,15 @@ def test_the_system_tells_of_a_process() -> None:
     os.waitpid(child, 0)
     assert not is_running(child)
     assert use_of(child) is None
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("count", [1, None])
+def test_a_soak_is_judged_by_each_of_its_counts(name: str, count: int | None) -> None:
+    well = {**dict.fromkeys(COUNTS, 0), "agent_files": -2, "tasks_done_share": 0.9, "killed": 7, "agent_threads": 3}
+    assert wrong_of(well) == []
+    assert wrong_of({**well, name: count}) == [f"{name} is {count}, not 0"]
+
+
+def test_a_soak_that_got_nothing_done_is_wrong() -> None:
+    assert wrong_of({**dict.fromkeys(COUNTS, 0), "tasks_done_share": 0.0}) == ["no task was done"]

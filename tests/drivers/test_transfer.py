@@ -183,6 +183,9 @@ def test_one_address_has_so_many_connections_but_for_this_machine(tmp_path: Path
             async def run(self) -> None:
                 await asyncio.sleep(60)
 
+            def close(self) -> None:
+                pass
+
         server = giver.server
         for address in ("192.0.2.7", "127.0.0.1"):
             for _number in range(2):

@@ -357,6 +357,32 @@ def test_what_is_no_address_is_not_dialled(tmp_path: Path, endpoint: str) -> Non
     assert dialled(tmp_path, b"", endpoint=endpoint or "x") == [DialFailed(1, Reason.PEER_LOST)]
 
 
+def test_only_a_dial_that_succeeds_takes_the_place_of_one_that_asks_for_nothing(tmp_path: Path) -> None:
+    agrees = head("101 Switching Protocols", connection="upgrade", upgrade=wire.REVERSE)
+
+    async def live() -> None:
+        limits = Limits(connections_max=1, idle_s=600.0)
+        async with asyncio.timeout(30), giving(tmp_path, SENDER, Catalog((FILE,)), limits=limits) as node:
+            assert node.server is not None
+
+            async def dial(op: int, answer: bytes) -> Event:
+                async with serving(says(answer)) as server:
+                    node.say(DialPeer(op, RECEIVER, f"127.0.0.1:{server.port}", DIGEST, TICKET))
+                    return await node.end(op)
+
+            reader, writer = await asyncio.open_connection("127.0.0.1", node.server.port)
+            assert await dial(1, b"") == DialFailed(1, Reason.PEER_LOST)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
+            writer.close()
+            reader, writer = await asyncio.open_connection("127.0.0.1", node.server.port)
+            assert await dial(2, agrees) == PeerDialled(2)
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(live())
+
+
 def test_a_dial_that_is_called_off_ends(tmp_path: Path) -> None:
     (end,) = dialled(tmp_path, b"", cancels=True)
     assert isinstance(end, DialFailed)

@@ -114,8 +114,12 @@ class BareConnection:
         except (BrokenError, OSError):
             return
         finally:
-            if not self._is_given:
-                self._sock.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the socket, where it is still its own."""
+        if not self._is_given:
+            self._sock.close()
 
     def drop(self) -> None:
         """End it now."""

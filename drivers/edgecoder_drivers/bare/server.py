@@ -77,11 +77,17 @@ class BareServer:
                 _log.warning("no connection", server=self._name, detail=str(error))
                 await asyncio.sleep(PAUSE_S)
                 continue
-            if not self.has_room(address[0]):
+            try:
+                has_room = await self.make_room(address[0])
+            except BaseException:
+                sock.close()
+                raise
+            if not has_room:
                 sock.close()
                 continue
             prepare(sock)
             self.take(self._connect(sock), address[0])
+            await asyncio.sleep(0)  # what it has asked for already is read, before it might have to go for the next
 
     def take(self, connection: BareConnection, address: str) -> None:
         """One more, from an address."""
@@ -90,21 +96,34 @@ class BareServer:
         task.add_done_callback(self._closed)
 
     def _closed(self, task: asyncio.Task[None]) -> None:
-        del self._open[task]
+        connection, _ = self._open.pop(task)
+        connection.close()  # which a task that was cancelled before it began has not
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("connection failed", server=self._name, exc_info=error)
 
     def has_room(self, address: str) -> bool:
-        """Whether one more may come; the oldest that asks for nothing goes for it."""
+        """Whether one more of an address might come; if need be, for one that asks for nothing."""
         of_address = sum(1 for _, other in self._open.values() if other == address)
         if of_address >= self._limits.per_address_max and not _is_loopback(address):
             return False
-        if len(self._open) >= self._limits.connections_max:
-            idle = next((task for task, (connection, _) in self._open.items() if connection.is_idle), None)
-            if idle is None:
-                return False
-            idle.cancel()
-        return True
+        return not self._is_full() or self._idle() is not None
+
+    async def make_room(self, address: str) -> bool:
+        """Whether one more of an address may be taken, now; the oldest that asks for nothing has gone for it."""
+        while self.has_room(address):
+            if not self._is_full():
+                return True
+            idle = self._idle()
+            if idle is not None:
+                idle.cancel()
+                await asyncio.wait([idle])  # meanwhile another may have come
+        return False
+
+    def _is_full(self) -> bool:
+        return len(self._open) >= self._limits.connections_max
+
+    def _idle(self) -> asyncio.Task[None] | None:
+        return next((task for task, (connection, _) in self._open.items() if connection.is_idle), None)
 
 
 def _is_loopback(address: str) -> bool:

@@ -23,7 +23,7 @@ import structlog
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
 from edgecoder.seeding.merkle import HASH_BYTES
-from edgecoder_drivers.addresses import beside, is_safe, shown
+from edgecoder_drivers.addresses import Logins, beside, is_safe, shown
 from edgecoder_drivers.driver import Refused
 
 PORT_MAX = 65_535
@@ -120,11 +120,14 @@ class Cdn:
         patience: Patience | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        logins: Logins | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`tls` has the certificates that are trusted; None: those of the system's authorities."""
+        """`tls` has the certificates that are trusted; None: those of the system's authorities. `logins` are for
+        servers whose addresses have none."""
         self._patience = patience or Patience()
         self._tls = tls
+        self._logins = logins or Logins()
         self._sleep = sleep
         self._made: dict[str, httpx2.AsyncClient] = {}
         """By scheme."""
@@ -225,7 +228,7 @@ class Cdn:
 
     async def _get(self, url: str, headers: dict[str, str]) -> httpx2.Response:
         """The answer to a request, after redirects; its body is to come."""
-        target = httpx2.URL(url)
+        target = httpx2.URL(self._logins.asking(url))
         self._client(target.scheme)  # what reading certificates takes is not the server's time
         async with asyncio.timeout(self._patience.answer_s):
             for _ in range(REDIRECTS_MAX + 1):

@@ -97,4 +97,6 @@ def command(
         discover_at=discover_at,
         transfer=(transfer_host, transfer_port),
     )
-    serve(plan, lambda plan, catalog: OllamaParts(plan.folder, catalog, plan.config, host=ollama), log)
+    serve(
+        plan, lambda plan, catalog: OllamaParts(plan.folder, catalog, plan.config, host=ollama, logins=plan.logins), log
+    )

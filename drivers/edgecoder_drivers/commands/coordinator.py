@@ -18,6 +18,7 @@ import typer
 
 from edgecoder.errors import ConfigError
 from edgecoder.settings import Settings, default_file, load_settings
+from edgecoder_drivers.addresses import Logins
 from edgecoder_drivers.commands.find import command as find
 from edgecoder_drivers.commands.serving import (
     CatalogFile,
@@ -105,7 +106,7 @@ def serve(
         folder=folder,
         cluster=settings.cluster,
         config=node,
-        catalog=catalog_of(catalog, None, folder, node),
+        catalog=catalog_of(catalog, None, folder, node, Logins()),
         host=host,
         port=port,
         names=tuple(name or ()),

@@ -79,4 +79,8 @@ def command(
         discover_at=discover_at,
         transfer=(transfer_host, transfer_port),
     )
-    serve(plan, lambda plan, catalog: LlamaParts(plan.folder, catalog, plan.config, threads=threads), log)
+    serve(
+        plan,
+        lambda plan, catalog: LlamaParts(plan.folder, catalog, plan.config, threads=threads, logins=plan.logins),
+        log,
+    )

@@ -21,6 +21,7 @@ from edgecoder.core.ids import Role
 from edgecoder.errors import ConfigError
 from edgecoder.models.catalog import Catalog, Platform
 from edgecoder.settings import default_file, load_settings
+from edgecoder_drivers.addresses import Logins
 from edgecoder_drivers.catalogs import check_address, check_cdn, load_catalog
 from edgecoder_drivers.commands.giving import place_of
 from edgecoder_drivers.commands.token import token_of
@@ -149,13 +150,15 @@ def plan_of(
     make_folder(folder)
     if journal is not None:
         make_folder(journal.parent)
+    logins = Logins()
     return Plan(
         folder=folder,
         role=kind.role,
         platform=kind.platform,
         cluster=settings.cluster,
         config=node,
-        catalog=catalog_of(catalog, cdn, folder, node),
+        catalog=catalog_of(catalog, cdn, folder, node, logins),
+        logins=logins,
         binding=where.binding(),
         journal=journal,
         join=tuple(join or ()),
@@ -164,14 +167,16 @@ def plan_of(
     )
 
 
-def catalog_of(catalog: str | None, cdn: str | None, folder: Path, config: NodeConfig) -> Catalog | OriginCatalog:
-    """The catalog of a file, or where it comes from. Raises ConfigError."""
+def catalog_of(
+    catalog: str | None, cdn: str | None, folder: Path, config: NodeConfig, logins: Logins
+) -> Catalog | OriginCatalog:
+    """The catalog of a file, or where it comes from; `logins` get those of its addresses. Raises ConfigError."""
     if catalog is None or "://" not in catalog:
-        return load_catalog(None if catalog is None else Path(catalog), cdn)
+        return load_catalog(None if catalog is None else Path(catalog), cdn, logins)
     check_address("--catalog", catalog, "give one such as https://models.example/catalog.yaml")
     if cdn is not None:
         check_cdn(cdn)
-    return OriginCatalog(catalog, cdn, folder, config)
+    return OriginCatalog(catalog, cdn, folder, config, logins=logins)
 
 
 def make_folder(folder: Path) -> None:

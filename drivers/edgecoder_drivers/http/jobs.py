@@ -17,6 +17,7 @@ from edgecoder.core.effects import Progress, PullResult, Result, SwapResult
 from edgecoder.core.events import Command, PullModel, SwapModel
 from edgecoder.errors import Reason
 from edgecoder.models.catalog import CatalogEntry
+from edgecoder_drivers.addresses import shown
 from edgecoder_drivers.http.contract import Operation, Problem, Pulled, Swapped
 from edgecoder_drivers.http.problems import problem_of, reject
 from edgecoder_drivers.http.served import ServedNode
@@ -126,7 +127,7 @@ class Jobs:
             return msgspec.structs.replace(problem, detail=f"the catalog has no address of {job.model}", hint=hint)
         if not entry.download_urls:
             return problem
-        detail = f"{problem.detail} from {' or '.join(entry.download_urls)}"
+        detail = f"{problem.detail} from {' or '.join(map(shown, entry.download_urls))}"
         return msgspec.structs.replace(problem, detail=detail, hint="check the network; the node's log has the cause")
 
 

@@ -9,6 +9,7 @@ from edgecoder.errors import REASONS, Reason
 from edgecoder_drivers.http.contract import Problem
 
 MEDIA_TYPE = "application/problem+json"
+BUG = Problem("the agent has failed", 500, "internal", hint="see the agent's log")
 
 
 class Rejected(Exception):

@@ -18,12 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgecoder.errors import Reason
 from edgecoder_drivers.http.contract import Problem
-from edgecoder_drivers.http.problems import BrokenOff, problem_of, respond
+from edgecoder_drivers.http.problems import BUG, BrokenOff, problem_of, respond
 
 REFUSED: Final = frozenset({401, 403, 421})
 """Statuses of requests that are not from here, or not for here."""
 SELDOM_S: Final = 10.0
-BUG: Final = Problem("the agent has failed", 500, "internal", hint="see the agent's log")
 _log = structlog.get_logger("edgecoder.http")
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from edgecoder.errors import UNREADABLE
 from edgecoder_drivers.http.contract import Body
-from edgecoder_drivers.http.problems import reject
+from edgecoder_drivers.http.problems import BUG, Rejected, reject
 
 B = TypeVar("B", bound=Body)
 _encoder = msgspec.json.Encoder()
@@ -61,7 +61,8 @@ def answer(value: msgspec.Struct | dict[str, Any] | None, status: int = 200) -> 
 
 
 def events(told: AsyncIterator[tuple[str, msgspec.Struct]]) -> StreamingResponse:
-    """Server-sent events: a name and a JSON value each, and a comment where there is none for a while."""
+    """Server-sent events: a name and a JSON value each, and a comment where there is none for a while. The head is sent
+    by then, so what is refused or goes wrong within is told as an event `failed`, the last."""
 
     async def lines() -> AsyncIterator[bytes]:
         while True:
@@ -71,9 +72,20 @@ def events(told: AsyncIterator[tuple[str, msgspec.Struct]]) -> StreamingResponse
                     yield b":\n\n"
             finally:
                 coming.cancel()
-            event = await coming
+            try:
+                event = await coming
+            except Rejected as rejected:
+                yield _written("failed", rejected.problem)
+                return
+            except Exception:
+                yield _written("failed", BUG)
+                raise  # to be logged
             if event is None:
                 return
-            yield b"event: %s\ndata: %s\n\n" % (event[0].encode(), _encoder.encode(event[1]))
+            yield _written(*event)
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers=_NO_STORE)
+
+
+def _written(name: str, value: msgspec.Struct) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), _encoder.encode(value))

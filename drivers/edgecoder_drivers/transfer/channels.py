@@ -31,7 +31,7 @@ IDLE_S: Final = 30.0
 
 
 class ChannelAnswer:
-    """The answer to one request: as much of `httpx2.Response` as a peer needs."""
+    """The answer to one request: what a peer needs of it."""
 
     def __init__(self, response: h11.Response, body: AsyncIterator[bytes]) -> None:
         self.status_code = response.status_code

@@ -61,11 +61,15 @@ class Dialler:
             sock = await _connect(host, port)
             try:
                 received = await self._offer(sock, effect)
+                has_room = await self._server.make_room(host)
             except BaseException:
                 sock.close()
                 raise
         except (OSError, UnicodeError, h11.RemoteProtocolError) as error:  # a name may be none
             raise Refused(Reason.PEER_LOST, f"{effect.endpoint}: {error}") from error
+        if not has_room:
+            sock.close()
+            raise Refused(Reason.BUSY)
         self._server.serve(sock, host, received)
         return PeerDialled(effect.op)
 
