@@ -14,8 +14,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -39,7 +39,10 @@ table ip router {
 
 
 def _said(*command: str, given: str | None = None) -> str:
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=30)
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=30)
+    except subprocess.TimeoutExpired as error:
+        raise OSError(str(error)) from None
     if done.returncode:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
@@ -49,10 +52,12 @@ class Host:
     """A machine of its own, as far as the network goes."""
 
     def __init__(self, name: str) -> None:
-        """Raises OSError where there cannot be one."""
         self.name = name
-        _said("ip", "netns", "add", name)
         self._within = ThreadPoolExecutor(4, thread_name_prefix=name, initializer=self._enter)
+
+    def make(self) -> None:
+        """Raises OSError where there cannot be one."""
+        _said("ip", "netns", "add", self.name)
         self.ip("link", "set", "lo", "up")
 
     def _enter(self) -> None:
@@ -83,7 +88,8 @@ class Host:
     def remove(self) -> None:
         """With all links of its; what runs there still keeps an empty network."""
         self._within.shutdown()
-        _said("ip", "netns", "delete", self.name)
+        with suppress(OSError):  # it may not have come to be
+            _said("ip", "netns", "delete", self.name)
 
 
 class Network:
@@ -101,6 +107,7 @@ class Network:
 
     def _host(self, name: str) -> Host:
         self._hosts.append(Host(f"{self._label}-{name}"))
+        self._hosts[-1].make()
         return self._hosts[-1]
 
     @staticmethod
@@ -172,6 +179,6 @@ def why_not() -> str:
     try:
         with network() as tried:
             tried.home("probe", 1)
-    except OSError as error:
+    except (OSError, BrokenExecutor) as error:
         return str(error)
     return ""

@@ -22,7 +22,7 @@ from edgecoder_drivers.identity import load_identity
 from tests.drivers.coordinator_process import QUICK, CoordinatorProcess
 from tests.drivers.device_process import DeviceProcess, make_models
 from tests.drivers.namespaces import HOME, ROAD, Host, Network, network
-from tests.drivers.test_coordinator_process import eventually
+from tests.drivers.test_coordinator_process import edgecoder, eventually
 from tests.files import hashes_of
 
 HUB = f"{ROAD}.1"
@@ -209,3 +209,6 @@ def test_at_home_a_coordinator_is_found_by_its_id_alone(world: World) -> None:
     hub = world.coordinator(desk, f"{HOME}.3")
     home = world.device(world.road.at_home(world.router, "laptop", 2), hub, towards=hub.node)
     assert home.status()["coordinators"][0]["endpoint"] == hub.address.partition("@")[2]
+    find = partial(edgecoder, "coordinator", "find")
+    assert home.host.do(find).stdout == f"{hub.address}\n"
+    assert world.road.on_road("phone", 20).do(find).returncode == 1
