@@ -28,7 +28,7 @@ from edgecoder.journal.replay import replay
 from edgecoder.yamlio.document import load
 from edgecoder_drivers.catalogs import read_edition
 from edgecoder_drivers.http import digests, wire
-from edgecoder_drivers.http.contract import TaskBody
+from edgecoder_drivers.http.contract import Body, ImportBody, PullBody, SwapBody, TaskBody
 from edgecoder_drivers.http.problems import Rejected
 from edgecoder_drivers.http.registry import _range_of
 from edgecoder_drivers.identity import load_identity
@@ -193,18 +193,28 @@ def test_a_journal_that_somebody_has_sealed_anew_is_replayed_or_refused(
 # -- ports -------------------------------------------------------------------------------------------------------------
 
 
-BODY: Final = b'{"prompt": "add", "model": "small", "maxTokens": 5.0, "minParamSize": 1, "stream": true}'
+BODIES: Final = {
+    TaskBody: b'{"prompt": "add", "model": "small", "maxTokens": 5.0, "minParamSize": 1, "stream": true}',
+    SwapBody: b'{"model": "small", "wait": true}',
+    PullBody: b'{"model": "small", "wait": false}',
+    ImportBody: b'{"path": "/models/small.gguf"}',
+}
 
 
-@given(content=near(BODY))
-@examples(4)
-def test_a_body_is_taken_or_refused(content: bytes) -> None:
-    async def body() -> bytes:
-        return content
+@pytest.mark.parametrize("kind", BODIES, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+@examples(2)
+def test_a_body_is_taken_or_refused(kind: type[Body], data: st.DataObject) -> None:
+    def taken(content: bytes) -> Body:
+        async def body() -> bytes:
+            return content
 
-    request: Any = SimpleNamespace(headers={"content-type": "application/json"}, body=body)
+        request: Any = SimpleNamespace(headers={"content-type": "application/json"}, body=body)
+        return asyncio.run(wire.read(request, kind, "required"))
+
+    assert isinstance(taken(BODIES[kind]), kind)
     with contextlib.suppress(Rejected):
-        assert isinstance(asyncio.run(wire.read(request, TaskBody, "prompt_required")), TaskBody)
+        assert isinstance(taken(data.draw(near(BODIES[kind]))), kind)
 
 
 @given(text=st.one_of(st.text(), st.from_regex(r"bytes=\d{0,30}-\d{0,30}")), size=st.integers(1, 1 << 40))
