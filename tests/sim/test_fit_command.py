@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import typer
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from benchmarks.socket_swarm import MIB, SetUp, run
 from edgecoder import __version__
 from edgecoder.core.events import SwapModel
 from edgecoder.errors import ConfigError
-from edgecoder.journal.format import MARK, framed
+from edgecoder.journal.format import MARK, framed, lives
 from edgecoder.models.swap import Swap
 from edgecoder.trace import Record, TransferEnded
 from edgecoder_sim.commands.fit import command
+from edgecoder_sim.fit.record import read
+from edgecoder_sim.fit.scenario import fitted
 from edgecoder_sim.host import SimNode
 from edgecoder_sim.recorder import Recorder
 from edgecoder_sim.scenario import load_scenario
@@ -26,6 +31,7 @@ from edgecoder_sim.world import World
 from tests.catalogs import SMALL
 from tests.drivers.memory import MemoryDriver
 from tests.drivers.rig import has, living
+from tests.hostile import near
 
 APP = typer.Typer()
 APP.command()(command)
@@ -204,3 +210,18 @@ def test_a_journal_is_only_read(one: Path, tmp_path: Path) -> None:
     path.chmod(0o400)
     fit(path)
     assert path.read_bytes() == one.read_bytes()
+
+
+@pytest.mark.parametrize("which", ["agent", "coordinator"])
+@given(data=st.data())
+def test_journals_that_somebody_has_sealed_anew_are_fitted_or_refused(
+    swarm: list[Path], which: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Their checksums are right; one value is not."""
+    path = next(path for path in swarm if ("node-0" in path.parts[-2]) == (which == "agent"))
+    (life,) = (list(life) for life in lives(path))
+    at = data.draw(st.integers(0, len(life) - 1))
+    hostile = tmp_path_factory.getbasetemp() / "hostile.journal"
+    hostile.write_bytes(MARK + b"".join(map(framed, [*life[:at], data.draw(near(life[at])), *life[at + 1 :]])))
+    with contextlib.suppress(ConfigError):
+        fitted(read([hostile]), "hostile")

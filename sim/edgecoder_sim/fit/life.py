@@ -47,7 +47,7 @@ from edgecoder.core.events import (
 )
 from edgecoder.core.giving import PieceServed
 from edgecoder.core.ids import LinkId, Micros, NodeId, OpId, Wanted
-from edgecoder.errors import RemoteProtocolError
+from edgecoder.errors import UNREADABLE, RemoteProtocolError
 from edgecoder.journal.format import Head
 from edgecoder.journal.replay import Turn
 from edgecoder.models.catalog import CatalogEntry
@@ -364,7 +364,7 @@ def _decoded(data: bytes | None, kind: Any) -> Any:
         return None
     try:
         return msgspec.msgpack.decode(data, type=kind)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 
@@ -375,6 +375,6 @@ def _named(frame: Frame, *names: str) -> tuple[Header, bytes] | None:
         return None
     try:
         name, header, body = peek(frame)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except UNREADABLE:
         return None
     return (header, body) if not names or name in names else None
