@@ -149,8 +149,17 @@ class _Builder:
             tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
             raise self._error(f"`{tag}` is a tag", "remove it; the key decides the type")
 
+    def _text(self, event: Any) -> str:
+        text = str(event.value)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            problem = f"the escape \\u{ord(text[error.start]):04x} is half of a character"
+            raise self._error(problem, "write the character itself, or \\U and its eight digits") from None
+        return text
+
     def _key(self, event: Any) -> None:
-        key = str(event.value)
+        key = self._text(event)
         mapping = self._open[-1]
         assert isinstance(mapping.node, dict)
         where = (*mapping.where, key)
@@ -190,7 +199,7 @@ class _Builder:
 
     def _scalar(self, event: Any) -> object:
         """The value of a scalar by YAML 1.2's core schema. Numbers are finite and fit 64 bits."""
-        text = str(event.value)
+        text = self._text(event)
         if not event.implicit[0]:  # quoted, or a block of text
             return text
         if text in _NULL:
